@@ -1,0 +1,112 @@
+"""Any pydantic schema over a YAML file: all errors told at once, each with its line and the nearest key."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from data.errors import InputError, refuse
+from heads.yaml_file import Location, parse_yaml, read_yaml
+
+
+class Section(BaseModel):
+    """A part of a config: unknown keys are refused, types are not guessed, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def load(schema: type[S], path: Path, overrides: Sequence[str] = ()) -> S:
+    """Read the YAML at `path`, lay `overrides` (`key.sub=value`) over it and check it against `schema`.
+
+    Raises:
+        InputError: every unknown key, wrong type and bad value at once, with file, line and key.
+    """
+    value, lines = read_yaml(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: found a {type(value).__name__}, expected keys with values")
+    overridden = [_override(value, text) for text in overrides]
+    return check(schema, value, str(path), lines, overridden)
+
+
+def check(
+    schema: type[S],
+    value: Any,
+    name: str,
+    lines: dict[Location, int] | None = None,
+    overridden: Sequence[Location] = (),
+) -> S:
+    """Check `value` against `schema`; errors call it `name` and give the line where `lines` knows it."""
+    try:
+        return schema.model_validate(value)
+    except ValidationError as error:
+        problems = list(_problems(schema, error, name, lines or {}, overridden))
+    refuse(f"{name}: {len(problems)} problem{'s' * (len(problems) > 1)} in the config", problems)
+    raise AssertionError("a validation error without a problem")
+
+
+def _override(value: dict[str, Any], text: str) -> Location:
+    """Lay one `key.sub=value` over the nested `value`; return where it went."""
+    key, equals, written = text.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {text}: expected key.sub=value, for example --set training.epochs=3")
+    *parents, last = key.strip().split(".")
+    place: Any = value
+    for depth, parent in enumerate(parents):
+        if not isinstance(place.setdefault(parent, {}), dict):
+            raise InputError(f"--set {text}: {'.'.join(parents[: depth + 1])} holds no keys")
+        place = place[parent]
+    place[last] = parse_yaml(written, f"--set {text}")[0] if written.strip() else ""
+    return (*parents, last)
+
+
+def _problems(
+    schema: type[Section],
+    error: ValidationError,
+    name: str,
+    lines: dict[Location, int],
+    overridden: Sequence[Location],
+) -> Iterator[str]:
+    keys = set(_all_keys(schema))
+    for item in error.errors(include_url=False):
+        # pydantic adds the union's member to the location; only what stands in the file helps a user.
+        location = tuple(part for part in item["loc"] if _is_in(lines, overridden, part))
+        place = name
+        for length in range(len(location), 0, -1):
+            if location[:length] in overridden:
+                place = "--set"
+                break
+            if location[:length] in lines:
+                place = f"{name}:{lines[location[:length]]}"
+                break
+        key = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(item["loc"][-1]), keys, n=1)
+            advice = f", did you mean {near[0]}?" if near else ""
+            yield f"{place}: {key}: unknown key{advice}"
+        elif item["type"] == "missing":
+            yield f"{place}: {key}: missing, expected a value"
+        else:
+            yield f"{place}: {key}={item['input']!r}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _is_in(lines: dict[Location, int], overridden: Sequence[Location], part: str | int) -> bool:
+    return any(part in location for location in lines) or any(part in location for location in overridden)
+
+
+def _all_keys(schema: type[BaseModel]) -> Iterator[str]:
+    for name, field in schema.model_fields.items():
+        yield name
+        for nested in _sections_in(field.annotation):
+            yield from _all_keys(nested)
+
+
+def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _sections_in(argument)

@@ -1,0 +1,102 @@
+"""YAML as people mean it, with the line of every key, so that an error can point at it.
+
+PyYAML follows YAML 1.1, where `no` is False, `1e-3` is text and a doubled key silently wins. Here `true` and
+`false` alone are booleans, every usual way to write a number is one, and a doubled key is an error (YAML 1.2).
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data.errors import InputError
+
+MOST_BYTES = 1_000_000
+Location = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with YAML 1.2's booleans and numbers; refuses aliases, which can explode, and doubled keys."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(problem="aliases are not read here", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key.value!r} stands here twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_NUMBER_STARTS = list("-+.0123456789")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), _NUMBER_STARTS)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
+    _NUMBER_STARTS,
+)
+
+
+def parse_yaml(text: str, name: str) -> tuple[Any, dict[Location, int]]:
+    """Parse YAML `text`; return its value and the line (from 1) of each key and item by its location.
+
+    Args:
+        text: at most `MOST_BYTES` long.
+        name: what error messages call it.
+
+    Raises:
+        InputError: not YAML, a doubled key, an alias, or too long.
+
+    >>> value, lines = parse_yaml("lr: 1e-3\\nclasses: [no, yes]", "x.yaml")
+    >>> value, lines[("classes",)]
+    ({'lr': 0.001, 'classes': ['no', 'yes']}, 2)
+    """
+    if len(text) > MOST_BYTES:
+        raise InputError(f"{name}: {len(text)} characters, expected at most {MOST_BYTES}")
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        value = loader.construct_document(node) if node is not None else {}
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError(f"{name}:{line}: {error.problem}; expected YAML") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{name}: not readable as YAML: {str(error).splitlines()[0]}") from None
+    lines: dict[Location, int] = {}
+    _collect_lines(node, (), lines)
+    return value, lines
+
+
+def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
+    """Read and parse the YAML file at `path`; see `parse_yaml`."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected a YAML config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    return parse_yaml(text, str(path))
+
+
+def _collect_lines(node: yaml.Node | None, at: Location, lines: dict[Location, int]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, child in node.value:
+            lines[(*at, key.value)] = key.start_mark.line + 1
+            _collect_lines(child, (*at, key.value), lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            lines[(*at, index)] = child.start_mark.line + 1
+            _collect_lines(child, (*at, index), lines)
