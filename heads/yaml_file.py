@@ -1,7 +1,7 @@
 """YAML as people mean it, with the line of every key, so that an error can point at it.
 
-PyYAML follows YAML 1.1, where `no` is False, `1e-3` is text and a doubled key silently wins. Here `true` and
-`false` alone are booleans, every usual way to write a number is one, and a doubled key is an error (YAML 1.2).
+PyYAML follows YAML 1.1, where `no` is False, `1e-3` is text and a doubled key silently wins. Here only
+`true` and `false` are booleans, `1e-3` is a number, and a doubled key is an error, as in YAML 1.2.
 """
 
 import re
@@ -17,11 +17,11 @@ Location = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's booleans and numbers; refuses aliases, which can explode, and doubled keys."""
+    """SafeLoader with YAML 1.2's booleans and numbers, without aliases (they can explode) or doubled keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="aliases are not read here", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
@@ -41,13 +41,12 @@ _Loader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _NUMBER_STARTS = list("-+.0123456789")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), _NUMBER_STARTS)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
-    _NUMBER_STARTS,
-)
+_BOOL = re.compile(r"^(?:true|false)$")
+_INT = re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$")
+_FLOAT = re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("tf"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, _NUMBER_STARTS)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, _NUMBER_STARTS)
 
 
 def parse_yaml(text: str, name: str) -> tuple[Any, dict[Location, int]]:

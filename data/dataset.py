@@ -1,0 +1,47 @@
+"""Rows to (pixels, target): decoding and augmentation, one photograph at a time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.images import decode
+from data.transforms import Pipeline
+
+
+class Photographs(Dataset[tuple[Tensor, Tensor]]):
+    """Photographs as uint8 pixels [3, H, W] with their targets.
+
+    It is indexed by (epoch, row): an augmentation depends on the seed, the epoch and the row and on nothing
+    else, so it is the same in whichever worker it happens, and a run can go on from any epoch.
+
+    Args:
+        paths: of the photographs, [N].
+        targets: [N] or [N, K], in the same order.
+        pipeline: steps that end in one size for all.
+        seed: from 0.
+    """
+
+    def __init__(self, paths: Sequence[str], targets: Tensor, pipeline: Pipeline, seed: int = 0) -> None:
+        if len(paths) != len(targets):
+            raise ValueError(f"{len(paths)} paths and {len(targets)} targets")
+        self.paths = np.array(paths, dtype=np.str_)  # one block, which forked workers share without copying
+        self.targets = targets
+        self.pipeline = pipeline
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, draw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        epoch, row = draw
+        pixels = self.pipeline(decode(Path(self.paths[row])), (self.seed, epoch, row))
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), self.targets[row]
+
+
+def in_order(rows: int) -> list[tuple[int, int]]:
+    """The sampler of an evaluation: each row once, in order, as (epoch 0, row)."""
+    return [(0, row) for row in range(rows)]

@@ -1,0 +1,204 @@
+"""Named steps over uint8 RGB pixels [H, W, 3]; the one file that imports albumentations.
+
+A pipeline is a list of steps as a YAML writes them: `[hflip, {resize: {height: 128, width: 96}}]`. What a
+pipeline does to a photograph depends on the entropy it is handed and on nothing else.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ConfigDict, Field, ValidationError, validate_call
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer release
+
+import albumentations as A
+import cv2
+
+Pixels = npt.NDArray[np.uint8]
+Step = str | Mapping[str, Mapping[str, Any] | None]
+Transform: TypeAlias = A.BasicTransform | A.Compose
+Size = Annotated[int, Field(ge=1, le=4096)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+cv2.setNumThreads(0)  # loader workers are the parallelism; OpenCV's own threads would fight them
+
+
+def resize(height: Size, width: Size) -> Transform:
+    """Scale to height x width pixels, by area where that shrinks."""
+    return A.Resize(height, width, area_for_downscale="image")
+
+
+def letterbox(height: Size, width: Size) -> Transform:
+    """Scale to fit within height x width, by area where that shrinks; pad the rest with black on both sides."""
+    scale = A.LongestMaxSize(max_size_hw=(height, width), area_for_downscale="image")
+    return A.Compose([scale, A.PadIfNeeded(height, width)])
+
+
+def center_crop(height: Size, width: Size) -> Transform:
+    """Cut height x width from the middle at original pixel size; smaller pictures are padded with black."""
+    return A.CenterCrop(height, width, pad_if_needed=True)
+
+
+def random_crop(height: Size, width: Size) -> Transform:
+    """Cut height x width from anywhere at original pixel size; smaller pictures are padded with black."""
+    return A.RandomCrop(height, width, pad_if_needed=True)
+
+
+def zoom_crop(
+    height: Size,
+    width: Size,
+    least: Annotated[float, Field(gt=0, le=1)] = 0.8,
+    stretch: Annotated[float, Field(ge=1)] = 1.1,
+) -> Transform:
+    """Cut a window of `least` to all of the area, stretched up to `stretch`; scale it to height x width."""
+    shape = width / height
+    return A.RandomResizedCrop(
+        (height, width),
+        scale=(least, 1.0),
+        ratio=(shape / stretch, shape * stretch),
+        area_for_downscale="image",
+    )
+
+
+def hflip(p: Share = 0.5) -> Transform:
+    """Mirror left and right."""
+    return A.HorizontalFlip(p=p)
+
+
+def brightness_contrast(brightness: Share = 0.2, contrast: Share = 0.2, p: Share = 0.5) -> Transform:
+    """Shift brightness and scale contrast by up to these shares."""
+    return A.RandomBrightnessContrast(brightness, contrast, p=p)
+
+
+def colour(
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.05, saturation: Share = 0.3, p: Share = 0.5
+) -> Transform:
+    """Turn the hue by up to `hue` of the circle and scale saturation by up to `saturation`."""
+    return A.ColorJitter(
+        brightness=(1, 1), contrast=(1, 1), saturation=(1 - saturation, 1 + saturation), hue=(-hue, hue), p=p
+    )
+
+
+def grey(p: Share = 0.1) -> Transform:
+    """Take the colour out."""
+    return A.ToGray(p=p)
+
+
+def noise(std: Share = 0.05, p: Share = 0.5) -> Transform:
+    """Add Gaussian noise with a standard deviation of up to `std` of the full range."""
+    return A.GaussNoise(std_range=(0.0, std), p=p)
+
+
+def affine(
+    shift: Share = 0.05,
+    scale: Share = 0.1,
+    rotate: Annotated[float, Field(ge=0, le=180)] = 10,
+    p: Share = 0.5,
+) -> Transform:
+    """Move by up to `shift` of the size, zoom by up to `scale`, turn by up to `rotate` degrees."""
+    return A.Affine(
+        translate_percent=(-shift, shift),
+        scale=(1 - scale, 1 + scale),
+        rotate=(-rotate, rotate),
+        balanced_scale=False,
+        p=p,
+    )
+
+
+def cutout(holes: Annotated[int, Field(ge=1)] = 1, size: Share = 0.3, p: Share = 0.5) -> Transform:
+    """Blank up to `holes` rectangles, each side up to `size` of the picture's (arXiv:1708.04552)."""
+    sides = (min(0.05, size), size)
+    return A.CoarseDropout(num_holes_range=(1, holes), hole_height_range=sides, hole_width_range=sides, p=p)
+
+
+def jpeg(quality: Annotated[int, Field(ge=1, le=100)] = 40, p: Share = 0.5) -> Transform:
+    """Compress as JPEG at a quality from `quality` to 95."""
+    return A.ImageCompression(quality_range=(min(quality, 95), 95), p=p)
+
+
+def downscale(least: Annotated[float, Field(gt=0, lt=1)] = 0.4, p: Share = 0.3) -> Transform:
+    """Scale down to between `least` and 0.95 of the size and up again: a photograph of lower resolution."""
+    kernels = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
+    return A.Downscale(scale_range=(min(least, 0.95), 0.95), interpolation_pair=kernels, p=p)
+
+
+def blur(sigma: Annotated[float, Field(gt=0)] = 1.5, p: Share = 0.2) -> Transform:
+    """Blur by a Gaussian of up to `sigma` pixels."""
+    return A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, max(sigma, 0.1)), p=p)
+
+
+STEPS: dict[str, Callable[..., Transform]] = {
+    "resize": resize,
+    "letterbox": letterbox,
+    "center_crop": center_crop,
+    "random_crop": random_crop,
+    "zoom_crop": zoom_crop,
+    "hflip": hflip,
+    "brightness_contrast": brightness_contrast,
+    "colour": colour,
+    "grey": grey,
+    "noise": noise,
+    "affine": affine,
+    "cutout": cutout,
+    "jpeg": jpeg,
+    "downscale": downscale,
+    "blur": blur,
+}
+
+
+class Pipeline:
+    """Steps in order, each drawing from a generator of its own.
+
+    Args:
+        steps: names, or {name: arguments}, from `STEPS`.
+
+    Raises:
+        ValueError: an unknown step or wrong arguments; all are told at once.
+    """
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps = check_steps(steps)
+
+    def __call__(self, pixels: Pixels, entropy: Sequence[int]) -> Pixels:
+        """Return the transformed pixels; the same pixels and entropy (numbers >= 0) give the same result.
+
+        Steps are seeded apart: with one seed for all, every step with the same `p` would act on the same
+        photographs.
+        """
+        seeds = np.random.SeedSequence(list(entropy)).generate_state(len(self.steps))
+        for step, seed in zip(self.steps, seeds, strict=True):
+            step.set_random_seed(int(seed))
+            pixels = step(image=pixels)["image"]
+        return pixels
+
+
+def check_steps(steps: Sequence[Step]) -> list[Transform]:
+    """Build each of `steps`; raise ValueError telling all unknown names and wrong arguments at once."""
+    built, problems = [], []
+    for index, step in enumerate(steps):
+        name, arguments = (step, {}) if isinstance(step, str) else _only_item(step)
+        if name not in STEPS:
+            problems.append(f"step {index + 1}: {name!r} is unknown, expected one of {', '.join(STEPS)}")
+            continue
+        try:
+            checked = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))(STEPS[name])
+            built.append(checked(**arguments))
+        except ValidationError as error:
+            accepted = ", ".join(inspect.signature(STEPS[name]).parameters)
+            for item in error.errors(include_url=False):
+                key = ".".join(map(str, item["loc"]))
+                problems.append(f"step {index + 1} ({name}): {key}: {item['msg']}; {name} takes {accepted}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return built
+
+
+def _only_item(step: Mapping[str, Mapping[str, Any] | None]) -> tuple[str, Mapping[str, Any]]:
+    if len(step) != 1:
+        return " + ".join(step), {}
+    [(name, arguments)] = step.items()
+    return name, arguments or {}

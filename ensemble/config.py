@@ -1,0 +1,34 @@
+"""joint.yaml: which heads, in which order, make the joint code."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from data.errors import InputError
+from heads.config import TaskConfig
+from heads.schema import Section, load
+
+
+class JointConfig(Section):
+    """The joint code's tasks, the most significant digit first, and how an answer is decided."""
+
+    tasks: Annotated[list[str], Field(min_length=1)]
+    decide: Literal["argmax", "tuned"] = "argmax"
+
+
+def load_joint(path: Path) -> JointConfig:
+    """Read joint.yaml; a task named twice is refused, as is an unknown key."""
+    config = load(JointConfig, path)
+    if len(set(config.tasks)) != len(config.tasks):
+        raise InputError(f"{path}: tasks {config.tasks} name one task twice")
+    return config
+
+
+def tasks_of(path: Path) -> dict[str, list[str]]:
+    """Task names of the joint code, most significant first, with their class names.
+
+    The classes are read from each task's YAML, `<task>.yaml` beside `path`.
+    """
+    tasks = load_joint(path).tasks
+    return {task: load(TaskConfig, path.parent / f"{task}.yaml").label.classes for task in tasks}

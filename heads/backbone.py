@@ -1,0 +1,146 @@
+"""The trunk: a torchvision resnet without its classifier, and weights for it from any common file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from data.errors import InputError
+
+TRUNKS = {"resnet18": models.resnet18, "resnet34": models.resnet34, "resnet50": models.resnet50}
+# What each stage of freezing adds, from the pixels up.
+STAGES = {
+    "stem": ("conv1", "bn1"),
+    "layer1": ("layer1",),
+    "layer2": ("layer2",),
+    "layer3": ("layer3",),
+    "layer4": ("layer4",),
+}
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Which tensors of a file the trunk took, which it left, and which trunk tensors the file lacks."""
+
+    taken: tuple[str, ...]
+    left: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = f"{len(self.taken)} tensors taken, {len(self.left)} left, {len(self.missing)} missing"
+        for what, names in (("left", self.left), ("missing", self.missing)):
+            if names:
+                text += f"; {what}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
+        return text
+
+
+def build_trunk(name: str) -> tuple[nn.Module, int]:
+    """A trunk with random weights, pixels [N, 3, H, W] -> features [N, F]; returns it and F."""
+    trunk = TRUNKS[name](weights=None)
+    features: int = trunk.fc.in_features
+    trunk.fc = nn.Identity()
+    return trunk, features
+
+
+def load_imagenet(trunk: nn.Module, name: str) -> LoadReport:
+    """Fill `trunk` with torchvision's ImageNet weights, downloaded on first use.
+
+    Raises:
+        InputError: they cannot be downloaded; the message names the option that takes a local file.
+    """
+    weights = models.get_model_weights(name).DEFAULT
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"ImageNet weights of {name} cannot be downloaded ({error}); give a local file with "
+            "--set backbone.weights=FILE (.safetensors, .pt or .pth), or --set backbone.weights=random"
+        ) from None
+    return fill_trunk(trunk, state, f"torchvision's {weights}")
+
+
+def load_trunk(trunk: nn.Module, path: Path) -> LoadReport:
+    """Fill `trunk` from a .safetensors, .pt or .pth file; other tensors, such as a classifier, are left.
+
+    Prefixes (`module.`, `model.`, `backbone.`, `trunk.`, ...) and half precision are understood.
+
+    Raises:
+        InputError: unreadable, or it matches less than the whole trunk.
+    """
+    return fill_trunk(trunk, read_tensors(path), str(path))
+
+
+def fill_trunk(trunk: nn.Module, state: Mapping[str, Tensor], name: str) -> LoadReport:
+    """Copy the trunk's tensors out of `state`, wherever its prefix puts them; all of them or none."""
+    wanted = trunk.state_dict()
+    prefix = _prefix(state)
+    found = {key: prefix + key for key in wanted if prefix + key in state}
+    # Files written before PyTorch 0.4.1 lack these counters, which nothing reads where momentum is set.
+    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
+    shapes = [
+        f"{key} is {list(state[found[key]].shape)}, expected {list(wanted[key].shape)}"
+        for key in found
+        if state[found[key]].shape != wanted[key].shape
+    ]
+    if missing or shapes:
+        problem = "; ".join(shapes[:3]) or f"missing {', '.join(missing[:3])}"
+        raise InputError(
+            f"{name}: fits {len(found) - len(shapes)} of the trunk's {len(wanted)} tensors ({problem}); "
+            "expected all: does backbone.name match the file?"
+        )
+    trunk.load_state_dict(wanted | {key: state[at].to(wanted[key].dtype) for key, at in found.items()})
+    left = set(state) - set(found.values())
+    return LoadReport(tuple(found), tuple(sorted(left)), tuple(key for key in wanted if key not in found))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from .safetensors, or from .pt and .pth, whose pickles may hold nothing but tensors."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, expected weights as .safetensors, .pt or .pth")
+    if path.suffix == ".safetensors":
+        try:
+            tensors: dict[str, Tensor] = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path}: not readable as safetensors: {error}") from None
+        return tensors
+    if path.suffix not in (".pt", ".pth"):
+        raise InputError(f"{path}: found {path.suffix or 'no suffix'}, expected .safetensors, .pt or .pth")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds here; each means the file is not plain tensors
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not readable as tensors alone, and nothing else is run: {reason}") from None
+    for wrapper in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: found a {type(content).__name__}, expected tensors by name")
+    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def freeze(trunk: nn.Module, up_to: str) -> list[nn.Module]:
+    """Stop the gradients from the pixels up to and including stage `up_to`: none, a key of `STAGES`, or all.
+
+    Returns the frozen modules; the caller keeps them in eval mode, so that batch statistics stay as well.
+    """
+    if up_to == "none":
+        return []
+    last = list(STAGES).index("layer4" if up_to == "all" else up_to)
+    names = [name for stage in list(STAGES)[: last + 1] for name in STAGES[stage]]
+    frozen = [trunk.get_submodule(name) for name in names]
+    for module in frozen:
+        module.requires_grad_(False)
+    return frozen
+
+
+def _prefix(state: Mapping[str, Tensor]) -> str:
+    """What stands before `conv1.weight`: the shortest, since the blocks within the layers have one too."""
+    first = "conv1.weight"
+    return min((key.removesuffix(first) for key in state if key.endswith(first)), key=len, default="")

@@ -1,0 +1,128 @@
+"""Where a config becomes objects: a target, a head, its loss and its learner, and a head out of its file.
+
+Scripts call this; everything else takes plain arguments.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from data.errors import InputError
+from heads import config as schema
+from heads.backbone import load_imagenet, load_trunk
+from heads.checkpoint import fill, load_tensors
+from heads.head import Head
+from heads.losses import WeightedSum, make_loss
+from heads.optim import make_optimiser, make_schedule
+from heads.run import run_folder
+from heads.sampling import balanced_weights
+from heads.schema import check
+from heads.targets import Target
+from heads.training import Learner, averaged
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A head out of its checkpoint, in eval mode, with what it says of itself."""
+
+    head: Head
+    target: Target
+    config: schema.TaskConfig
+    validation: dict[str, Any]
+
+
+def target_of(label: schema.Label) -> Target:
+    """The target that a label section describes."""
+    borders = None if label.borders is None else tuple(label.borders)
+    d = label.distribution
+    if d is None:
+        return Target(label.column, tuple(label.classes), borders)
+    return Target(label.column, tuple(label.classes), borders, (d.low, d.high), d.sigma)
+
+
+def head_of(config: schema.TaskConfig) -> Head:
+    """The config's head with random weights, drawn from PyTorch's generator, in channels-last memory."""
+    head = Head(
+        config.backbone.name,
+        target_of(config.label).outputs,
+        config.classifier.hidden,
+        config.classifier.dropout,
+        config.pixels.mean,
+        config.pixels.std,
+    )
+    return head.to(memory_format=torch.channels_last)
+
+
+def fill_trunk_of(head: Head, backbone: schema.Backbone, runs: Path, fold: int | None) -> str:
+    """Give the head's trunk the weights that its config names, freeze it; return what to tell the user.
+
+    Args:
+        head: its trunk is filled in place.
+        backbone: `weights` is imagenet, random, run:NAME or a file.
+        runs: where run:NAME stands.
+        fold: whose run:NAME/fold-K is taken where there is one, so that no trunk saw its validation people.
+    """
+    weights = backbone.weights
+    if weights == "random":
+        told = "random weights"
+    elif weights == "imagenet":
+        told = f"imagenet: {load_imagenet(head.trunk, backbone.name)}"
+    else:
+        path = Path(weights)
+        if weights.startswith("run:"):
+            task = weights.removeprefix("run:")
+            path = run_folder(runs, task).best
+            if fold is not None and run_folder(runs, task, fold).best.is_file():
+                path = run_folder(runs, task, fold).best
+            if not path.is_file():
+                raise InputError(
+                    f"backbone.weights={weights}: {path} is not there; "
+                    f"train it first with train_task.py --task {task} --runs {runs}"
+                )
+        told = f"{path}: {load_trunk(head.trunk, path)}"
+    head.freeze(backbone.freeze)
+    return f"{told}; frozen: {backbone.freeze}"
+
+
+def loss_of(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target) -> nn.Module:
+    """The config's loss, its class weights taken from the training fold's `counts` [C] where balanced."""
+    weight: torch.Tensor | None = None
+    if loss.class_weights != "none":
+        listed = loss.class_weights
+        values = listed if isinstance(listed, list) else balanced_weights(counts, listed.balanced)
+        weight = torch.as_tensor(values, dtype=torch.float32)[target.pool]
+    terms = [make_loss(t.name, weight, t.gamma, t.label_smoothing) for t in loss.terms]
+    return WeightedSum(terms, [t.factor for t in loss.terms])
+
+
+def learner_of(config: schema.TaskConfig, head: Head, steps_per_epoch: int) -> Learner:
+    """Head, optimiser, schedule and, where asked for, average of weights."""
+    o, s = config.optimiser, config.schedule
+    optimiser = make_optimiser(
+        head.trunk, head.classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum
+    )
+    schedule = make_schedule(
+        optimiser, s.name, config.training.epochs, steps_per_epoch, s.warmup, s.step_epochs, s.step_factor
+    )
+    average = averaged(head, config.training.ema) if config.training.ema else None
+    return Learner(head, optimiser, schedule, average)
+
+
+def open_head(path: Path) -> TrainedHead:
+    """Read a checkpoint written by `heads.run.save_head`; everything that it needs stands in it.
+
+    Raises:
+        InputError: not a whole checkpoint of ours, or one whose tensors and config disagree.
+    """
+    tensors, description = load_tensors(path)
+    if not isinstance(description.get("config"), dict):
+        raise InputError(f"{path}: found no config in it, expected a head's best.safetensors")
+    config = check(schema.TaskConfig, description["config"], str(path))
+    head = head_of(config)
+    fill(head, tensors, str(path))
+    return TrainedHead(head.eval(), target_of(config.label), config, description.get("validation", {}))

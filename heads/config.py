@@ -1,0 +1,217 @@
+"""One head's YAML: the schema, every default, what it refuses; config stops at the script that reads it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from heads.schema import Section
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+THREE = Field(min_length=3, max_length=3)
+Step = str | dict[str, dict[str, Any] | None]
+Stage = Literal["none", "stem", "layer1", "layer2", "layer3", "layer4", "all"]
+
+
+class Distribution(Section):
+    """Train on a Gaussian over whole numbers low..high around the label instead of on its class."""
+
+    low: int
+    high: int
+    sigma: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}")
+        return self
+
+
+class Label(Section):
+    """Which column is the label and what its classes are.
+
+    Without `borders` the classes are the column's own values; with them the column is a number, and class i
+    holds borders[i-1] <= number < borders[i].
+    """
+
+    column: str
+    classes: Annotated[list[str], Field(min_length=2)]
+    borders: list[float] | None = None
+    distribution: Distribution | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes {self.classes} name one class twice")
+        if self.borders is not None:
+            if len(self.borders) != len(self.classes) - 1:
+                raise ValueError(f"{len(self.classes)} classes need {len(self.classes) - 1} borders")
+            if sorted(set(self.borders)) != self.borders:
+                raise ValueError(f"borders {self.borders} must rise")
+        if self.distribution is not None:
+            if self.borders is None:
+                raise ValueError("a distribution is over a number: give borders that cut it into classes")
+            if not all(self.distribution.low < b <= self.distribution.high for b in self.borders):
+                raise ValueError(f"borders {self.borders} must lie within the distribution's low..high")
+        return self
+
+
+class Split(Section):
+    """Person-disjoint folds; heads that are merged must share this section, so that no head saw another's
+    validation people.
+    """
+
+    folds: Annotated[int, Field(ge=2)] = 5
+    fold: Annotated[int, Field(ge=0)] = 0
+    seed: int = 0
+    strata: dict[str, list[float]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} of {self.folds}: expected 0 to {self.folds - 1}")
+        return self
+
+
+class Backbone(Section):
+    """The trunk. `weights` is imagenet (a download), random, run:NAME (the best of that run) or a file."""
+
+    name: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
+    weights: str = "imagenet"
+    freeze: Stage = "none"
+
+
+class Classifier(Section):
+    """What stands on the trunk: hidden layers with ReLU, dropout before every linear layer."""
+
+    hidden: list[Count] = Field(default_factory=list)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class LossTerm(Section):
+    """One loss and its factor in the sum; only focal reads gamma, and soft F1 reads no smoothing."""
+
+    name: Literal["focal", "cross_entropy", "soft_f1"]
+    factor: Positive = 1.0
+    gamma: NotNegative = 2.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Balanced(Section):
+    """Weights (N / (C * n_c)) ** power from the training fold's counts; 0 is off, 1 balances in full."""
+
+    balanced: Share
+
+
+class Loss(Section):
+    """One loss or the weighted sum of two, over class weights: none, a list, or balanced with a power."""
+
+    terms: Annotated[list[LossTerm], Field(min_length=1, max_length=2)]
+    class_weights: Literal["none"] | list[Positive] | Balanced = "none"
+
+
+class Sampler(Section):
+    """Rows of a class of n drawn n ** -power as often (0 off, 1 uniform); at most per_person of a person."""
+
+    power: Share = 0.0
+    per_person: Count | None = None
+
+
+class Pixels(Section):
+    """Named steps for training and for evaluation, and the normalisation that the head carries within it."""
+
+    mean: Annotated[list[Share], THREE] = Field(default_factory=lambda: [0.485, 0.456, 0.406])
+    std: Annotated[list[Positive], THREE] = Field(default_factory=lambda: [0.229, 0.224, 0.225])
+    train: Annotated[list[Step], Field(min_length=1)]
+    evaluate: Annotated[list[Step], Field(min_length=1)]
+
+    @field_validator("train", "evaluate")
+    @classmethod
+    def _known(cls, steps: list[Step]) -> list[Step]:
+        from data.transforms import check_steps  # albumentations takes a second to import
+
+        check_steps(steps)
+        return steps
+
+
+class Optimiser(Section):
+    """lr is the classifier's; the trunk's is lr * trunk_lr. Decay leaves biases and batch norm alone."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: Positive = 1e-3
+    trunk_lr: Share = 1.0
+    weight_decay: NotNegative = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+
+class Schedule(Section):
+    """Learning rate over the run; `warmup` is a share of all steps (one_cycle: its rising part)."""
+
+    name: Literal["one_cycle", "cosine", "step"] = "one_cycle"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    step_epochs: Count = 1
+    step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+class Training(Section):
+    """Length, batches, choice of the best epoch, seed."""
+
+    epochs: Count
+    batch_size: Count = 32
+    clip_norm: Positive | None = None
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    select_by: Literal["macro_f1", "mae"] = "macro_f1"
+    patience: Count | None = None
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    seed: int = 0
+    workers: Annotated[int, Field(ge=0)] | None = None
+
+
+class Views(Section):
+    """Test-time views beside identity, which is always among them; each a name or {name: arguments}."""
+
+    steps: list[Step] = Field(default_factory=list)
+    merge: Literal["mean", "geometric", "vote"] = "mean"
+
+
+class TaskConfig(Section):
+    """All of one head's YAML."""
+
+    task: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+    corrections: str | None = None
+    label: Label
+    split: Split = Split()
+    backbone: Backbone = Backbone()
+    classifier: Classifier = Classifier()
+    loss: Loss
+    sampler: Sampler = Sampler()
+    pixels: Pixels
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule = Schedule()
+    training: Training
+    views: Views = Views()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.training.select_by == "mae" and self.label.distribution is None:
+            raise ValueError("training.select_by=mae needs label.distribution")
+        weights = self.loss.class_weights
+        if isinstance(weights, list) and len(weights) != len(self.label.classes):
+            raise ValueError(
+                f"loss.class_weights has {len(weights)} values for {len(self.label.classes)} classes"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The resolved config, every default written out, as YAML that reads back to the same config."""
+        text: str = yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        return text
+
+
+def default_path(task: str) -> Path:
+    """Where a task's YAML stands unless --config names another."""
+    return Path("configs") / f"{task}.yaml"

@@ -1,0 +1,69 @@
+"""One head: normalisation, trunk and classifier in one module, from pixels to logits."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from heads.backbone import build_trunk, freeze
+
+
+class Head(nn.Module):
+    """Pixels [N, 3, H, W], uint8 or float in 0..1, to logits [N, outputs].
+
+    Normalisation is inside, so that whoever has the head cannot feed it wrongly.
+
+    Args:
+        backbone: resnet18, resnet34 or resnet50; the weights are random until a loader fills `trunk`.
+        outputs: number of logits.
+        hidden: widths of hidden layers on the trunk, each followed by ReLU.
+        dropout: share dropped before each linear layer, from 0 to below 1.
+        mean, std: per channel, in 0..1.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: str,
+        outputs: int,
+        hidden: Sequence[int] = (),
+        dropout: float = 0.0,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+    ) -> None:
+        super().__init__()
+        self.trunk, features = build_trunk(backbone)
+        self.classifier = make_classifier(features, outputs, hidden, dropout)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        self._frozen: list[nn.Module] = []
+
+    def freeze(self, up_to: str) -> None:
+        """Freeze the trunk up to a stage (`heads.backbone.freeze`), its batch norm included."""
+        self._frozen = freeze(self.trunk, up_to)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        pixels = pixels.to(memory_format=torch.channels_last)
+        if pixels.dtype == torch.uint8:
+            pixels = pixels.float() / 255
+        logits: Tensor = self.classifier(self.trunk((pixels - self.mean) / self.std))
+        return logits
+
+
+def make_classifier(features: int, outputs: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
+    """Linear layers features -> hidden... -> outputs, with ReLU between and dropout before each."""
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Dropout(dropout), nn.Linear(features, width), nn.ReLU()]
+        features = width
+    return nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(features, outputs))

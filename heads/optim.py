@@ -1,0 +1,88 @@
+"""Optimisers and learning-rate schedules by name, all PyTorch's own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+    SequentialLR,
+    StepLR,
+)
+
+WARMUP_START = 0.01
+
+
+def make_optimiser(
+    trunk: nn.Module,
+    classifier: nn.Module,
+    name: str,
+    lr: float,
+    trunk_lr: float = 1.0,
+    weight_decay: float = 0.0,
+    momentum: float = 0.9,
+) -> Optimizer:
+    """An optimiser over what is not frozen: the classifier at `lr`, the trunk at `lr * trunk_lr`.
+
+    Biases and batch norm are not decayed: decay is for weights that multiply activations.
+
+    Args:
+        name: adamw, adam or sgd.
+        momentum: read by sgd alone.
+    """
+    groups = [*_groups(trunk, lr * trunk_lr, weight_decay), *_groups(classifier, lr, weight_decay)]
+    if name == "adamw":
+        return AdamW(groups, lr=lr)
+    if name == "adam":
+        return Adam(groups, lr=lr)
+    if name == "sgd":
+        return SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
+    raise ValueError(f"unknown optimiser {name!r}")
+
+
+def make_schedule(
+    optimiser: Optimizer,
+    name: str,
+    epochs: int,
+    steps_per_epoch: int,
+    warmup: float = 0.0,
+    step_epochs: int = 1,
+    step_factor: float = 0.1,
+) -> LRScheduler:
+    """A schedule to be stepped after every batch.
+
+    Args:
+        name: one_cycle (Smith & Topin 2017, arXiv:1708.07120), cosine to zero, or step.
+        warmup: share of all steps that the rate rises, linearly (one_cycle: along its cosine).
+        step_epochs, step_factor: step multiplies the rate by the factor every so many epochs.
+    """
+    steps = epochs * steps_per_epoch
+    if name == "one_cycle":
+        peaks = [group["lr"] for group in optimiser.param_groups]
+        # Below a step or two the cycle's own arithmetic divides by zero.
+        return OneCycleLR(optimiser, max_lr=peaks, total_steps=max(steps, 4), pct_start=max(warmup, 0.01))
+    rising = round(warmup * steps)
+    main: LRScheduler
+    if name == "cosine":
+        main = CosineAnnealingLR(optimiser, T_max=max(steps - rising, 1))
+    elif name == "step":
+        main = StepLR(optimiser, step_size=step_epochs * steps_per_epoch, gamma=step_factor)
+    else:
+        raise ValueError(f"unknown schedule {name!r}")
+    if not rising:
+        return main
+    first = LinearLR(optimiser, start_factor=WARMUP_START, total_iters=rising)
+    return SequentialLR(optimiser, [first, main], milestones=[rising])
+
+
+def _groups(module: nn.Module, lr: float, weight_decay: float) -> Iterator[dict[str, Any]]:
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    for decayed in (True, False):
+        # Biases and batch norm are vectors; every weight that multiplies activations has more dimensions.
+        group = [p for p in parameters if (p.ndim > 1) == decayed]
+        if group:
+            yield {"params": group, "lr": lr, "weight_decay": weight_decay if decayed else 0.0}

@@ -1,0 +1,124 @@
+"""A label column to what a head trains on, and a head's logits back to class probabilities.
+
+A head either has one output per class, or, with a distribution, one per whole number low..high; the numbers'
+probabilities then pool into the classes that the borders cut, and their mean is a prediction of the number
+(Rothe et al. 2018, doi:10.1007/s11263-016-0940-3; the Gaussian label: Gao et al. 2017, arXiv:1611.01731).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+
+from data.errors import InputError, refuse
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one head predicts.
+
+    Attributes:
+        column: the label column.
+        classes: class names; without borders they are the column's values.
+        borders: class i holds borders[i-1] <= number < borders[i].
+        numbers: low and high of the whole numbers that are the outputs, or None: the classes are.
+        sigma: standard deviation of the Gaussian label over `numbers`.
+    """
+
+    column: str
+    classes: tuple[str, ...]
+    borders: tuple[float, ...] | None = None
+    numbers: tuple[int, int] | None = None
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.numbers is not None and self.borders is None:
+            raise ValueError("numbers need borders that cut them into classes")
+
+    @property
+    def outputs(self) -> int:
+        """Number of logits."""
+        return len(self.classes) if self.numbers is None else self.numbers[1] - self.numbers[0] + 1
+
+    @property
+    def pool(self) -> Tensor:
+        """Class index of each output, int64 [outputs]."""
+        if self.numbers is None:
+            return torch.arange(len(self.classes))
+        return torch.from_numpy(self._cut(np.arange(self.numbers[0], self.numbers[1] + 1.0)))
+
+    def labelled(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of `table` that have this label, renumbered from 0; none at all is the user's error."""
+        if self.column in table:
+            rows = table[table[self.column].notna()].reset_index(drop=True)
+            if len(rows):
+                return rows
+        known = ", ".join(str(column) for column in table if table[column].notna().any())
+        raise InputError(f"no row has a label in column {self.column!r}; found the columns {known}")
+
+    def class_indices(self, table: pd.DataFrame) -> npt.NDArray[np.int64]:
+        """Class index [N] of each labelled row; labels that fit no class are refused, all at once."""
+        column = table[self.column]
+        if self.borders is None:
+            index = {name: i for i, name in enumerate(self.classes)}
+            fits, expected = column.isin(list(index)), f"one of {', '.join(index)}"
+        else:
+            column = pd.to_numeric(column, errors="coerce")
+            low, high = self.numbers or (-np.inf, np.inf)
+            fits, expected = column.between(low, high), f"a number from {low} to {high}"
+        wrong = table[~fits]
+        refuse(
+            f"{len(wrong)} labels in column {self.column!r} fit no class",
+            [
+                f"{p}: found {v!r}, expected {expected}"
+                for p, v in zip(wrong.path, wrong[self.column], strict=True)
+            ],
+        )
+        if self.borders is None:
+            return np.array(column.map(index), dtype=np.int64)
+        return self._cut(column.to_numpy(dtype=np.float64))
+
+    def encode(self, table: pd.DataFrame) -> Tensor:
+        """Training targets of labelled rows: class indices [N], or distributions [N, outputs]."""
+        indices = self.class_indices(table)
+        if self.numbers is None:
+            return torch.from_numpy(indices)
+        return gaussian_labels(self.values(table), self.numbers, self.sigma)
+
+    def values(self, table: pd.DataFrame) -> Tensor:
+        """The column as numbers, float64 [N]; only for a target with numbers."""
+        return torch.from_numpy(pd.to_numeric(table[self.column]).to_numpy(dtype=np.float64, copy=True))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Class probabilities [N, C] (rows sum to 1) from logits [N, outputs]."""
+        outputs = logits.float().softmax(dim=1)
+        if self.numbers is None:
+            return outputs
+        pooled = outputs.new_zeros(len(outputs), len(self.classes))
+        return pooled.index_add(1, self.pool.to(outputs.device), outputs)
+
+    def expected(self, logits: Tensor) -> Tensor:
+        """Mean of the predicted distribution [N], in the label's unit; only for a target with numbers."""
+        if self.numbers is None:
+            raise ValueError("a target of classes has no expected number")
+        numbers = torch.arange(self.numbers[0], self.numbers[1] + 1, device=logits.device)
+        return logits.float().softmax(dim=1) @ numbers.float()
+
+    def _cut(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        index: npt.NDArray[np.int64] = np.searchsorted(np.asarray(self.borders), values, side="right")
+        return index.astype(np.int64)
+
+
+def gaussian_labels(values: Tensor, numbers: tuple[int, int], sigma: float) -> Tensor:
+    """A normal density around each of `values` [N] over whole numbers low..high, float32 [N, high - low + 1].
+
+    Rows sum to 1, also where the range cuts the bell.
+
+    >>> gaussian_labels(torch.tensor([30.0]), (28, 32), 1.0).argmax().item()
+    2
+    """
+    grid = torch.arange(numbers[0], numbers[1] + 1, dtype=torch.float64)
+    return (-((grid - values.double()[:, None]) ** 2) / (2 * sigma**2)).softmax(dim=1).float()

@@ -1,0 +1,173 @@
+"""Train one head: one YAML in, runs/<task>/ out.
+
+python train_task.py --task age --data path/to/train
+"""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.errors import InputError, run_script
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch.utils.data import DataLoader
+
+    from data.dataset import Photographs
+    from heads.config import TaskConfig
+    from heads.targets import Target
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line; a flag wins over the environment, the environment over the YAML."""
+    parser = argparse.ArgumentParser(
+        description="Train one head from its YAML into RUNS/TASK/.",
+        epilog="The environment gives defaults: SM_CHANNEL_TRAIN for --data, SM_MODEL_DIR for --runs.",
+    )
+    parser.add_argument("--task", required=True, help="name of the head: age, gender, mask, or your own")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="its YAML (default: configs/TASK.yaml)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="the challenge's train/ folder, a folder with labels.csv and images/, or a CSV; may be repeated",
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path(os.environ.get("SM_MODEL_DIR", "runs")), help="where runs are kept"
+    )
+    parser.add_argument("--fold", type=int, metavar="K", help="validate on fold K; goes to RUNS/TASK/fold-K/")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="key.sub=value", help="override one key of the YAML"
+    )
+    args = parser.parse_args()
+    if args.data is None:
+        if "SM_CHANNEL_TRAIN" not in os.environ:
+            parser.error("--data is missing and SM_CHANNEL_TRAIN is not set: where are the photographs?")
+        args.data = [Path(os.environ["SM_CHANNEL_TRAIN"])]
+    return args
+
+
+def read_config(args: argparse.Namespace) -> "TaskConfig":
+    """The YAML with its overrides; its task must be the one asked for."""
+    from heads.config import TaskConfig, default_path
+    from heads.schema import load
+
+    fold = [] if args.fold is None else [f"split.fold={args.fold}"]
+    path = args.config or default_path(args.task)
+    config = load(TaskConfig, path, [*args.set, *fold])
+    if config.task != args.task:
+        raise InputError(f"{path}: task is {config.task!r}, expected {args.task!r} as --task says")
+    return config
+
+
+def read_rows(
+    config: "TaskConfig", sources: list[Path], target: "Target"
+) -> tuple["pd.DataFrame", "pd.DataFrame"]:
+    """Labelled rows to train on and to validate on; no person is in both."""
+    from data.corrections import apply_corrections
+    from data.manifest import read_table
+    from data.split import assign_folds
+
+    table = read_table(sources)
+    if config.corrections is not None:
+        table = apply_corrections(table, Path(config.corrections))
+    # Before any row is left out: a person's fold must be the same for heads with other labels.
+    table["fold"] = assign_folds(table, config.split.folds, config.split.strata, config.split.seed)
+    rows = target.labelled(table)
+    held_out = rows["fold"] == config.split.fold
+    if not held_out.any():
+        raise InputError(f"fold {config.split.fold}: found no labelled photograph, expected at least 1")
+    return rows[~held_out].reset_index(drop=True), rows[held_out].reset_index(drop=True)
+
+
+def loader(
+    photographs: "Photographs", sampler: Any, batch_size: int, workers: int | None, seed: int
+) -> "DataLoader[Any]":
+    """Batches of `photographs` in the sampler's order; None for `workers` takes one for each core, up to 8."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    count = min(os.cpu_count() or 1, 8) if workers is None else workers
+    return DataLoader(
+        photographs,
+        batch_size,
+        sampler=sampler,
+        num_workers=count,
+        persistent_workers=count > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(seed),  # else starting an epoch draws from dropout's generator
+    )
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train the head that `args` name."""
+    config = read_config(args)
+
+    import torch
+    from accelerate import Accelerator
+
+    from data.dataset import Photographs, in_order
+    from data.transforms import Pipeline
+    from heads.build import fill_trunk_of, head_of, learner_of, loss_of, target_of
+    from heads.keeper import Keeper
+    from heads.run import run_folder
+    from heads.sampling import BalancedSampler, class_counts
+    from heads.training import Plan, Truth, fit
+
+    target, t = target_of(config.label), config.training
+    train_rows, valid_rows = read_rows(config, args.data, target)
+    labels = target.class_indices(train_rows)
+    counts = class_counts(labels, target.classes)
+    told = ", ".join(f"{name} {count}" for name, count in zip(target.classes, counts, strict=True))
+    print(f"{config.task}: {len(train_rows)} photographs to train ({told}), {len(valid_rows)} to validate")
+
+    torch.manual_seed(t.seed)
+    head = head_of(config)
+    print(f"trunk from {fill_trunk_of(head, config.backbone, args.runs, args.fold)}", flush=True)
+
+    persons = train_rows["person"].tolist()
+    sampler = BalancedSampler(labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
+    pipeline, still = Pipeline(config.pixels.train), Pipeline(config.pixels.evaluate)
+    train_set = Photographs(train_rows["path"].tolist(), target.encode(train_rows), pipeline, t.seed)
+    valid_set = Photographs(valid_rows["path"].tolist(), target.encode(valid_rows), still)
+    train_loader = loader(train_set, sampler, t.batch_size, t.workers, t.seed)
+    valid_loader = loader(valid_set, in_order(len(valid_set)), t.batch_size, t.workers, t.seed)
+
+    accelerator = Accelerator(mixed_precision=precision(t.precision))
+    learner = learner_of(config, head.to(accelerator.device), len(train_loader))
+    learner.head, learner.optimiser, train_loader, valid_loader = accelerator.prepare(
+        learner.head, learner.optimiser, train_loader, valid_loader
+    )
+    values = target.values(valid_rows).numpy() if target.numbers else None
+    truth = Truth(target.class_indices(valid_rows), values)
+    loss = loss_of(config.loss, counts, target).to(accelerator.device)
+    plan = Plan(t.epochs, t.select_by, t.patience, t.clip_norm, t.seed)
+
+    keeper = Keeper(run_folder(args.runs, config.task, args.fold), config, valid_rows, valid_set, truth)
+    keeper.open(learner, args.resume)
+    kept = keeper.after_epoch
+    fit(learner, target, loss, train_loader, valid_loader, sampler, truth, plan, accelerator, kept)
+    keeper.close(learner, plan)
+
+
+def precision(asked: str) -> str:
+    """Accelerate's name for a precision; auto is mixed where the device computes in it, else single."""
+    import torch
+
+    if asked != "auto":
+        return {"fp32": "no"}.get(asked, asked)
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+
+
+def main() -> None:
+    """Parse, then train; torch is imported after parsing, so that --help answers at once."""
+    train(parse())
+
+
+if __name__ == "__main__":
+    run_script(main)
