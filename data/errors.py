@@ -33,5 +33,6 @@ def run_script(main: Callable[[], None]) -> None:
     try:
         main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # A loader's worker hands its errors on inside a traceback; the message stands behind the last name.
+        print(f"error: {str(error).rpartition('InputError: ')[2].rstrip()}", file=sys.stderr)
         sys.exit(2)

@@ -1,0 +1,88 @@
+"""Label fixes, kept as rows of a CSV file and laid over the table; no photograph is renamed or touched."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from data.errors import refuse
+from data.label_csv import AGE_EXPECTED, read_lines, years_of
+from data.manifest import OWN_COLUMNS, person_name
+
+REQUIRED = ("person", "column", "value")
+OPTIONAL = ("shot",)
+
+
+def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return a copy of the table (see `data.manifest.read_table`) with the fixes of a CSV file laid over it.
+
+    The file has the columns `person`, `column`, `value` and, optionally, `shot`: the label `column` becomes
+    `value` for all of the person's photographs, or for that shot alone. `person` is the person's folder name,
+    the challenge's id, or the table's own `person`. Values are absolute, so that applying a file twice is
+    applying it once; of two rows for one photograph's label the later one holds.
+
+    Raises `InputError` telling all bad rows at once: nobody or several people of that name, an unknown column
+    or shot, no value, an age that is none, the same fix twice with different values.
+    """
+    columns, lines, problems = read_lines(path)
+    if columns and (set(columns) - {*REQUIRED, *OPTIONAL} or set(REQUIRED) - set(columns)):
+        wanted = f"{', '.join(REQUIRED)} and, optionally, {', '.join(OPTIONAL)}"
+        problems.append(f"{path}: columns {', '.join(columns)}, expected {wanted}")
+        lines = []
+    people = _people(table)
+    seen: dict[tuple[str, str, str], tuple[int, str]] = {}
+    fixes = []
+    for line, fix in lines:
+        person, column, value, shot = fix["person"], fix["column"], fix["value"], fix.get("shot", "")
+        rows, wrong = _rows(table, people, person, shot)
+        wrong += _wrong_value(table, column, value)
+        first_line, first_value = seen.setdefault((person, column, shot), (line, value))
+        if first_value != value:
+            wrong.append(f"{column}={value!r} for {person}, but line {first_line} says {first_value!r}")
+        fixes.append((rows, column, value))
+        problems += [f"{path}:{line}: {problem}" for problem in wrong]
+    refuse(f"{path}: these corrections do not fit the data, nothing was corrected:", problems)
+    corrected = table.copy()
+    for rows, column, value in fixes:
+        corrected.loc[rows, column] = years_of(value) if column == "age" else value
+    return corrected
+
+
+def _people(table: pd.DataFrame) -> dict[str, list[str]]:
+    """The table's people by each name that a correction may call them."""
+    people: dict[str, set[str]] = {}
+    ids = table["id"] if "id" in table else pd.Series(index=table.index, dtype="str")
+    for person, identity in zip(table["person"], ids, strict=True):
+        for name in (person, person_name(person), identity):
+            if isinstance(name, str):
+                people.setdefault(name, set()).add(person)
+    return {name: sorted(found) for name, found in people.items()}
+
+
+def _rows(
+    table: pd.DataFrame, people: dict[str, list[str]], person: str, shot: str
+) -> tuple["pd.Series[bool]", list[str]]:
+    """Which rows [N] a correction is about, and why they are not one person's photographs."""
+    matches = people.get(person, [])
+    rows = table["person"].isin(matches)
+    if not matches:
+        return rows, [f"person={person!r} is nobody in the data, expected a person's folder name or id"]
+    if len(matches) > 1:
+        named = ", ".join(matches)
+        return rows, [f"person={person!r} is {len(matches)} people, expected one of {named}"]
+    chosen = rows & (table["shot"] == shot) if shot else rows
+    if not chosen.any():
+        has = ", ".join(table["shot"][rows].dropna()) or "photographs without a shot"
+        return chosen, [f"shot={shot!r}, expected one that {person} has: {has}"]
+    return chosen, []
+
+
+def _wrong_value(table: pd.DataFrame, column: str, value: str) -> list[str]:
+    """What is wrong with a correction's column or value."""
+    labels = [name for name in table.columns if name not in (*OWN_COLUMNS, "id")]
+    if column not in labels:
+        return [f"column={column!r}, expected one of {', '.join(labels)}"]
+    if not value:
+        return [f"no value for {column}, expected the label that is right"]
+    if column == "age" and years_of(value) is None:
+        return [f"age={value!r}, {AGE_EXPECTED}"]
+    return []

@@ -1,0 +1,62 @@
+"""Lists of named steps as a YAML writes them, `[hflip, {resize: {height: 128, width: 96}}]`, against a table."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError, validate_call
+
+Step = str | Mapping[str, Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Called:
+    """One step that was found and called: its name, its arguments and what it returned."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    result: Any
+
+    def __str__(self) -> str:
+        if not self.arguments:
+            return self.name
+        return f"{self.name}({', '.join(f'{key}={value}' for key, value in self.arguments.items())})"
+
+
+def call_steps(steps: Sequence[Step], table: Mapping[str, Callable[..., Any]], *leading: Any) -> list[Called]:
+    """Call each step's function with `leading` and the step's own arguments, checked against its annotations.
+
+    Raises:
+        ValueError: an unknown name or wrong arguments; all are told at once, with what would be right.
+
+    >>> [str(step) for step in call_steps([{"abs": None}], {"abs": abs}, -3)]
+    ['abs']
+    """
+    called, problems = [], []
+    for index, step in enumerate(steps, start=1):
+        name, arguments = _split(step)
+        if name not in table:
+            problems.append(f"step {index}: {name!r} is unknown, expected one of {', '.join(table)}")
+            continue
+        check = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+        try:
+            called.append(Called(name, arguments, check(table[name])(*leading, **arguments)))
+        except ValidationError as error:
+            accepted = list(inspect.signature(table[name]).parameters)[len(leading) :]
+            takes = f"{name} takes {', '.join(accepted) or 'no arguments'}"
+            for item in error.errors(include_url=False):
+                key = ".".join(map(str, item["loc"]))
+                problems.append(f"step {index} ({name}): {key}: {item['msg']}; {takes}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return called
+
+
+def _split(step: Step) -> tuple[str, Mapping[str, Any]]:
+    if isinstance(step, str):
+        return step, {}
+    if len(step) != 1:
+        return " + ".join(step), {}
+    [(name, arguments)] = step.items()
+    return name, arguments or {}
