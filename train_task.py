@@ -52,6 +52,7 @@ def parse() -> argparse.Namespace:
 
 def read_config(args: argparse.Namespace) -> "TaskConfig":
     """The YAML with its overrides; its task must be the one asked for."""
+    from ensemble.views import make_views
     from heads.config import TaskConfig, default_path
     from heads.schema import load
 
@@ -60,6 +61,10 @@ def read_config(args: argparse.Namespace) -> "TaskConfig":
     config = load(TaskConfig, path, [*args.set, *fold])
     if config.task != args.task:
         raise InputError(f"{path}: task is {config.task!r}, expected {args.task!r} as --task says")
+    try:
+        make_views(config.views.steps)  # else a typo would show only when the trained head is used
+    except ValueError as error:
+        raise InputError(f"{path}: views.steps: {error}") from None
     return config
 
 

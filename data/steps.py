@@ -1,4 +1,4 @@
-"""Lists of named steps as a YAML writes them, `[hflip, {resize: {height: 128, width: 96}}]`, against a table."""
+"""Lists of named steps as a YAML writes them, `[hflip, {resize: {height: 128, width: 96}}]`, and their table."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence

@@ -4,14 +4,15 @@ A pipeline is a list of steps as a YAML writes them: `[hflip, {resize: {height: 
 pipeline does to a photograph depends on the entropy it is handed and on nothing else.
 """
 
-import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, ValidationError, validate_call
+from pydantic import Field
+
+from data.steps import Step, call_steps
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer release
 
@@ -19,7 +20,6 @@ import albumentations as A
 import cv2
 
 Pixels = npt.NDArray[np.uint8]
-Step = str | Mapping[str, Mapping[str, Any] | None]
 Transform: TypeAlias = A.BasicTransform | A.Compose
 Size = Annotated[int, Field(ge=1, le=4096)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -161,7 +161,7 @@ class Pipeline:
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
-        self.steps = check_steps(steps)
+        self.steps: list[Transform] = [step.result for step in call_steps(steps, STEPS)]
 
     def __call__(self, pixels: Pixels, entropy: Sequence[int]) -> Pixels:
         """Return the transformed pixels; the same pixels and entropy (numbers >= 0) give the same result.
@@ -174,31 +174,3 @@ class Pipeline:
             step.set_random_seed(int(seed))
             pixels = step(image=pixels)["image"]
         return pixels
-
-
-def check_steps(steps: Sequence[Step]) -> list[Transform]:
-    """Build each of `steps`; raise ValueError telling all unknown names and wrong arguments at once."""
-    built, problems = [], []
-    for index, step in enumerate(steps):
-        name, arguments = (step, {}) if isinstance(step, str) else _only_item(step)
-        if name not in STEPS:
-            problems.append(f"step {index + 1}: {name!r} is unknown, expected one of {', '.join(STEPS)}")
-            continue
-        try:
-            checked = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))(STEPS[name])
-            built.append(checked(**arguments))
-        except ValidationError as error:
-            accepted = ", ".join(inspect.signature(STEPS[name]).parameters)
-            for item in error.errors(include_url=False):
-                key = ".".join(map(str, item["loc"]))
-                problems.append(f"step {index + 1} ({name}): {key}: {item['msg']}; {name} takes {accepted}")
-    if problems:
-        raise ValueError("; ".join(problems))
-    return built
-
-
-def _only_item(step: Mapping[str, Mapping[str, Any] | None]) -> tuple[str, Mapping[str, Any]]:
-    if len(step) != 1:
-        return " + ".join(step), {}
-    [(name, arguments)] = step.items()
-    return name, arguments or {}

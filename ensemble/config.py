@@ -1,7 +1,7 @@
 """joint.yaml: which heads, in which order, make the joint code."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -11,10 +11,9 @@ from heads.schema import Section, load
 
 
 class JointConfig(Section):
-    """The joint code's tasks, the most significant digit first, and how an answer is decided."""
+    """The joint code's tasks, the most significant digit first."""
 
     tasks: Annotated[list[str], Field(min_length=1)]
-    decide: Literal["argmax", "tuned"] = "argmax"
 
 
 def load_joint(path: Path) -> JointConfig:

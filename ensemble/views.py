@@ -4,18 +4,18 @@ A view is a function of float pixels [N, 3, H, W] in 0..1 to pixels of the same 
 merged, never logits: a head's logits are not on one scale from picture to picture.
 """
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
-from pydantic import ConfigDict, Field, ValidationError, validate_call
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.steps import Step, call_steps
+
 View = Callable[[Tensor], Tensor]
-Step = str | Mapping[str, Mapping[str, Any] | None]
 Offset = Annotated[float, Field(ge=-0.5, le=0.5)]
 
 
@@ -70,31 +70,14 @@ def make_views(steps: Sequence[Step]) -> dict[str, View]:
     """Views by their description, in order; identity comes first whether listed or not.
 
     Raises:
-        ValueError: an unknown view, wrong arguments or the same view twice; all are told at once.
+        ValueError: an unknown view, wrong arguments or the same view twice.
     """
     views: dict[str, View] = {"identity": identity}
-    problems = []
-    for step in steps:
-        name, arguments = (step, {}) if isinstance(step, str) else _only_item(step)
-        if name not in VIEWS:
-            problems.append(f"{name!r} is no view, expected one of {', '.join(VIEWS)}")
-            continue
-        try:
-            # On a single pixel, so that wrong arguments are told here and not at the first photograph.
-            checked = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))(VIEWS[name])
-            checked(torch.zeros(1, 3, 1, 1), **arguments)
-        except ValidationError as error:
-            accepted = ", ".join(list(inspect.signature(VIEWS[name]).parameters)[1:]) or "no arguments"
-            for item in error.errors(include_url=False):
-                key = ".".join(map(str, item["loc"]))
-                problems.append(f"{name}: {key}: {item['msg']}; {name} takes {accepted}")
-            continue
-        described = name + (f"({', '.join(f'{k}={v}' for k, v in arguments.items())})" if arguments else "")
-        if described in views and described != "identity":
-            problems.append(f"{described} stands here twice")
-        views[described] = partial(VIEWS[name], **arguments)
-    if problems:
-        raise ValueError("; ".join(problems))
+    # Each is called on a single pixel, so that wrong arguments are told here and not at the first photograph.
+    for step in call_steps(steps, VIEWS, torch.zeros(1, 3, 1, 1)):
+        if str(step) in views and step.name != "identity":
+            raise ValueError(f"{step} stands in the list twice; it would only count double")
+        views[str(step)] = partial(VIEWS[step.name], **step.arguments)
     return views
 
 
@@ -121,10 +104,3 @@ def vote(probabilities: Tensor) -> Tensor:
 
 
 MERGES: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean, "geometric": geometric, "vote": vote}
-
-
-def _only_item(step: Mapping[str, Mapping[str, Any] | None]) -> tuple[str, Mapping[str, Any]]:
-    if len(step) != 1:
-        return " + ".join(step), {}
-    [(name, arguments)] = step.items()
-    return name, arguments or {}

@@ -132,9 +132,9 @@ class Pixels(Section):
     @field_validator("train", "evaluate")
     @classmethod
     def _known(cls, steps: list[Step]) -> list[Step]:
-        from data.transforms import check_steps  # albumentations takes a second to import
+        from data.transforms import Pipeline  # late: albumentations takes seconds to import
 
-        check_steps(steps)
+        Pipeline(steps)
         return steps
 
 
