@@ -1,4 +1,4 @@
-"""Lists of named steps as a YAML writes them, `[hflip, {resize: {height: 128, width: 96}}]`, and their table."""
+"""Named steps as a YAML lists them, `[hflip, {resize: {height: 9, width: 9}}]`, and the table they are from."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence

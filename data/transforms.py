@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from data.masks import WAYS, aligned_face, draw_mask
 from data.steps import Step, call_steps
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer release
@@ -20,11 +21,28 @@ import albumentations as A
 import cv2
 
 Pixels = npt.NDArray[np.uint8]
-Transform: TypeAlias = A.BasicTransform | A.Compose
+Transform: TypeAlias = "A.BasicTransform | A.Compose | DrawnMask"
 Size = Annotated[int, Field(ge=1, le=4096)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 cv2.setNumThreads(0)  # loader workers are the parallelism; OpenCV's own threads would fight them
+
+
+class DrawnMask:
+    """`data.masks.draw_mask` on an aligned bare face, as a step; before any step that moves the face."""
+
+    def __init__(self, wrong: float, p: float) -> None:
+        self.wrong, self.p = wrong, p
+
+    def set_random_seed(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def __call__(self, image: Pixels) -> dict[str, Pixels]:
+        if self.rng.random() >= self.p:
+            return {"image": image}
+        wrong = self.rng.random() < self.wrong
+        way = str(self.rng.choice([way for way in WAYS if (way != "worn") == wrong]))
+        return {"image": draw_mask(image, aligned_face(*image.shape[:2]), way, self.rng)}
 
 
 def resize(height: Size, width: Size) -> Transform:
@@ -131,6 +149,11 @@ def blur(sigma: Annotated[float, Field(gt=0)] = 1.5, p: Share = 0.2) -> Transfor
     return A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, max(sigma, 0.1)), p=p)
 
 
+def drawn_mask(wrong: Share = 0.2, p: Share = 0.7) -> Transform:
+    """Draw a mask on an aligned bare face, `wrong` of them worn incorrectly; for labels other than the mask."""
+    return DrawnMask(wrong, p)
+
+
 STEPS: dict[str, Callable[..., Transform]] = {
     "resize": resize,
     "letterbox": letterbox,
@@ -147,6 +170,7 @@ STEPS: dict[str, Callable[..., Transform]] = {
     "jpeg": jpeg,
     "downscale": downscale,
     "blur": blur,
+    "drawn_mask": drawn_mask,
 }
 
 

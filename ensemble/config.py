@@ -27,7 +27,13 @@ def load_joint(path: Path) -> JointConfig:
 def tasks_of(path: Path) -> dict[str, list[str]]:
     """Task names of the joint code, most significant first, with their class names.
 
-    The classes are read from each task's YAML, `<task>.yaml` beside `path`.
+    The classes are read from each task's YAML, `<task>.yaml` beside `path`; one of another task is refused.
     """
-    tasks = load_joint(path).tasks
-    return {task: load(TaskConfig, path.parent / f"{task}.yaml").label.classes for task in tasks}
+    tasks = {}
+    for task in load_joint(path).tasks:
+        its = path.parent / f"{task}.yaml"
+        config = load(TaskConfig, its)
+        if config.task != task:
+            raise InputError(f"{its}: task is {config.task!r}, expected {task!r} as {path} says")
+        tasks[task] = config.label.classes
+    return tasks

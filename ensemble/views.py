@@ -6,7 +6,8 @@ merged, never logits: a head's logits are not on one scale from picture to pictu
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated
+from inspect import signature
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -73,10 +74,14 @@ def make_views(steps: Sequence[Step]) -> dict[str, View]:
         ValueError: an unknown view, wrong arguments or the same view twice.
     """
     views: dict[str, View] = {"identity": identity}
+    seen: list[tuple[str, dict[str, Any]]] = []
     # Each is called on a single pixel, so that wrong arguments are told here and not at the first photograph.
     for step in call_steps(steps, VIEWS, torch.zeros(1, 3, 1, 1)):
-        if str(step) in views and step.name != "identity":
+        bound = signature(VIEWS[step.name]).bind(None, **step.arguments)
+        bound.apply_defaults()
+        if (step.name, bound.arguments) in seen and step.name != "identity":
             raise ValueError(f"{step} stands in the list twice; it would only count double")
+        seen.append((step.name, bound.arguments))
         views[str(step)] = partial(VIEWS[step.name], **step.arguments)
     return views
 

@@ -1,0 +1,125 @@
+"""Masks drawn on bare faces, so that who owns labelled faces without masks can train for faces with them.
+
+It needs to know where the face is: from landmarks where there are some, else from how the picture is cropped.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFilter
+
+Pixels = npt.NDArray[np.uint8]
+Image3 = npt.NDArray[np.float32]
+
+# Upper edge at the nose and lower edge at the chin, in face units: 0 is the height of the eyes, 1 of the mouth.
+WAYS = {"worn": (0.45, 1.85), "under_nose": (0.88, 1.95), "on_chin": (1.3, 2.15)}
+SUPERSAMPLING = 2
+
+
+@dataclass(frozen=True)
+class Face:
+    """Where an upright face is, in pixels: its middle, heights of eyes and mouth, half its cheeks' width."""
+
+    middle: float
+    eyes: float
+    mouth: float
+    half_width: float
+
+    @property
+    def unit(self) -> float:
+        """From the eyes to the mouth, in pixels."""
+        return self.mouth - self.eyes
+
+
+# Shares of the picture's height (eyes, mouth) and width (half the cheeks), measured on two published sets:
+# All-Age-Faces, cropped with hair and shoulders, and UTKFace, cropped close to the face.
+_WIDE_CROP = (0.52, 0.73, 0.28)
+_CLOSE_CROP = (0.30, 0.73, 0.37)
+_SQUARE = 1.15
+
+
+def aligned_face(height: int, width: int) -> Face:
+    """Where the face is in an aligned portrait of which nothing else is known.
+
+    Square pictures are taken as cropped close to the face, taller ones as with hair and shoulders.
+    """
+    eyes, mouth, half_width = _CLOSE_CROP if height < _SQUARE * width else _WIDE_CROP
+    return Face(width / 2, eyes * height, mouth * height, half_width * width)
+
+
+def face_of_landmarks(landmarks: npt.NDArray[np.floating]) -> Face:
+    """The face of five landmarks [5, 2] in pixels: eyes, nose, corners of the mouth."""
+    eyes, mouth = landmarks[:2].mean(axis=0), landmarks[3:].mean(axis=0)
+    return Face(
+        float(landmarks[:, 0].mean()),
+        float(eyes[1]),
+        float(mouth[1]),
+        float(abs(landmarks[1, 0] - landmarks[0, 0])),
+    )
+
+
+def draw_mask(pixels: Pixels, face: Face, way: str, rng: np.random.Generator) -> Pixels:
+    """A copy of `pixels` [H, W, 3] with one mask on the face: its cut, colours and pattern drawn from `rng`.
+
+    Args:
+        pixels: uint8 RGB.
+        face: where it goes.
+        way: a key of `WAYS`.
+        rng: the source of all chance.
+    """
+    height, width = pixels.shape[:2]
+    cover = _cover(_outline(face, *WAYS[way], rng), height, width)
+    grain = rng.normal(0, 3, (height, width, 1)).astype(np.float32)
+    cloth = _cloth(height, width, face.unit, rng) * _light(pixels, face.unit) + grain
+    blended = pixels + (cloth - pixels) * cover
+    return blended.clip(0, 255).astype(np.uint8)
+
+
+def _outline(face: Face, top: float, bottom: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """A closed outline [M, 2] in pixels: an upper edge that bows over the nose, a lower one around the chin."""
+    across = np.linspace(-1, 1, 17)
+    top, bottom = top + rng.normal(0, 0.06), bottom + rng.normal(0, 0.1)
+    upper = top + rng.uniform(0.02, 0.25) * (across**2 - 1) + 0.1
+    lower = upper + (bottom - upper) * (1 - np.abs(across) ** rng.uniform(2, 4)) ** 0.6
+    x = face.middle + face.half_width * (rng.normal(0, 0.05) + rng.uniform(0.88, 1.1) * across)
+    edges = np.stack([np.r_[x, x[::-1]], face.eyes + face.unit * np.r_[upper, lower[::-1]]], axis=1)
+    tilt = np.radians(rng.normal(0, 3))
+    turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
+    center = np.array([face.middle, face.mouth])
+    turned: npt.NDArray[np.float64] = (edges - center) @ turn.T + center
+    return turned
+
+
+def _cover(outline: npt.NDArray[np.float64], height: int, width: int) -> Image3:
+    """How much of each pixel lies within the outline, 0..1, [H, W, 1]."""
+    drawn = Image.new("L", (width * SUPERSAMPLING, height * SUPERSAMPLING))
+    ImageDraw.Draw(drawn).polygon([(x, y) for x, y in outline * SUPERSAMPLING], fill=255)
+    return np.asarray(drawn.reduce(SUPERSAMPLING), dtype=np.float32)[..., None] / np.float32(255)
+
+
+def _light(pixels: Pixels, unit: float) -> Image3:
+    """The face's own light and shade, blurred, around 1, [H, W, 1]."""
+    grey = Image.fromarray(pixels).convert("L").filter(ImageFilter.BoxBlur(max(unit / 2, 1)))
+    light = np.asarray(grey, dtype=np.float32)[..., None]
+    return 0.6 + 0.4 * light / np.float32(max(light.mean(), 1.0))
+
+
+def _cloth(height: int, width: int, unit: float, rng: np.random.Generator) -> Image3:
+    """Plain, pleated, striped, dotted or checked cloth in one or two colours, 0..255, [H, W, 3]."""
+    muted = rng.integers(90, 250) + rng.normal(0, 25, 3)
+    first = muted if rng.random() < 0.6 else rng.uniform(10, 250, 3)
+    second = first * 0.8 if rng.random() < 0.5 else rng.uniform(0, 255, 3)
+    y, x = np.mgrid[:height, :width].astype(np.float32) / unit * rng.uniform(12, 40)
+    turn = rng.uniform(0, np.pi)
+    u, v = np.sin(x * np.cos(turn) + y * np.sin(turn)), np.sin(y * np.cos(turn) - x * np.sin(turn))
+    pattern = rng.choice(["plain", "pleats", "stripes", "dots", "checks"], p=[0.35, 0.2, 0.15, 0.15, 0.15])
+    inked = {
+        "plain": np.zeros_like(u, dtype=bool),
+        "pleats": np.sin(y / 3) > 0.9,
+        "stripes": u > 0,
+        "dots": u * v > 0.4,
+        "checks": u * v > 0,
+    }[str(pattern)]
+    cloth: Image3 = np.where(inked[..., None], second, first).astype(np.float32)
+    return cloth

@@ -1,0 +1,184 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.errors import InputError
+from ensemble.submission import image_paths, match, read_answers, read_listing, vote, write_submission
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def frame(**answers: int) -> pd.DataFrame:
+    return pd.DataFrame({"ImageID": list(answers), "ans": np.array(list(answers.values()))})
+
+
+def message(call, *arguments) -> str:
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    return str(caught.value)
+
+
+def test_a_written_submission_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "submission.csv"
+    ids, answers = ["007.jpg", "a, b.jpg", "é.png"], np.array([0, 17, 5])
+    write_submission(path, ids, answers)
+    assert path.read_text(encoding="utf-8").splitlines()[:2] == ["ImageID,ans", "007.jpg,0"]
+    table = read_answers(path, 18)
+    assert table["ImageID"].tolist() == read_listing(path) == ids
+    assert table["ans"].tolist() == answers.tolist()
+    assert table["ans"].dtype == np.int64
+
+
+def test_a_submission_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = written(tmp_path / "submission.csv", "old")
+    with pytest.raises(ValueError, match="shorter"):
+        write_submission(path, ["a", "b"], [1])
+    with pytest.raises(TypeError):
+        write_submission(path, ["a"], [1.5])  # type: ignore[list-item]
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_listing_needs_the_id_column_alone_and_keeps_ids_as_text(tmp_path: Path) -> None:
+    path = written(tmp_path / "info.csv", "\ufeffans,ImageID\nx,007\n,NA\n\n")
+    assert read_listing(path) == ["007", "NA"]
+
+
+def test_bad_rows_of_a_listing_are_all_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "info.csv", "ImageID,ans\na.jpg,0\n,0\na.jpg,0\nb.jpg,0\n ,0\n")
+    assert message(read_listing, path).splitlines() == [
+        f"{path}: bad rows",
+        "  row 3: ImageID is empty",
+        "  row 6: ImageID is empty",
+        "  rows 2, 4: ImageID='a.jpg' is there 2 times, expected once",
+    ]
+
+
+@pytest.mark.parametrize("answer", ["18", "-1", "1.0", "", "x", "1_0", "٣", "9" * 5000])
+def test_answers_that_are_no_class_are_told_with_their_row(tmp_path: Path, answer: str) -> None:
+    path = written(tmp_path / "a.csv", f"ImageID,ans\na.jpg,17\nb.jpg,{answer}\n")
+    told = message(read_answers, path, 18)
+    assert told == f"{path}: bad rows\n  row 3: ans={answer[:40]!r}, expected a whole number from 0 to 17"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", r"row 1: columns \(none\); expected ImageID, ans once"),
+        ("ImageID,answer\na,1\n", "row 1: columns ImageID, answer; expected ans once"),
+        ("ImageID,ans,ans\na,1,2\n", "expected ans once"),
+        ("ImageID,ans\n", "no rows after the heading"),
+        ("ImageID,ans\na,1\nb\n", "row 3: 1 values, expected 2"),
+    ],
+)
+def test_files_of_another_form_are_told(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        read_answers(written(tmp_path / "a.csv", text), 18)
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    (tmp_path / "latin.csv").write_bytes(b"ImageID,ans\n\xe9.jpg,1\n")
+    for path in (tmp_path / "none.csv", tmp_path, tmp_path / "latin.csv"):
+        assert f"{path}: cannot be read as CSV" in message(read_answers, path, 18)
+
+
+def test_images_within_the_folder_are_found(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    (images / "sub").mkdir(parents=True)
+    for name in ("a.jpg", "sub/b.jpg", "..c.jpg"):
+        (images / name).touch()
+    (images / "link.jpg").symlink_to(images / "a.jpg")
+    (tmp_path / "linked").symlink_to(images)
+    ids = ["sub/b.jpg", "a.jpg", "link.jpg", "..c.jpg"]
+    assert image_paths(images, ids) == [images / name for name in ids]
+    assert image_paths(tmp_path / "linked", ids) == [tmp_path / "linked" / name for name in ids]
+
+
+def test_all_ids_that_leave_the_folder_or_have_no_file_are_told_at_once(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    (images / "sub").mkdir(parents=True)
+    secret = written(tmp_path / "secret.jpg", "")
+    (images / "good.jpg").touch()
+    (images / "out.jpg").symlink_to(secret)
+    (images / "up").symlink_to(tmp_path)
+    (images / "circle.jpg").symlink_to(images / "circle.jpg")
+    wrong = {
+        str(secret): "is an absolute path",
+        "C:\\x.jpg": "is an absolute path",
+        "../secret.jpg": "contains '..'",
+        "sub/../good.jpg": "contains '..'",
+        "..\\secret.jpg": "contains '..'",
+        "out.jpg": "leads out of the folder through a link",
+        "up/secret.jpg": "leads out of the folder through a link",
+        "gone.jpg": "no such file",
+        "sub": "no such file",
+        "nul\0.jpg": "contains a NUL character",
+        "circle.jpg": "",
+        "x" * 5000: "",
+    }
+    lines = message(image_paths, images, ["good.jpg", *wrong]).splitlines()
+    assert lines[0] == f"{images}: 12 of 13 listed images cannot be used"
+    for line, (name, reason) in zip(lines[1:], wrong.items(), strict=True):
+        assert line.startswith(f"  ImageID={name!r}: {reason}")
+    assert "no such folder" in message(image_paths, tmp_path / "none", ["a"])
+
+
+@given(st.permutations(range(6)))
+def test_match_pairs_by_id_whatever_the_order(order: list[int]) -> None:
+    answers = frame(a=1, b=2, c=3, d=4, e=5, f=6)
+    submission = frame(a=10, b=20, c=30, d=40, e=50, f=60).iloc[order]
+    truth, predicted = match(submission, answers)
+    assert truth.tolist() == [1, 2, 3, 4, 5, 6]
+    assert predicted.tolist() == [10, 20, 30, 40, 50, 60]
+
+
+def test_match_tells_missing_and_unknown_images() -> None:
+    told = message(match, frame(a=1, x=1), frame(a=1, b=2, c=3, d=4, e=5), ("s.csv", "a.csv"))
+    assert told.splitlines() == [
+        "s.csv and a.csv do not match",
+        "  s.csv lacks 4 of the 5 images of a.csv: b, c, d, ...",
+        "  a.csv lacks 1 of the 2 images of s.csv: x",
+    ]
+
+
+def test_the_majority_wins_and_a_tie_goes_to_the_earliest_submission() -> None:
+    first, second, third, fourth = (
+        frame(z=1, a=1, b=1, c=7),
+        frame(a=2, z=1, b=2, c=5),
+        frame(z=3, a=2, b=2, c=6),
+        frame(z=3, a=3, b=1, c=6),
+    )
+    voted = vote([first, second, third])
+    assert voted["ImageID"].tolist() == ["z", "a", "b", "c"]
+    assert voted["ans"].tolist() == [1, 2, 2, 7]
+    # The tied pair is 1 and 3 for z, 1 and 2 for b: in both, the first submission's answer is among them.
+    assert vote([first, second, third, fourth])["ans"].tolist() == [1, 2, 1, 6]
+    # For c nobody agrees with the first two: the tie among 6 and 6 is none, the majority is theirs.
+    assert vote([fourth, third, second, first])["ans"].tolist() == [3, 2, 1, 6]
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=2, max_size=6))
+def test_voting_equals_counting(answers: list[list[int]]) -> None:
+    frames = [pd.DataFrame({"ImageID": list("abcd"), "ans": np.array(each)}) for each in answers]
+    expected = []
+    for votes in zip(*answers, strict=True):
+        most = max(votes.count(value) for value in votes)
+        expected.append(next(value for value in votes if votes.count(value) == most))
+    assert vote(frames)["ans"].tolist() == expected
+
+
+def test_votes_need_two_submissions_of_the_same_images() -> None:
+    assert "expected at least two" in message(vote, [frame(a=1)])
+    told = message(vote, [frame(a=1, b=1), frame(a=1), frame(a=1, b=1, c=1)], ["1.csv", "2.csv", "3.csv"])
+    assert told.splitlines() == [
+        "the submissions do not hold the same images",
+        "  2.csv lacks 1 of the 2 images of 1.csv: b",
+        "  1.csv lacks 1 of the 3 images of 3.csv: c",
+    ]
