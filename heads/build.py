@@ -14,7 +14,7 @@ from torch import nn
 
 from data.errors import InputError
 from heads import config as schema
-from heads.backbone import load_imagenet, load_trunk
+from heads.backbone import load_imagenet, load_trunk, read_tensors
 from heads.checkpoint import fill, load_tensors
 from heads.head import Head
 from heads.losses import WeightedSum, make_loss
@@ -85,6 +85,11 @@ def fill_trunk_of(head: Head, backbone: schema.Backbone, runs: Path, fold: int |
                     f"train it first with train_task.py --task {task} --runs {runs}"
                 )
         told = f"{path}: {load_trunk(head.trunk, path)}"
+        if backbone.with_classifier:
+            prefix, tensors = "classifier.", read_tensors(path)
+            own = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+            fill(head.classifier, own, f"{path} ({prefix[:-1]})")
+            told += "; with its classifier"
     head.freeze(backbone.freeze)
     return f"{told}; frozen: {backbone.freeze}"
 

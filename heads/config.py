@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from heads.schema import Section
+from heads.yaml_file import dump_yaml
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn both take
 THREE = Field(min_length=3, max_length=3)
 Step = str | dict[str, dict[str, Any] | None]
 Stage = Literal["none", "stem", "layer1", "layer2", "layer3", "layer4", "all"]
@@ -67,7 +68,7 @@ class Split(Section):
 
     folds: Annotated[int, Field(ge=2)] = 5
     fold: Annotated[int, Field(ge=0)] = 0
-    seed: int = 0
+    seed: Seed = 0
     strata: dict[str, list[float]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -78,10 +79,14 @@ class Split(Section):
 
 
 class Backbone(Section):
-    """The trunk. `weights` is imagenet (a download), random, run:NAME (the best of that run) or a file."""
+    """The trunk. `weights` is imagenet (a download), random, run:NAME (the best of that run) or a file.
+
+    `with_classifier` takes that head's classifier along, for a head with the same outputs.
+    """
 
     name: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
     weights: str = "imagenet"
+    with_classifier: bool = False
     freeze: Stage = "none"
 
 
@@ -167,7 +172,7 @@ class Training(Section):
     select_by: Literal["macro_f1", "mae"] = "macro_f1"
     patience: Count | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    seed: int = 0
+    seed: Seed = 0
     workers: Annotated[int, Field(ge=0)] | None = None
 
 
@@ -199,6 +204,8 @@ class TaskConfig(Section):
     def _consistent(self) -> Self:
         if self.training.select_by == "mae" and self.label.distribution is None:
             raise ValueError("training.select_by=mae needs label.distribution")
+        if self.backbone.with_classifier and self.backbone.weights in ("imagenet", "random"):
+            raise ValueError("backbone.with_classifier needs backbone.weights=run:NAME or a file of a head")
         weights = self.loss.class_weights
         if isinstance(weights, list) and len(weights) != len(self.label.classes):
             raise ValueError(
@@ -208,8 +215,7 @@ class TaskConfig(Section):
 
     def to_yaml(self) -> str:
         """The resolved config, every default written out, as YAML that reads back to the same config."""
-        text: str = yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
-        return text
+        return dump_yaml(self.model_dump())
 
 
 def default_path(task: str) -> Path:

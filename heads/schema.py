@@ -14,7 +14,7 @@ from heads.yaml_file import Location, parse_yaml, read_yaml
 class Section(BaseModel):
     """A part of a config: unknown keys are refused, types are not guessed, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Section)
@@ -90,6 +90,9 @@ def _problems(
             yield f"{place}: {key}: unknown key{advice}"
         elif item["type"] == "missing":
             yield f"{place}: {key}: missing, expected a value"
+        elif item["type"] == "value_error" and isinstance(item["input"], dict):
+            # A section that contradicts itself names its values in the message; here it stands whole.
+            yield ": ".join(filter(None, (place, key, item["msg"].removeprefix("Value error, "))))
         else:
             yield f"{place}: {key}={item['input']!r}: {item['msg'].removeprefix('Value error, ')}"
 

@@ -28,6 +28,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                raise yaml.MarkedYAMLError(problem="found a key that is not text", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"key {key.value!r} stands here twice", problem_mark=key.start_mark
@@ -47,6 +49,16 @@ _FLOAT = re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("tf"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, _NUMBER_STARTS)
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, _NUMBER_STARTS)
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes text which either version of YAML would read as something else, such as 1e-3."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: yaml.SafeDumper.yaml_implicit_resolvers.get(first, []) + _Loader.yaml_implicit_resolvers.get(first, [])
+    for first in yaml.SafeDumper.yaml_implicit_resolvers.keys() | _Loader.yaml_implicit_resolvers.keys()
+}
 
 
 def parse_yaml(text: str, name: str) -> tuple[Any, dict[Location, int]]:
@@ -72,7 +84,8 @@ def parse_yaml(text: str, name: str) -> tuple[Any, dict[Location, int]]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InputError(f"{name}:{line}: {error.problem}; expected YAML") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    # PyYAML lets the last of these through where a tag does not fit its text, as in `!!bool maybe`.
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
         raise InputError(f"{name}: not readable as YAML: {str(error).splitlines()[0]}") from None
     lines: dict[Location, int] = {}
     _collect_lines(node, (), lines)
@@ -88,6 +101,19 @@ def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     return parse_yaml(text, str(path))
+
+
+def dump_yaml(value: Any) -> str:
+    """YAML text, keys in their order, that `parse_yaml` reads back to the same value.
+
+    >>> print(dump_yaml({"lr": 1e-3, "classes": ["no", "1e-3"]}), end="")
+    lr: 0.001
+    classes:
+    - 'no'
+    - '1e-3'
+    """
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def _collect_lines(node: yaml.Node | None, at: Location, lines: dict[Location, int]) -> None:
