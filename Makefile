@@ -19,6 +19,19 @@ $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev
 
+# Drawn people, no download, no photograph: data, age trunk, three heads, submission, report.
+demo: install
+	rm -rf demo
+	$(BIN)/python -m data.synthetic demo/data --people 300 --eval-people 100 --size 96x128 --seed 0
+	set -e; for task in age_backbone age gender mask; do \
+		$(BIN)/python train_task.py --task $$task --config configs/demo/$$task.yaml \
+			--data demo/data/train --runs demo/runs; \
+	done
+	$(BIN)/python combine.py --config configs/demo/joint.yaml --data demo/data/eval --runs demo/runs \
+		--out demo/submission.csv
+	$(BIN)/python evaluate.py --config configs/demo/joint.yaml --submission demo/submission.csv \
+		--answers demo/data/eval/answers.csv
+
 lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
