@@ -14,7 +14,7 @@ from data.errors import InputError, refuse, run_script
 if TYPE_CHECKING:
     from ensemble.predict import Task
 
-SUBMISSION, PROBABILITIES = "submission.csv", "probabilities.npz"
+SUBMISSION = "submission.csv"
 
 
 def parse() -> argparse.Namespace:
@@ -33,7 +33,7 @@ def parse() -> argparse.Namespace:
         type=Path,
         default=Path(environment.get("SM_OUTPUT_DATA_DIR", ".")) / SUBMISSION,
         metavar="FILE",
-        help=f"the submission (default: ./{SUBMISSION}); {PROBABILITIES} goes beside it",
+        help=f"the submission (default: ./{SUBMISSION}); probabilities.npz goes beside it",
     )
     parser.add_argument("--vote", type=Path, nargs="+", metavar="CSV", help="vote on these submissions instead")
     parser.add_argument("--batch-size", type=int, default=64)
@@ -43,6 +43,8 @@ def parse() -> argparse.Namespace:
         if "SM_CHANNEL_EVAL" not in environment:
             parser.error("--data is missing and SM_CHANNEL_EVAL is not set: where are info.csv and images/?")
         args.data = Path(environment["SM_CHANNEL_EVAL"])
+    if args.out.is_dir():
+        parser.error(f"--out {args.out} is a folder, expected a file such as {args.out / SUBMISSION}")
     if args.batch_size < 1 or args.workers < 0:
         parser.error("--batch-size starts at 1, --workers at 0")
     return args
@@ -86,12 +88,18 @@ def find_heads(config: Path, runs: Path) -> "dict[str, Task]":
     for task, found in files.items():
         heads = [open_head(path) for path in found]
         for path, head in zip(found, heads, strict=True):
-            if head.config.label.classes != expected[task]:
-                problems.append(
-                    f"{path}: found the classes {head.config.label.classes}, expected {expected[task]}"
-                )
+            for key, its, wanted in (
+                ("classes", head.config.label.classes, expected[task]),
+                # All folds of a task are shown the same pixels.
+                ("pixels.evaluate", head.config.pixels.evaluate, heads[0].config.pixels.evaluate),
+            ):
+                if its != wanted:
+                    problems.append(f"{path}: found the {key} {its}, expected {wanted}")
         print(f"{task}: {', '.join(str(path) for path in found)}")
-        tasks[task] = make_task(heads)
+        try:
+            tasks[task] = make_task(heads)
+        except ValueError as error:
+            problems.append(f"{found[0]}: views.steps: {error}")
     refuse(f"{config}: heads do not fit the joint code", problems)
     return tasks
 
@@ -112,24 +120,27 @@ def combine(args: argparse.Namespace) -> None:
 
     from ensemble.decide import argmax
     from ensemble.predict import predict_tasks
+    from ensemble.probabilities import FILE_NAME, TaskProbabilities, write_probabilities
     from ensemble.submission import write_submission
-    from heads.run import write_arrays
 
     tasks = find_heads(args.config, args.runs)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batches = predict_tasks(tasks, paths, device, args.batch_size, args.workers)
     parts = list(tqdm(batches, total=-(-len(paths) // args.batch_size), disable=None, unit="batch"))
 
-    merged = {task: np.concatenate([part[task][0] for part in parts]) for task in tasks}
-    arrays = {"ImageID": np.array(ids, dtype=np.str_)}
-    for task, its in tasks.items():
-        arrays[task] = merged[task]
-        arrays[f"{task}/identity"] = np.concatenate([part[task][1] for part in parts])
-        arrays[f"{task}/classes"] = np.array(its.classes)
-    write_arrays(args.out.parent / PROBABILITIES, arrays)
-    write_submission(args.out, ids, argmax(list(merged.values())).tolist())
-    views = ", ".join(f"{task} {len(its.views)}" for task, its in tasks.items())
-    print(f"{args.out}: {len(ids)} answers (views: {views}); {args.out.parent / PROBABILITIES}")
+    probabilities = {
+        name: TaskProbabilities(
+            np.concatenate([part[name][0] for part in parts]),
+            np.concatenate([part[name][1] for part in parts]),
+            task.classes,
+        )
+        for name, task in tasks.items()
+    }
+    beside = args.out.parent / FILE_NAME
+    write_probabilities(beside, ids, probabilities)
+    write_submission(args.out, ids, argmax([task.merged for task in probabilities.values()]).tolist())
+    views = ", ".join(f"{name} {len(task.views)}" for name, task in tasks.items())
+    print(f"{args.out}: {len(ids)} answers (views: {views}); {beside}")
 
 
 def main() -> None:

@@ -82,6 +82,7 @@ def evaluate(
     """
     from ensemble.joint import class_names
     from ensemble.metrics import score_joint
+    from ensemble.probabilities import FILE_NAME
     from ensemble.submission import match, read_answers
 
     classes = len(class_names(tasks))
@@ -90,7 +91,7 @@ def evaluate(
         raise InputError(f"{submission}: given both as submission and as answers, expected two files")
     truth, predicted = match(given, right, (str(submission), str(answers)))
     scores = score_joint(truth, predicted, tasks)
-    beside = submission.parent / "probabilities.npz"
+    beside = submission.parent / FILE_NAME
     notes: list[str] = []
     if probabilities is not None or beside.exists():
         errors, notes = _calibration(probabilities or beside, right, tasks, asked=probabilities is not None)
@@ -138,9 +139,10 @@ def _calibration(
 
     from ensemble.joint import decode
     from ensemble.metrics import expected_calibration_error
-    from ensemble.submission import ANSWER, ID
+    from ensemble.probabilities import ID, read_arrays
+    from ensemble.submission import ANSWER
 
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path)
     if ID not in arrays:
         raise InputError(f"{path}: holds {', '.join(arrays) or 'nothing'}; expected {ID} among them")
     places = pd.Index(arrays[ID].astype(str))
@@ -166,22 +168,6 @@ def _calibration(
         except ValueError as error:
             raise InputError(f"{path}: {task}: {error}") from None
     return errors, [f"{path}: no probabilities of {', '.join(without)}."] if without else []
-
-
-def _read_arrays(path: Path) -> dict[str, Any]:
-    import zipfile
-    import zlib
-
-    import numpy as np
-
-    try:
-        with path.open("rb") as file:  # numpy leaves a file open that it opened and could not read
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read ({error}), expected the .npz file of combine.py") from None
 
 
 def _write(out: Path, scores: Scores, sources: Mapping[str, str], notes: Sequence[str]) -> None:

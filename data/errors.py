@@ -36,3 +36,6 @@ def run_script(main: Callable[[], None]) -> None:
         # A loader's worker hands its errors on inside a traceback; the message stands behind the last name.
         print(f"error: {str(error).rpartition('InputError: ')[2].rstrip()}", file=sys.stderr)
         sys.exit(2)
+    except (NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError) as error:
+        print(f"error: {error.filename}: {error.strerror}; expected a place to write to", file=sys.stderr)
+        sys.exit(2)

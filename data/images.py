@@ -74,7 +74,9 @@ def decode_bytes(encoded: bytes, name: str, least: tuple[int, int] | None = None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels(name, "more than Pillow opens") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{name}: not an image of a known format") from error
+        raise InputError(
+            f"{name}: not an image of a known format, expected JPEG, PNG or another that Pillow reads"
+        ) from error
     except BROKEN as error:
         raise InputError(
             f"{name}: the image cannot be decoded ({error}); replace or remove the file"

@@ -23,8 +23,9 @@ def assign_folds(
 
     Rows are stratified by the combination of the columns in `strata`: by a column's own values where its
     borders are empty, else by the class that the borders cut: class i has borders[i-1] <= value < borders[i].
-    A column that is missing, or has no value, is a stratum of its own. Where every stratum of a source has
-    fewer rows than there are folds, its folds are balanced in size alone.
+    The order of `strata` makes no difference. A column that is missing, or has no value, is a stratum of its
+    own. Where every stratum of a source has fewer rows than there are folds, its folds are balanced in size
+    alone.
 
     The folds are those of scikit-learn's StratifiedGroupKFold, shuffled by `seed`. Raises `InputError` for
     fewer than two folds, fewer people than folds, and text where borders ask for numbers.
@@ -69,7 +70,7 @@ def _folds_of(
 
 def _strata(table: pd.DataFrame, strata: Mapping[str, Sequence[float]]) -> npt.NDArray[np.str_]:
     """The name of each row's stratum: [N]."""
-    names = [_classes(table[column], borders) for column, borders in strata.items() if column in table]
+    names = [_classes(table[column], borders) for column, borders in sorted(strata.items()) if column in table]
     return np.array(["\n".join(row) for row in zip(*names, strict=True)] if names else [""] * len(table))
 
 

@@ -69,7 +69,7 @@ def load_trunk(trunk: nn.Module, path: Path) -> LoadReport:
     Prefixes (`module.`, `model.`, `backbone.`, `trunk.`, ...) and half precision are understood.
 
     Raises:
-        InputError: unreadable, or it matches less than the whole trunk.
+        InputError: unreadable, it matches less than the whole trunk, or it is of a deeper one.
     """
     return fill_trunk(trunk, read_tensors(path), str(path))
 
@@ -86,15 +86,19 @@ def fill_trunk(trunk: nn.Module, state: Mapping[str, Tensor], name: str) -> Load
         for key in found
         if state[found[key]].shape != wanted[key].shape
     ]
-    if missing or shapes:
-        problem = "; ".join(shapes[:3]) or f"missing {', '.join(missing[:3])}"
+    left = tuple(sorted(set(state) - set(found.values())))
+    # A deeper trunk has all of a shallower one's tensors under the same names, and more.
+    stages = tuple(f"{prefix}{module}." for modules in STAGES.values() for module in modules)
+    more = [key for key in left if key.startswith(stages)]
+    if missing or shapes or more:
+        lists = {"": shapes, "missing ": missing, "more than it has: ": more}
+        problem = "; ".join(what + ", ".join(items[:3]) for what, items in lists.items() if items)
         raise InputError(
             f"{name}: fits {len(found) - len(shapes)} of the trunk's {len(wanted)} tensors ({problem}); "
-            "expected all: does backbone.name match the file?"
+            "expected all and no more: does backbone.name match the file?"
         )
     trunk.load_state_dict(wanted | {key: state[at].to(wanted[key].dtype) for key, at in found.items()})
-    left = set(state) - set(found.values())
-    return LoadReport(tuple(found), tuple(sorted(left)), tuple(key for key in wanted if key not in found))
+    return LoadReport(tuple(found), left, tuple(key for key in wanted if key not in found))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from heads.schema import Section
@@ -139,7 +140,12 @@ class Pixels(Section):
     def _known(cls, steps: list[Step]) -> list[Step]:
         from data.transforms import Pipeline  # late: albumentations takes seconds to import
 
-        Pipeline(steps)
+        # Two shapes stand for all: what comes out must not depend on what goes in, or no batch can be made.
+        shapes = {
+            Pipeline(steps)(np.zeros(shape, np.uint8), (0,)).shape for shape in ((48, 36, 3), (40, 52, 3))
+        }
+        if len(shapes) > 1:
+            raise ValueError("pictures of different sizes stay so; add resize, letterbox or a crop")
         return steps
 
 

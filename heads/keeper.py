@@ -37,27 +37,26 @@ class Keeper:
         self, run: RunFolder, config: TaskConfig, rows: pd.DataFrame, photographs: Photographs, truth: Truth
     ) -> None:
         self.run, self.config, self.rows, self.truth = run, config, rows, truth
+        self.monitor: Monitor | None = None
         self._shown = np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)
         self._pictures = [photographs[(0, int(row))][0] for row in self._shown]
 
     def open(self, learner: Learner, resume: bool) -> None:
-        """Go on from the run's last epoch where `resume` says so, or begin afresh in its folder."""
+        """Go on from the run's last epoch where `resume` says so and there is one."""
         if resume and self.run.last.is_file():
             self._refuse_other_config()
             description = load_state(self.run.last, learner.modules, learner.optimiser, learner.schedule)
             learner.history[:] = description["history"]
             print(f"going on after epoch {len(learner.history)} of {self.run.folder}")
-        else:
-            for path in (
-                self.run.last,
-                self.run.best,
-                self.run.history,
-                self.run.metrics,
-                self.run.validation,
-            ):
+
+    def _begin(self, learner: Learner) -> Monitor:
+        """Take the folder: only once an epoch is there to keep, so that a false start costs no earlier run."""
+        if len(learner.history) == 1:
+            stale = (self.run.last, self.run.best, self.run.history, self.run.metrics, self.run.validation)
+            for path in stale:
                 path.unlink(missing_ok=True)
         write_text(self.run.config, self.config.to_yaml())
-        self.monitor = Monitor(self.run.events, next_epoch=len(learner.history))
+        return Monitor(self.run.events, next_epoch=len(learner.history) - 1)
 
     def after_epoch(self, learner: Learner, predictions: Predictions, is_best: bool) -> None:
         """Keep the epoch that ended: the head where it is the best, then the state, then what people look at.
@@ -65,6 +64,8 @@ class Keeper:
         Killed in between, a run goes on from the state before and writes the same best again.
         """
         record = learner.history[-1]
+        if self.monitor is None:
+            self.monitor = self._begin(learner)
         if is_best:
             head = extract_model_from_parallel(learner.judged)
             save_head(self.run.best, head, self.config.model_dump(), record)
@@ -81,7 +82,8 @@ class Keeper:
 
     def close(self, learner: Learner, plan: Plan) -> None:
         """Write the run's figures: those of its best epoch."""
-        self.monitor.close()
+        if self.monitor is not None:
+            self.monitor.close()
         with np.load(self.run.validation) as saved:
             answers, truth = saved["probabilities"].argmax(axis=1), saved["truth"]
         names = self.config.label.classes

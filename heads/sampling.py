@@ -37,9 +37,9 @@ class BalancedSampler(Sampler[Draw]):
     """Rows of an epoch as (epoch, row), balanced over classes; the same seed and epoch give the same list.
 
     An epoch is as long as the rows that it may draw from: all, or `per_person` of each person's, chosen anew
-    every epoch. With a power, row i is drawn in proportion to n_class ** -power by systematic resampling
-    (Kitagawa 1996, doi:10.1080/10618600.1996.10474692): its count is its expected one rounded down or up, so
-    shares are met almost exactly, where independent draws would scatter.
+    every epoch. With a power, each of them is drawn in proportion to n ** -power, n the rows of its class among
+    them, by systematic resampling (Kitagawa 1996, doi:10.1080/10618600.1996.10474692): a row's and a class's
+    count is the expected one rounded down or up, where independent draws would scatter.
 
     Attributes:
         labels: class index of each row, [N].
@@ -75,7 +75,10 @@ class BalancedSampler(Sampler[Draw]):
         if self.per_person is not None:
             rows = rows[_rank_within(self._person[rows]) < self.per_person]
         if self.power:
-            weights = 1.0 / np.bincount(self.labels)[self.labels[rows]] ** self.power
+            # Class by class, so that a class's rows together are also drawn as often as expected.
+            rows = rows[np.argsort(self.labels[rows], kind="stable")]
+            labels = self.labels[rows]
+            weights = 1.0 / np.bincount(labels)[labels] ** self.power
             expected = np.cumsum(weights / weights.sum() * len(rows))
             # The last cumulative sum may fall short of len(rows) by rounding; no row lies beyond it.
             picks = np.searchsorted(expected, np.arange(len(rows)) + rng.random(), side="right")

@@ -83,6 +83,9 @@ def _problems(
             if location[:length] in lines:
                 place = f"{name}:{lines[location[:length]]}"
                 break
+            if any(location[:length] == over[:length] for over in overridden):
+                place = "--set"  # a section that only an override made
+                break
         key = ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(item["loc"][-1]), keys, n=1)

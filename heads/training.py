@@ -115,6 +115,8 @@ def fit(
         train_loss = _train_epoch(learner, loss, train, plan, accelerator, epoch)
         trained = time.perf_counter()
         predictions = predict(learner.judged, target, validation)
+        if not np.isfinite(predictions.probabilities).all():
+            raise _diverged(epoch, "its predictions are not numbers")
         learner.history.append(
             {
                 "epoch": epoch + 1,
@@ -144,10 +146,7 @@ def _train_epoch(
         with accelerator.autocast():
             value = loss(learner.head(pixels).float(), targets)
         if not torch.isfinite(value):
-            raise InputError(
-                f"epoch {epoch + 1}: the loss is {value.item()}, expected a number; "
-                "lower optimiser.lr, set training.clip_norm or training.precision=fp32"
-            )
+            raise _diverged(epoch, f"the loss is {value.item()}")
         accelerator.backward(value)
         if plan.clip_norm is not None:
             accelerator.clip_grad_norm_(learner.head.parameters(), plan.clip_norm)
@@ -160,6 +159,11 @@ def _train_epoch(
         seen += len(pixels)
         bar.set_postfix(loss=f"{total / seen:.4f}")
     return total / seen
+
+
+def _diverged(epoch: int, found: str) -> InputError:
+    advice = "lower optimiser.lr, set training.clip_norm or training.precision=fp32"
+    return InputError(f"epoch {epoch + 1}: {found}, expected finite numbers; {advice}")
 
 
 def _out_of_patience(history: list[Record], plan: Plan) -> bool:

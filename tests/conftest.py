@@ -1,0 +1,113 @@
+"""What many tests share: drawn faces, the shipped configs made small, heads trained with them."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads wait for one another where tensors are this small
+
+import io
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from unittest.mock import patch
+
+import pytest
+
+from data.errors import run_script
+from data.synthetic import write_dataset
+
+ROOT = Path(__file__).parents[1]
+SIZE = "{height: 48, width: 36}"
+TINY = [
+    "backbone={name: resnet18, weights: random}",
+    "training.epochs=1",
+    "training.batch_size=16",
+    "training.workers=0",
+    "training.precision=fp32",
+    "sampler.per_person=2",
+    f"pixels.train=[hflip, {{letterbox: {SIZE}}}]",
+    f"pixels.evaluate=[{{letterbox: {SIZE}}}]",
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a script ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call_script(script: ModuleType, *arguments: object) -> Outcome:
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    argv = [f"{script.__name__}.py", *map(str, arguments)]
+    with patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err):
+        try:
+            run_script(script.main)
+        except SystemExit as end:
+            code = end.code
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(autouse=True)
+def _no_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("SM_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def call() -> Callable[..., Outcome]:
+    """Run a script as its command line would, in this process: call(train_task, "--task", "mask")."""
+    return call_script
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn faces: 24 people in train/, 8 others in eval/, pictures 48 wide and 64 high."""
+    folder = tmp_path_factory.mktemp("drawn") / "faces"
+    write_dataset(folder, 24, 8, (48, 64), seed=0, processes=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped configs with small pictures, random trunks and one epoch."""
+    from heads.config import TaskConfig
+    from heads.schema import load
+
+    folder = tmp_path_factory.mktemp("configs")
+    for path in (ROOT / "configs").glob("*.yaml"):
+        if path.name == "joint.yaml":
+            shutil.copy(path, folder)
+        else:
+            (folder / path.name).write_text(load(TaskConfig, path, TINY).to_yaml(), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train(configs: Path) -> Callable[..., Outcome]:
+    """Train a head with its small config: train("mask", "--data", folder, "--runs", runs)."""
+    import train_task
+
+    def train_one(task: str, *arguments: object) -> Outcome:
+        outcome = call_script(train_task, "--task", task, "--config", configs / f"{task}.yaml", *arguments)
+        assert outcome.code == 0, outcome.err
+        return outcome
+
+    return train_one
+
+
+@pytest.fixture(scope="session")
+def runs(
+    faces: Path, train: Callable[..., Outcome], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A run of each of mask, gender and age on the drawn faces; not to be written to."""
+    folder = tmp_path_factory.mktemp("runs")
+    for task in ("mask", "gender", "age"):
+        train(task, "--data", faces / "train", "--runs", folder)
+    yield folder
+    shutil.rmtree(folder)  # half a gigabyte

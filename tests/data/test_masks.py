@@ -1,0 +1,60 @@
+"""Masks drawn on bare faces: where they go, what they leave alone, and chance only from the generator."""
+
+import numpy as np
+import pytest
+
+from data.masks import WAYS, Face, aligned_face, draw_mask, face_of_landmarks
+from data.transforms import Pipeline
+
+FACE = np.full((128, 96, 3), 120, dtype=np.uint8)
+
+
+def test_same_generator_same_mask_and_the_picture_itself_is_left_alone():
+    first = draw_mask(FACE, aligned_face(128, 96), "worn", np.random.default_rng(3))
+    again = draw_mask(FACE, aligned_face(128, 96), "worn", np.random.default_rng(3))
+    other = draw_mask(FACE, aligned_face(128, 96), "worn", np.random.default_rng(4))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert (FACE == 120).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_ways_differ_in_how_high_the_mask_reaches(seed: int):
+    face = aligned_face(128, 96)
+    top = {}
+    for way in WAYS:
+        changed = draw_mask(FACE, face, way, np.random.default_rng(seed)) != FACE
+        # Cloth can match the face somewhere; the rows where most of the middle changed are the mask.
+        rows = np.flatnonzero(changed.any(axis=2)[:, 40:56].mean(axis=1) > 0.7)
+        top[way] = (rows.min() - face.eyes) / face.unit
+    nose = 0.6  # the tip of the nose lies at about 0.58 of the way from the eyes to the mouth
+    assert top["worn"] < nose < top["under_nose"] < 1 < top["on_chin"]
+
+
+def test_eyes_stay_free_in_every_way():
+    face = aligned_face(128, 96)
+    above = slice(0, round(face.eyes + 0.1 * face.unit))
+    for way in WAYS:
+        for seed in range(20):
+            drawn = draw_mask(FACE, face, way, np.random.default_rng(seed))
+            assert np.array_equal(drawn[above], FACE[above])
+
+
+def test_square_crops_are_taken_as_closer_than_portraits():
+    portrait, square = aligned_face(128, 96), aligned_face(96, 96)
+    assert square.half_width > portrait.half_width
+    assert square.unit > portrait.unit
+
+
+def test_a_face_from_landmarks_lies_where_they_are():
+    landmarks = np.array([[30.0, 50], [70, 50], [50, 65], [35, 80], [65, 80]])
+    assert face_of_landmarks(landmarks) == Face(middle=50.0, eyes=50.0, mouth=80.0, half_width=40.0)
+
+
+def test_the_step_draws_as_often_as_it_says():
+    drawn = Pipeline([{"drawn_mask": {"p": 0.7}}])
+    changed = [not np.array_equal(drawn(FACE, (0, 0, row)), FACE) for row in range(200)]
+    # 200 draws at 0.7 stray from it by more than 0.1 once in 500 times; the entropy is fixed.
+    assert abs(np.mean(changed) - 0.7) < 0.1
+    never = Pipeline([{"drawn_mask": {"p": 0.0}}])
+    assert np.array_equal(never(FACE, (0, 0, 0)), FACE)

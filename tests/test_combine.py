@@ -1,0 +1,179 @@
+import csv
+import random
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+import combine
+from ensemble.config import tasks_of
+from ensemble.joint import encode
+from ensemble.submission import read_answers, write_submission
+
+Probabilities = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def shuffled(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty of the evaluation's photographs, listed in no order."""
+    folder = tmp_path_factory.mktemp("shuffled")
+    (folder / "images").symlink_to(faces / "eval" / "images")
+    ids = sorted(path.name for path in (faces / "eval" / "images").iterdir())
+    random.Random(0).shuffle(ids)
+    (folder / "info.csv").write_text("ImageID,ans\n" + "".join(f"{name},0\n" for name in ids[:20]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def combined(shuffled: Path, runs: Path, configs: Path, call: Callable, tmp_path_factory) -> Path:
+    """The folder with what combine.py made of `shuffled`."""
+    out = tmp_path_factory.mktemp("combined")
+    joint, answers = configs / "joint.yaml", out / "submission.csv"
+    outcome = call(
+        combine, "--config", joint, "--runs", runs, "--data", shuffled, "--out", answers, "--workers", 0
+    )
+    assert outcome.code == 0, outcome.err
+    return out
+
+
+@pytest.fixture(scope="module")
+def probabilities(combined: Path) -> Probabilities:
+    with np.load(combined / "probabilities.npz", allow_pickle=False) as saved:
+        return dict(saved)
+
+
+def listed(path: Path) -> list[str]:
+    with path.open() as file:
+        return [row["ImageID"] for row in csv.DictReader(file)]
+
+
+def test_the_submission_is_in_the_order_of_the_listing(
+    combined: Path, shuffled: Path, probabilities: Probabilities
+) -> None:
+    asked = listed(shuffled / "info.csv")
+    assert asked != sorted(asked)
+    assert listed(combined / "submission.csv") == asked == probabilities["ImageID"].tolist()
+    assert (combined / "submission.csv").read_text().startswith("ImageID,ans\n")
+
+
+def test_the_answers_are_the_joint_code_of_every_head_s_likeliest_class(
+    combined: Path, configs: Path, probabilities: Probabilities
+) -> None:
+    tasks = tasks_of(configs / "joint.yaml")
+    digits = [probabilities[task].argmax(axis=1) for task in tasks]
+    expected = encode(digits, [len(names) for names in tasks.values()])
+    assert read_answers(combined / "submission.csv", 18)["ans"].tolist() == expected.tolist()
+
+
+def test_probabilities_of_every_head_are_there_with_their_classes(
+    configs: Path, probabilities: Probabilities
+) -> None:
+    for task, names in tasks_of(configs / "joint.yaml").items():
+        assert probabilities[f"{task}/classes"].tolist() == names
+        for array in (probabilities[task], probabilities[f"{task}/identity"]):
+            assert array.dtype == np.float32
+            assert array.shape == (20, len(names))
+            np.testing.assert_allclose(array.sum(axis=1), 1, atol=1e-5)
+        assert (probabilities[task] != probabilities[f"{task}/identity"]).any()
+
+
+def test_the_platform_s_variables_and_a_rerun_that_gives_the_same_bytes(
+    combined: Path,
+    shuffled: Path,
+    runs: Path,
+    configs: Path,
+    call: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SM_CHANNEL_EVAL", str(shuffled))
+    monkeypatch.setenv("SM_CHANNEL_MODEL", str(runs))
+    monkeypatch.setenv("SM_OUTPUT_DATA_DIR", str(tmp_path / "output"))
+    outcome = call(combine, "--config", configs / "joint.yaml", "--workers", 0)
+    assert outcome.code == 0, outcome.err
+    assert {path.name for path in (tmp_path / "output").iterdir()} == {"submission.csv", "probabilities.npz"}
+    for path in (tmp_path / "output").iterdir():
+        assert path.read_bytes() == (combined / path.name).read_bytes()
+
+
+def test_flags_win_over_the_platform_s_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SM_CHANNEL_EVAL", "SM_CHANNEL_MODEL", "SM_OUTPUT_DATA_DIR"):
+        monkeypatch.setenv(name, "theirs")
+    flags = ["--data", "a", "--runs", "b", "--out", "c/d.csv"]
+    with patch.object(sys, "argv", ["combine.py", *flags]):
+        args = combine.parse()
+    assert (args.data, args.runs, args.out) == (Path("a"), Path("b"), Path("c/d.csv"))
+
+
+@pytest.fixture
+def two_folds(runs: Path, tmp_path: Path) -> Iterator[Path]:
+    """Runs in which mask has two folds: one head in two places, and a plain run that must not count."""
+    for task in ("mask", "gender", "age"):
+        (tmp_path / "runs" / task).mkdir(parents=True)
+        (tmp_path / "runs" / task / "best.safetensors").symlink_to(runs / task / "best.safetensors")
+    for fold in (0, 1):
+        (tmp_path / "runs" / "mask" / f"fold-{fold}").mkdir()
+        shutil.copy(runs / "mask" / "best.safetensors", tmp_path / "runs" / "mask" / f"fold-{fold}")
+    yield tmp_path / "runs"
+    shutil.rmtree(tmp_path / "runs")
+
+
+def test_the_folds_of_a_head_are_averaged(two_folds: Path, configs: Path) -> None:
+    tasks = combine.find_heads(configs / "joint.yaml", two_folds)
+    assert {task: len(its.heads) for task, its in tasks.items()} == {"mask": 2, "gender": 1, "age": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pixels": {"evaluate": ["hflip"]}}, "pixels.evaluate"),
+        ({"label": {"classes": ["wear", "normal", "incorrect"]}}, "classes"),
+    ],
+)
+def test_a_fold_that_does_not_fit_the_others_is_refused(
+    changes: dict, message: str, two_folds: Path, configs: Path, shuffled: Path, call: Callable, tmp_path: Path
+) -> None:
+    from heads.checkpoint import load_tensors, save_tensors
+
+    odd = two_folds / "mask" / "fold-1" / "best.safetensors"
+    tensors, description = load_tensors(odd)
+    for section, keys in changes.items():
+        description["config"][section] |= keys
+    save_tensors(odd, tensors, description)
+    out = tmp_path / "out.csv"
+    arguments = ["--runs", two_folds, "--data", shuffled, "--out", out, "--workers", 0]
+    outcome = call(combine, "--config", configs / "joint.yaml", *arguments)
+    assert outcome.code == 2
+    assert f"{odd}: found the {message}" in outcome.err
+    assert not out.exists()
+
+
+def test_votes(configs: Path, call: Callable, tmp_path: Path) -> None:
+    ids, given = ["b.jpg", "a.jpg", "c.jpg"], {"x": [5, 1, 2], "y": [5, 3, 4], "z": [0, 3, 6]}
+    files = []
+    for name, answers in given.items():
+        files.append(tmp_path / f"{name}.csv")
+        write_submission(files[-1], ids, answers)
+    out = tmp_path / "voted.csv"
+    outcome = call(combine, "--config", configs / "joint.yaml", "--vote", *files, "--out", out)
+    assert outcome.code == 0, outcome.err
+    assert out.read_text() == "ImageID,ans\nb.jpg,5\na.jpg,3\nc.jpg,2\n"
+
+
+def test_all_missing_heads_are_named(
+    runs: Path, configs: Path, shuffled: Path, call: Callable, tmp_path: Path
+) -> None:
+    (tmp_path / "runs" / "gender").mkdir(parents=True)
+    (tmp_path / "runs" / "gender" / "best.safetensors").symlink_to(runs / "gender" / "best.safetensors")
+    out = tmp_path / "out.csv"
+    arguments = ["--runs", tmp_path / "runs", "--data", shuffled, "--out", out]
+    outcome = call(combine, "--config", configs / "joint.yaml", *arguments)
+    assert outcome.code == 2
+    assert "mask: found no mask/best.safetensors" in outcome.err
+    assert "age: found no age/best.safetensors" in outcome.err
+    assert "gender:" not in outcome.err
+    assert not out.exists()

@@ -1,0 +1,245 @@
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+import train_task
+from data.images import decode
+from ensemble.config import tasks_of
+from heads.build import target_of
+from heads.checkpoint import load_tensors
+from heads.config import TaskConfig
+from heads.keeper import Keeper
+from heads.schema import load
+
+ROOT = Path(__file__).parents[1]
+TASKS = ("mask", "gender", "age")
+
+
+def validated(run: Path) -> set[str]:
+    with np.load(run / "validation.npz") as saved:
+        return set(saved["person"])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_keeps_its_config_which_reads_back(task: str, runs: Path, configs: Path) -> None:
+    assert load(TaskConfig, runs / task / "config.yaml") == load(TaskConfig, configs / f"{task}.yaml")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_keeps_its_files(task: str, runs: Path) -> None:
+    kept = {path.name for path in (runs / task).iterdir()}
+    assert kept == {
+        *("config.yaml", "best.safetensors", "last.safetensors", "history.csv", "metrics.json"),
+        *("validation.npz", "tensorboard"),
+    }
+    [events] = (runs / task / "tensorboard").iterdir()
+    assert events.name.startswith("events.out.tfevents.")
+
+
+def test_the_figures_of_a_run_are_those_of_its_validation_probabilities(runs: Path) -> None:
+    from sklearn.metrics import f1_score
+
+    for task in TASKS:
+        metrics = json.loads((runs / task / "metrics.json").read_text())
+        with (runs / task / "history.csv").open() as file:
+            [epoch] = csv.DictReader(file)
+        with np.load(runs / task / "validation.npz") as saved:
+            answers, truth = saved["probabilities"].argmax(axis=1), saved["truth"]
+            expected = f1_score(
+                truth, answers, labels=range(len(saved["classes"])), average="macro", zero_division=0
+            )
+        assert metrics["macro_f1"] == float(epoch["macro_f1"]) == pytest.approx(expected)
+        assert metrics["photographs"] == len(truth)
+
+
+def test_the_events_hold_the_figures_and_a_picture(runs: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(runs / "mask" / "tensorboard")).Reload()
+    metrics = json.loads((runs / "mask" / "metrics.json").read_text())
+    assert events.Scalars("macro_f1")[0].value == pytest.approx(metrics["macro_f1"])
+    assert events.Tags()["images"] == ["predictions"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_checkpoint_says_what_it_is(task: str, runs: Path, configs: Path) -> None:
+    tensors, described = load_tensors(runs / task / "best.safetensors")
+    config = load(TaskConfig, configs / f"{task}.yaml")
+    assert described["config"]["label"]["classes"] == config.label.classes
+    assert described["config"]["pixels"] == config.pixels.model_dump()
+    assert tensors["mean"].flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert tensors["std"].flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
+    assert described["versions"]["torch"] == version("torch")
+    metrics = json.loads((runs / task / "metrics.json").read_text())
+    assert described["validation"]["macro_f1"] == metrics["macro_f1"]
+
+
+def test_heads_of_all_tasks_validate_the_same_people(runs: Path) -> None:
+    assert validated(runs / "mask") == validated(runs / "gender") == validated(runs / "age")
+    assert 3 <= len(validated(runs / "mask")) <= 6  # a fifth of 24
+
+
+def test_a_further_data_folder_changes_nobody_s_fold(
+    faces: Path, configs: Path, runs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "more" / "images").mkdir(parents=True)
+    photographs = sorted((faces / "eval" / "images").iterdir())[:12]
+    for photograph in photographs:
+        shutil.copy(photograph, tmp_path / "more" / "images")
+    lines = [f"{photograph.name},wear,p{index}\n" for index, photograph in enumerate(photographs)]
+    (tmp_path / "more" / "labels.csv").write_text("path,mask,person\n" + "".join(lines))
+    sources = [tmp_path / "more", faces / "train"]
+    for task in TASKS:
+        config = load(TaskConfig, configs / f"{task}.yaml")
+        to_train, to_validate = train_task.read_rows(config, sources, target_of(config.label))
+        people, held_out = set(to_train["person"]), set(to_validate["person"])
+        assert people.isdisjoint(held_out)
+        added = {person for person in people | held_out if person.startswith("more")}
+        assert len(added) == (12 if task == "mask" else 0)
+        assert held_out - added == validated(runs / task)
+
+
+def test_the_platform_s_variables_and_another_fold(
+    faces: Path, runs: Path, train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SM_CHANNEL_TRAIN", str(faces / "train" / "images"))
+    monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path))
+    train("mask", "--fold", 1)
+    assert [path.relative_to(tmp_path) for path in tmp_path.glob("**/best.safetensors")] == [
+        Path("mask/fold-1/best.safetensors")
+    ]
+    assert load(TaskConfig, tmp_path / "mask" / "fold-1" / "config.yaml").split.fold == 1
+    assert validated(tmp_path / "mask" / "fold-1").isdisjoint(validated(runs / "mask"))
+
+
+def test_flags_win_over_the_platform_s_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SM_CHANNEL_TRAIN", "theirs")
+    monkeypatch.setenv("SM_MODEL_DIR", "their_runs")
+    with patch.object(sys, "argv", ["train_task.py", "--task", "mask"]):
+        args = train_task.parse()
+    assert (args.data, args.runs) == ([Path("theirs")], Path("their_runs"))
+    flags = ["--data", "a", "--data", "b", "--runs", "mine"]
+    with patch.object(sys, "argv", ["train_task.py", "--task", "mask", *flags]):
+        args = train_task.parse()
+    assert (args.data, args.runs) == ([Path("a"), Path("b")], Path("mine"))
+
+
+@pytest.fixture
+def six_people(faces: Path, tmp_path: Path) -> Path:
+    for person in sorted((faces / "train" / "images").iterdir())[:6]:
+        shutil.copytree(person, tmp_path / "six" / "images" / person.name)
+    return tmp_path / "six"
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    six_people: Path, train: Callable, tmp_path: Path
+) -> None:
+    arguments = ["mask", "--data", six_people, "--set", "training.epochs=2", "--set", "classifier.dropout=0.5"]
+    train(*arguments, "--runs", tmp_path / "whole")
+    keep = Keeper.after_epoch
+
+    def keep_and_stop(*args: object) -> None:
+        keep(*args)
+        raise KeyboardInterrupt
+
+    with patch.object(Keeper, "after_epoch", keep_and_stop), pytest.raises(KeyboardInterrupt):
+        train(*arguments, "--runs", tmp_path / "parts")
+    outcome = train(*arguments, "--runs", tmp_path / "parts", "--resume")
+    assert "going on after epoch 1" in outcome.out
+    for file in ("best.safetensors", "last.safetensors"):
+        whole, _ = load_tensors(tmp_path / "whole" / "mask" / file)
+        parts, _ = load_tensors(tmp_path / "parts" / "mask" / file)
+        assert whole.keys() == parts.keys()
+        for name, tensor in whole.items():
+            np.testing.assert_array_equal(parts[name].numpy(), tensor.numpy(), err_msg=name)
+    history = (tmp_path / "parts" / "mask" / "history.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in history] == ["epoch", "1", "2"]
+
+
+def test_a_run_under_another_config_is_not_gone_on_with(
+    six_people: Path, runs: Path, call: Callable, configs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "runs" / "mask").mkdir(parents=True)
+    (tmp_path / "runs" / "mask" / "last.safetensors").symlink_to(runs / "mask" / "last.safetensors")
+    arguments = ["--task", "mask", "--config", configs / "mask.yaml", "--data", six_people]
+    outcome = call(train_task, *arguments, "--runs", tmp_path / "runs", "--resume", "--set", "optimiser.lr=0.5")
+    assert outcome.code == 2
+    lr = load(TaskConfig, configs / "mask.yaml").optimiser.lr
+    assert f"optimiser.lr: found 0.5, expected {lr}" in outcome.err
+
+
+def test_validation_sees_no_training_transform(
+    faces: Path, configs: Path, tmp_path: Path, train: Callable
+) -> None:
+    """A training pipeline that blanks nearly everything leaves the validation pictures as they are."""
+    seen = []
+
+    class Watching(Keeper):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args)
+            seen.extend(zip(self.rows["path"].iloc[self._shown], self._pictures, strict=True))
+
+        def open(self, *args: object) -> None:
+            raise KeyboardInterrupt  # before anything is trained
+
+    blank = "pixels.train=[{letterbox: {height: 48, width: 36}}, {cutout: {holes: 9, size: 1.0, p: 1.0}}]"
+    with patch("heads.keeper.Keeper", Watching), pytest.raises(KeyboardInterrupt):
+        train("mask", "--data", faces / "train", "--runs", tmp_path, "--set", blank)
+    from data.transforms import Pipeline
+
+    still = Pipeline(load(TaskConfig, configs / "mask.yaml").pixels.evaluate)
+    assert len(seen) == 12
+    for path, pixels in seen:
+        np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), still(decode(Path(path)), (0, 0, 0)))
+
+
+SCRIPTS = ("train_task.py", "combine.py", "evaluate.py")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_answers_at_once(script: str) -> None:
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        told = subprocess.run(
+            [sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        seconds.append(time.perf_counter() - started)
+    assert told.startswith(f"usage: {script}")
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_needs_no_torch(script: str) -> None:
+    program = (
+        f"import runpy, sys; sys.argv = [{script!r}, '--help']\n"
+        f"try: runpy.run_path({script!r}, run_name='__main__')\n"
+        "except SystemExit as end: code = end.code\n"
+        "print(code, sorted({'torch', 'pandas', 'albumentations'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "0 []"
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_yaml_reads_and_opens_with_the_command_that_runs_it(config: Path) -> None:
+    first = config.read_text(encoding="utf-8").splitlines()[0]
+    assert re.match(r"# (make|python) ", first)
+    if config.stem == "joint":
+        assert list(tasks_of(config)) == ["mask", "gender", "age"]
+    elif config.parent.name == "configs":
+        assert load(TaskConfig, config).task == config.stem
+        assert f"train_task.py --task {config.stem} " in first
+    else:
+        assert load(TaskConfig, config).training.epochs >= 1
