@@ -115,7 +115,7 @@ def learner_of(config: schema.TaskConfig, head: Head, steps_per_epoch: int) -> L
         optimiser, s.name, config.training.epochs, steps_per_epoch, s.warmup, s.step_epochs, s.step_factor
     )
     average = averaged(head, config.training.ema) if config.training.ema else None
-    return Learner(head, optimiser, schedule, average)
+    return Learner(head, optimiser, schedule, average, steps_per_epoch=steps_per_epoch)
 
 
 def open_head(path: Path) -> TrainedHead:

@@ -46,6 +46,11 @@ class Keeper:
         if resume and self.run.last.is_file():
             self._refuse_other_config()
             description = load_state(self.run.last, learner.modules, learner.optimiser, learner.schedule)
+            if description.get("steps_per_epoch") != learner.steps_per_epoch:
+                raise InputError(
+                    f"{self.run.folder}: began with {description.get('steps_per_epoch')} steps an epoch, found "
+                    f"{learner.steps_per_epoch}; give the same --data as before, or start without --resume"
+                )
             learner.history[:] = description["history"]
             print(f"going on after epoch {len(learner.history)} of {self.run.folder}")
 
@@ -70,7 +75,11 @@ class Keeper:
             head = extract_model_from_parallel(learner.judged)
             save_head(self.run.best, head, self.config.model_dump(), record)
             self._write_validation(predictions)
-        description = {"history": learner.history, "config": self.config.model_dump()}
+        description = {
+            "history": learner.history,
+            "steps_per_epoch": learner.steps_per_epoch,
+            "config": self.config.model_dump(),
+        }
         save_state(self.run.last, learner.modules, learner.optimiser, learner.schedule, description)
         write_history(self.run.history, learner.history)
         self.monitor.scalars(record)

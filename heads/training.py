@@ -33,6 +33,7 @@ class Learner:
     schedule: LRScheduler
     average: AveragedModel | None = None
     history: list[Record] = field(default_factory=list)
+    steps_per_epoch: int = 0
 
     @property
     def modules(self) -> dict[str, nn.Module]:

@@ -54,6 +54,9 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, _NUMBER_STARTS)
 class _Dumper(yaml.SafeDumper):
     """SafeDumper that quotes text which either version of YAML would read as something else, such as 1e-3."""
 
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (the reader refuses them all)
+        return True
+
 
 _Dumper.yaml_implicit_resolvers = {
     first: yaml.SafeDumper.yaml_implicit_resolvers.get(first, [])

@@ -1,0 +1,86 @@
+"""What tests of heads share: a resnet18 whose weights and statistics are not the initial ones, and pictures."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from PIL import Image
+from torch import Tensor, nn
+from torchvision import models
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    """Random weights are drawn from PyTorch's global generator; each test begins and leaves it the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture(scope="session")
+def resnet18() -> nn.Module:
+    """torchvision's own resnet18 with its 1000 classes, in eval mode; not to be changed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = models.resnet18(weights=None)
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(0, 0.1)
+            elif name.endswith("running_var"):
+                buffer.uniform_(0.5, 2)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def resnet18_state(resnet18: nn.Module) -> dict[str, Tensor]:
+    return resnet18.state_dict()
+
+
+@pytest.fixture(scope="session")
+def pixels() -> Tensor:
+    """Four pictures [4, 3, 32, 32] uint8."""
+    generator = torch.Generator().manual_seed(2)
+    return torch.randint(0, 256, (4, 3, 32, 32), generator=generator, dtype=torch.uint8)
+
+
+@dataclass(frozen=True)
+class Squares:
+    """A data folder of coloured squares with noise, and its rows in order."""
+
+    folder: Path
+    paths: list[str]
+    colours: list[str]
+    persons: list[str]
+
+
+COLOURS = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200)}
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Squares:
+    """Twelve people with two squares each, four people of each colour."""
+    folder, rng = tmp_path_factory.mktemp("squares"), np.random.default_rng(0)
+    (folder / "images").mkdir()
+    rows = [
+        (f"{person}_{shot}.png", list(COLOURS)[person % 3], person) for person in range(12) for shot in (0, 1)
+    ]
+    for name, colour, _ in rows:
+        drawn = rng.normal(COLOURS[colour], 40, (32, 32, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(drawn).save(folder / "images" / name)
+    lines = [f"{name},{colour},{person}" for name, colour, person in rows]
+    (folder / "labels.csv").write_text("\n".join(["path,colour,person", *lines]) + "\n", encoding="utf-8")
+    names, colours, persons = zip(*rows, strict=True)
+    paths = [str(folder / "images" / name) for name in names]
+    return Squares(folder, paths, list(colours), [str(person) for person in persons])
+
+
+@pytest.fixture(scope="module")
+def accelerate_anew() -> Iterator[None]:
+    """accelerate keeps one state per process, which would carry settings from one file to the next."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -1,0 +1,192 @@
+"""A config becomes the objects that it describes, and a head comes out of its file as it went in."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from data.errors import InputError
+from heads.build import fill_trunk_of, head_of, learner_of, loss_of, open_head, target_of
+from heads.checkpoint import load_tensors, save_tensors
+from heads.config import Backbone, Label, Loss, TaskConfig
+from heads.head import Head
+from heads.losses import focal_loss, soft_f1_loss
+from heads.run import PACKAGES, run_folder, save_head
+from heads.targets import Target
+
+NAMES = ["under 30", "30 to 59", "60 and over"]
+AGE_LABEL = {
+    "column": "age",
+    "classes": NAMES,
+    "borders": [30, 60],
+    "distribution": {"low": 0, "high": 100, "sigma": 3},
+}
+MASK_LABEL = {"column": "mask", "classes": ["wear", "incorrect", "normal"]}
+SIZED = {"resize": {"height": 32, "width": 32}}
+MASK = Target("mask", ("wear", "incorrect", "normal"))
+
+
+def config_of(label: dict[str, Any] = MASK_LABEL, **sections: Any) -> TaskConfig:
+    return TaskConfig.model_validate(
+        {
+            "task": "any",
+            "label": label,
+            "loss": {"terms": [{"name": "focal"}]},
+            "pixels": {"train": [SIZED], "evaluate": [SIZED]},
+            "training": {"epochs": 1},
+        }
+        | sections
+    )
+
+
+def test_a_label_section_becomes_its_target() -> None:
+    assert target_of(Label.model_validate(MASK_LABEL)) == MASK
+    assert target_of(Label.model_validate(AGE_LABEL)) == Target("age", tuple(NAMES), (30, 60), (0, 100), 3)
+
+
+@pytest.mark.parametrize(("label", "outputs"), [(MASK_LABEL, 3), (AGE_LABEL, 101)])
+def test_a_head_has_the_outputs_and_the_normalisation_of_its_config(
+    label: dict[str, Any], outputs: int, pixels: Tensor
+) -> None:
+    head = head_of(config_of(label, classifier={"hidden": [8], "dropout": 0.1}))
+    with torch.inference_mode():
+        assert head.eval()(pixels).shape == (4, outputs)
+    assert head.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert head.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
+
+
+def random_case(outputs: int = 3) -> tuple[Tensor, Tensor]:
+    return torch.randn(20, outputs), torch.randint(outputs, (20,))
+
+
+def test_a_loss_is_the_weighted_sum_of_its_terms_over_balanced_weights() -> None:
+    terms = [{"name": "focal", "factor": 0.75, "gamma": 1.0}, {"name": "soft_f1", "factor": 0.25}]
+    section = Loss.model_validate({"terms": terms, "class_weights": {"balanced": 1.0}})
+    logits, targets = random_case()
+    weight = torch.tensor([100 / 3 / n for n in (70, 20, 10)])
+    expected = 0.75 * focal_loss(logits, targets, 1.0, weight) + 0.25 * soft_f1_loss(logits, targets)
+    assert loss_of(section, np.array([70, 20, 10]), MASK)(logits, targets).item() == pytest.approx(
+        expected.item()
+    )
+
+
+def test_listed_weights_are_taken_as_they_are() -> None:
+    section = Loss.model_validate({"terms": [{"name": "cross_entropy"}], "class_weights": [1.0, 2.0, 3.0]})
+    logits, targets = random_case()
+    expected = torch.nn.functional.cross_entropy(logits, targets, torch.tensor([1.0, 2.0, 3.0]))
+    assert loss_of(section, np.array([1, 1, 1]), MASK)(logits, targets).item() == pytest.approx(expected.item())
+
+
+def test_each_year_has_the_weight_of_its_class() -> None:
+    section = Loss.model_validate({"terms": [{"name": "cross_entropy"}], "class_weights": [1.0, 2.0, 3.0]})
+    target = target_of(Label.model_validate(AGE_LABEL))
+    logits, targets = random_case(101)
+    years = torch.tensor([1.0] * 30 + [2.0] * 30 + [3.0] * 41)
+    expected = torch.nn.functional.cross_entropy(logits, targets, years)
+    assert loss_of(section, np.array([1, 1, 1]), target)(logits, targets).item() == pytest.approx(
+        expected.item()
+    )
+
+
+def test_an_average_of_weights_is_kept_only_where_asked_for() -> None:
+    plain = learner_of(config_of(), Head("resnet18", 3), 5)
+    averaged = learner_of(config_of(training={"epochs": 1, "ema": 0.9}), Head("resnet18", 3), 5)
+    assert plain.judged is plain.head
+    assert averaged.average is not None
+    assert averaged.judged is averaged.average.module
+
+
+def test_a_head_comes_out_of_its_file_as_it_went_in(tmp_path: Path, pixels: Tensor) -> None:
+    config = config_of(AGE_LABEL, classifier={"hidden": [8], "dropout": 0.5})
+    head, path = head_of(config).eval(), tmp_path / "best.safetensors"
+    save_head(path, head, config.model_dump(), {"macro_f1": 0.5})
+    opened = open_head(path)
+    assert opened.config == config
+    assert opened.target == target_of(config.label)
+    assert opened.validation == {"macro_f1": 0.5}
+    assert not opened.head.training
+    with torch.inference_mode():
+        assert torch.equal(opened.head(pixels), head(pixels))
+    assert load_tensors(path)[1]["versions"].keys() == set(PACKAGES)
+    assert load_tensors(path)[1]["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_a_file_that_is_no_head_or_disagrees_with_its_config_is_refused(tmp_path: Path) -> None:
+    path, head, config = tmp_path / "a.safetensors", Head("resnet18", 2), config_of().model_dump()
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="found no description"):
+        open_head(path)
+    save_tensors(path, {"x": torch.zeros(1)}, {"history": []})
+    with pytest.raises(InputError, match=r"found no config in it, expected a head's best\.safetensors"):
+        open_head(path)
+    save_tensors(path, {"x": torch.zeros(1)}, {"config": config | {"colour": 1}})
+    with pytest.raises(InputError, match=r"a\.safetensors: colour: unknown key"):
+        open_head(path)
+    save_tensors(path, head.state_dict(), {"config": config})
+    with pytest.raises(InputError, match="its tensors do not fit its own config"):
+        open_head(path)
+
+
+@pytest.mark.parametrize(
+    ("fold", "there", "taken"),
+    [
+        (None, [None], None),
+        (2, [None], None),
+        (2, [None, 2], 2),
+        (1, [None, 2], None),
+        (2, [2], 2),
+    ],
+)
+def test_a_trunk_comes_from_another_run_of_the_same_fold_where_there_is_one(
+    tmp_path: Path,
+    resnet18_state: dict[str, Tensor],
+    fold: int | None,
+    there: list[int | None],
+    taken: int | None,
+) -> None:
+    for other in there:
+        mark = torch.full_like(resnet18_state["bn1.weight"], -1.0 if other is None else other)
+        trunk = {f"trunk.{key}": tensor.half() for key, tensor in resnet18_state.items()}
+        save_file(trunk | {"trunk.bn1.weight": mark}, _made(run_folder(tmp_path, "age_backbone", other).best))
+    head = Head("resnet18", 3)
+    told = fill_trunk_of(head, Backbone(weights="run:age_backbone", freeze="stem"), tmp_path, fold)
+    assert told.startswith(f"{run_folder(tmp_path, 'age_backbone', taken).best}: 120 tensors taken")
+    assert told.endswith("; frozen: stem")
+    norm = head.trunk.get_submodule("bn1").weight
+    assert set(norm.tolist()) == {-1.0 if taken is None else taken}
+    assert not norm.requires_grad
+    for other in there:
+        run_folder(tmp_path, "age_backbone", other).best.unlink()  # 23 MB each that pytest would keep
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def test_a_run_that_is_not_there_is_told_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as raised:
+        fill_trunk_of(Head("resnet18", 3), Backbone(weights="run:age_backbone"), tmp_path, None)
+    assert f"train it first with train_task.py --task age_backbone --runs {tmp_path}" in str(raised.value)
+
+
+def test_a_trunk_may_bring_its_classifier_where_the_outputs_are_the_same(tmp_path: Path) -> None:
+    config, path = config_of(), tmp_path / "best.safetensors"
+    first, same, other = head_of(config), head_of(config), Head("resnet18", 4)
+    save_head(path, first, config.model_dump(), {})
+    told = fill_trunk_of(same, Backbone(weights=str(path), with_classifier=True), tmp_path, None)
+    assert told.endswith("; with its classifier; frozen: none")
+    assert all(torch.equal(tensor, first.state_dict()[key]) for key, tensor in same.state_dict().items())
+    with pytest.raises(InputError, match=r"best\.safetensors \(classifier\): its tensors do not fit"):
+        fill_trunk_of(other, Backbone(weights=str(path), with_classifier=True), tmp_path, None)
+
+
+def test_random_weights_are_left_as_they_were_drawn(tmp_path: Path) -> None:
+    head = Head("resnet18", 3)
+    before = head.trunk.get_parameter("conv1.weight").clone()
+    assert fill_trunk_of(head, Backbone(weights="random"), tmp_path, None) == "random weights; frozen: none"
+    assert torch.equal(head.trunk.get_parameter("conv1.weight"), before)

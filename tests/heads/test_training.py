@@ -1,0 +1,261 @@
+"""The loop: the same run bit for bit however it is cut or shared, and the best epoch by the right figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR
+
+from data.dataset import Photographs, in_order
+from data.errors import InputError
+from data.transforms import Pipeline
+from heads.checkpoint import load_state, save_state
+from heads.losses import FocalLoss
+from heads.optim import make_optimiser, make_schedule
+from heads.sampling import BalancedSampler
+from heads.targets import Target
+from heads.training import Learner, Plan, Truth, averaged, fit
+from heads.validation import Predictions
+from train_task import loader
+
+pytestmark = pytest.mark.usefixtures("accelerate_anew")
+TARGET = Target("colour", ("red", "green", "blue"))
+EPOCHS, BATCH = 4, 5
+TIMES = ("seconds", "images_per_second")
+
+
+class Scripted(nn.Module):
+    """A head that answers its validation, one batch an epoch, from a list of answers [epochs, N]."""
+
+    def __init__(self, answers: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.answers = [F.one_hot(torch.tensor(epoch), 3).float() for epoch in answers]
+        self.asked = 0
+        self.bias = nn.Parameter(torch.zeros(3))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if self.training:
+            return self.bias.expand(len(pixels), 3)
+        self.asked += 1
+        return self.answers[self.asked - 1]
+
+
+class Bytes(nn.Module):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.float() / 255
+
+
+def tiny_learner(seed: int = 0, ema: float = 0.0) -> Learner:
+    """Batch norm and dropout, as in a head; small."""
+    torch.manual_seed(seed)
+    trunk = nn.Sequential(Bytes(), nn.Conv2d(3, 8, 5, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2))
+    classifier = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(32, 3))
+    head = nn.Sequential(trunk, classifier)
+    optimiser = make_optimiser(trunk, classifier, "adamw", 0.02, 0.5, 0.05)
+    schedule = make_schedule(optimiser, "one_cycle", EPOCHS, 5, warmup=0.3)
+    return Learner(head, optimiser, schedule, averaged(head, ema) if ema else None)
+
+
+def scripted_learner(answers: Sequence[Sequence[int]], lr: float = 0.1) -> Learner:
+    head = Scripted(answers)
+    optimiser = SGD(head.parameters(), lr=lr)
+    return Learner(head, optimiser, LambdaLR(optimiser, lambda step: 1.0))
+
+
+class Told:
+    """Remembers what `fit` tells after each epoch; may save the state and then be killed."""
+
+    def __init__(self, state: Path | None = None, killed_after: int | None = None) -> None:
+        self.state, self.killed_after = state, killed_after
+        self.predictions: list[Predictions] = []
+        self.best: list[bool] = []
+
+    def __call__(self, learner: Learner, predictions: Predictions, is_best: bool) -> None:
+        self.predictions.append(predictions)
+        self.best.append(is_best)
+        if self.state is not None:
+            description = {"history": learner.history}
+            save_state(self.state, learner.modules, learner.optimiser, learner.schedule, description)
+        if len(learner.history) == self.killed_after:
+            raise KeyboardInterrupt
+
+
+def run_fit(
+    learner: Learner,
+    squares: Any,
+    told: Told,
+    workers: int = 0,
+    batch: int = BATCH,
+    loss: nn.Module | None = None,
+    **plan: Any,
+) -> None:
+    labels = np.array([TARGET.classes.index(colour) for colour in squares.colours])
+    steps = ["hflip", {"noise": {"std": 0.2, "p": 0.5}}, {"brightness_contrast": {"p": 0.5}}]
+    train_set = Photographs(squares.paths, torch.from_numpy(labels), Pipeline(steps), seed=3)
+    valid_set = Photographs(squares.paths, torch.from_numpy(labels), Pipeline([]))
+    sampler = BalancedSampler(labels, squares.persons, power=0.5, seed=3)
+    accelerator = Accelerator(cpu=True, mixed_precision="no")
+    learner.head, learner.optimiser, train, valid = accelerator.prepare(
+        learner.head,
+        learner.optimiser,
+        loader(train_set, sampler, batch, workers, 3),
+        loader(valid_set, in_order(len(valid_set)), batch, workers, 3),
+    )
+    whole = Plan(**{"epochs": EPOCHS, "seed": 3, "clip_norm": 5.0} | plan)
+    fit(learner, TARGET, loss or FocalLoss(), train, valid, sampler, Truth(labels), whole, accelerator, told)
+
+
+def weights(learner: Learner) -> dict[str, Tensor]:
+    return {f"{n}/{k}": t for n, m in learner.modules.items() for k, t in m.state_dict().items()}
+
+
+def assert_same_run(first: Learner, second: Learner) -> None:
+    one, two = weights(first), weights(second)
+    assert one.keys() == two.keys()
+    assert [key for key in one if not torch.equal(one[key], two[key])] == []
+    assert without_times(first) == without_times(second)
+
+
+def without_times(learner: Learner) -> list[dict[str, float]]:
+    return [{k: v for k, v in record.items() if k not in TIMES} for record in learner.history]
+
+
+@pytest.fixture(scope="module")
+def straight(squares: Any, accelerate_anew: None) -> Learner:
+    """A run without interruption, with dropout and an average of weights."""
+    learner = tiny_learner(ema=0.8)
+    run_fit(learner, squares, Told())
+    return learner
+
+
+def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(
+    squares: Any, straight: Learner
+) -> None:
+    for workers in (0, 2):
+        again = tiny_learner(ema=0.8)
+        torch.rand(7)  # what others drew before must not matter
+        run_fit(again, squares, Told(), workers)
+        assert_same_run(again, straight)
+
+
+def test_another_seed_gives_other_weights(squares: Any, straight: Learner) -> None:
+    other = tiny_learner(ema=0.8)
+    run_fit(other, squares, Told(), seed=4)
+    assert not torch.equal(weights(other)["head/0.1.weight"], weights(straight)["head/0.1.weight"])
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_an_interrupted_run_goes_on_as_if_it_had_not_stopped(
+    squares: Any, straight: Learner, tmp_path: Path, epoch: int
+) -> None:
+    path = tmp_path / "last.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(tiny_learner(ema=0.8), squares, Told(path, killed_after=epoch))
+    resumed = tiny_learner(seed=99, ema=0.8)
+    resumed.history[:] = load_state(path, resumed.modules, resumed.optimiser, resumed.schedule)["history"]
+    run_fit(resumed, squares, Told())
+    assert [record["epoch"] for record in resumed.history] == [1, 2, 3, 4]
+    assert_same_run(resumed, straight)
+
+
+def test_a_finished_run_has_nothing_left_to_do(squares: Any, straight: Learner) -> None:
+    told = Told()
+    run_fit(straight, squares, told)
+    assert told.best == []
+    assert len(straight.history) == EPOCHS
+
+
+def test_it_learns_and_its_history_has_what_happened(squares: Any) -> None:
+    learner, told = tiny_learner(), Told()
+    run_fit(learner, squares, told)
+    assert learner.history[-1]["train_loss"] < learner.history[0]["train_loss"]
+    assert learner.history[-1]["accuracy"] > 0.9
+    keys = ["epoch", "lr", "train_loss", "macro_f1", "accuracy", *reversed(TIMES)]
+    assert [list(record) for record in learner.history] == [keys] * EPOCHS
+
+
+def test_validation_answers_for_every_row_also_of_the_last_part_of_a_batch(squares: Any) -> None:
+    told = Told()
+    run_fit(tiny_learner(), squares, told, epochs=1)
+    assert len(squares.paths) % BATCH
+    assert [len(p.probabilities) for p in told.predictions] == [len(squares.paths)]
+
+
+def test_the_best_epoch_is_chosen_by_macro_f1_not_by_accuracy(squares: Any) -> None:
+    uneven = type(squares)(
+        squares.folder, squares.paths, ["red"] * 20 + ["green"] * 2 + ["blue"] * 2, squares.persons
+    )
+    all_red = [0] * 24
+    fairer = [0] * 14 + [1] * 6 + [1, 1, 2, 2]
+    learner, told = scripted_learner([all_red, fairer, all_red]), Told()
+    run_fit(learner, uneven, told, batch=24, epochs=3)
+    accuracies, f1s = ([record[key] for record in learner.history] for key in ("accuracy", "macro_f1"))
+    assert accuracies[0] > accuracies[1]
+    assert f1s[0] < f1s[1]
+    assert told.best == [True, True, False]
+    assert Plan(3).best(learner.history) == 1
+
+
+def test_patience_ends_a_run_that_no_longer_gets_better(squares: Any) -> None:
+    right = [TARGET.classes.index(colour) for colour in squares.colours]
+    wrong = [(label + 1) % 3 for label in right]
+    half = right[:12] + wrong[12:]
+    learner, told = scripted_learner([half, right, half, right, wrong, right]), Told()
+    run_fit(learner, squares, told, batch=24, epochs=6, patience=2)
+    assert told.best == [True, True, False, False]  # an equal figure is not a better one
+
+
+def test_patience_counts_on_after_an_interruption(squares: Any) -> None:
+    learner = scripted_learner([[0] * 24] * 4)
+    learner.history = [{"macro_f1": 0.9}, {"macro_f1": 0.8}]
+    run_fit(learner, squares, Told(), batch=24, epochs=6, patience=2)
+    assert len(learner.history) == 3
+
+
+def test_an_error_is_better_the_lower_it_is() -> None:
+    history = [{"mae": 9.0, "macro_f1": 0.9}, {"mae": 7.0, "macro_f1": 0.1}, {"mae": 7.0, "macro_f1": 0.1}]
+    assert Plan(3, "mae").best(history) == 1
+    assert Plan(3, "macro_f1").best(history) == 0
+
+
+class Steep(nn.Module):
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return 1000 * logits[:, 0].mean()
+
+
+def test_a_clipped_step_is_no_longer_than_the_norm(squares: Any) -> None:
+    learner = scripted_learner([[0] * 24], lr=1.0)
+    run_fit(learner, squares, Told(), batch=24, loss=Steep(), epochs=1, clip_norm=0.25)
+    assert learner.head.get_parameter("bias").norm().item() == pytest.approx(0.25, rel=1e-3)
+
+
+class NotANumber(nn.Module):
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return logits.sum() * float("nan")
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(squares: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"epoch 1: the loss is nan, expected finite numbers; lower optimiser\.lr"
+    ):
+        run_fit(tiny_learner(), squares, Told(), loss=NotANumber())
+
+
+def test_the_average_is_the_exponential_one_of_weights_and_statistics() -> None:
+    model = nn.BatchNorm1d(2)
+    average = averaged(model, 0.75)
+    expected = None
+    for value in (1.0, 2.0, 4.0):
+        nn.init.constant_(model.weight, value)
+        nn.init.constant_(model.running_mean, 10 * value)
+        average.update_parameters(model)
+        expected = value if expected is None else 0.75 * expected + 0.25 * value
+    assert average.module.weight.tolist() == pytest.approx([expected] * 2)
+    assert average.module.running_mean.tolist() == pytest.approx([10 * expected] * 2)
