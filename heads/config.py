@@ -20,7 +20,7 @@ Stage = Literal["none", "stem", "layer1", "layer2", "layer3", "layer4", "all"]
 
 
 class Distribution(Section):
-    """Train on a Gaussian over whole numbers low..high around the label instead of on its class."""
+    """Train on a Gaussian over whole numbers low..high around the label; high means "and over"."""
 
     low: int
     high: int

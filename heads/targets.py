@@ -24,7 +24,8 @@ class Target:
         column: the label column.
         classes: class names; without borders they are the column's values.
         borders: class i holds borders[i-1] <= number < borders[i].
-        numbers: low and high of the whole numbers that are the outputs, or None: the classes are.
+        numbers: low and high of the whole numbers that are the outputs, or None: the classes are. The last
+            one stands for all beyond it as well: 100 years and over.
         sigma: standard deviation of the Gaussian label over `numbers`.
     """
 
@@ -67,8 +68,8 @@ class Target:
             fits, expected = column.isin(list(index)), f"one of {', '.join(index)}"
         else:
             column = pd.to_numeric(column, errors="coerce")
-            low, high = self.numbers or (-np.inf, np.inf)
-            fits, expected = column.between(low, high), f"a number from {low} to {high}"
+            low = -np.inf if self.numbers is None else self.numbers[0]
+            fits, expected = column.between(low, np.inf, inclusive="left"), f"a number from {low} up"
         wrong = table[~fits]
         refuse(
             f"{len(wrong)} labels in column {self.column!r} fit no class",
@@ -113,12 +114,16 @@ class Target:
 
 
 def gaussian_labels(values: Tensor, numbers: tuple[int, int], sigma: float) -> Tensor:
-    """A normal density around each of `values` [N] over whole numbers low..high, float32 [N, high - low + 1].
+    """A normal density around each of `values` [N] over whole numbers low..high: [N, high - low + 1].
 
-    Rows sum to 1, also where the range cuts the bell.
+    Rows sum to 1, also where the range cuts the bell; values above high count as high.
 
     >>> gaussian_labels(torch.tensor([30.0]), (28, 32), 1.0).argmax().item()
     2
     """
     grid = torch.arange(numbers[0], numbers[1] + 1, dtype=torch.float64)
-    return (-((grid - values.double()[:, None]) ** 2) / (2 * sigma**2)).softmax(dim=1).float()
+    return (
+        (-((grid - values.double().clamp(max=numbers[1])[:, None]) ** 2) / (2 * sigma**2))
+        .softmax(dim=1)
+        .float()
+    )

@@ -118,11 +118,11 @@ def test_labels_that_fit_no_class_are_told_all_at_once() -> None:
 
 def test_numbers_outside_the_distribution_are_told_all_at_once() -> None:
     with pytest.raises(InputError) as raised:
-        AGE.encode(table("age", [20.0, 101.0, -1.0]))
+        AGE.encode(table("age", [20.0, 101.0, -1.0, np.inf]))
     assert str(raised.value).splitlines() == [
         "2 labels in column 'age' fit no class",
-        "  1.jpg: found 101.0, expected a number from 0 to 100",
-        "  2.jpg: found -1.0, expected a number from 0 to 100",
+        "  2.jpg: found -1.0, expected a number from 0 up",
+        "  3.jpg: found inf, expected a number from 0 up",
     ]
 
 
@@ -130,7 +130,7 @@ def test_text_in_a_column_of_numbers_is_read_where_it_is_a_number() -> None:
     years = Target("years", NAMES, (30.0, 60.0), (0, 100), 3.0)
     assert years.class_indices(table("years", ["29", "60"])).tolist() == [0, 2]
     assert years.values(table("years", ["29", "60"])).tolist() == [29.0, 60.0]
-    with pytest.raises(InputError, match=r"0\.jpg: found '3O', expected a number from 0 to 100"):
+    with pytest.raises(InputError, match=r"0\.jpg: found '3O', expected a number from 0 up"):
         years.class_indices(table("years", ["3O"]))
 
 
@@ -139,3 +139,9 @@ def test_a_distribution_needs_borders_and_classes_have_no_mean() -> None:
         Target("age", NAMES, None, (0, 100))
     with pytest.raises(ValueError, match="no expected number"):
         MASK.expected(torch.zeros(1, 3))
+
+
+def test_the_last_number_stands_for_all_beyond_it() -> None:
+    labels = AGE.encode(table("age", [100.0, 116.0]))
+    assert torch.equal(labels[0], labels[1])
+    assert AGE.class_indices(table("age", [116.0])).tolist() == [2]
