@@ -22,7 +22,7 @@ install-dev: $(VENV)/installed-dev
 # Drawn people, no download, no photograph: data, age trunk, three heads, submission, report.
 demo: install
 	rm -rf demo
-	$(BIN)/python -m data.synthetic demo/data --people 400 --eval-people 100 --size 96x128 --seed 0
+	$(BIN)/python -m data.synthetic demo/data --people 600 --eval-people 100 --size 72x96 --seed 0
 	set -e; for task in age_backbone age gender mask; do \
 		$(BIN)/python train_task.py --task $$task --config configs/demo/$$task.yaml \
 			--data demo/data/train --runs demo/runs; \
