@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: demo test lint format install install-dev clean
+.PHONY: demo results test lint format install install-dev clean
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,19 @@ demo: install
 		--out demo/submission.csv
 	$(BIN)/python evaluate.py --config configs/demo/joint.yaml --submission demo/submission.csv \
 		--answers demo/data/eval/answers.csv
+
+# The figures of the README, on your own copies: make results DATA=DIR PORTRAITS=DIR WEIGHTS=FILE [RUNS=DIR]
+# DATA holds train/ and eval/ with answers.csv; PORTRAITS has faces with ages; WEIGHTS is resnet18 from ImageNet.
+RUNS ?= runs
+SEED ?= 0
+TRAIN = $(BIN)/python train_task.py --runs $(RUNS) --set training.seed=$(SEED)
+results: install
+	$(TRAIN) --task age_backbone --data $(PORTRAITS) --set backbone.weights=$(WEIGHTS)
+	$(TRAIN) --task age --data $(DATA)/train
+	$(TRAIN) --task gender --data $(DATA)/train --data $(PORTRAITS)
+	$(TRAIN) --task mask --data $(DATA)/train --set backbone.weights=$(WEIGHTS)
+	$(BIN)/python combine.py --data $(DATA)/eval --runs $(RUNS) --out $(RUNS)/out/submission.csv
+	$(BIN)/python evaluate.py --submission $(RUNS)/out/submission.csv --answers $(DATA)/eval/answers.csv
 
 lint: install-dev
 	$(BIN)/ruff check .
