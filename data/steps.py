@@ -30,8 +30,11 @@ def call_steps(steps: Sequence[Step], table: Mapping[str, Callable[..., Any]], *
     Raises:
         ValueError: an unknown name or wrong arguments; all are told at once, with what would be right.
 
-    >>> [str(step) for step in call_steps([{"abs": None}], {"abs": abs}, -3)]
-    ['abs']
+    >>> def times(value: int, factor: int = 2) -> int:
+    ...     return value * factor
+    >>> steps = call_steps(["times", {"times": {"factor": 5}}], {"times": times}, 3)
+    >>> [(str(step), step.result) for step in steps]
+    [('times', 6), ('times(factor=5)', 15)]
     """
     called, problems = [], []
     for index, step in enumerate(steps, start=1):

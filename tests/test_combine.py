@@ -130,7 +130,7 @@ def test_the_folds_of_a_head_are_averaged(two_folds: Path, configs: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pixels": {"evaluate": ["hflip"]}}, "pixels.evaluate"),
+        ({"pixels": {"evaluate": [{"resize": {"height": 48, "width": 36}}]}}, "pixels.evaluate"),
         ({"label": {"classes": ["wear", "normal", "incorrect"]}}, "classes"),
     ],
 )
