@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.errors import InputError
-from data.files import written_whole
+from heads.run import write_arrays
 
 ID = "ImageID"
 FILE_NAME = "probabilities.npz"
@@ -37,8 +37,7 @@ def write_probabilities(path: Path, ids: Sequence[str], tasks: Mapping[str, Task
         arrays[name] = task.merged
         arrays[f"{name}/identity"] = task.identity
         arrays[f"{name}/classes"] = np.array(task.classes, dtype=np.str_)
-    with written_whole(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    write_arrays(path, arrays)
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
