@@ -116,7 +116,7 @@ def train(args: argparse.Namespace) -> None:
 
     from data.dataset import Photographs, in_order
     from data.transforms import Pipeline
-    from heads.build import fill_trunk_of, head_of, learner_of, loss_of, target_of
+    from heads.build import fill_trunk_of, head_of, learner_of, loss_of, mixing_of, target_of, trained_target_of
     from heads.keeper import Keeper
     from heads.run import run_folder
     from heads.sampling import BalancedSampler, class_counts
@@ -124,7 +124,9 @@ def train(args: argparse.Namespace) -> None:
 
     target, t = target_of(config.label), config.training
     train_rows, valid_rows = read_rows(config, args.data, target)
-    labels = target.class_indices(train_rows)
+    trained = trained_target_of(config.label)
+    train_rows = trained.without(train_rows, config.label.training.leave_out)
+    labels = trained.class_indices(train_rows)
     counts = class_counts(labels, target.classes)
     told = ", ".join(f"{name} {count}" for name, count in zip(target.classes, counts, strict=True))
     print(f"{config.task}: {len(train_rows)} photographs to train ({told}), {len(valid_rows)} to validate")
@@ -136,7 +138,7 @@ def train(args: argparse.Namespace) -> None:
     persons = train_rows["person"].tolist()
     sampler = BalancedSampler(labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
     pipeline, still = Pipeline(config.pixels.train), Pipeline(config.pixels.evaluate)
-    train_set = Photographs(train_rows["path"].tolist(), target.encode(train_rows), pipeline, t.seed)
+    train_set = Photographs(train_rows["path"].tolist(), trained.encode(train_rows), pipeline, t.seed)
     valid_set = Photographs(valid_rows["path"].tolist(), target.encode(valid_rows), still)
     train_loader = loader(train_set, sampler, t.batch_size, t.workers, t.seed)
     valid_loader = loader(valid_set, in_order(len(valid_set)), t.batch_size, t.workers, t.seed)
@@ -148,13 +150,14 @@ def train(args: argparse.Namespace) -> None:
     )
     values = target.values(valid_rows).numpy() if target.numbers else None
     truth = Truth(target.class_indices(valid_rows), values)
-    loss = loss_of(config.loss, counts, target).to(accelerator.device)
+    loss = loss_of(config.loss, counts, trained).to(accelerator.device)
+    mixing = mixing_of(t.mix, counts, trained)
     plan = Plan(t.epochs, t.select_by, t.patience, t.clip_norm, t.seed)
 
     keeper = Keeper(run_folder(args.runs, config.task, args.fold), config, valid_rows, valid_set, truth)
     keeper.open(learner, args.resume)
     kept = keeper.after_epoch
-    fit(learner, target, loss, train_loader, valid_loader, sampler, truth, plan, accelerator, kept)
+    fit(learner, target, loss, train_loader, valid_loader, sampler, truth, plan, accelerator, kept, mixing)
     keeper.close(learner, plan)
 
 

@@ -3,7 +3,7 @@
 Scripts call this; everything else takes plain arguments.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from heads.backbone import load_imagenet, load_trunk, read_tensors
 from heads.checkpoint import fill, load_tensors
 from heads.head import Head
 from heads.losses import WeightedSum, make_loss
+from heads.mixing import Mixing
 from heads.optim import make_optimiser, make_schedule
 from heads.run import run_folder
 from heads.sampling import balanced_weights
@@ -39,10 +40,25 @@ class TrainedHead:
 def target_of(label: schema.Label) -> Target:
     """The target that a label section describes."""
     borders = None if label.borders is None else tuple(label.borders)
+    ordinal = None if label.ordinal == "none" else label.ordinal
     d = label.distribution
     if d is None:
-        return Target(label.column, tuple(label.classes), borders)
+        return Target(label.column, tuple(label.classes), borders, ordinal=ordinal)
     return Target(label.column, tuple(label.classes), borders, (d.low, d.high), d.sigma)
+
+
+def trained_target_of(label: schema.Label) -> Target:
+    """The target that training rows are cut by: with the borders of `label.training` where it has some."""
+    target = target_of(label)
+    borders = label.training.borders
+    return target if borders is None else replace(target, borders=tuple(borders))
+
+
+def mixing_of(mix: schema.Mix | None, counts: npt.NDArray[np.int64], target: Target) -> Mixing | None:
+    """The config's mixing of photographs; the rarest class is that of the training fold's `counts` [C]."""
+    if mix is None:
+        return None
+    return Mixing(mix.method, mix.p, mix.alpha, int(counts.argmin()) if mix.rarest else None, target.pool)
 
 
 def head_of(config: schema.TaskConfig) -> Head:
@@ -54,6 +70,7 @@ def head_of(config: schema.TaskConfig) -> Head:
         config.classifier.dropout,
         config.pixels.mean,
         config.pixels.std,
+        shared_weights=config.label.ordinal == "coral",
     )
     return head.to(memory_format=torch.channels_last)
 

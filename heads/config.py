@@ -33,27 +33,44 @@ class Distribution(Section):
         return self
 
 
+class TrainedLabel(Section):
+    """What training does otherwise than scoring, for labels that are unsure near a border.
+
+    `borders` cut the training rows in place of the label's own; rows whose number lies in one of the
+    `leave_out` ranges, both ends included, are not trained on.
+    """
+
+    borders: list[float] | None = None
+    leave_out: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(default_factory=list)
+
+
 class Label(Section):
     """Which column is the label and what its classes are.
 
     Without `borders` the classes are the column's own values; with them the column is a number, and class i
-    holds borders[i-1] <= number < borders[i].
+    holds borders[i-1] <= number < borders[i]. `ordinal` asks ordered classes as "above this border?".
     """
 
     column: str
     classes: Annotated[list[str], Field(min_length=2)]
     borders: list[float] | None = None
     distribution: Distribution | None = None
+    ordinal: Literal["none", "coral", "corn"] = "none"
+    training: TrainedLabel = TrainedLabel()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes {self.classes} name one class twice")
-        if self.borders is not None:
-            if len(self.borders) != len(self.classes) - 1:
+        for borders in (self.borders, self.training.borders):
+            if borders is not None and len(borders) != len(self.classes) - 1:
                 raise ValueError(f"{len(self.classes)} classes need {len(self.classes) - 1} borders")
-            if sorted(set(self.borders)) != self.borders:
-                raise ValueError(f"borders {self.borders} must rise")
+            if borders is not None and sorted(set(borders)) != borders:
+                raise ValueError(f"borders {borders} must rise")
+        if self.borders is None and (self.training.borders or self.training.leave_out):
+            raise ValueError("label.training speaks of numbers: give borders that cut them into classes")
+        if self.distribution is not None and self.ordinal != "none":
+            raise ValueError("give either a distribution or ordinal, not both")
         if self.distribution is not None:
             if self.borders is None:
                 raise ValueError("a distribution is over a number: give borders that cut it into classes")
@@ -101,7 +118,7 @@ class Classifier(Section):
 class LossTerm(Section):
     """One loss and its factor in the sum; only focal reads gamma, and soft F1 reads no smoothing."""
 
-    name: Literal["focal", "cross_entropy", "soft_f1"]
+    name: Literal["focal", "cross_entropy", "soft_f1", "coral", "corn"]
     factor: Positive = 1.0
     gamma: NotNegative = 2.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -168,8 +185,17 @@ class Schedule(Section):
     step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
 
 
+class Mix(Section):
+    """A share p of each batch's photographs mixed with another, one of the rarest class if `rarest`."""
+
+    method: Literal["mixup", "cutmix", "halves"]
+    p: Share = 0.5
+    alpha: Positive = 1.0
+    rarest: bool = False
+
+
 class Training(Section):
-    """Length, batches, choice of the best epoch, seed."""
+    """Length, batches, mixing, choice of the best epoch, seed."""
 
     epochs: Count
     batch_size: Count = 32
@@ -178,6 +204,7 @@ class Training(Section):
     select_by: Literal["macro_f1", "mae"] = "macro_f1"
     patience: Count | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mix: Mix | None = None
     seed: Seed = 0
     workers: Annotated[int, Field(ge=0)] | None = None
 
@@ -212,6 +239,14 @@ class TaskConfig(Section):
             raise ValueError("training.select_by=mae needs label.distribution")
         if self.backbone.with_classifier and self.backbone.weights in ("imagenet", "random"):
             raise ValueError("backbone.with_classifier needs backbone.weights=run:NAME or a file of a head")
+        ordinal = self.label.ordinal
+        names = [term.name for term in self.loss.terms]
+        if (ordinal != "none" and names != [ordinal]) or (ordinal == "none" and {"coral", "corn"} & set(names)):
+            raise ValueError(
+                f"label.ordinal={ordinal} with loss.terms {names}: coral and corn go with themselves"
+            )
+        if ordinal != "none" and self.training.mix is not None:
+            raise ValueError("training.mix makes distributions, which an ordinal loss cannot read")
         weights = self.loss.class_weights
         if isinstance(weights, list) and len(weights) != len(self.label.classes):
             raise ValueError(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from heads.backbone import build_trunk, freeze
+from heads.ordinal import SharedWeights
 
 
 class Head(nn.Module):
@@ -20,6 +21,7 @@ class Head(nn.Module):
         hidden: widths of hidden layers on the trunk, each followed by ReLU.
         dropout: share dropped before each linear layer, from 0 to below 1.
         mean, std: per channel, in 0..1.
+        shared_weights: the last layer has one weight vector for all outputs (`heads.ordinal.SharedWeights`).
     """
 
     mean: Tensor
@@ -33,10 +35,11 @@ class Head(nn.Module):
         dropout: float = 0.0,
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
+        shared_weights: bool = False,
     ) -> None:
         super().__init__()
         self.trunk, features = build_trunk(backbone)
-        self.classifier = make_classifier(features, outputs, hidden, dropout)
+        self.classifier = make_classifier(features, outputs, hidden, dropout, shared_weights)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self._frozen: list[nn.Module] = []
@@ -60,10 +63,13 @@ class Head(nn.Module):
         return logits
 
 
-def make_classifier(features: int, outputs: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
+def make_classifier(
+    features: int, outputs: int, hidden: Sequence[int], dropout: float, shared_weights: bool = False
+) -> nn.Sequential:
     """Linear layers features -> hidden... -> outputs, with ReLU between and dropout before each."""
     layers: list[nn.Module] = []
     for width in hidden:
         layers += [nn.Dropout(dropout), nn.Linear(features, width), nn.ReLU()]
         features = width
-    return nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(features, outputs))
+    last = SharedWeights if shared_weights else nn.Linear
+    return nn.Sequential(*layers, nn.Dropout(dropout), last(features, outputs))

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from heads.ordinal import OrdinalLoss
+
 
 def focal_loss(
     logits: Tensor,
@@ -95,13 +97,15 @@ class WeightedSum(nn.Module):
 
 
 def make_loss(name: str, weight: Tensor | None, gamma: float = 2.0, label_smoothing: float = 0.0) -> nn.Module:
-    """A loss by name: focal, cross_entropy or soft_f1 (which takes no weight [K])."""
+    """A loss by name: focal, cross_entropy, coral, corn, or soft_f1 (which takes no weight [K])."""
     if name == "focal":
         return FocalLoss(gamma, weight, label_smoothing)
     if name == "cross_entropy":
         return nn.CrossEntropyLoss(weight, label_smoothing=label_smoothing)
     if name == "soft_f1":
         return SoftF1Loss()
+    if name in ("coral", "corn"):
+        return OrdinalLoss(name, weight)
     raise ValueError(f"unknown loss {name!r}")
 
 

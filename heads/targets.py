@@ -1,10 +1,12 @@
 """A label column to what a head trains on, and a head's logits back to class probabilities.
 
-A head either has one output per class, or, with a distribution, one per whole number low..high; the numbers'
+A head has one output per class; or, with a distribution, one per whole number low..high: the numbers'
 probabilities then pool into the classes that the borders cut, and their mean is a prediction of the number
-(Rothe et al. 2018, doi:10.1007/s11263-016-0940-3; the Gaussian label: Gao et al. 2017, arXiv:1611.01731).
+(Rothe et al. 2018, doi:10.1007/s11263-016-0940-3; the Gaussian label: Gao et al. 2017, arXiv:1611.01731);
+or, where the classes are ordered, one per border between them (`heads.ordinal`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from data.errors import InputError, refuse
+from heads.ordinal import PROBABILITIES
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Target:
         numbers: low and high of the whole numbers that are the outputs, or None: the classes are. The last
             one stands for all beyond it as well: 100 years and over.
         sigma: standard deviation of the Gaussian label over `numbers`.
+        ordinal: coral or corn for one output per border between ordered classes, or None.
     """
 
     column: str
@@ -34,19 +38,24 @@ class Target:
     borders: tuple[float, ...] | None = None
     numbers: tuple[int, int] | None = None
     sigma: float = 1.0
+    ordinal: str | None = None
 
     def __post_init__(self) -> None:
         if self.numbers is not None and self.borders is None:
             raise ValueError("numbers need borders that cut them into classes")
+        if self.numbers is not None and self.ordinal is not None:
+            raise ValueError("outputs are either numbers or borders between ordered classes")
 
     @property
     def outputs(self) -> int:
         """Number of logits."""
-        return len(self.classes) if self.numbers is None else self.numbers[1] - self.numbers[0] + 1
+        if self.numbers is not None:
+            return self.numbers[1] - self.numbers[0] + 1
+        return len(self.classes) - (self.ordinal is not None)
 
     @property
     def pool(self) -> Tensor:
-        """Class index of each output, int64 [outputs]."""
+        """Class index of each number, or simply of each class where there are no numbers, int64."""
         if self.numbers is None:
             return torch.arange(len(self.classes))
         return torch.from_numpy(self._cut(np.arange(self.numbers[0], self.numbers[1] + 1.0)))
@@ -59,6 +68,12 @@ class Target:
                 return rows
         known = ", ".join(str(column) for column in table if table[column].notna().any())
         raise InputError(f"no row has a label in column {self.column!r}; found the columns {known}")
+
+    def without(self, rows: pd.DataFrame, ranges: Sequence[Sequence[float]]) -> pd.DataFrame:
+        """The labelled rows whose number is in none of the ranges (low, high), both ends included."""
+        for low, high in ranges:
+            rows = rows[~pd.to_numeric(rows[self.column], errors="coerce").between(low, high)]
+        return rows.reset_index(drop=True)
 
     def class_indices(self, table: pd.DataFrame) -> npt.NDArray[np.int64]:
         """Class index [N] of each labelled row; labels that fit no class are refused, all at once."""
@@ -95,6 +110,8 @@ class Target:
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Class probabilities [N, C] (rows sum to 1) from logits [N, outputs]."""
+        if self.ordinal is not None:
+            return PROBABILITIES[self.ordinal](logits.float())
         outputs = logits.float().softmax(dim=1)
         if self.numbers is None:
             return outputs

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data.errors import InputError
+from heads.mixing import Mixing
 from heads.sampling import BalancedSampler
 from heads.targets import Target
 from heads.validation import Predictions, figures, predict
@@ -93,6 +94,7 @@ def fit(
     plan: Plan,
     accelerator: Accelerator,
     after_epoch: AfterEpoch,
+    mixing: Mixing | None = None,
 ) -> None:
     """Train `learner` until its plan ends, going on from the epochs in its history.
 
@@ -102,6 +104,7 @@ def fit(
         sampler: the one that `train` draws from; the loop tells it the epoch.
         truth: labels of `validation`, in its order.
         after_epoch: called with the learner, the validation predictions and whether they are the best so far.
+        mixing: of each training batch, or None.
 
     Raises:
         InputError: the loss is no longer a number.
@@ -113,7 +116,7 @@ def fit(
         # Dropout draws from here on, the same whether the run was interrupted before or not.
         torch.manual_seed(plan.seed * 100_003 + epoch)
         sampler.epoch = epoch
-        train_loss = _train_epoch(learner, loss, train, plan, accelerator, epoch)
+        train_loss = _train_epoch(learner, loss, train, plan, accelerator, epoch, mixing)
         trained = time.perf_counter()
         predictions = predict(learner.judged, target, validation)
         if not np.isfinite(predictions.probabilities).all():
@@ -138,12 +141,15 @@ def _train_epoch(
     plan: Plan,
     accelerator: Accelerator,
     epoch: int,
+    mixing: Mixing | None,
 ) -> float:
     """One pass over `train`; returns the mean loss over photographs."""
     learner.head.train()
     total, seen = 0.0, 0
     bar = tqdm(train, desc=f"epoch {epoch + 1}/{plan.epochs}", leave=False, disable=None, unit="batch")
-    for pixels, targets in bar:
+    for step, (pixels, targets) in enumerate(bar):
+        if mixing is not None:
+            pixels, targets = mixing(pixels, targets, (plan.seed, epoch, step))
         with accelerator.autocast():
             value = loss(learner.head(pixels).float(), targets)
         if not torch.isfinite(value):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import InputError
+from heads.build import target_of, trained_target_of
 from heads.config import TaskConfig
 from heads.schema import check, load
 from heads.yaml_file import dump_yaml, parse_yaml
@@ -163,3 +164,31 @@ def test_wrong_class_weights_point_at_their_line(tmp_path: Path, written: str, e
     with pytest.raises(InputError) as raised:
         load(TaskConfig, path)
     assert any(":3: loss.class_weights" in line and expected in line for line in str(raised.value).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["label.ordinal=corn"], "go with themselves"),
+        (["loss.terms=[{name: corn}]"], "go with themselves"),
+        (["label.training.leave_out=[[28, 29]]"], "give borders"),
+        (["training.mix={method: halfs}"], "halves"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(changes: list[str], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        load(TaskConfig, ROOT / "configs/mask.yaml", changes)
+
+
+def test_the_levers_near_a_border_are_read() -> None:
+    changes = [
+        "label.distribution=null",
+        "label.ordinal=corn",
+        "loss.terms=[{name: corn}]",
+        "backbone.with_classifier=false",
+        "label.training={borders: [30, 58], leave_out: [[28, 29]]}",
+    ]
+    config = load(TaskConfig, ROOT / "configs/age.yaml", changes)
+    assert target_of(config.label).outputs == 2
+    assert trained_target_of(config.label).borders == (30, 58)
+    assert target_of(config.label).borders == (30, 60)

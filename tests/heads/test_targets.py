@@ -145,3 +145,19 @@ def test_the_last_number_stands_for_all_beyond_it() -> None:
     labels = AGE.encode(table("age", [100.0, 116.0]))
     assert torch.equal(labels[0], labels[1])
     assert AGE.class_indices(table("age", [116.0])).tolist() == [2]
+
+
+def test_an_ordinal_target_has_an_output_per_border() -> None:
+    corn = Target("age", NAMES, (30.0, 60.0), ordinal="corn")
+    assert corn.outputs == 2
+    assert torch.equal(corn.encode(table("age", [60.0, 18.0])), torch.tensor([2, 0]))
+    yes = torch.logit(torch.tensor([[0.8, 0.5]]))
+    assert torch.allclose(corn.probabilities(yes), torch.tensor([[0.2, 0.4, 0.4]]))
+    with pytest.raises(ValueError, match="either"):
+        Target("age", NAMES, (30.0, 60.0), (0, 100), ordinal="corn")
+
+
+def test_rows_left_out_are_those_within_the_ranges_ends_included() -> None:
+    rows = AGE.without(table("age", [27.0, 28.0, 29.0, 30.0, 56.0, 57.0, 59.0, 60.0]), [[28, 29], [57, 59]])
+    assert rows["age"].tolist() == [27.0, 30.0, 56.0, 60.0]
+    assert rows.index.tolist() == [0, 1, 2, 3]
