@@ -1,4 +1,9 @@
-"""Probabilities to the joint answer."""
+"""Probabilities to the answer: the likeliest class, or the likeliest after multipliers fitted for macro F1.
+
+Macro F1 gives a rare class as much say as a common one, so that the best answer leans towards rare classes
+(Lipton, Elkan & Naryanaswamy 2014, arXiv:1402.1892). Multipliers are fitted on people whom no head was trained
+on, and can be fitted to a task's classes or to the joint ones.
+"""
 
 from collections.abc import Sequence
 
@@ -6,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble.joint import encode
+
+# Factors that one class is tried at, in turn; finer steps fit the noise of a validation fold.
+FACTORS = np.exp(np.linspace(-1.5, 1.5, 31))
 
 
 def argmax(probabilities: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.int64]:
@@ -19,3 +27,40 @@ def argmax(probabilities: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.i
     """
     digits = [task.argmax(axis=1) for task in probabilities]
     return np.asarray(encode(digits, [task.shape[1] for task in probabilities]), dtype=np.int64)
+
+
+def fit_multipliers(
+    probabilities: npt.NDArray[np.floating], truth: npt.NDArray[np.integer], rounds: int = 4
+) -> npt.NDArray[np.float64]:
+    """Multipliers [C] for classes, whose `(probabilities * multipliers).argmax(axis=1)` has a high macro F1.
+
+    One class after the other is tried at each of `FACTORS`, the rest held; the best stays, the nearest to 1
+    among equals. That never ends below the macro F1 of the plain argmax, on the rows that it is fitted to.
+
+    Args:
+        probabilities: [N, C], of people no head was trained on.
+        truth: class indices [N].
+        rounds: passes over the classes; it stops earlier where a pass changes nothing.
+    """
+    multipliers = np.ones(probabilities.shape[1])
+    cautious = FACTORS[np.argsort(np.abs(np.log(FACTORS)), kind="stable")]
+    best = _macro_f1((probabilities * multipliers).argmax(axis=1), truth, len(multipliers))
+    for _ in range(rounds):
+        before = multipliers.copy()
+        for place in range(len(multipliers)):
+            for factor in cautious:
+                tried = multipliers.copy()
+                tried[place] = factor
+                score = _macro_f1((probabilities * tried).argmax(axis=1), truth, len(multipliers))
+                if score > best + 1e-12:
+                    best, multipliers = score, tried
+        if np.array_equal(before, multipliers):
+            break
+    return multipliers
+
+
+def _macro_f1(answers: npt.NDArray[np.integer], truth: npt.NDArray[np.integer], classes: int) -> float:
+    """Macro F1 over all classes; scikit-learn's takes milliseconds a call, and here are thousands of calls."""
+    right = np.bincount(truth[answers == truth], minlength=classes)
+    both = np.bincount(answers, minlength=classes) + np.bincount(truth, minlength=classes)
+    return float((2 * right / np.maximum(both, 1)).mean())

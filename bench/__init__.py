@@ -1,0 +1,1 @@
+"""Measurements: scripts that train, time and compare, and write what they found."""

@@ -1,0 +1,170 @@
+"""Train each lever of a plan beside the plan's defaults, and write the table from what the runs left.
+
+python -m bench.ablate train --plan bench/ablations.yaml --runs RUNS --data train=DIR --file trunk=FILE
+python -m bench.ablate table --plan bench/ablations.yaml --runs RUNS --out docs/ablations.md
+
+A run that has its metrics.json is not trained again. Nothing here sees evaluation people: all figures are those
+of the validation fold, whose people no run of the plan trained on.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from data.errors import InputError, refuse, run_script
+from data.files import write_text
+from heads.run import run_folder
+from heads.schema import Section, load
+from heads.yaml_file import dump_yaml
+
+DEFAULT = "default"
+
+
+class Base(Section):
+    """How one head is trained by default: the names of its data, and what differs from its YAML."""
+
+    data: list[str]
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+class Lever(Section):
+    """One change against the default of a head; `data` and `set` are laid over the default's."""
+
+    name: str
+    head: str
+    group: str
+    data: list[str] | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+class Ablations(Section):
+    """A plan: what it is measured on, the seeds, the defaults of the heads and the levers."""
+
+    title: str
+    note: str
+    seeds: Annotated[list[int], Field(min_length=1)]
+    heads: dict[str, Base]
+    levers: list[Lever]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a lever (or the default) of one head with one seed."""
+
+    lever: str
+    head: str
+    seed: int
+    data: Sequence[str]
+    settings: Mapping[str, Any]
+
+    def folder(self, runs: Path) -> Path:
+        """Where `train_task.py --runs` writes it."""
+        return runs / self.lever.replace(" ", "_").replace("/", "-") / f"seed-{self.seed}"
+
+    def done(self, runs: Path) -> bool:
+        """Whether it came to its end."""
+        return run_folder(self.folder(runs), self.head).metrics.is_file()
+
+
+def runs_of(plan: Ablations) -> Iterator[Run]:
+    """Every run of a plan, seed by seed: the defaults first, since all is compared with them."""
+    unknown = [f"{lever.name}: {lever.head}" for lever in plan.levers if lever.head not in plan.heads]
+    refuse(f"levers of heads that the plan has no default for; it has {', '.join(plan.heads)}", unknown)
+    for seed in plan.seeds:
+        for head, base in plan.heads.items():
+            yield Run(DEFAULT, head, seed, base.data, base.set)
+        for lever in plan.levers:
+            base = plan.heads[lever.head]
+            yield Run(lever.name, lever.head, seed, lever.data or base.data, base.set | lever.set)
+
+
+def command(run: Run, runs: Path, folders: Mapping[str, str], files: Mapping[str, str]) -> list[str]:
+    """The call of train_task.py that makes `run`; `{name}` in a setting stands for one of `files`."""
+    missing = [name for name in run.data if name not in folders]
+    refuse("data of the plan are not given", [f"{name}: give --data {name}=DIR" for name in missing])
+    call = [sys.executable, "train_task.py", "--task", run.head, "--runs", str(run.folder(runs))]
+    for name in run.data:
+        call += ["--data", folders[name]]
+    for key, value in {**run.settings, "training.seed": run.seed}.items():
+        try:
+            shown = value.format_map(files) if isinstance(value, str) else value
+        except KeyError as name:
+            raise InputError(f"{run.lever}: {key}={value}: give --file {name.args[0]}=FILE") from None
+        call += ["--set", f"{key}={_flow(shown)}"]
+    return call
+
+
+def _flow(value: Any) -> str:
+    """A value as YAML on one line, as --set reads it."""
+    import yaml
+
+    text = yaml.safe_load(dump_yaml({"value": value}))["value"]
+    return yaml.safe_dump(text, default_flow_style=True, width=10**6).removesuffix("\n...\n").strip()
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train what the plan names and is not there yet, one after the other; what fails is told at the end."""
+    plan = load(Ablations, args.plan, [])
+    wanted = [run for run in runs_of(plan) if not args.only or run.lever in args.only]
+    failed = []
+    for run in wanted:
+        if run.done(args.runs) or (args.seed is not None and run.seed not in args.seed):
+            continue
+        call = command(run, args.runs, dict(args.data), dict(args.file))
+        print(f"--- {run.lever}, {run.head}, seed {run.seed}", flush=True)
+        if subprocess.run(call, check=False).returncode:
+            failed.append(f"{run.lever}, {run.head}, seed {run.seed}")
+    refuse("runs failed; the others are done", failed)
+
+
+def table(args: argparse.Namespace) -> None:
+    """Write the table of what is done so far."""
+    from bench.ablation_table import write_page
+
+    plans = [load(Ablations, plan, []) for plan in args.plan]
+    write_text(args.out, write_page(plans, args.runs))
+    print(args.out)
+
+
+def pair(text: str) -> tuple[str, str]:
+    """`name=value` of the command line."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected NAME=PATH")
+    return name, value
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Measure levers against the defaults.")
+    verbs = parser.add_subparsers(required=True)
+    trains = verbs.add_parser("train", help="train what the plan names and is not there yet")
+    trains.add_argument("--plan", type=Path, required=True, metavar="FILE")
+    trains.add_argument("--runs", type=Path, required=True, metavar="DIR")
+    trains.add_argument("--data", type=pair, action="append", default=[], metavar="NAME=DIR")
+    trains.add_argument("--file", type=pair, action="append", default=[], metavar="NAME=FILE")
+    trains.add_argument("--only", action="append", metavar="LEVER", help="only these; may be repeated")
+    trains.add_argument("--seed", type=int, action="append", help="only these; may be repeated")
+    trains.set_defaults(call=train)
+    tables = verbs.add_parser("table", help="write the table of what is done so far")
+    tables.add_argument("--plan", type=Path, action="append", required=True, metavar="FILE")
+    tables.add_argument("--runs", type=Path, action="append", required=True, metavar="DIR", help="one a plan")
+    tables.add_argument("--out", type=Path, required=True, metavar="FILE")
+    tables.set_defaults(call=table)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, then train or write."""
+    args = parse()
+    args.call(args)
+
+
+if __name__ == "__main__":
+    run_script(main)
