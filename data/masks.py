@@ -1,6 +1,7 @@
 """Masks drawn on bare faces, so that who owns labelled faces without masks can train for faces with them.
 
-It needs to know where the face is: from landmarks where there are some, else from how the picture is cropped.
+It needs to know where the face is: from landmarks or a face box where there are some, else from how the
+picture is cropped.
 """
 
 from dataclasses import dataclass
@@ -12,9 +13,36 @@ from PIL import Image, ImageDraw, ImageFilter
 Pixels = npt.NDArray[np.uint8]
 Image3 = npt.NDArray[np.float32]
 
-# Upper edge at the nose and lower edge at the chin, in face units: 0 is the height of the eyes, 1 of the mouth.
-WAYS = {"worn": (0.45, 1.85), "under_nose": (0.88, 1.95), "on_chin": (1.3, 2.15)}
 SUPERSAMPLING = 2
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a mask is worn.
+
+    Attributes:
+        top, bottom: its edges at the middle of the face; 0 is the height of the eyes, 1 of the mouth.
+        width: its share of the width that it has when worn.
+        aside: how far its middle lies beside the face's, in halves of the cheeks' width, to either side.
+        tilt: degrees that it is turned, outwards and down.
+    """
+
+    top: float
+    bottom: float
+    width: float = 1.0
+    aside: float = 0.0
+    tilt: float = 0.0
+
+
+WORN = "worn"
+WAYS = {
+    WORN: Way(0.45, 1.85),
+    "under_nose": Way(0.88, 1.95),
+    "on_chin": Way(1.3, 2.15),
+    "mouth_only": Way(0.7, 1.4, width=0.5),
+    "one_ear": Way(0.5, 1.8, width=0.6, aside=0.85, tilt=60.0),
+    "on_eyes": Way(-0.35, 0.45),
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +65,7 @@ class Face:
 _WIDE_CROP = (0.52, 0.73, 0.28)
 _CLOSE_CROP = (0.30, 0.73, 0.37)
 _SQUARE = 1.15
+_IN_BOX = (0.35, 0.76)  # eyes and mouth of an upright face, as shares of its box's height
 
 
 def aligned_face(height: int, width: int) -> Face:
@@ -46,6 +75,12 @@ def aligned_face(height: int, width: int) -> Face:
     """
     eyes, mouth, half_width = _CLOSE_CROP if height < _SQUARE * width else _WIDE_CROP
     return Face(width / 2, eyes * height, mouth * height, half_width * width)
+
+
+def face_of_box(x0: float, y0: float, x1: float, y1: float) -> Face:
+    """The face in a detector's box in pixels: from above the brow to the chin and from cheek to cheek."""
+    eyes, mouth = (y0 + share * (y1 - y0) for share in _IN_BOX)
+    return Face((x0 + x1) / 2, eyes, mouth, 0.48 * (x1 - x0))
 
 
 def face_of_landmarks(landmarks: npt.NDArray[np.floating]) -> Face:
@@ -69,24 +104,26 @@ def draw_mask(pixels: Pixels, face: Face, way: str, rng: np.random.Generator) ->
         rng: the source of all chance.
     """
     height, width = pixels.shape[:2]
-    cover = _cover(_outline(face, *WAYS[way], rng), height, width)
+    cover = _cover(_outline(face, WAYS[way], rng), height, width)
     grain = rng.normal(0, 3, (height, width, 1)).astype(np.float32)
     cloth = _cloth(height, width, face.unit, rng) * _light(pixels, face.unit) + grain
     blended = pixels + (cloth - pixels) * cover
     return blended.clip(0, 255).astype(np.uint8)
 
 
-def _outline(face: Face, top: float, bottom: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _outline(face: Face, way: Way, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """A closed outline [M, 2] in pixels: an upper edge that bows over the nose, a lower one around the chin."""
     across = np.linspace(-1, 1, 17)
-    top, bottom = top + rng.normal(0, 0.06), bottom + rng.normal(0, 0.1)
+    top, bottom = way.top + rng.normal(0, 0.06), way.bottom + rng.normal(0, 0.1)
     upper = top + rng.uniform(0.02, 0.25) * (across**2 - 1) + 0.1
     lower = upper + (bottom - upper) * (1 - np.abs(across) ** rng.uniform(2, 4)) ** 0.6
-    x = face.middle + face.half_width * (rng.normal(0, 0.05) + rng.uniform(0.88, 1.1) * across)
+    side = 1.0 if rng.random() < 0.5 else -1.0
+    middle = face.middle + face.half_width * (rng.normal(0, 0.05) + side * way.aside)
+    x = middle + face.half_width * way.width * rng.uniform(0.88, 1.1) * across
     edges = np.stack([np.r_[x, x[::-1]], face.eyes + face.unit * np.r_[upper, lower[::-1]]], axis=1)
-    tilt = np.radians(rng.normal(0, 3))
+    tilt = np.radians(rng.normal(0, 3) + side * way.tilt)
     turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
-    center = np.array([face.middle, face.mouth])
+    center = np.array([middle, face.mouth])
     turned: npt.NDArray[np.float64] = (edges - center) @ turn.T + center
     return turned
 

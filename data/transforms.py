@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from data.masks import WAYS, aligned_face, draw_mask
+from data.masks import WAYS, WORN, aligned_face, draw_mask
 from data.steps import Step, call_steps
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer release
@@ -41,7 +41,7 @@ class DrawnMask:
         if self.rng.random() >= self.p:
             return {"image": image}
         wrong = self.rng.random() < self.wrong
-        way = str(self.rng.choice([way for way in WAYS if (way != "worn") == wrong]))
+        way = str(self.rng.choice([way for way in WAYS if (way != WORN) == wrong]))
         return {"image": draw_mask(image, aligned_face(*image.shape[:2]), way, self.rng)}
 
 

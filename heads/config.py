@@ -116,9 +116,9 @@ class Classifier(Section):
 
 
 class LossTerm(Section):
-    """One loss and its factor in the sum; only focal reads gamma, and soft F1 reads no smoothing."""
+    """One loss and its factor in the sum; only focal reads gamma, only it and cross entropy smoothing."""
 
-    name: Literal["focal", "cross_entropy", "soft_f1", "coral", "corn"]
+    name: Literal["focal", "cross_entropy", "soft_f1", "expectation", "coral", "corn"]
     factor: Positive = 1.0
     gamma: NotNegative = 2.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -245,6 +245,8 @@ class TaskConfig(Section):
             raise ValueError(
                 f"label.ordinal={ordinal} with loss.terms {names}: coral and corn go with themselves"
             )
+        if "expectation" in names and self.label.distribution is None:
+            raise ValueError("loss.terms: expectation is over numbers: it needs label.distribution")
         if ordinal != "none" and self.training.mix is not None:
             raise ValueError("training.mix makes distributions, which an ordinal loss cannot read")
         weights = self.loss.class_weights

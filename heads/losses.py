@@ -63,6 +63,23 @@ def soft_f1_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return 1 - f1[present].mean()
 
 
+def expectation_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean absolute difference of the distributions' means, in outputs.
+
+    From Gao et al. 2018, doi:10.24963/ijcai.2018/99. Beside a loss over the distribution it teaches the head the figure that an error in years is measured by.
+
+    Args:
+        logits: [N, K], over whole numbers that follow one another.
+        targets: distributions float [N, K].
+
+    >>> value = expectation_loss(torch.zeros(1, 3), torch.tensor([[0.0, 0.0, 1.0]]))
+    >>> round(value.item(), 4)  # the mean is 1, not 2
+    1.0
+    """
+    numbers = torch.arange(logits.shape[1], device=logits.device, dtype=logits.dtype)
+    return ((logits.softmax(dim=1) - targets.to(logits.dtype)) @ numbers).abs().mean()
+
+
 class FocalLoss(nn.Module):
     """`focal_loss` with its arguments bound."""
 
@@ -83,6 +100,13 @@ class SoftF1Loss(nn.Module):
         return soft_f1_loss(logits, targets)
 
 
+class ExpectationLoss(nn.Module):
+    """`expectation_loss` as a module."""
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return expectation_loss(logits, targets)
+
+
 class WeightedSum(nn.Module):
     """Several losses of the same logits and targets, each times its factor."""
 
@@ -97,13 +121,15 @@ class WeightedSum(nn.Module):
 
 
 def make_loss(name: str, weight: Tensor | None, gamma: float = 2.0, label_smoothing: float = 0.0) -> nn.Module:
-    """A loss by name: focal, cross_entropy, coral, corn, or soft_f1 (which takes no weight [K])."""
+    """A loss by name: focal, cross_entropy, coral, corn; soft_f1 and expectation take no weight [K]."""
     if name == "focal":
         return FocalLoss(gamma, weight, label_smoothing)
     if name == "cross_entropy":
         return nn.CrossEntropyLoss(weight, label_smoothing=label_smoothing)
     if name == "soft_f1":
         return SoftF1Loss()
+    if name == "expectation":
+        return ExpectationLoss()
     if name in ("coral", "corn"):
         return OrdinalLoss(name, weight)
     raise ValueError(f"unknown loss {name!r}")

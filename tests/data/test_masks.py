@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.masks import WAYS, Face, aligned_face, draw_mask, face_of_landmarks
+from data.masks import WAYS, Face, aligned_face, draw_mask, face_of_box, face_of_landmarks
 from data.transforms import Pipeline
 
 FACE = np.full((128, 96, 3), 120, dtype=np.uint8)
@@ -22,7 +22,7 @@ def test_same_generator_same_mask_and_the_picture_itself_is_left_alone():
 def test_ways_differ_in_how_high_the_mask_reaches(seed: int):
     face = aligned_face(128, 96)
     top = {}
-    for way in WAYS:
+    for way in ("worn", "under_nose", "on_chin"):
         changed = draw_mask(FACE, face, way, np.random.default_rng(seed)) != FACE
         # Cloth can match the face somewhere; the rows where most of the middle changed are the mask.
         rows = np.flatnonzero(changed.any(axis=2)[:, 40:56].mean(axis=1) > 0.7)
@@ -31,13 +31,41 @@ def test_ways_differ_in_how_high_the_mask_reaches(seed: int):
     assert top["worn"] < nose < top["under_nose"] < 1 < top["on_chin"]
 
 
-def test_eyes_stay_free_in_every_way():
+def covered(way: str, y: float, x: float, seeds: int = 30) -> float:
+    """How often the point y face units below the eyes and x half widths beside the middle is under cloth."""
+    face = aligned_face(128, 96)
+    row, column = round(face.eyes + y * face.unit), round(face.middle + x * face.half_width)
+    drawn = [draw_mask(FACE, face, way, np.random.default_rng(seed))[row, column] for seed in range(seeds)]
+    return float(np.mean([(pixel != 120).any() for pixel in drawn]))
+
+
+def test_each_wrong_way_covers_what_its_name_says():
+    nose, mouth, cheek, eyes = (0.55, 0), (1.0, 0), (1.0, 0.75), (0.0, 0)
+    assert covered("worn", *nose) > 0.8 < covered("worn", *mouth)
+    assert covered("under_nose", *nose) == 0 < 0.8 < covered("under_nose", *mouth)
+    assert covered("on_chin", *mouth) == 0 < 0.8 < covered("on_chin", 1.8, 0)
+    assert covered("mouth_only", *mouth) > 0.8 > covered("mouth_only", *cheek) == 0
+    assert covered("mouth_only", *nose) < 0.3
+    assert covered("on_eyes", *eyes) > 0.8 > covered("on_eyes", *mouth) == 0
+    either_side = covered("one_ear", *cheek) + covered("one_ear", 1.0, -0.75)
+    assert 0.8 < either_side < 1.2  # hanging from the one ear or from the other
+    assert covered("one_ear", *mouth) < 0.2
+
+
+def test_eyes_stay_free_unless_the_mask_is_worn_on_them():
     face = aligned_face(128, 96)
     above = slice(0, round(face.eyes + 0.1 * face.unit))
-    for way in WAYS:
+    for way in sorted(WAYS.keys() - {"on_eyes", "one_ear"}):
         for seed in range(20):
             drawn = draw_mask(FACE, face, way, np.random.default_rng(seed))
             assert np.array_equal(drawn[above], FACE[above])
+
+
+def test_a_face_from_a_box_lies_within_it():
+    face = face_of_box(10, 20, 50, 70)
+    assert face.middle == 30
+    assert 20 < face.eyes < face.mouth < 70
+    assert face.half_width == pytest.approx(19.2)
 
 
 def test_square_crops_are_taken_as_closer_than_portraits():

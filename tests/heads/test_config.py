@@ -173,6 +173,7 @@ def test_wrong_class_weights_point_at_their_line(tmp_path: Path, written: str, e
         (["loss.terms=[{name: corn}]"], "go with themselves"),
         (["label.training.leave_out=[[28, 29]]"], "give borders"),
         (["training.mix={method: halfs}"], "halves"),
+        (["loss.terms=[{name: focal}, {name: expectation}]"], "needs label.distribution"),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused(changes: list[str], told: str) -> None:

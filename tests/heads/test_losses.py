@@ -8,7 +8,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from heads.losses import FocalLoss, SoftF1Loss, WeightedSum, focal_loss, make_loss, soft_f1_loss
+from heads.losses import (
+    ExpectationLoss,
+    FocalLoss,
+    SoftF1Loss,
+    WeightedSum,
+    expectation_loss,
+    focal_loss,
+    make_loss,
+    soft_f1_loss,
+)
 
 ROWS, CLASSES = 40, 5
 WEIGHT = torch.tensor([0.2, 1.0, 3.0, 0.5, 7.0])
@@ -114,3 +123,12 @@ def test_losses_by_name_are_the_functions_with_their_arguments() -> None:
 def test_class_weights_move_with_the_loss() -> None:
     loss: nn.Module = WeightedSum([make_loss("focal", WEIGHT), make_loss("cross_entropy", WEIGHT)], [1, 1])
     assert [buffer.dtype for buffer in loss.double().buffers()] == [torch.float64, torch.float64]
+
+
+def test_the_expectation_loss_is_numpys_error_of_the_means() -> None:
+    logits, targets = random_case(distribution=True)
+    means = [np.average(np.arange(CLASSES), weights=row) for row in logits.double().softmax(dim=1).numpy()]
+    wanted = [np.average(np.arange(CLASSES), weights=row) for row in targets.double().numpy()]
+    expected = np.abs(np.subtract(means, wanted)).mean()
+    assert expectation_loss(logits, targets).item() == pytest.approx(expected, rel=1e-5)
+    assert isinstance(make_loss("expectation", None), ExpectationLoss)

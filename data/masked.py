@@ -1,0 +1,127 @@
+"""Photographs of bare faces to photographs with masks, worn and worn incorrectly, and their labels.
+
+python -m data.masked --data path/to/portraits --out path/to/masked
+
+OUT then is a data folder for `--data`: the bare photographs as they are, and of each a few with a drawn mask.
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from data.errors import InputError, run_script
+from data.files import write_text, written_whole
+from data.images import decode
+from data.manifest import LABELS_FILE, OWN_COLUMNS, read_table
+from data.masks import WAYS, WORN, aligned_face, draw_mask
+
+LABEL = "mask"
+CLASSES = ("wear", "incorrect", "normal")
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many masks are drawn on each face, what share of them is worn incorrectly, and the seed."""
+
+    per_face: int
+    wrong: float
+    seed: int
+
+
+def draw_photographs(path: Path, plan: Plan, out: Path) -> list[tuple[str, str]]:
+    """Write one face bare and masked into `out`; return (file name, class) of each.
+
+    Chance depends on the seed and the file's name alone, so that order and number of processes do not matter.
+    """
+    digest = hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).digest()
+    rng = np.random.default_rng([plan.seed, int.from_bytes(digest[:8], "big")])
+    pixels = decode(path)
+    stem = digest.hex()[:20]
+    drawn = [(f"{stem}_bare.jpg", CLASSES[2], pixels)]
+    for number in range(plan.per_face):
+        wrong = rng.random() < plan.wrong
+        way = str(rng.choice([way for way in WAYS if (way != WORN) == wrong]))
+        masked = draw_mask(pixels, aligned_face(*pixels.shape[:2]), way, rng)
+        drawn.append((f"{stem}_{number}_{way}.jpg", CLASSES[int(wrong)], masked))
+    for name, _, picture in drawn:
+        with written_whole(out / name) as temporary:
+            Image.fromarray(picture).save(temporary, "JPEG", quality=JPEG_QUALITY)
+    return [(name, label) for name, label, _ in drawn]
+
+
+def bare_faces(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows without a mask: all, where nothing is said of masks, else those of class normal."""
+    rows = table if LABEL not in table else table[table[LABEL].isna() | (table[LABEL] == CLASSES[2])]
+    if not len(rows):
+        raise InputError(
+            f"no photograph of a bare face, expected some with {LABEL}={CLASSES[2]!r} or without it"
+        )
+    return rows.reset_index(drop=True)
+
+
+def write_masked(table: pd.DataFrame, out: Path, plan: Plan, processes: int | None) -> int:
+    """Write `out`/images and `out`/labels.csv from bare faces; returns how many photographs there are.
+
+    The labels keep the person and every other label of the face that they were drawn on.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out}: is not empty, expected a new or an empty folder")
+    images = out / "images"
+    images.mkdir(parents=True)
+    paths = [Path(path) for path in table["path"]]
+    with ProcessPoolExecutor(processes) as pool:
+        found = pool.map(partial(draw_photographs, plan=plan, out=images), paths, chunksize=16)
+        made = list(tqdm(found, total=len(paths), disable=None, unit="face"))
+    kept = [str(name) for name in table if name not in (*OWN_COLUMNS, LABEL)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "person", LABEL, *kept])
+    writer.writerows(_lines(table, made, kept))
+    write_text(out / LABELS_FILE, text.getvalue())
+    return sum(len(each) for each in made)
+
+
+def _lines(
+    table: pd.DataFrame, made: Sequence[Sequence[tuple[str, str]]], kept: Sequence[str]
+) -> Iterator[list[str]]:
+    for (_, row), photographs in zip(table.iterrows(), made, strict=True):
+        others = [
+            "" if pd.isna(row[name]) else f"{row[name]:g}" if name == "age" else row[name] for name in kept
+        ]
+        for name, label in photographs:
+            yield [name, row["person"], label, *others]
+
+
+def main() -> None:
+    """Read the command line and draw."""
+    parser = argparse.ArgumentParser(prog="python -m data.masked", description="Draw masks on bare faces.")
+    parser.add_argument(
+        "--data", type=Path, action="append", required=True, metavar="DIR", help="as train_task.py's"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="a new or an empty folder")
+    parser.add_argument("--per-face", type=int, default=2, help="masks drawn on each face (default 2)")
+    parser.add_argument("--wrong", type=float, default=0.5, help="share worn incorrectly (default 0.5)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other masks (default 0)")
+    parser.add_argument("--processes", type=int, help="processes that draw (default: one a processor)")
+    given = parser.parse_args()
+    if given.per_face < 1 or not 0 <= given.wrong <= 1 or given.seed < 0 or (given.processes or 1) < 1:
+        raise InputError("--per-face and --processes start at 1, --seed at 0, --wrong lies in 0..1")
+    plan = Plan(given.per_face, given.wrong, given.seed)
+    count = write_masked(bare_faces(read_table(given.data)), given.out, plan, given.processes)
+    print(f"{given.out}: {count} photographs, labels in {given.out / LABELS_FILE}")
+
+
+if __name__ == "__main__":
+    run_script(main)
