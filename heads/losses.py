@@ -66,7 +66,8 @@ def soft_f1_loss(logits: Tensor, targets: Tensor) -> Tensor:
 def expectation_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean absolute difference of the distributions' means, in outputs.
 
-    From Gao et al. 2018, doi:10.24963/ijcai.2018/99. Beside a loss over the distribution it teaches the head the figure that an error in years is measured by.
+    From Gao et al. 2018, doi:10.24963/ijcai.2018/99. Beside a loss over the distribution it teaches the head
+    the figure that an error in years is measured by.
 
     Args:
         logits: [N, K], over whole numbers that follow one another.
