@@ -4,6 +4,7 @@ Scripts call this; everything else takes plain arguments.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from data.errors import InputError
 from heads import config as schema
 from heads.backbone import load_imagenet, load_trunk, read_tensors
 from heads.checkpoint import fill, load_tensors
-from heads.head import Head
+from heads.head import Head, LastLayer, SumOfParts
 from heads.losses import WeightedSum, make_loss
 from heads.mixing import Mixing
 from heads.optim import make_optimiser, make_schedule
+from heads.ordinal import SharedWeights
 from heads.run import run_folder
 from heads.sampling import balanced_weights
 from heads.schema import check
@@ -42,9 +44,13 @@ def target_of(label: schema.Label) -> Target:
     borders = None if label.borders is None else tuple(label.borders)
     ordinal = None if label.ordinal == "none" else label.ordinal
     d = label.distribution
+    if label.parts:
+        parts = tuple(target_of(schema.Label(**part.model_dump())) for part in label.parts)
+        return Target("", tuple(label.classes), parts=parts)
+    column = label.column or ""
     if d is None:
-        return Target(label.column, tuple(label.classes), borders, ordinal=ordinal)
-    return Target(label.column, tuple(label.classes), borders, (d.low, d.high), d.sigma)
+        return Target(column, tuple(label.classes), borders, ordinal=ordinal)
+    return Target(column, tuple(label.classes), borders, (d.low, d.high), d.sigma)
 
 
 def trained_target_of(label: schema.Label) -> Target:
@@ -63,16 +69,24 @@ def mixing_of(mix: schema.Mix | None, counts: npt.NDArray[np.int64], target: Tar
 
 def head_of(config: schema.TaskConfig) -> Head:
     """The config's head with random weights, drawn from PyTorch's generator, in channels-last memory."""
+    target = target_of(config.label)
     head = Head(
         config.backbone.name,
-        target_of(config.label).outputs,
+        target.outputs,
         config.classifier.hidden,
         config.classifier.dropout,
         config.pixels.mean,
         config.pixels.std,
-        shared_weights=config.label.ordinal == "coral",
+        last=last_layer_of(config),
     )
     return head.to(memory_format=torch.channels_last)
+
+
+def last_layer_of(config: schema.TaskConfig) -> LastLayer:
+    """What makes the logits: a plain layer, one with one weight vector, or one summed over a label's parts."""
+    if config.classifier.factored:
+        return partial(SumOfParts, [len(part.classes) for part in config.label.parts])
+    return SharedWeights if config.label.ordinal == "coral" else nn.Linear
 
 
 def fill_trunk_of(head: Head, backbone: schema.Backbone, runs: Path, fold: int | None) -> str:

@@ -1,5 +1,6 @@
 """One head's YAML: the schema, every default, what it refuses; config stops at the script that reads it."""
 
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -44,15 +45,41 @@ class TrainedLabel(Section):
     leave_out: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(default_factory=list)
 
 
+class LabelPart(Section):
+    """One label of a joint one: a column and its classes, cut from numbers by `borders` where it has some."""
+
+    column: str
+    classes: Annotated[list[str], Field(min_length=2)]
+    borders: list[float] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _check_classes(self.classes, [self.borders])
+        return self
+
+
+def _check_classes(classes: list[str], several_borders: list[list[float] | None]) -> None:
+    if len(set(classes)) != len(classes):
+        raise ValueError(f"classes {classes} name one class twice")
+    for borders in several_borders:
+        if borders is not None and len(borders) != len(classes) - 1:
+            raise ValueError(f"{len(classes)} classes need {len(classes) - 1} borders")
+        if borders is not None and sorted(set(borders)) != borders:
+            raise ValueError(f"borders {borders} must rise")
+
+
 class Label(Section):
     """Which column is the label and what its classes are.
 
     Without `borders` the classes are the column's own values; with them the column is a number, and class i
-    holds borders[i-1] <= number < borders[i]. `ordinal` asks ordered classes as "above this border?".
+    holds borders[i-1] <= number < borders[i]. `ordinal` asks ordered classes as "above this border?". `parts`
+    make a joint label instead: its classes are the combinations of theirs, the first part on top, and neither
+    column nor classes are given.
     """
 
-    column: str
-    classes: Annotated[list[str], Field(min_length=2)]
+    column: str | None = None
+    classes: list[str] = Field(default_factory=list)
+    parts: list[LabelPart] = Field(default_factory=list)
     borders: list[float] | None = None
     distribution: Distribution | None = None
     ordinal: Literal["none", "coral", "corn"] = "none"
@@ -60,13 +87,11 @@ class Label(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes {self.classes} name one class twice")
-        for borders in (self.borders, self.training.borders):
-            if borders is not None and len(borders) != len(self.classes) - 1:
-                raise ValueError(f"{len(self.classes)} classes need {len(self.classes) - 1} borders")
-            if borders is not None and sorted(set(borders)) != borders:
-                raise ValueError(f"borders {borders} must rise")
+        if self.parts:
+            return self._joined()
+        if self.column is None or len(self.classes) < 2:
+            raise ValueError("give column and at least two classes, or parts")
+        _check_classes(self.classes, [self.borders, self.training.borders])
         if self.borders is None and (self.training.borders or self.training.leave_out):
             raise ValueError("label.training speaks of numbers: give borders that cut them into classes")
         if self.distribution is not None and self.ordinal != "none":
@@ -76,6 +101,17 @@ class Label(Section):
                 raise ValueError("a distribution is over a number: give borders that cut it into classes")
             if not all(self.distribution.low < b <= self.distribution.high for b in self.borders):
                 raise ValueError(f"borders {self.borders} must lie within the distribution's low..high")
+        return self
+
+    def _joined(self) -> Self:
+        """A label of parts, its classes named."""
+        names = [" / ".join(combined) for combined in product(*(part.classes for part in self.parts))]
+        alone = (self.column, self.borders, self.distribution) == (None, None, None) and self.ordinal == "none"
+        if len(self.parts) < 2 or not alone or self.training != TrainedLabel():
+            raise ValueError("a label of parts has at least two of them and nothing beside them")
+        if self.classes not in ([], names):
+            raise ValueError("the classes of a label of parts are the combinations of theirs; leave them out")
+        self.classes[:] = names
         return self
 
 
@@ -109,8 +145,12 @@ class Backbone(Section):
 
 
 class Classifier(Section):
-    """What stands on the trunk: hidden layers with ReLU, dropout before every linear layer."""
+    """What stands on the trunk: hidden layers with ReLU, dropout before every linear layer.
 
+    `factored`, for a label of parts: outputs for each part's classes, whose sums are the joint logits.
+    """
+
+    factored: bool = False
     hidden: list[Count] = Field(default_factory=list)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
@@ -237,6 +277,8 @@ class TaskConfig(Section):
     def _consistent(self) -> Self:
         if self.training.select_by == "mae" and self.label.distribution is None:
             raise ValueError("training.select_by=mae needs label.distribution")
+        if self.classifier.factored and not self.label.parts:
+            raise ValueError("classifier.factored needs label.parts")
         if self.backbone.with_classifier and self.backbone.weights in ("imagenet", "random"):
             raise ValueError("backbone.with_classifier needs backbone.weights=run:NAME or a file of a head")
         ordinal = self.label.ordinal

@@ -1,13 +1,15 @@
 """One head: normalisation, trunk and classifier in one module, from pixels to logits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import prod
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from heads.backbone import build_trunk, freeze
-from heads.ordinal import SharedWeights
+
+LastLayer = Callable[[int, int], nn.Module]
 
 
 class Head(nn.Module):
@@ -21,7 +23,7 @@ class Head(nn.Module):
         hidden: widths of hidden layers on the trunk, each followed by ReLU.
         dropout: share dropped before each linear layer, from 0 to below 1.
         mean, std: per channel, in 0..1.
-        shared_weights: the last layer has one weight vector for all outputs (`heads.ordinal.SharedWeights`).
+        last: makes the last layer from the numbers of its features and outputs.
     """
 
     mean: Tensor
@@ -35,11 +37,11 @@ class Head(nn.Module):
         dropout: float = 0.0,
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
-        shared_weights: bool = False,
+        last: LastLayer = nn.Linear,
     ) -> None:
         super().__init__()
         self.trunk, features = build_trunk(backbone)
-        self.classifier = make_classifier(features, outputs, hidden, dropout, shared_weights)
+        self.classifier = make_classifier(features, outputs, hidden, dropout, last)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self._frozen: list[nn.Module] = []
@@ -64,12 +66,37 @@ class Head(nn.Module):
 
 
 def make_classifier(
-    features: int, outputs: int, hidden: Sequence[int], dropout: float, shared_weights: bool = False
+    features: int, outputs: int, hidden: Sequence[int], dropout: float, last: LastLayer = nn.Linear
 ) -> nn.Sequential:
     """Linear layers features -> hidden... -> outputs, with ReLU between and dropout before each."""
     layers: list[nn.Module] = []
     for width in hidden:
         layers += [nn.Dropout(dropout), nn.Linear(features, width), nn.ReLU()]
         features = width
-    last = SharedWeights if shared_weights else nn.Linear
     return nn.Sequential(*layers, nn.Dropout(dropout), last(features, outputs))
+
+
+class SumOfParts(nn.Module):
+    """Joint logits [N, prod C] as sums of the parts' own logits [N, sum C]; the first part is on top.
+
+    The softmax of the sums is the product of the parts' softmaxes, so that one trunk with an output for each
+    part trains and answers as any head over the joint classes does.
+
+    Args:
+        sizes: number of classes of each part.
+        features: of the layer below.
+        outputs: must be the product of `sizes`.
+    """
+
+    def __init__(self, sizes: Sequence[int], features: int, outputs: int) -> None:
+        super().__init__()
+        if prod(sizes) != outputs:
+            raise ValueError(f"{outputs} outputs are not the combinations of {list(sizes)}")
+        self.sizes = list(sizes)
+        self.parts = nn.Linear(features, sum(sizes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        joint = features.new_zeros(len(features), 1)
+        for logits in self.parts(features).split(self.sizes, dim=1):
+            joint = (joint[:, :, None] + logits[:, None, :]).flatten(1)
+        return joint

@@ -3,11 +3,13 @@
 A head has one output per class; or, with a distribution, one per whole number low..high: the numbers'
 probabilities then pool into the classes that the borders cut, and their mean is a prediction of the number
 (Rothe et al. 2018, doi:10.1007/s11263-016-0940-3; the Gaussian label: Gao et al. 2017, arXiv:1611.01731);
-or, where the classes are ordered, one per border between them (`heads.ordinal`).
+or, where the classes are ordered, one per border between them (`heads.ordinal`). A target of several parts has
+the combinations of their classes for classes: mixed radix, the first part on top.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,7 @@ class Target:
             one stands for all beyond it as well: 100 years and over.
         sigma: standard deviation of the Gaussian label over `numbers`.
         ordinal: coral or corn for one output per border between ordered classes, or None.
+        parts: targets of classes whose combinations are the classes, or none; `column` then is not read.
     """
 
     column: str
@@ -39,8 +42,11 @@ class Target:
     numbers: tuple[int, int] | None = None
     sigma: float = 1.0
     ordinal: str | None = None
+    parts: tuple["Target", ...] = ()
 
     def __post_init__(self) -> None:
+        if self.parts and prod(len(part.classes) for part in self.parts) != len(self.classes):
+            raise ValueError(f"{len(self.classes)} classes are not the combinations of the parts' classes")
         if self.numbers is not None and self.borders is None:
             raise ValueError("numbers need borders that cut them into classes")
         if self.numbers is not None and self.ordinal is not None:
@@ -62,6 +68,10 @@ class Target:
 
     def labelled(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of `table` that have this label, renumbered from 0; none at all is the user's error."""
+        for part in self.parts:
+            table = part.labelled(table)
+        if self.parts:
+            return table
         if self.column in table:
             rows = table[table[self.column].notna()].reset_index(drop=True)
             if len(rows):
@@ -77,6 +87,9 @@ class Target:
 
     def class_indices(self, table: pd.DataFrame) -> npt.NDArray[np.int64]:
         """Class index [N] of each labelled row; labels that fit no class are refused, all at once."""
+        if self.parts:
+            digits = tuple(part.class_indices(table) for part in self.parts)
+            return np.asarray(np.ravel_multi_index(digits, [len(part.classes) for part in self.parts]))
         column = table[self.column]
         if self.borders is None:
             index = {name: i for i, name in enumerate(self.classes)}

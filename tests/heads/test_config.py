@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import InputError
-from heads.build import target_of, trained_target_of
+from ensemble.joint import class_names
+from heads.build import head_of, target_of, trained_target_of
 from heads.config import TaskConfig
 from heads.schema import check, load
 from heads.yaml_file import dump_yaml, parse_yaml
@@ -80,7 +82,7 @@ def test_text_that_looks_like_something_else_reads_back_as_text(name: str) -> No
     ("sections", "expected"),
     [
         ({"label": {"column": "a", "classes": ["x", "x"]}}, "name one class twice"),
-        ({"label": {"column": "a", "classes": ["x"]}}, "at least 2 items"),
+        ({"label": {"column": "a", "classes": ["x"]}}, "at least two classes"),
         ({"label": {"column": "a", "classes": ["x", "y"], "borders": [1, 2]}}, "2 classes need 1 borders"),
         ({"label": {"column": "a", "classes": ["x", "y", "z"], "borders": [2, 1]}}, "must rise"),
         (
@@ -173,6 +175,9 @@ def test_wrong_class_weights_point_at_their_line(tmp_path: Path, written: str, e
         (["loss.terms=[{name: corn}]"], "go with themselves"),
         (["label.training.leave_out=[[28, 29]]"], "give borders"),
         (["training.mix={method: halfs}"], "halves"),
+        (["label.parts=[{column: gender, classes: [male, female]}]"], "at least two of them"),
+        (["classifier.factored=true"], "needs label.parts"),
+        (["label.column=null"], "give column"),
         (["loss.terms=[{name: focal}, {name: expectation}]"], "needs label.distribution"),
     ],
 )
@@ -193,3 +198,11 @@ def test_the_levers_near_a_border_are_read() -> None:
     assert target_of(config.label).outputs == 2
     assert trained_target_of(config.label).borders == (30, 58)
     assert target_of(config.label).borders == (30, 60)
+
+
+@pytest.mark.parametrize("name", ["joint18", "shared_trunk"])
+def test_a_label_of_parts_names_its_classes_and_reads_back(name: str) -> None:
+    config = load(TaskConfig, ROOT / f"configs/baselines/{name}.yaml")
+    assert config.label.classes == class_names({part.column: part.classes for part in config.label.parts})
+    assert check(TaskConfig, config.model_dump(), "again") == config
+    assert head_of(config)(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, 18)

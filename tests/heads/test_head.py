@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import normalize
 
 from heads.backbone import fill_trunk
-from heads.head import Head, make_classifier
+from heads.head import Head, SumOfParts, make_classifier
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
@@ -74,3 +74,13 @@ def test_an_eval_and_train_round_trip_keeps_frozen_batch_norm_in_eval_mode(head:
     assert not head.trunk.get_submodule("bn1").training
     assert head.trunk.get_submodule("layer1.0.bn1").training
     assert head.classifier.training
+
+
+def test_the_softmax_of_summed_parts_is_the_product_of_their_softmaxes() -> None:
+    layer = SumOfParts([3, 2, 3], 8, 18)
+    features = torch.randn(5, 8, generator=torch.Generator().manual_seed(3))
+    mask, gender, age = (logits.softmax(dim=1) for logits in layer.parts(features).split([3, 2, 3], dim=1))
+    product = torch.einsum("nm,ng,na->nmga", mask, gender, age).flatten(1)
+    assert torch.allclose(layer(features).softmax(dim=1), product, atol=1e-6)
+    with pytest.raises(ValueError, match="combinations"):
+        SumOfParts([3, 2], 8, 18)

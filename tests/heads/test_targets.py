@@ -161,3 +161,22 @@ def test_rows_left_out_are_those_within_the_ranges_ends_included() -> None:
     rows = AGE.without(table("age", [27.0, 28.0, 29.0, 30.0, 56.0, 57.0, 59.0, 60.0]), [[28, 29], [57, 59]])
     assert rows["age"].tolist() == [27.0, 30.0, 56.0, 60.0]
     assert rows.index.tolist() == [0, 1, 2, 3]
+
+
+def test_a_target_of_parts_has_the_joint_code_of_its_parts() -> None:
+    gender = Target("gender", ("male", "female"))
+    names = tuple(f"{m} / {g} / {a}" for m in MASK.classes for g in gender.classes for a in NAMES)
+    joint = Target("", names, parts=(MASK, gender, AGE_CLASS))
+    rows = pd.DataFrame(
+        {
+            "path": ["a", "b", "c", "d"],
+            "mask": ["normal", "incorrect", "wear", None],
+            "gender": ["female", "male", "male", "male"],
+            "age": [61.0, 30.0, 29.0, 40.0],
+        }
+    )
+    known = joint.labelled(rows)
+    assert joint.class_indices(known).tolist() == [2 * 6 + 3 + 2, 6 + 1, 0]
+    assert joint.outputs == 18
+    with pytest.raises(ValueError, match="combinations"):
+        Target("", NAMES, parts=(MASK, gender))
