@@ -27,8 +27,9 @@ DEFAULT = "default"
 
 
 class Base(Section):
-    """How one head is trained by default: the names of its data, and what differs from its YAML."""
+    """How one head is trained by default: its YAML (configs/HEAD.yaml), names of its data, what differs."""
 
+    config: str | None = None
     data: list[str]
     set: dict[str, Any] = Field(default_factory=dict)
 
@@ -60,6 +61,7 @@ class Run:
     lever: str
     head: str
     seed: int
+    config: str | None
     data: Sequence[str]
     settings: Mapping[str, Any]
 
@@ -78,10 +80,10 @@ def runs_of(plan: Ablations) -> Iterator[Run]:
     refuse(f"levers of heads that the plan has no default for; it has {', '.join(plan.heads)}", unknown)
     for seed in plan.seeds:
         for head, base in plan.heads.items():
-            yield Run(DEFAULT, head, seed, base.data, base.set)
+            yield Run(DEFAULT, head, seed, base.config, base.data, base.set)
         for lever in plan.levers:
             base = plan.heads[lever.head]
-            yield Run(lever.name, lever.head, seed, lever.data or base.data, base.set | lever.set)
+            yield Run(lever.name, lever.head, seed, base.config, lever.data or base.data, base.set | lever.set)
 
 
 def command(run: Run, runs: Path, folders: Mapping[str, str], files: Mapping[str, str]) -> list[str]:
@@ -89,6 +91,7 @@ def command(run: Run, runs: Path, folders: Mapping[str, str], files: Mapping[str
     missing = [name for name in run.data if name not in folders]
     refuse("data of the plan are not given", [f"{name}: give --data {name}=DIR" for name in missing])
     call = [sys.executable, "train_task.py", "--task", run.head, "--runs", str(run.folder(runs))]
+    call += ["--config", run.config] if run.config else []
     for name in run.data:
         call += ["--data", folders[name]]
     for key, value in {**run.settings, "training.seed": run.seed}.items():

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +37,12 @@ def figures_of(run: Run, runs: Path) -> Figures:
     """Figures of one finished run; the other heads are the plan's defaults with the same seed."""
     folder = run_folder(run.folder(runs), run.head)
     metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
-    others = Run(DEFAULT, "", run.seed, (), {}).folder(runs)
+    tasks = tasks_of(JOINT_YAML)
+    if run.head not in tasks:  # a head over the joint classes themselves
+        return Figures(metrics["macro_f1"], metrics["macro_f1"], metrics["minutes"])
+    others = replace(run, lever=DEFAULT).folder(runs)
     paths = {
-        task: folder.validation if task == run.head else run_folder(others, task).validation
-        for task in tasks_of(JOINT_YAML)
+        task: folder.validation if task == run.head else run_folder(others, task).validation for task in tasks
     }
     joint = joint_macro_f1(paths) if all(path.is_file() for path in paths.values()) else None
     return Figures(metrics["macro_f1"], joint, metrics["minutes"])

@@ -1,0 +1,115 @@
+"""The plan becomes calls of train_task.py, and run folders become the table; joint F1 is scikit-learn's."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from bench.ablate import Ablations, command, runs_of
+from bench.ablation_table import joint_macro_f1, write_page
+from data.errors import InputError
+from heads.config import TaskConfig
+from heads.run import run_folder, write_arrays, write_json
+from heads.schema import load
+
+ROOT = Path(__file__).parents[2]
+PLANS = sorted((ROOT / "bench").glob("ablations*.yaml"))
+CLASSES = {"mask": 3, "gender": 2, "age": 3}
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(params=PLANS, ids=lambda path: path.stem)
+def plan(request: pytest.FixtureRequest) -> Ablations:
+    return load(Ablations, request.param, [])
+
+
+def test_every_run_of_a_shipped_plan_is_a_config_that_loads(plan: Ablations) -> None:
+    folders = {name: "DIR" for base in [*plan.heads.values(), *plan.levers] for name in base.data or []}
+    for run in runs_of(plan):
+        call = command(run, Path("runs"), folders, {"trunk": "trunk.safetensors", "weights": "w.safetensors"})
+        changes = [call[place + 1] for place, word in enumerate(call) if word == "--set"]
+        path = Path(run.config or f"configs/{run.head}.yaml")
+        config = load(TaskConfig, path, changes)
+        assert config.task == run.head
+        assert config.training.seed == run.seed
+
+
+def test_a_lever_changes_something(plan: Ablations) -> None:
+    for lever in plan.levers:
+        base = plan.heads[lever.head]
+        assert (
+            lever.set != {key: base.set.get(key) for key in lever.set} or (lever.data or base.data) != base.data
+        )
+
+
+def test_what_the_plan_needs_and_is_not_given_is_told(plan: Ablations) -> None:
+    run = next(iter(runs_of(plan)))
+    with pytest.raises(InputError, match="give --data"):
+        command(run, Path("runs"), {}, {})
+    with pytest.raises(InputError, match="give --file"):
+        command(run, Path("runs"), dict.fromkeys(run.data, "DIR"), {})
+
+
+def small_plan() -> Ablations:
+    heads = {task: {"data": ["train"]} for task in CLASSES}
+    lever = {"name": "better", "head": "age", "group": "a change", "set": {"training.epochs": 2}}
+    return Ablations(title="T", note="N", seeds=[0, 1], heads=heads, levers=[lever])
+
+
+def finished(folder: Path, task: str, right: float, macro_f1: float) -> None:
+    rng = np.random.default_rng([len(task), int(right * 100)])
+    truth = np.random.default_rng(len(task)).integers(0, CLASSES[task], 60)
+    answers = np.where(rng.random(60) < right, truth, 0)
+    run = run_folder(folder, task)
+    run.folder.mkdir(parents=True)
+    paths = np.array([f"/x/{row}.jpg" for row in range(60)])
+    write_arrays(
+        run.validation, {"path": paths, "truth": truth, "probabilities": np.eye(CLASSES[task])[answers]}
+    )
+    write_json(run.metrics, {"macro_f1": macro_f1, "minutes": 1.5})
+
+
+def test_the_table_has_means_spreads_and_paired_differences(tmp_path: Path) -> None:
+    for seed, (default, better) in enumerate([(0.60, 0.63), (0.70, 0.77)]):
+        for task in CLASSES:
+            finished(tmp_path / "default" / f"seed-{seed}", task, 0.8, default)
+        finished(tmp_path / "better" / f"seed-{seed}", "age", 0.9, better)
+    page = write_page([small_plan()], [tmp_path])
+    assert "| default |  | 0.650 ± 0.071 |  |" in page
+    row = next(line for line in page.splitlines() if line.startswith("| better |"))
+    assert row.startswith("| better | a change | 0.700 ± 0.099 | +0.050 | ")
+    assert row.endswith("| 1.5 | 2 |")
+
+
+def test_what_did_not_end_is_not_in_the_table(tmp_path: Path) -> None:
+    finished(tmp_path / "default" / "seed-0", "age", 0.8, 0.6)
+    page = write_page([small_plan()], [tmp_path])
+    assert "### age" in page
+    assert "better" not in page
+    assert "### gender" not in page
+
+
+def test_the_joint_macro_f1_is_scikit_learns_on_the_shared_photographs(tmp_path: Path) -> None:
+    for task in CLASSES:
+        finished(tmp_path, task, 0.7, 0.0)
+    files = {task: run_folder(tmp_path, task).validation for task in CLASSES}
+    arrays = {task: dict(np.load(path)) for task, path in files.items()}
+    codes = {
+        name: sum(value * radix for value, radix in zip(digits, (6, 3, 1), strict=True))
+        for name, digits in (
+            ("truth", [each["truth"] for each in arrays.values()]),
+            ("answer", [each["probabilities"].argmax(axis=1) for each in arrays.values()]),
+        )
+    }
+    expected = f1_score(codes["truth"], codes["answer"], labels=range(18), average="macro", zero_division=0)
+    assert joint_macro_f1(files) == pytest.approx(expected)
+    order = np.random.default_rng(0).permutation(60)
+    write_arrays(files["age"], {name: array[order] for name, array in arrays["age"].items()})
+    assert joint_macro_f1(files) == pytest.approx(expected)
+    assert json.loads(run_folder(tmp_path, "age").metrics.read_text())["minutes"] == 1.5
