@@ -114,7 +114,11 @@ def _flow(value: Any) -> str:
 def train(args: argparse.Namespace) -> None:
     """Train what the plan names and is not there yet, one after the other; what fails is told at the end."""
     plan = load(Ablations, args.plan, [])
-    wanted = [run for run in runs_of(plan) if not args.only or run.lever in args.only]
+    wanted = [
+        run
+        for run in runs_of(plan)
+        if (not args.only or run.lever in args.only) and (not args.head or run.head in args.head)
+    ]
     failed = []
     for run in wanted:
         if run.done(args.runs) or (args.seed is not None and run.seed not in args.seed):
@@ -153,6 +157,7 @@ def parse() -> argparse.Namespace:
     trains.add_argument("--data", type=pair, action="append", default=[], metavar="NAME=DIR")
     trains.add_argument("--file", type=pair, action="append", default=[], metavar="NAME=FILE")
     trains.add_argument("--only", action="append", metavar="LEVER", help="only these; may be repeated")
+    trains.add_argument("--head", action="append", help="only these; may be repeated")
     trains.add_argument("--seed", type=int, action="append", help="only these; may be repeated")
     trains.set_defaults(call=train)
     tables = verbs.add_parser("table", help="write the table of what is done so far")
