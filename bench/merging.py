@@ -1,0 +1,181 @@
+"""What merging is worth: test-time views of each head, and answers tuned for macro F1, on validation people.
+
+python -m bench.merging --runs RUNS --out docs/merging.md
+
+Reads three finished heads of one fold. Temperature has no row: it does not change which class of a head is the
+likeliest, and heads are merged by their likeliest classes.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import f1_score
+from tqdm import tqdm
+
+from data.errors import run_script
+from data.files import write_text
+from data.images import decode
+from data.transforms import Pipeline
+from ensemble.config import tasks_of
+from ensemble.decide import fit_multipliers
+from ensemble.joint import encode, joint_probabilities
+from ensemble.predict import make_task
+from ensemble.views import make_views
+from heads.build import open_head
+from heads.run import run_folder
+
+JOINT_YAML = Path("configs/joint.yaml")
+Array = npt.NDArray[np.float32]
+SHIFTS = [{"shift": {"x": 0.04}}, {"shift": {"x": -0.04}}]
+CROPS = [{"center_crop": {"share": 0.9}}]
+LIGHTS = [{"brightness": {"factor": 1.2}}, {"brightness": {"factor": 0.8}}]
+VIEW_SETS: dict[str, list[Any]] = {
+    "identity": [],
+    "hflip": ["hflip"],
+    "hflip, shifts": ["hflip", *SHIFTS],
+    "hflip, crop": ["hflip", *CROPS],
+    "hflip, brightness": ["hflip", *LIGHTS],
+    "all of these": ["hflip", *SHIFTS, *CROPS, *LIGHTS],
+}
+PAGE = """# Merging
+
+Written by `python -m bench.merging` from three finished heads and the photographs of their validation fold
+({people} people).
+
+## Test-time views
+
+Macro F1 of each head; the views' probabilities are averaged.
+
+{views}
+
+## Decision
+
+Multipliers of the probabilities, fitted on half of the people for macro F1 and judged on the others, {splits} times.
+
+{decisions}
+"""
+SPLITS = 20
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One head on its validation photographs: probabilities of each view [V, N, C], truth [N], person [N]."""
+
+    views: dict[str, Array]
+    truth: npt.NDArray[np.int64]
+    person: npt.NDArray[np.str_]
+    path: npt.NDArray[np.str_]
+
+    def merged(self, steps: Sequence[Any]) -> Array:
+        """Mean probabilities [N, C] over identity and `steps`."""
+        mean: Array = np.mean([self.views[name] for name in make_views(steps)], axis=0)
+        return mean
+
+
+def judge(runs: Path, task: str) -> Judged:
+    """Run a head over its validation photographs with every view of `VIEW_SETS`."""
+    run = run_folder(runs, task)
+    head = open_head(run.best)
+    with np.load(run.validation) as arrays:
+        truth, person, path = arrays["truth"], arrays["person"], arrays["path"]
+    pipeline = Pipeline(head.config.pixels.evaluate)
+    widest = head.config.model_copy(
+        update={"views": head.config.views.model_copy(update={"steps": VIEW_SETS["all of these"]})}
+    )
+    shown = make_task([type(head)(head.head, head.target, widest, head.validation)])
+    parts = []
+    for start in tqdm(range(0, len(path), BATCH), desc=task, disable=None):
+        batch = [pipeline(decode(Path(p)), (0, 0, 0)).transpose(2, 0, 1) for p in path[start : start + BATCH]]
+        with torch.inference_mode():
+            parts.append(shown.view_probabilities(torch.from_numpy(np.stack(batch))).numpy())
+    return Judged(dict(zip(shown.views, np.concatenate(parts, axis=1), strict=True)), truth, person, path)
+
+
+def macro_f1(truth: npt.NDArray[np.int64], answers: npt.NDArray[np.integer], classes: int) -> float:
+    """scikit-learn's, over all classes."""
+    return float(f1_score(truth, answers, labels=range(classes), average="macro", zero_division=0))
+
+
+def view_table(heads: Mapping[str, Judged]) -> str:
+    """Macro F1 of each head by its set of views."""
+    lines = [f"| views | {' | '.join(heads)} |", f"| --- |{' --- |' * len(heads)}"]
+    for name, steps in VIEW_SETS.items():
+        scores = [
+            macro_f1(head.truth, (merged := head.merged(steps)).argmax(axis=1), merged.shape[1])
+            for head in heads.values()
+        ]
+        lines.append(f"| {name} | {' | '.join(f'{score:.3f}' for score in scores)} |")
+    return "\n".join(lines)
+
+
+def decisions(
+    probabilities: Sequence[Array],
+    truths: Sequence[npt.NDArray[np.int64]],
+    person: npt.NDArray[np.str_],
+    seed: int,
+) -> dict[str, list[float]]:
+    """Joint macro F1 of each way to decide, fitted on one half of the people and judged on the other."""
+    radices = [each.shape[1] for each in probabilities]
+    joint, truth = joint_probabilities(probabilities), np.asarray(encode(list(truths), radices))
+    people, rng = np.unique(person), np.random.default_rng(seed)
+    found: dict[str, list[float]] = {
+        "argmax": [],
+        "a multiplier for each task's class": [],
+        "for each joint class": [],
+    }
+    for _ in range(SPLITS):
+        fitted = np.isin(person, rng.permutation(people)[: len(people) // 2])
+        tasks = [
+            each * fit_multipliers(each[fitted], its[fitted])
+            for each, its in zip(probabilities, truths, strict=True)
+        ]
+        weighed = joint * fit_multipliers(joint[fitted], truth[fitted])
+        for name, answer in zip(found, (joint, joint_probabilities(tasks), weighed), strict=True):
+            found[name].append(macro_f1(truth[~fitted], answer[~fitted].argmax(axis=1), joint.shape[1]))
+    return found
+
+
+def decision_table(heads: Mapping[str, Judged]) -> str:
+    """Joint macro F1 of each way to decide: mean and standard deviation over the splits, and the difference."""
+    shared = sorted(set.intersection(*(set(head.path.tolist()) for head in heads.values())))
+    rows = [{path: row for row, path in enumerate(head.path.tolist())} for head in heads.values()]
+    picks = [np.array([places[path] for path in shared]) for places in rows]
+    probabilities = [
+        head.merged(VIEW_SETS["hflip"])[pick] for head, pick in zip(heads.values(), picks, strict=True)
+    ]
+    truths = [head.truth[pick] for head, pick in zip(heads.values(), picks, strict=True)]
+    person = next(iter(heads.values())).person[picks[0]]
+    found = decisions(probabilities, truths, person, seed=0)
+    plain = np.array(found["argmax"])
+    lines = ["| decision | joint macro F1 | against argmax |", "| --- | --- | --- |"]
+    for name, scores in found.items():
+        less = np.array(scores) - plain
+        lines.append(
+            f"| {name} | {np.mean(scores):.3f} ± {np.std(scores, ddof=1):.3f} "
+            f"| {less.mean():+.3f} ± {less.std(ddof=1):.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Read the heads, judge them, write the page."""
+    parser = argparse.ArgumentParser(prog="python -m bench.merging", description="What merging is worth.")
+    parser.add_argument("--runs", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    args = parser.parse_args()
+    heads = {task: judge(args.runs, task) for task in tasks_of(JOINT_YAML)}
+    people = len(np.unique(next(iter(heads.values())).person))
+    page = PAGE.format(people=people, splits=SPLITS, views=view_table(heads), decisions=decision_table(heads))
+    write_text(args.out, page)
+    print(page)
+
+
+if __name__ == "__main__":
+    run_script(main)

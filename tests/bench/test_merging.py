@@ -1,0 +1,36 @@
+"""Decisions are judged on people that they were not fitted to; view sets are averages of single views."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.merging import VIEW_SETS, Judged, decisions, judge
+from ensemble.views import make_views
+from heads.run import run_folder
+
+
+def test_multipliers_help_where_a_head_was_skewed_and_argmax_is_untouched() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.choice(3, 1200, p=[0.6, 0.3, 0.1])
+    likelihood = np.exp(-((rng.normal(truth, 0.7)[:, None] - np.arange(3)) ** 2)) * [8.0, 2.0, 0.5]
+    skewed = (likelihood / likelihood.sum(axis=1, keepdims=True)).astype(np.float32)
+    person = np.repeat(np.arange(300), 4).astype(str)
+    sure = np.eye(2, dtype=np.float32)[rng.integers(0, 2, 1200)]
+    found = decisions([sure, skewed], [sure.argmax(axis=1), truth], person, seed=0)
+    assert np.mean(found["a multiplier for each task's class"]) > np.mean(found["argmax"]) + 0.03
+
+
+def test_a_set_of_views_is_the_mean_of_its_views() -> None:
+    rng = np.random.default_rng(1)
+    views = {name: rng.dirichlet(np.ones(3), 5).astype(np.float32) for name in make_views(VIEW_SETS["all of these"])}
+    judged = Judged(views, np.zeros(5, dtype=np.int64), np.array(["a"] * 5), np.array(["p"] * 5))
+    assert np.allclose(judged.merged(["hflip"]), (views["identity"] + views["hflip"]) / 2)
+    assert np.allclose(judged.merged([]), views["identity"])
+
+
+def test_the_identity_view_is_what_the_run_validated_with(runs: Path) -> None:
+    judged = judge(runs, "gender")
+    with np.load(run_folder(runs, "gender").validation) as saved:
+        assert judged.merged([]) == pytest.approx(saved["probabilities"], abs=1e-5)
+    assert list(judged.views) == list(make_views(VIEW_SETS["all of these"]))
