@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from data.errors import InputError, run_script
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
     from torch.utils.data import DataLoader
 
@@ -36,6 +38,19 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--runs", type=Path, default=Path(os.environ.get("SM_MODEL_DIR", "runs")), help="where runs are kept"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="keep photographs decoded and scaled here, for all heads and folds",
+    )
+    parser.add_argument(
+        "--cache-limit",
+        type=float,
+        default=10.0,
+        metavar="GB",
+        help="what --cache may take (default: %(default)s)",
     )
     parser.add_argument("--fold", type=int, metavar="K", help="validate on fold K; goes to RUNS/TASK/fold-K/")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
@@ -88,6 +103,24 @@ def read_rows(
     return rows[~held_out].reset_index(drop=True), rows[held_out].reset_index(drop=True)
 
 
+def reader(config: "TaskConfig", args: argparse.Namespace) -> "Callable[[Path], Any]":
+    """What reads a photograph's pixels: its file, or with --cache the copy that is kept at the working size."""
+    from data.images import decode
+
+    if args.cache is None:
+        return decode
+    from data.cache import cached_reader
+    from data.manifest import read_table
+    from data.transforms import working_size
+
+    size = working_size(config.pixels.train, config.pixels.evaluate)
+    if size is None:
+        raise InputError(
+            "--cache: pixels.train and pixels.evaluate do not letterbox to one size, expected that"
+        )
+    return cached_reader(args.cache, read_table(args.data), size, int(args.cache_limit * 1e9))
+
+
 def loader(
     photographs: "Photographs", sampler: Any, batch_size: int, workers: int | None, seed: int
 ) -> "DataLoader[Any]":
@@ -138,8 +171,9 @@ def train(args: argparse.Namespace) -> None:
     persons = train_rows["person"].tolist()
     sampler = BalancedSampler(labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
     pipeline, still = Pipeline(config.pixels.train), Pipeline(config.pixels.evaluate)
-    train_set = Photographs(train_rows["path"].tolist(), trained.encode(train_rows), pipeline, t.seed)
-    valid_set = Photographs(valid_rows["path"].tolist(), target.encode(valid_rows), still)
+    read = reader(config, args)
+    train_set = Photographs(train_rows["path"].tolist(), trained.encode(train_rows), pipeline, t.seed, read)
+    valid_set = Photographs(valid_rows["path"].tolist(), target.encode(valid_rows), still, read=read)
     train_loader = loader(train_set, sampler, t.batch_size, t.workers, t.seed)
     valid_loader = loader(valid_set, in_order(len(valid_set)), t.batch_size, t.workers, t.seed)
 

@@ -56,7 +56,8 @@ Macro F1 of each head; the views' probabilities are averaged.
 
 ## Decision
 
-Multipliers of the probabilities, fitted on half of the people for macro F1 and judged on the others, {splits} times.
+Multipliers of the probabilities, fitted on half of the people for macro F1 and judged on the others, {splits}
+times.
 
 {decisions}
 """

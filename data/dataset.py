@@ -1,9 +1,10 @@
 """Rows to (pixels, target): decoding and augmentation, one photograph at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -23,22 +24,31 @@ class Photographs(Dataset[tuple[Tensor, Tensor]]):
         targets: [N] or [N, K], in the same order.
         pipeline: steps that end in one size for all.
         seed: from 0.
+        read: gives a photograph's pixels; decodes its file unless told otherwise.
     """
 
-    def __init__(self, paths: Sequence[str], targets: Tensor, pipeline: Pipeline, seed: int = 0) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        targets: Tensor,
+        pipeline: Pipeline,
+        seed: int = 0,
+        read: Callable[[Path], npt.NDArray[np.uint8]] = decode,
+    ) -> None:
         if len(paths) != len(targets):
             raise ValueError(f"{len(paths)} paths and {len(targets)} targets")
         self.paths = np.array(paths, dtype=np.str_)  # one block, which forked workers share without copying
         self.targets = targets
         self.pipeline = pipeline
         self.seed = seed
+        self.read = read
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, draw: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, row = draw
-        pixels = self.pipeline(decode(Path(self.paths[row])), (self.seed, epoch, row))
+        pixels = self.pipeline(self.read(Path(self.paths[row])), (self.seed, epoch, row))
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), self.targets[row]
 
 

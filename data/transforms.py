@@ -50,10 +50,14 @@ def resize(height: Size, width: Size) -> Transform:
     return A.Resize(height, width, area_for_downscale="image")
 
 
+def fit(height: Size, width: Size) -> Transform:
+    """Scale to fit within height x width, by area where that shrinks; the shape stays."""
+    return A.LongestMaxSize(max_size_hw=(height, width), area_for_downscale="image")
+
+
 def letterbox(height: Size, width: Size) -> Transform:
-    """Scale to fit within height x width, by area where that shrinks; pad the rest with black on both sides."""
-    scale = A.LongestMaxSize(max_size_hw=(height, width), area_for_downscale="image")
-    return A.Compose([scale, A.PadIfNeeded(height, width)])
+    """Scale to fit within height x width, as `fit` does; pad the rest with black on both sides."""
+    return A.Compose([fit(height, width), A.PadIfNeeded(height, width)])
 
 
 def center_crop(height: Size, width: Size) -> Transform:
@@ -156,6 +160,7 @@ def drawn_mask(wrong: Share = 0.2, p: Share = 0.7) -> Transform:
 
 STEPS: dict[str, Callable[..., Transform]] = {
     "resize": resize,
+    "fit": fit,
     "letterbox": letterbox,
     "center_crop": center_crop,
     "random_crop": random_crop,
@@ -198,3 +203,12 @@ class Pipeline:
             step.set_random_seed(int(seed))
             pixels = step(image=pixels)["image"]
         return pixels
+
+
+def working_size(*pipelines: Sequence[Step]) -> tuple[int, int] | None:
+    """Height and width that all of the pipelines letterbox to, or None where they do not agree on one."""
+    sizes = set()
+    for steps in pipelines:
+        boxes = [step["letterbox"] for step in steps if not isinstance(step, str) and "letterbox" in step]
+        sizes.add((boxes[0]["height"], boxes[0]["width"]) if boxes and boxes[0] else None)
+    return sizes.pop() if len(sizes) == 1 else None

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 
 import train_task
 from data.images import decode
@@ -243,3 +245,41 @@ def test_every_shipped_yaml_reads_and_opens_with_the_command_that_runs_it(config
         assert f"train_task.py --task {config.stem} " in first
     else:
         assert load(TaskConfig, config).training.epochs >= 1
+
+
+def test_a_cache_changes_how_long_it_takes_and_not_what_comes_out(
+    faces: Path, train: Callable[..., Any], tmp_path: Path
+) -> None:
+    steps = "pixels.train=[{letterbox: {height: 48, width: 36}}, hflip]"
+    common = ("--data", faces / "train", "--set", steps, "--set", "training.seed=3")
+    plain = train("mask", *common, "--runs", tmp_path / "plain")
+    assert "decoding" not in plain.out
+    first = train("mask", *common, "--runs", tmp_path / "first", "--cache", tmp_path / "cache")
+    assert "decoding 168 photographs once" in first.out
+    second = train("gender", *common, "--runs", tmp_path / "second", "--cache", tmp_path / "cache")
+    assert "decoding" not in second.out
+    one, two = (load_tensors(tmp_path / name / "mask" / "best.safetensors")[0] for name in ("plain", "first"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_cache_needs_one_working_size(
+    faces: Path, call: Callable[..., Any], configs: Path, tmp_path: Path
+) -> None:
+    steps = "pixels.train=[{resize: {height: 32, width: 24}}]"
+    told = call(
+        train_task,
+        "--task",
+        "mask",
+        "--config",
+        configs / "mask.yaml",
+        "--data",
+        faces / "train",
+        "--runs",
+        tmp_path / "runs",
+        "--cache",
+        tmp_path / "cache",
+        "--set",
+        steps,
+    )
+    assert told.code == 2
+    assert "letterbox" in told.err

@@ -23,7 +23,9 @@ def test_multipliers_help_where_a_head_was_skewed_and_argmax_is_untouched() -> N
 
 def test_a_set_of_views_is_the_mean_of_its_views() -> None:
     rng = np.random.default_rng(1)
-    views = {name: rng.dirichlet(np.ones(3), 5).astype(np.float32) for name in make_views(VIEW_SETS["all of these"])}
+    views = {
+        name: rng.dirichlet(np.ones(3), 5).astype(np.float32) for name in make_views(VIEW_SETS["all of these"])
+    }
     judged = Judged(views, np.zeros(5, dtype=np.int64), np.array(["a"] * 5), np.array(["p"] * 5))
     assert np.allclose(judged.merged(["hflip"]), (views["identity"] + views["hflip"]) / 2)
     assert np.allclose(judged.merged([]), views["identity"])

@@ -40,7 +40,8 @@ def noise_picture(height: int = 40, width: int = 32, seed: int = 0) -> np.ndarra
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", STEPS)
+# A fitted picture keeps its shape, so that its size is no promise of the step's.
+@pytest.mark.parametrize("name", sorted(STEPS.keys() - {"fit"}))
 @pytest.mark.parametrize("shape", [(40, 32), (32, 40), (17, 9), (64, 64)])
 def test_a_step_keeps_uint8_rgb_and_gives_the_size_it_promises(name: str, shape: tuple[int, int]) -> None:
     step = {name: SIZE} if name in SIZED else name
@@ -69,6 +70,21 @@ def test_zoom_crop_takes_any_picture_to_any_size(
 ) -> None:
     pipeline = Pipeline([{"zoom_crop": {"height": to_height, "width": to_width, "least": 0.1}}])
     assert pipeline(noise_picture(height, width), [row]).shape == (to_height, to_width, 3)
+
+
+@given(*[FROM_ONE] * 4)
+@settings(max_examples=40, deadline=None)
+def test_a_fitted_picture_touches_its_box_and_is_letterboxed_without_another_scaling(
+    height: int, width: int, to_height: int, to_width: int
+) -> None:
+    box = {"height": to_height, "width": to_width}
+    picture = noise_picture(height, width)
+    fitted = Pipeline([{"fit": box}])(picture, [1])
+    assert fitted.shape[0] == to_height or fitted.shape[1] == to_width
+    assert fitted.shape[0] <= to_height
+    assert fitted.shape[1] <= to_width
+    letterbox = Pipeline([{"letterbox": box}])
+    assert np.array_equal(letterbox(fitted, [1]), letterbox(picture, [1]))
 
 
 def test_letterbox_of_a_hairline_picture_still_has_its_size() -> None:
@@ -120,7 +136,7 @@ def test_the_same_entropy_gives_the_same_pixels_and_another_gives_others(name: s
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_leaves_the_pixels_it_was_given_alone(name: str) -> None:
     pixels = noise_picture()
-    Pipeline([{name: SIZE} if name in SIZED else {name: {"p": 1.0}}])(pixels, [0])
+    Pipeline([{name: SIZE} if name in [*SIZED, "fit"] else {name: {"p": 1.0}}])(pixels, [0])
     assert np.array_equal(pixels, noise_picture())
 
 

@@ -1,0 +1,205 @@
+"""Photographs decoded once and scaled to the working size, in one file that heads, folds and epochs share.
+
+A cache stands for exactly the photographs that it was made from: its name is a digest of their paths, sizes and
+times of change and of the working size, so that one that is out of date is never found. It is written beside
+its place and renamed when whole, so that one that was interrupted is never found either.
+"""
+
+import fcntl
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from data.errors import InputError, refuse
+from data.files import written_whole
+from data.images import decode
+from data.transforms import Pipeline
+
+Pixels = npt.NDArray[np.uint8]
+Size = tuple[int, int]
+
+FORMAT = 1
+SHAPE_BYTES = 4  # height and width of the scaled photograph before its pixels, two bytes each
+CHUNK = 64
+
+
+class PixelCache:
+    """Reads the photographs of one cache file.
+
+    Args:
+        file: made by `open_cache`.
+        paths: of its photographs, in its order.
+        size: height and width that they were scaled to fit.
+    """
+
+    def __init__(self, file: Path, paths: Sequence[str], size: Size) -> None:
+        self.file, self.size = file, size
+        self._places = {path: place for place, path in enumerate(paths)}
+
+    @cached_property
+    def _slots(self) -> npt.NDArray[np.uint8]:
+        # Mapped where it is first read: each loader worker maps the file itself, and the pages are shared.
+        return np.load(self.file, mmap_mode="r")  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_slots"}
+
+    def read(self, path: Path) -> Pixels:
+        """A photograph as uint8 RGB [h, w, 3], at most `size`; KeyError for one that is not in the cache."""
+        slot = self._slots[self._places[str(path)]]
+        height, width = np.frombuffer(slot[:SHAPE_BYTES].tobytes(), dtype="<u2").tolist()
+        pixels = slot[SHAPE_BYTES : SHAPE_BYTES + height * width * 3]
+        return np.array(pixels).reshape(height, width, 3)
+
+
+def bytes_needed(photographs: int, size: Size) -> int:
+    """How large a cache of so many photographs becomes, in bytes.
+
+    >>> bytes_needed(1000, (128, 96)) / 1e6
+    36.868
+    """
+    return photographs * (SHAPE_BYTES + size[0] * size[1] * 3)
+
+
+def open_cache(
+    folder: Path, paths: Sequence[str], size: Size, limit: int, processes: int | None = None
+) -> PixelCache:
+    """Find the cache of `paths` in `folder`, or make it; another process that makes one is waited for.
+
+    Args:
+        folder: holds the caches of any number of data folders and sizes.
+        paths: of the photographs; order and repetition do not matter.
+        size: height and width that they are scaled to fit, as the step `fit` does.
+        limit: bytes that all caches of the folder may take; older ones make room.
+        processes: that decode; None for one a core.
+
+    Raises:
+        InputError: the cache alone would be larger than `limit`, or photographs cannot be decoded; all of
+            these are told.
+    """
+    ordered = sorted(set(paths))
+    needed = bytes_needed(len(ordered), size)
+    if needed > limit:
+        raise InputError(
+            f"{folder}: a cache of {len(ordered)} photographs at {size[0]} x {size[1]} takes "
+            f"{needed / 1e9:.2f} GB, more than the {limit / 1e9:.2f} GB allowed; allow more or leave it out"
+        )
+    file = folder / f"pixels-{_digest(ordered, size)}.npy"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        if not _is_whole(file, len(ordered), size):
+            _make_room(folder, file, limit - needed)
+            _write(file, ordered, size, processes)
+    file.touch()  # the time of change says which cache was used last
+    return PixelCache(file, ordered, size)
+
+
+def cached_reader(
+    folder: Path, table: pd.DataFrame, size: Size, limit: int, processes: int | None = None
+) -> Callable[[Path], Pixels]:
+    """What reads the photographs of `table` (`source` and `path`) from caches in `folder`.
+
+    Each source has a cache of its own, whole, so that heads that share a source share its cache, whichever of
+    its rows they take and whatever else they read. Arguments and errors are those of `open_cache`.
+    """
+    readers: dict[str, PixelCache] = {}
+    for _, rows in table.groupby("source"):
+        cache = open_cache(folder, rows["path"].tolist(), size, limit, processes)
+        readers |= dict.fromkeys(rows["path"], cache)
+    return partial(_read, readers)
+
+
+def _read(readers: Mapping[str, PixelCache], path: Path) -> Pixels:
+    return readers[str(path)].read(path)
+
+
+def _digest(paths: Sequence[str], size: Size) -> str:
+    """A name for the photographs as they lie on the disk now, at this size."""
+    entries = []
+    missing = []
+    for path in paths:
+        try:
+            status = Path(path).stat()
+        except OSError as error:
+            missing.append(f"{path}: cannot be read ({error.strerror})")
+        else:
+            entries.append((path, status.st_size, status.st_mtime_ns))
+    refuse("photographs are missing", missing)
+    text = json.dumps([FORMAT, size, entries])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+
+
+def _is_whole(file: Path, photographs: int, size: Size) -> bool:
+    """Whether the file is there with the shape that it must have; a part of one is not."""
+    try:
+        slots = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return bool(slots.shape == (photographs, bytes_needed(1, size)) and slots.dtype == np.uint8)
+
+
+def _make_room(folder: Path, file: Path, left: int) -> None:
+    """Remove what interrupted runs left behind and, the longest unused first, caches beyond `left` bytes."""
+    for remains in folder.glob(".pixels-*"):
+        remains.unlink(missing_ok=True)
+    others = sorted((f for f in folder.glob("pixels-*.npy") if f != file), key=lambda f: -f.stat().st_mtime)
+    total = 0
+    for other in others:
+        total += other.stat().st_size
+        if total > left:
+            other.unlink(missing_ok=True)
+
+
+def _write(file: Path, paths: Sequence[str], size: Size, processes: int | None) -> None:
+    started = time.perf_counter()
+    width = bytes_needed(1, size)
+    print(f"cache: decoding {len(paths)} photographs once, {len(paths) * width / 1e9:.2f} GB in {file.parent}")
+    with written_whole(file) as temporary:
+        np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(paths), width)).flush()
+        starts = range(0, len(paths), CHUNK)
+        fill = partial(_fill, temporary, list(paths), size)
+        if processes == 1:
+            problems = [problem for start in starts for problem in fill(start)]
+        else:
+            with ProcessPoolExecutor(processes) as pool:
+                problems = [problem for found in pool.map(fill, starts) for problem in found]
+        refuse("photographs cannot be read; replace or remove them", problems)
+    print(f"cache: made in {time.perf_counter() - started:.1f} s", flush=True)
+
+
+def _fill(file: Path, paths: Sequence[str], size: Size, start: int) -> list[str]:
+    """Decode one chunk into its slots; returns what is wrong with photographs that cannot be."""
+    slots = np.load(file, mmap_mode="r+")
+    fit = Pipeline([{"fit": {"height": size[0], "width": size[1]}}])
+    problems = []
+    for place in range(start, min(start + CHUNK, len(paths))):
+        try:
+            pixels = fit(decode(Path(paths[place])), (0,))
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        flat = np.r_[np.frombuffer(np.array(pixels.shape[:2], dtype="<u2").tobytes(), np.uint8), pixels.ravel()]
+        slots[place, : len(flat)] = flat
+    slots.flush()
+    return problems
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder against other processes; the lock of one that was killed is free."""
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{folder}: waiting for another process that makes a cache there", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
