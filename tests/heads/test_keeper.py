@@ -201,7 +201,13 @@ def twice(
 
     def trained(name: str, resume: bool, workers: int) -> RunFolder:
         options = [f"training.workers={workers}"]
-        asked = {"task": "colour", "config": folder / "colour.yaml", "data": [squares.folder], "fold": None}
+        asked = {
+            "task": "colour",
+            "config": folder / "colour.yaml",
+            "data": [squares.folder],
+            "fold": None,
+            "cache": None,
+        }
         train(Namespace(**asked, runs=folder / name, resume=resume, set=options))
         return run_folder(folder / name, "colour")
 
