@@ -5,13 +5,11 @@ times of change and of the working size, so that one that is out of date is neve
 its place and renamed when whole, so that one that was interrupted is never found either.
 """
 
-import fcntl
 import hashlib
 import json
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -22,6 +20,8 @@ import pandas as pd
 from data.errors import InputError, refuse
 from data.files import written_whole
 from data.images import decode
+from data.locks import held
+from data.processes import shared_out
 from data.transforms import Pipeline
 
 Pixels = npt.NDArray[np.uint8]
@@ -71,7 +71,13 @@ def bytes_needed(photographs: int, size: Size) -> int:
 
 
 def open_cache(
-    folder: Path, paths: Sequence[str], size: Size, limit: int, processes: int | None = None
+    folder: Path,
+    paths: Sequence[str],
+    size: Size,
+    limit: int,
+    processes: int | None = None,
+    read: Callable[[Path], Pixels] = decode,
+    mark: str = "",
 ) -> PixelCache:
     """Find the cache of `paths` in `folder`, or make it; another process that makes one is waited for.
 
@@ -81,6 +87,8 @@ def open_cache(
         size: height and width that they are scaled to fit, as the step `fit` does.
         limit: bytes that all caches of the folder may take; older ones make room.
         processes: that decode; None for one a core.
+        read: gives a photograph's pixels.
+        mark: tells one `read` from another: caches of different marks are different caches.
 
     Raises:
         InputError: the cache alone would be larger than `limit`, or photographs cannot be decoded; all of
@@ -93,18 +101,24 @@ def open_cache(
             f"{folder}: a cache of {len(ordered)} photographs at {size[0]} x {size[1]} takes "
             f"{needed / 1e9:.2f} GB, more than the {limit / 1e9:.2f} GB allowed; allow more or leave it out"
         )
-    file = folder / f"pixels-{_digest(ordered, size)}.npy"
+    file = folder / f"pixels-{_digest(ordered, size, mark)}.npy"
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with held(folder / ".lock", str(folder), f"{folder}: waiting for another process that makes a cache there"):
         if not _is_whole(file, len(ordered), size):
             _make_room(folder, file, limit - needed)
-            _write(file, ordered, size, processes)
+            _write(file, ordered, size, processes, read)
     file.touch()  # the time of change says which cache was used last
     return PixelCache(file, ordered, size)
 
 
 def cached_reader(
-    folder: Path, table: pd.DataFrame, size: Size, limit: int, processes: int | None = None
+    folder: Path,
+    table: pd.DataFrame,
+    size: Size,
+    limit: int,
+    processes: int | None = None,
+    read: Callable[[Path], Pixels] = decode,
+    mark: str = "",
 ) -> Callable[[Path], Pixels]:
     """What reads the photographs of `table` (`source` and `path`) from caches in `folder`.
 
@@ -113,7 +127,7 @@ def cached_reader(
     """
     readers: dict[str, PixelCache] = {}
     for _, rows in table.groupby("source"):
-        cache = open_cache(folder, rows["path"].tolist(), size, limit, processes)
+        cache = open_cache(folder, rows["path"].tolist(), size, limit, processes, read, mark)
         readers |= dict.fromkeys(rows["path"], cache)
     return partial(_read, readers)
 
@@ -122,7 +136,7 @@ def _read(readers: Mapping[str, PixelCache], path: Path) -> Pixels:
     return readers[str(path)].read(path)
 
 
-def _digest(paths: Sequence[str], size: Size) -> str:
+def _digest(paths: Sequence[str], size: Size, mark: str) -> str:
     """A name for the photographs as they lie on the disk now, at this size."""
     entries = []
     missing = []
@@ -134,7 +148,7 @@ def _digest(paths: Sequence[str], size: Size) -> str:
         else:
             entries.append((path, status.st_size, status.st_mtime_ns))
     refuse("photographs are missing", missing)
-    text = json.dumps([FORMAT, size, entries])
+    text = json.dumps([FORMAT, size, entries, *([mark] if mark else [])])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
@@ -159,31 +173,39 @@ def _make_room(folder: Path, file: Path, left: int) -> None:
             other.unlink(missing_ok=True)
 
 
-def _write(file: Path, paths: Sequence[str], size: Size, processes: int | None) -> None:
+def _write(
+    file: Path, paths: Sequence[str], size: Size, processes: int | None, read: Callable[[Path], Pixels]
+) -> None:
     started = time.perf_counter()
     width = bytes_needed(1, size)
     print(f"cache: decoding {len(paths)} photographs once, {len(paths) * width / 1e9:.2f} GB in {file.parent}")
     with written_whole(file) as temporary:
         np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(paths), width)).flush()
+        _claim(temporary)
         starts = range(0, len(paths), CHUNK)
-        fill = partial(_fill, temporary, list(paths), size)
-        if processes == 1:
-            problems = [problem for start in starts for problem in fill(start)]
-        else:
-            with ProcessPoolExecutor(processes) as pool:
-                problems = [problem for found in pool.map(fill, starts) for problem in found]
+        fill = partial(_fill, temporary, list(paths), size, read)
+        problems = [problem for found in shared_out(fill, starts, processes) for problem in found]
         refuse("photographs cannot be read; replace or remove them", problems)
     print(f"cache: made in {time.perf_counter() - started:.1f} s", flush=True)
 
 
-def _fill(file: Path, paths: Sequence[str], size: Size, start: int) -> list[str]:
+def _claim(file: Path) -> None:
+    """Take the room that the file needs now: on a full disk, writing to mapped memory would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+
+
+def _fill(
+    file: Path, paths: Sequence[str], size: Size, read: Callable[[Path], Pixels], start: int
+) -> list[str]:
     """Decode one chunk into its slots; returns what is wrong with photographs that cannot be."""
     slots = np.load(file, mmap_mode="r+")
     fit = Pipeline([{"fit": {"height": size[0], "width": size[1]}}])
     problems = []
     for place in range(start, min(start + CHUNK, len(paths))):
         try:
-            pixels = fit(decode(Path(paths[place])), (0,))
+            pixels = fit(read(Path(paths[place])), (0,))
         except InputError as error:
             problems.append(str(error))
             continue
@@ -191,15 +213,3 @@ def _fill(file: Path, paths: Sequence[str], size: Size, start: int) -> list[str]
         slots[place, : len(flat)] = flat
     slots.flush()
     return problems
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder against other processes; the lock of one that was killed is free."""
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{folder}: waiting for another process that makes a cache there", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

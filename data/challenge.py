@@ -18,12 +18,13 @@ NAME_EXPECTED = "expected a folder <id>_<gender>_<race>_<age>, such as 000123_fe
 SHOTS_EXPECTED = f"expected one of {', '.join(MASK_OF_SHOT)}"
 
 
-def read_people(images: Path) -> tuple[list[Row], list[str]]:
+def read_people(images: Path, lenient: bool = False) -> tuple[list[Row], list[str]]:
     """Read every person's folder in `images`.
 
     A row has `path`, `person` (the folder's name, since ids are not unique), `shot`, `id`, `age` in years,
     `gender`, `race` and `mask`. Returns the rows and the problems. Hidden files are ignored, and so are files
-    that are no photograph (notes, thumbnail indices).
+    that are no photograph (notes, thumbnail indices). Where `lenient`, what is no file but has a photograph's
+    name (a folder, a broken link) is a row and no problem.
     """
     rows: list[Row] = []
     problems: list[str] = []
@@ -31,7 +32,7 @@ def read_people(images: Path) -> tuple[list[Row], list[str]]:
     for entry in entries:
         if entry.is_dir():
             labels, bad_name = labels_of(entry.name)
-            found, bad_files = _photographs(entry)
+            found, bad_files = _photographs(entry, lenient)
             rows += [{**photograph, **labels, "mask": MASK_OF_SHOT[shot]} for shot, photograph in found.items()]
             problems += [f"{entry}: {problem}" for problem in bad_name] + bad_files
         elif entry.suffix.lower() in IMAGE_EXTENSIONS:
@@ -62,14 +63,14 @@ def labels_of(folder: str) -> tuple[Row, list[str]]:
     return {"id": identity, "age": years, "gender": gender, "race": race}, problems
 
 
-def _photographs(folder: Path) -> tuple[dict[str, Row], list[str]]:
+def _photographs(folder: Path, lenient: bool) -> tuple[dict[str, Row], list[str]]:
     """A person's photographs by shot, and the problems with the folder's files."""
     found: dict[str, Row] = {}
     problems = []
     for entry in _visible(folder):
-        is_image = entry.is_file() and entry.suffix.lower() in IMAGE_EXTENSIONS
+        is_image = (entry.is_file() or lenient) and entry.suffix.lower() in IMAGE_EXTENSIONS
         shot = entry.stem
-        if entry.is_dir():
+        if entry.is_dir() and not is_image:
             problems.append(f"{entry}: a folder inside a person's folder, expected photographs only")
         elif shot in MASK_OF_SHOT and not is_image:
             problems.append(f"{entry}: not an image extension, expected one such as .jpg or .png")

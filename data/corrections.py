@@ -10,12 +10,14 @@ from data.manifest import OWN_COLUMNS, person_name
 
 REQUIRED = ("person", "column", "value")
 OPTIONAL = ("shot",)
+REASONS = ("found", "suggested", "quality", "issue", "path")  # what `data.audit` tells beside; not read
 
 
 def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Return a copy of the table (see `data.manifest.read_table`) with the fixes of a CSV file laid over it.
 
-    The file has the columns `person`, `column`, `value` and, optionally, `shot`: the label `column` becomes
+    The file has the columns `person`, `column`, `value` and, optionally, `shot`, beside which the reasons that
+    `data.audit` writes are passed over: the label `column` becomes
     `value` for all of the person's photographs, or for that shot alone. `person` is the person's folder name,
     the challenge's id, or the table's own `person`. Values are absolute, so that applying a file twice is
     applying it once; of two rows for one photograph's label the later one holds.
@@ -24,7 +26,7 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     or shot, no value, an age that is none, the same fix twice with different values.
     """
     columns, lines, problems = read_lines(path)
-    if columns and (set(columns) - {*REQUIRED, *OPTIONAL} or set(REQUIRED) - set(columns)):
+    if columns and (set(columns) - {*REQUIRED, *OPTIONAL, *REASONS} or set(REQUIRED) - set(columns)):
         wanted = f"{', '.join(REQUIRED)} and, optionally, {', '.join(OPTIONAL)}"
         problems.append(f"{path}: columns {', '.join(columns)}, expected {wanted}")
         lines = []

@@ -1,9 +1,34 @@
-"""The one exception that means "what you gave us is wrong": scripts print it and exit with 2."""
+"""What ends a script, told once: wrong input, a disk that refuses, a signal, a fault of ours."""
 
+import argparse
+import errno
+import io
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 
+from data.stopping import Stopped, stoppable
+
 MOST_SHOWN = 20
+
+# What to do when the system refuses, by errno; with the path and the system's words it makes one line.
+ADVICE = {
+    errno.ENOSPC: "free some space or name another folder; files that were there are as they were",
+    errno.EDQUOT: "free some of your quota or name another folder; files that were there are as they were",
+    errno.EROFS: "name a folder that can be written to",
+    errno.EACCES: "expected a place to read from and write to; change its permissions or name another",
+    errno.EPERM: "expected a place to read from and write to; change its permissions or name another",
+    errno.ENOTDIR: "expected a place to write to; a file stands where a folder is needed",
+    errno.EISDIR: "expected a place to write to; a folder stands where a file is needed",
+    errno.EEXIST: "expected a place to write to; something else stands there",
+    errno.ENOENT: "it is gone, or the folder above it is missing; put it back and run again",
+    errno.EMFILE: "raise the limit of open files (ulimit -n) or lower the number of workers",
+    errno.EIO: "the drive fails; copy the folder to another and run again",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EFBIG: "the file system or a limit (ulimit -f) allows no file so large; name another folder",
+}
+NO_MEMORY = "error: memory ran out; lower the batch size or the number of workers"
 
 
 class InputError(Exception):
@@ -28,14 +53,70 @@ def refuse(headline: str, problems: Iterable[str]) -> None:
     raise InputError("\n".join([headline, *lines]))
 
 
+def shown(name: object) -> str:
+    """A file's name for a message of one line: what does not print (line breaks, undecodable bytes) is escaped.
+
+    >>> print(shown("김민준 (1).jpg"), shown("a\\nb.jpg"))
+    김민준 (1).jpg a\\nb.jpg
+    """
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(name))
+
+
+def debug_option(parser: argparse.ArgumentParser) -> None:
+    """Give a script's parser the option that `run_script` heeds."""
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def bad_image_option(parser: argparse.ArgumentParser) -> None:
+    """Give a script's parser the choice of what an image that cannot be decoded does."""
+    parser.add_argument(
+        "--on-bad-image",
+        choices=("stop", "skip"),
+        default="stop",
+        help="an image that cannot be decoded ends the run, or is left out and listed (default: %(default)s)",
+    )
+
+
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`; a wrong input ends with one message on standard error and exit code 2."""
+    """Run a script's `main`; however it ends, one message on standard error tells it, and the exit code.
+
+    Exit codes: 2 for wrong input and for what the system refuses, 130 and 143 for SIGINT and SIGTERM, 1 for a
+    fault of ours. With `--debug` on the command line the traceback comes before the message.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode must not end a run
+            stream.reconfigure(errors="backslashreplace")
     try:
-        main()
-    except InputError as error:
+        with stoppable():
+            main()
+    except Stopped as stopped:
+        _end(str(stopped), stopped.exit_code)
+    except Exception as error:
+        _end(*explain(error))
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """The message for an error that ends a script, and the exit code.
+
+    >>> explain(OSError(errno.ENOSPC, "No space left on device", "runs/mask/last.safetensors"))[0][:65]
+    'error: runs/mask/last.safetensors: No space left on device; free '
+    """
+    if isinstance(error, InputError):
         # A loader's worker hands its errors on inside a traceback; the message stands behind the last name.
-        print(f"error: {str(error).rpartition('InputError: ')[2].rstrip()}", file=sys.stderr)
-        sys.exit(2)
-    except (NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError) as error:
-        print(f"error: {error.filename}: {error.strerror}; expected a place to write to", file=sys.stderr)
-        sys.exit(2)
+        return f"error: {str(error).rpartition('InputError: ')[2].rstrip()}", 2
+    if isinstance(error, OSError) and error.errno in ADVICE:
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return f"error: {where}{os.strerror(error.errno)}; {ADVICE[error.errno]}", 2
+    # PyTorch's own class, by name: data does not need torch for anything else here.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return NO_MEMORY, 2
+    text = str(error).strip()
+    told = f"{type(error).__name__}: {text.splitlines()[-1]}" if text else type(error).__name__
+    return f"error: a fault in this program, {told}; run again with --debug and report what it shows", 1
+
+
+def _end(message: str, code: int) -> None:
+    if "--debug" in sys.argv:
+        traceback.print_exc()
+    print(message, file=sys.stderr, flush=True)
+    sys.exit(code)

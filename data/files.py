@@ -1,10 +1,14 @@
 """Whole files or none: what is written goes beside its place first and is renamed there when complete."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+UNFINISHED = "unfinished-"
+FOREIGN = ".tmp??????"  # what safetensors writes beside our own temporary file before it renames that
 
 
 @contextmanager
@@ -15,7 +19,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     The temporary name keeps the suffix, since some writers (numpy's savez) go by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.{UNFINISHED}", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -24,6 +28,11 @@ def written_whole(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, name):
+            error.filename = str(path)  # what the user knows it by
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -32,6 +41,25 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def sweep(folder: Path, stem: str = "*") -> None:
+    """Remove what killed writers of `stem` (of anything) left in `folder`; nobody may be writing that there."""
+    patterns = [f".{stem}.{UNFINISHED}*", *([FOREIGN] if stem == "*" else [])]
+    for remains in [path for pattern in patterns for path in folder.glob(pattern)]:
+        remains.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename outlives a loss of power, where the file system can do so."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

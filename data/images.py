@@ -1,31 +1,44 @@
 """The one place that decodes: an image file of any kind that Pillow reads, to uint8 RGB [H, W, 3]."""
 
 import io
+import stat
 import struct
+import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from data.errors import InputError
+from data.errors import InputError, shown
 
-# Below Pillow's own limit (89 million, where it warns of a decompression bomb); 240 MB as RGB.
-MAX_PIXELS = 80_000_000
+Pixels = npt.NDArray[np.uint8]
+
+# What one photograph may be, so that decoding it takes less than 500 MB: its bytes, and up to 12.5 bytes a
+# pixel (a progressive JPEG), or up to 21 in the formats with a limit of their own.
+MAX_BYTES = 100_000_000
+MAX_PIXELS = 32_000_000
+MAX_PIXELS_OF = {"JPEG2000": 16_000_000, "WEBP": 20_000_000, "AVIF": 20_000_000}
+# Only these are tried: others of Pillow's readers run programs (EPS) or have seen too few hostile files.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "AVIF", "TIFF", "PPM", "JPEG2000", "TGA")
 # What shines through a transparent pixel.
 BACKGROUND = (255, 255, 255)
 
-# How to set a photograph upright, by EXIF orientation (CIPA DC-008, tag 0x0112); 1 is upright.
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+# Where a photograph's pixels as stored lie within the upright array, by EXIF orientation (CIPA DC-008, tag
+# 0x0112); 1 is upright.
+STORED: dict[int, Callable[[Pixels], Pixels]] = {
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: upright.transpose(1, 0, 2)[::-1],
+    7: lambda upright: upright.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda upright: upright.transpose(1, 0, 2)[:, ::-1],
 }
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+BAND = 1_000_000  # pixels converted at once, so that a large photograph is not in memory three times
 LYING = (5, 6, 7, 8)  # the orientations in which width and height change places
 # What Pillow's readers raise on bytes that break their format's rules.
 BROKEN = (
@@ -34,16 +47,28 @@ BROKEN = (
 )
 
 
-def decode(path: Path, least: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+def decode(path: Path, least: tuple[int, int] | None = None) -> Pixels:
     """Decode an image file to RGB, [H, W, 3]; see `decode_bytes`."""
+    return decode_bytes(read_encoded(path), shown(path), least)
+
+
+def read_encoded(path: Path) -> bytes:
+    """An image file's bytes; InputError for what is no file, is too large or cannot be read."""
+    name = shown(path)
     try:
-        encoded = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}), expected an image file") from error
-    return decode_bytes(encoded, str(path), least)
+        status = path.stat()
+        if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+            raise InputError(f"{name}: not a file, expected an image file")  # reading it may never end
+        if status.st_size > MAX_BYTES:
+            found = f"{status.st_size} bytes, expected at most {MAX_BYTES}"
+            raise InputError(f"{name}: {found}; make the image smaller")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}: cannot be read ({reason}), expected an image file") from error
 
 
-def decode_bytes(encoded: bytes, name: str, least: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+def decode_bytes(encoded: bytes, name: str, least: tuple[int, int] | None = None) -> Pixels:
     """Decode an image to RGB, uint8 0..255, [H, W, 3], set upright by its EXIF orientation.
 
     Grey (1, 8, 16 bit), palette, CMYK and alpha all become RGB: 16 bits are scaled to 8, and transparent
@@ -55,24 +80,26 @@ def decode_bytes(encoded: bytes, name: str, least: tuple[int, int] | None = None
     is smaller already, or no JPEG, comes at its own size.
 
     Raises `InputError` naming `name` and the reason if the bytes are no image, are cut short, hold pixels
-    without a known range, or make more than `MAX_PIXELS`.
+    without a known range, or make more than `MAX_PIXELS` (`MAX_PIXELS_OF` its format).
     """
     if least is not None and min(least) < 1:
         raise ValueError(f"least={least}, expected a width and a height of at least 1")
     if not encoded:
         raise InputError(f"{name}: an empty file, expected an image")
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise _too_many_pixels(name, f"{image.width} x {image.height}")
+        # What Pillow warns of is refused below, or harms nobody (tags that break their format's rules).
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded), "r", FORMATS) as image:
+            most = MAX_PIXELS_OF.get(image.format or "", MAX_PIXELS)
+            if image.width * image.height > most:
+                raise _too_many_pixels(name, f"{image.width} x {image.height}", most)
             if least is not None and image.format in ("JPEG", "MPO"):
                 image.draft(None, least[::-1] if _orientation(image) in LYING else least)
+            if image.format == "PNG":
+                _check_png(encoded)
             image.load()
-            orientation = _orientation(image)
-            upright = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
-            return np.array(_to_rgb(upright))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_many_pixels(name, "more than Pillow opens") from error
+            return _upright_pixels(image, _orientation(image))
+    except Image.DecompressionBombError as error:
+        raise _too_many_pixels(name, "more than Pillow opens", MAX_PIXELS) from error
     except UnidentifiedImageError as error:
         raise InputError(
             f"{name}: not an image of a known format, expected JPEG, PNG or another that Pillow reads"
@@ -83,9 +110,43 @@ def decode_bytes(encoded: bytes, name: str, least: tuple[int, int] | None = None
         ) from error
 
 
-def _too_many_pixels(name: str, found: str) -> InputError:
+def header_of(encoded: bytes) -> tuple[str, str]:
+    """Format and mode that an image file says it has, such as ("JPEG", "RGB"); its pixels are not decoded.
+
+    Only for bytes that `decode_bytes` takes.
+    """
+    with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded), "r", FORMATS) as image:
+        return image.format or "unknown", image.mode
+
+
+def _check_png(encoded: bytes) -> None:
+    """Hold a PNG's pixel data against its checksums, which Pillow passes over; ValueError if they differ."""
+    place = len(PNG_SIGNATURE)
+    while place + 12 <= len(encoded):
+        (length,) = struct.unpack_from(">I", encoded, place)
+        end = place + 8 + length
+        if encoded[place + 4 : place + 8] == b"IDAT":
+            told = encoded[end : end + 4]
+            if zlib.crc32(memoryview(encoded)[place + 4 : end]).to_bytes(4) != told:
+                raise ValueError("checksum of the pixels is wrong" if len(told) == 4 else "cut short")
+        place = end + 4
+
+
+def _upright_pixels(image: Image.Image, orientation: int) -> Pixels:
+    """The pixels of a loaded image, RGB and upright, [H, W, 3]."""
+    width, height = image.size
+    upright = np.empty((width, height, 3) if orientation in LYING else (height, width, 3), dtype=np.uint8)
+    stored = STORED[orientation](upright) if orientation in STORED else upright
+    rows = max(1, BAND // width)
+    for top in range(0, height, rows):
+        band = image if rows >= height else image.crop((0, top, width, min(top + rows, height)))
+        stored[top : top + rows] = np.asarray(_to_rgb(band))
+    return upright
+
+
+def _too_many_pixels(name: str, found: str, most: int) -> InputError:
     """The error for an image too large to decode."""
-    return InputError(f"{name}: {found} pixels, expected at most {MAX_PIXELS}; make the image smaller")
+    return InputError(f"{name}: {found} pixels, expected at most {most}; make the image smaller")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -106,7 +167,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         over = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", over.size, (*BACKGROUND, 255)), over)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _grey_of_16_bits(image: Image.Image) -> Image.Image:

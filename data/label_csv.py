@@ -3,9 +3,12 @@
 import csv
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
+
+from data.names import leads_outside
 
 OLDEST = 120
+MOST_ROWS = 1_000_000  # of one CSV file: as text in memory they take about 1 GB
 AGE_EXPECTED = f"expected a whole number of years from 0 to {OLDEST}"
 PATH_COLUMNS = ("path", "image", "file", "ImageID")
 PERSON_COLUMNS = ("person", "group")
@@ -39,12 +42,21 @@ def read_lines(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]],
             header = [name.strip() for name in next(reader, [])]
             names = [name for name in header if name]
             twice = sorted({name for name in names if names.count(name) > 1})
+            if len(names) == 1 and names[0].count(";"):
+                return (
+                    [],
+                    [],
+                    [f"{path}: columns parted by semicolons, expected commas; save it again with commas"],
+                )
             if not names or twice:
                 what = f"columns {twice} come twice" if twice else "no header line with column names"
                 return [], [], [f"{path}: {what}, expected one line of different names"]
             for cells in reader:
                 if not cells:
                     continue
+                if len(lines) + len(problems) == MOST_ROWS:
+                    told = f"{path}:{reader.line_num}: more rows than {MOST_ROWS}, expected at most that many"
+                    return [], [], [f"{told}; split the file"]
                 if len(cells) != len(header):
                     problems.append(f"{path}:{reader.line_num}: {len(cells)} values, expected {len(header)}")
                     continue
@@ -57,13 +69,13 @@ def read_lines(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]],
     return names, lines, problems
 
 
-def read_labels(path: Path, roots: Sequence[Path]) -> tuple[list[Row], list[str]]:
+def read_labels(path: Path, roots: Sequence[Path], lenient: bool = False) -> tuple[list[Row], list[str]]:
     """Read a labels file: one row per photograph, looked for in each of the folders `roots` in turn.
 
     A row has `path` (where the photograph was found), `person` (the column `person`, else `group`, else the
     photograph itself), `age` as float years, and every other column as text. A CSV's own `source` column is
     kept as `csv_source`, since the table's `source` says where a row comes from.
-    Returns the rows and the problems.
+    Returns the rows and the problems; a photograph that is not there is none of them where `lenient`.
     """
     columns, lines, problems = read_lines(path)
     path_column = next((name for name in PATH_COLUMNS if name in columns), None)
@@ -77,7 +89,7 @@ def read_labels(path: Path, roots: Sequence[Path]) -> tuple[list[Row], list[str]
     rows = []
     first_line: dict[str, int] = {}
     for line, values in lines:
-        problem, found = _find(values[path_column], roots)
+        problem, found = _find(values[path_column], roots, lenient)
         if not problem and first_line.setdefault(found, line) != line:
             problem = f"is already on line {first_line[found]}"
         wrong = [f"{path_column}={values[path_column]!r}, {problem}"] if problem else []
@@ -100,14 +112,15 @@ def _labels(values: dict[str, str], path_column: str) -> tuple[Row, list[str]]:
     return row, [] if row["age"] is not None else [f"age={values['age']!r}, {AGE_EXPECTED}"]
 
 
-def _find(file: str, roots: Sequence[Path]) -> tuple[str, str]:
+def _find(file: str, roots: Sequence[Path], lenient: bool) -> tuple[str, str]:
     """The problem with an image's relative path (empty if none) and the absolute path where it lies."""
     if not file:
         return "expected an image's path", file
-    kinds = (PurePosixPath(file), PureWindowsPath(file))
-    if any(kind.anchor or ".." in kind.parts for kind in kinds):
+    if leads_outside(file):
         return "expected a path inside the image folder, without '..' and not absolute", file
     found = next((root / file for root in roots if (root / file).is_file()), None)
+    if found is None and lenient:
+        found = roots[0] / file
     if found is None:
         return f"no such file in {' or '.join(str(root) for root in roots)}", file
     return "", str(found)

@@ -16,7 +16,7 @@ OWN_COLUMNS = ("source", "path", "person", "shot")
 LABELS_FILE = "labels.csv"
 
 
-def read_table(sources: Sequence[Path]) -> pd.DataFrame:
+def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
     """Read all photographs and labels of `sources` into one table.
 
     A source is the challenge's `train/` folder, its `train/images`, the folder above, a folder with
@@ -31,7 +31,8 @@ def read_table(sources: Sequence[Path]) -> pd.DataFrame:
     file names, so that people of two sources never mix, and a person keeps the name wherever the folder lies
     and whatever else is given (only an exact copy of a source given before gets a number after it).
 
-    Raises `InputError` telling every bad folder and row of all sources at once.
+    Raises `InputError` telling every bad folder and row of all sources at once; where `lenient`, a photograph
+    that is not there, or is no file, is a row all the same, for whoever decodes it to tell.
     """
     rows: list[Row] = []
     problems: list[str] = [] if sources else ["no data folder given; name one with --data"]
@@ -40,7 +41,7 @@ def read_table(sources: Sequence[Path]) -> pd.DataFrame:
         # Not resolved: the user's names stay readable, and a linked `images` keeps its place below `train`.
         place = Path(os.path.abspath(source))  # noqa: PTH100
         try:
-            found, bad = _read_source(place)
+            found, bad = _read_source(place, lenient)
         except OSError as error:
             found, bad = [], [f"{error.filename or place}: cannot be read ({error.strerror})"]
         found.sort(key=lambda row: str(row["path"]))
@@ -64,21 +65,21 @@ def person_name(person: str) -> str:
     return person.partition("/")[2] or person
 
 
-def _read_source(source: Path) -> tuple[list[Row], list[str]]:
+def _read_source(source: Path, lenient: bool) -> tuple[list[Row], list[str]]:
     """One source's rows, each with its `source`, and its problems."""
     name = str(source)
     if source.is_file() and source.suffix.lower() == ".csv":
-        rows, problems = read_labels(source, [source.parent, source.parent / "images"])
+        rows, problems = read_labels(source, [source.parent, source.parent / "images"], lenient)
     elif source.is_file():
         rows, problems = [], [f"{source}: a file, expected a data folder or a CSV file"]
     elif not source.is_dir():
         rows, problems = [], [f"{source}: no such folder or file"]
     elif (source / LABELS_FILE).is_file():
-        rows, problems = read_labels(source / LABELS_FILE, [source / "images"])
+        rows, problems = read_labels(source / LABELS_FILE, [source / "images"], lenient)
     else:
         images = _images_folder(source)
         name = str(images.parent if images.name == "images" else images)
-        rows, problems = read_people(images)
+        rows, problems = read_people(images, lenient)
     for row in rows:
         row["source"] = name
     return rows, problems

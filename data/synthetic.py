@@ -3,10 +3,10 @@
     python -m data.synthetic OUT --people 300 --eval-people 100 --size 96x128 --seed 0
 
 writes OUT/train/images/<id>_<gender>_<race>_<age>/<shot>.jpg and OUT/train/train.csv, and of other people
-OUT/eval/images/<40 hex>.jpg, OUT/eval/info.csv (what is asked) and OUT/eval/answers.csv (for scoring only).
-No real person is in it. About 40 / 40 / 20 % of the people are under 30, from 30 to 59, and 60 or older; half
-are men and half women. The
-400 people of this command take about 20 seconds on 2 cores.
+OUT/eval/images/<40 hex>.jpg, OUT/eval/info.csv (what is asked) and OUT/eval/answers.csv (for scoring only;
+with the person and the age in years, for the report). No real person is in it. About 40 / 40 / 20 % of the
+people are under 30, from 30 to 59, and 60 or older; half are men and half women. The 400 people of this
+command take about 20 seconds on 2 cores.
 """
 
 import argparse
@@ -143,12 +143,12 @@ def _write_tables(whole: Path, train: Sequence[Sitter], evaluation: Sequence[Sit
     rows = [(f"{sitter.number:06d}", sitter.gender, RACE, sitter.age, _folder(sitter)) for sitter in train]
     _write_csv(whole / "train" / "train.csv", header, rows)
     answers = sorted(
-        (_image_id(sitter, shot), answer(shot, sitter.gender, sitter.age))
+        (_image_id(sitter, shot), answer(shot, sitter.gender, sitter.age), f"{sitter.number:06d}", sitter.age)
         for sitter in evaluation
         for shot in SHOTS
     )
-    _write_csv(whole / "eval" / "info.csv", ["ImageID", "ans"], [(name, 0) for name, _ in answers])
-    _write_csv(whole / "eval" / "answers.csv", ["ImageID", "ans"], answers)
+    _write_csv(whole / "eval" / "info.csv", ["ImageID", "ans"], [(name, 0) for name, *_ in answers])
+    _write_csv(whole / "eval" / "answers.csv", ["ImageID", "ans", "person", "age"], answers)
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

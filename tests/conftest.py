@@ -15,11 +15,17 @@ from types import ModuleType
 from unittest.mock import patch
 
 import pytest
+from hypothesis import settings
 
 from data.errors import run_script
 from data.synthetic import write_dataset
 
 ROOT = Path(__file__).parents[1]
+
+# What a test takes depends on who else computes here; what it finds does not.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
+
 SIZE = "{height: 48, width: 36}"
 TINY = [
     "backbone={name: resnet18, weights: random}",

@@ -132,7 +132,7 @@ def test_each_source_has_its_own_cache(pictures: list[str], tmp_path: Path) -> N
 HOLDER = """
 import fcntl, sys, time
 lock = open(sys.argv[1], "w")
-fcntl.flock(lock, fcntl.LOCK_EX)
+fcntl.lockf(lock, fcntl.LOCK_EX)
 print("held", flush=True)
 time.sleep(float(sys.argv[2]))
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.files import write_text, written_whole
+from data.files import sweep, write_text, written_whole
 
 
 def fail_half_way(path: Path, error: BaseException) -> None:
@@ -62,3 +62,14 @@ def test_a_file_is_as_open_to_others_as_the_umask_says(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "shared.txt").stat().st_mode) == 0o640
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    kept = (".lock", "best.safetensors", ".hidden", ".tmp", ".submission.unfinished-x.csv")
+    for name in (*kept, ".best.unfinished-abc.safetensors", ".tmpUHbcVw"):
+        (tmp_path / name).touch()
+    sweep(tmp_path, "best")
+    assert not (tmp_path / ".best.unfinished-abc.safetensors").exists()
+    assert (tmp_path / ".submission.unfinished-x.csv").exists()
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(kept) - {".submission.unfinished-x.csv"}

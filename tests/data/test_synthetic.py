@@ -73,6 +73,16 @@ def test_answers_follow_from_the_people_by_the_challenges_formula(tmp_path):
     assert set(given.values()) == set(range(18))
 
 
+def test_answers_tell_who_and_how_old(drawn):
+    answers = rows(drawn / "eval" / "answers.csv")
+    assert list(answers[0]) == ["ImageID", "ans", "person", "age"]
+    ages = {row["person"]: row["age"] for row in answers}
+    assert len(ages) == 3
+    for row in answers:
+        assert row["age"] == ages[row["person"]]
+        assert int(row["ans"]) % 3 == sum(int(row["age"]) >= border for border in (30, 60))
+
+
 def test_same_arguments_give_the_same_bytes_whatever_the_processes(drawn, tmp_path):
     write_dataset(tmp_path / "again", people=6, eval_people=3, size=SIZE, seed=3, processes=2)
     assert contents(tmp_path / "again") == contents(drawn)

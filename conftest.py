@@ -1,0 +1,12 @@
+"""Modules that need optional packages are collected where those are installed."""
+
+from importlib.util import find_spec
+
+OPTIONAL = [
+    "ensemble/cluster.py",
+    "ensemble/listing.py",
+    "ensemble/remote_parts.py",
+    "tests/scale/ray_cluster.py",
+    "tests/scale/test_ray.py",
+]
+collect_ignore = [] if find_spec("ray") and find_spec("pyarrow") else OPTIONAL

@@ -1,0 +1,213 @@
+"""A corpus of pictures as people have them: sound in unusual ways, damaged, and meant to do harm.
+
+`write_all` makes each kind in a folder of its own name; `SOUND` kinds decode to `PICTURE` (nearly, for lossy
+formats), all others are to be refused with one line.
+"""
+
+import io
+import os
+import socket
+import struct
+import unicodedata
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+Y, X = np.mgrid[:40, :60]
+PICTURE = np.dstack([X * 4, Y * 6, (X + Y) * 2]).astype(np.uint8)
+GREY = np.repeat(PICTURE[..., :1], 3, axis=2)
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **{"quality": 95} | options if kind in ("JPEG", "WEBP", "AVIF") else options)
+    return buffer.getvalue()
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png(width: int, height: int, rows: bytes = b"", *more: bytes, interlace: int = 0) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, interlace))
+    body = b"".join([header, *more, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")])
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def turned(orientation: int) -> bytes:
+    """A JPEG that is stored turned, with the tag that sets it upright."""
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose that undoes the orientation
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stored = Image.fromarray(PICTURE).transpose(Image.Transpose(back[orientation]))
+    return encoded(stored, exif=exif)
+
+
+def interlaced() -> bytes:
+    """Adam7 by hand: Pillow reads it and does not write it."""
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    rows = b"".join(
+        b"\0" + line.tobytes()
+        for y, x, dy, dx in passes
+        for line in np.ascontiguousarray(PICTURE[y::dy, x::dx])
+    )
+    return png(60, 40, rows, interlace=1)
+
+
+RGB = Image.fromarray(PICTURE)
+JPEG, PNG = encoded(RGB), encoded(RGB, "PNG")
+MOVING = [RGB, RGB.rotate(180)]
+ALPHA = Image.fromarray(np.dstack([PICTURE, np.full((40, 60), 255, np.uint8)]))
+
+
+def palette_with_alpha() -> bytes:
+    """The picture in 256 colours, with an opacity for each (all full)."""
+    return encoded(RGB.quantize(256), "PNG", transparency=bytes([255] * 256))
+
+
+# Kinds that must decode: the bytes, and how far off they may be.
+SOUND: dict[str, tuple[Callable[[], bytes], int]] = {
+    "jpeg": (lambda: JPEG, 12),
+    "jpeg_progressive": (lambda: encoded(RGB, progressive=True), 12),
+    "jpeg_named_png": (lambda: JPEG, 12),
+    "png_named_jpg": (lambda: PNG, 0),
+    "jpeg_with_junk_behind": (lambda: JPEG + os.urandom(1000), 12),
+    "jpeg_cmyk": (lambda: encoded(RGB.convert("CMYK")), 40),
+    "tiff_cmyk": (lambda: encoded(RGB.convert("CMYK"), "TIFF"), 40),
+    "png_palette_alpha": (palette_with_alpha, 40),
+    "png_alpha": (lambda: encoded(ALPHA, "PNG"), 0),
+    "png_interlaced": (interlaced, 0),
+    "png_animated": (lambda: encoded(RGB, "PNG", save_all=True, append_images=MOVING[1:]), 0),
+    "gif_animated": (lambda: encoded(RGB, "GIF", save_all=True, append_images=MOVING[1:]), 90),
+    "webp": (lambda: encoded(RGB, "WEBP"), 40),
+    "webp_animated": (lambda: encoded(RGB, "WEBP", save_all=True, append_images=MOVING[1:], lossless=True), 0),
+    "avif": (lambda: encoded(RGB, "AVIF"), 40),
+    "bmp": (lambda: encoded(RGB, "BMP"), 0),
+    "tiff": (lambda: encoded(RGB, "TIFF"), 0),
+    "tiff_of_several_pages": (lambda: encoded(RGB, "TIFF", save_all=True, append_images=MOVING[1:]), 0),
+    "jpeg2000": (lambda: encoded(RGB, "JPEG2000"), 2),
+    "ppm": (lambda: encoded(RGB, "PPM"), 0),
+    "tga": (lambda: encoded(RGB, "TGA"), 0),
+    **{f"jpeg_turned_{number}": (lambda number=number: turned(number), 12) for number in range(2, 9)},
+}
+
+
+def grey_16_bit() -> bytes:
+    return encoded(Image.fromarray(PICTURE[..., 0].astype(np.uint16) * 257), "PNG")
+
+
+# Kinds that must decode to something else than the picture: bytes and pixels.
+OTHER: dict[str, tuple[Callable[[], bytes], np.ndarray]] = {
+    "png_16_bit": (grey_16_bit, GREY),
+    "png_1_bit": (lambda: encoded(Image.fromarray(GREY[..., 0] > 99), "PNG"), np.where(GREY > 99, 255, 0)),
+    "png_1x1": (lambda: png(1, 1, b"\0\1\2\3"), np.array([[[1, 2, 3]]])),
+    "png_1_high_and_60000_wide": (lambda: png(60_000, 1, bytes(180_001)), np.zeros((1, 60_000, 3))),
+}
+
+
+def flipped(count: int) -> bytes:
+    """A PNG so many of whose bytes behind its head are others: its checksums tell."""
+    content = np.frombuffer(PNG, np.uint8).copy()
+    content[np.random.default_rng(count).choice(np.arange(60, len(PNG) - 20), count, replace=False)] ^= 255
+    return content.tobytes()
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 60 40\n%%EndComments\n(touched) (w) file closefile\n"
+BAD: dict[str, Callable[[], bytes]] = {
+    "empty": lambda: b"",
+    **{f"jpeg_cut_at_{n}_tenths": lambda n=n: JPEG[: len(JPEG) * n // 10] for n in range(1, 10)},
+    **{f"png_cut_at_{n}_tenths": lambda n=n: PNG[: len(PNG) * n // 10] for n in range(1, 10)},
+    **{f"png_flipped_{n}": lambda n=n: flipped(n) for n in range(1, 6)},
+    "html": lambda: b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
+    "text": lambda: b"not a picture\n" * 50,
+    "zeros": lambda: bytes(5000),
+    "noise": lambda: np.random.default_rng(0).bytes(5000),
+    "zip": lambda: b"PK\x03\x04" + bytes(300),
+    "pickle": lambda: b"cos\nsystem\n(S'touch touched'\ntR.",
+    "svg": lambda: b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
+    "eps": lambda: EPS,
+    "jpeg_head_alone": lambda: JPEG[:2],
+    "png_0_wide": lambda: png(0, 40),
+    "png_0_high": lambda: png(60, 0),
+    "png_without_rows": lambda: png(60, 40),
+    "png_of_60000_by_60000": lambda: png(60_000, 60_000),
+    "png_of_2_to_the_31": lambda: png(2**31 - 1, 2**31 - 1),
+    "png_bomb": lambda: png(10_000, 10_000, bytes(30_001)),
+    "png_text_bomb": lambda: png(
+        1, 1, b"\0\1\2\3", chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2_000_000), 9))
+    ),
+    "tiff_floats_without_range": lambda: encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"),
+    "tiff_that_points_to_itself": lambda: b"II*\0\x08\0\0\0\0\0\x08\0\0\0",
+    "gif_without_frames": lambda: b"GIF89a\x3c\0\x28\0\0\0\0;",
+}
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def bound_socket(path: Path) -> None:
+    here = Path.cwd()
+    os.chdir(path.parent)  # a socket's name is at most 107 bytes
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+def too_many_bytes(path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(JPEG)
+        file.truncate(5_000_000_000)  # sparse: takes no room
+
+
+PLACES: dict[str, Callable[[Path], None]] = {
+    "folder": folder,
+    "broken_link": lambda path: path.symlink_to(path.with_name("gone.jpg")),
+    "link_to_itself": lambda path: path.symlink_to(path),
+    "fifo": fifo,
+    "socket": bound_socket,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "too_many_bytes": too_many_bytes,
+}
+NAMES = {
+    "composed": unicodedata.normalize("NFC", "김민준 얼굴.jpg"),
+    "decomposed": unicodedata.normalize("NFD", "박서연 얼굴.jpg"),
+    "spaces": "two  spaces.jpg",
+    "quotes": 'it\'s "quoted", twice.jpg',
+    "newline": "two\nlines.jpg",
+    "semicolon": "a;b,c.jpg",
+    "long": "l" * 240 + ".jpg",
+    "emoji": "🙂.jpg",
+}
+
+
+def write_sound(folder: Path) -> dict[str, Path]:
+    """Every kind that decodes, as KIND.jpg."""
+    made = {
+        **{kind: make for kind, (make, _) in SOUND.items()},
+        **{kind: make for kind, (make, _) in OTHER.items()},
+    }
+    return {kind: written(folder / f"{kind}.jpg", make()) for kind, make in made.items()}
+
+
+def write_bad(folder: Path) -> dict[str, Path]:
+    """Every kind that does not, as KIND.jpg."""
+    paths = {kind: written(folder / f"{kind}.jpg", make()) for kind, make in BAD.items()}
+    for kind, make in PLACES.items():
+        paths[kind] = folder / f"{kind}.jpg"
+        make(paths[kind])
+    return paths
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path

@@ -1,0 +1,91 @@
+"""However a script ends, one message and an exit code tell it."""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from data.errors import ADVICE, InputError, run_script
+from data.stopping import Stopped
+
+
+def ending(error: BaseException | None, *arguments: str) -> int:
+    def main() -> None:
+        if error is not None:
+            raise error
+
+    with patch.object(sys, "argv", ["script.py", *arguments]):
+        try:
+            run_script(main)
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
+def test_a_script_that_ends_well_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(None) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (InputError("a.csv:3: age='3O'"), 2, "error: a.csv:3: age='3O'"),
+        (Stopped(signal.SIGTERM), 143, "stopped by SIGTERM"),
+        (Stopped(signal.SIGINT), 130, "stopped by SIGINT"),
+        (MemoryError(), 2, "error: memory ran out; lower the batch size or the number of workers"),
+        (KeyError("x"), 1, "error: a fault in this program, KeyError: 'x'; run again with --debug and"),
+    ],
+)
+def test_one_message_and_no_traceback(
+    error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending(error) == code
+    told = capsys.readouterr().err
+    assert told.startswith(message)
+    assert told.count("\n") == 1
+
+
+def test_debug_shows_the_traceback_before_the_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(InputError("a.csv: bad"), "--debug") == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback (most recent call last)")
+    assert told.endswith("\nerror: a.csv: bad\n")
+
+
+@pytest.mark.parametrize("number", ADVICE, ids=lambda number: errno.errorcode[number])
+def test_what_the_system_refuses_is_told_with_its_place_and_what_to_do(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending(OSError(number, os.strerror(number), "runs/mask/last.safetensors")) == 2
+    told = capsys.readouterr().err
+    assert told == f"error: runs/mask/last.safetensors: {os.strerror(number)}; {ADVICE[number]}\n"
+
+
+@pytest.mark.parametrize("script", ["train_task", "combine", "evaluate"])
+def test_every_script_has_the_debug_option(script: str, call: Callable) -> None:
+    outcome = call(__import__(script), "--help")
+    assert outcome.code == 0
+    assert "--debug" in outcome.out
+
+
+def test_a_message_of_a_full_disk_names_the_file_and_not_the_one_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from data.files import written_whole
+
+    def main() -> None:
+        with written_whole(tmp_path / "submission.csv"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with patch.object(sys, "argv", ["combine.py"]), pytest.raises(SystemExit) as end:
+        run_script(main)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith(
+        f"error: {tmp_path / 'submission.csv'}: No space left on device; "
+    )
