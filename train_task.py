@@ -5,10 +5,13 @@ python train_task.py --task age --data path/to/train
 
 import argparse
 import os
+import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.errors import InputError, run_script
+from data.crops import CroppedReader, boxes_options, reader_of
+from data.errors import InputError, bad_image_option, debug_option, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +30,16 @@ def parse() -> argparse.Namespace:
         description="Train one head from its YAML into RUNS/TASK/.",
         epilog="The environment gives defaults: SM_CHANNEL_TRAIN for --data, SM_MODEL_DIR for --runs.",
     )
-    parser.add_argument("--task", required=True, help="name of the head: age, gender, mask, or your own")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="its YAML (default: configs/TASK.yaml)")
+    parser.add_argument(
+        "--task",
+        required=True,
+        nargs="+",
+        metavar="NAME",
+        help="name of the head: age, gender, mask, or your own; several are trained side by side, one a device",
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="its YAML, or the folder of TASK.yaml (default: configs)"
+    )
     parser.add_argument(
         "--data",
         type=Path,
@@ -52,11 +63,20 @@ def parse() -> argparse.Namespace:
         metavar="GB",
         help="what --cache may take (default: %(default)s)",
     )
-    parser.add_argument("--fold", type=int, metavar="K", help="validate on fold K; goes to RUNS/TASK/fold-K/")
+    parser.add_argument(
+        "--fold",
+        type=int,
+        nargs="+",
+        metavar="K",
+        help="validate on fold K; goes to RUNS/TASK/fold-K/; several as with --task",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument(
         "--set", action="append", default=[], metavar="key.sub=value", help="override one key of the YAML"
     )
+    bad_image_option(parser)
+    boxes_options(parser)
+    debug_option(parser)
     args = parser.parse_args()
     if args.data is None:
         if "SM_CHANNEL_TRAIN" not in os.environ:
@@ -68,11 +88,14 @@ def parse() -> argparse.Namespace:
 def read_config(args: argparse.Namespace) -> "TaskConfig":
     """The YAML with its overrides; its task must be the one asked for."""
     from ensemble.views import make_views
+    from heads.adopted import adopted
     from heads.config import TaskConfig, default_path
     from heads.schema import load
 
     fold = [] if args.fold is None else [f"split.fold={args.fold}"]
     path = args.config or default_path(args.task)
+    if path.is_dir():
+        path /= f"{args.task}.yaml"
     config = load(TaskConfig, path, [*args.set, *fold])
     if config.task != args.task:
         raise InputError(f"{path}: task is {config.task!r}, expected {args.task!r} as --task says")
@@ -80,35 +103,51 @@ def read_config(args: argparse.Namespace) -> "TaskConfig":
         make_views(config.views.steps)  # else a typo would show only when the trained head is used
     except ValueError as error:
         raise InputError(f"{path}: views.steps: {error}") from None
-    return config
+    return adopted(config, str(path))
+
+
+def find_bad(args: argparse.Namespace) -> "dict[str, str] | None":
+    """What is wrong with each photograph that is to be left out; None where such a one ends the run."""
+    if args.on_bad_image == "stop":
+        return None
+    from data.manifest import read_table
+    from data.soundness import tell, undecodable
+
+    bad = undecodable(read_table(args.data, lenient=True)["path"].tolist())
+    if bad:
+        print(tell(bad), file=sys.stderr)
+    return bad
 
 
 def read_rows(
-    config: "TaskConfig", sources: list[Path], target: "Target"
+    config: "TaskConfig", sources: list[Path], target: "Target", bad: "dict[str, str] | None" = None
 ) -> tuple["pd.DataFrame", "pd.DataFrame"]:
-    """Labelled rows to train on and to validate on; no person is in both."""
+    """Labelled rows to train on and to validate on, without those of `bad`; no person is in both."""
     from data.corrections import apply_corrections
     from data.manifest import read_table
     from data.split import assign_folds
 
-    table = read_table(sources)
+    table = read_table(sources, lenient=bad is not None)
     if config.corrections is not None:
         table = apply_corrections(table, Path(config.corrections))
     # Before any row is left out: a person's fold must be the same for heads with other labels.
     table["fold"] = assign_folds(table, config.split.folds, config.split.strata, config.split.seed)
-    rows = target.labelled(table)
+    rows = target.labelled(table[~table["path"].isin(bad or {})])
     held_out = rows["fold"] == config.split.fold
     if not held_out.any():
         raise InputError(f"fold {config.split.fold}: found no labelled photograph, expected at least 1")
     return rows[~held_out].reset_index(drop=True), rows[held_out].reset_index(drop=True)
 
 
-def reader(config: "TaskConfig", args: argparse.Namespace) -> "Callable[[Path], Any]":
-    """What reads a photograph's pixels: its file, or with --cache the copy that is kept at the working size."""
-    from data.images import decode
-
+def reader(
+    config: "TaskConfig",
+    args: argparse.Namespace,
+    read: "Callable[[Path], Any]",
+    bad: "dict[str, str] | None" = None,
+) -> "Callable[[Path], Any]":
+    """What reads a photograph's pixels: `read`, or with --cache the copy that is kept at the working size."""
     if args.cache is None:
-        return decode
+        return read
     from data.cache import cached_reader
     from data.manifest import read_table
     from data.transforms import working_size
@@ -118,22 +157,30 @@ def reader(config: "TaskConfig", args: argparse.Namespace) -> "Callable[[Path], 
         raise InputError(
             "--cache: pixels.train and pixels.evaluate do not letterbox to one size, expected that"
         )
-    return cached_reader(args.cache, read_table(args.data), size, int(args.cache_limit * 1e9))
+    table = read_table(args.data, lenient=bad is not None)
+    kept = table[~table["path"].isin(bad or {})]
+    mark = read.digest if isinstance(read, CroppedReader) else ""
+    return cached_reader(args.cache, kept, size, int(args.cache_limit * 1e9), read=read, mark=mark)
 
 
 def loader(
     photographs: "Photographs", sampler: Any, batch_size: int, workers: int | None, seed: int
 ) -> "DataLoader[Any]":
-    """Batches of `photographs` in the sampler's order; None for `workers` takes one for each core, up to 8."""
+    """Batches of `photographs` in the sampler's order; None for `workers` takes one a core, up to 8."""
     import torch
     from torch.utils.data import DataLoader
 
-    count = min(os.cpu_count() or 1, 8) if workers is None else workers
+    from data.processes import usable_workers
+    from data.stopping import leave_to_parent
+    from heads.processes import on_this_machine
+
+    count = usable_workers(workers, on_this_machine())
     return DataLoader(
         photographs,
         batch_size,
         sampler=sampler,
         num_workers=count,
+        worker_init_fn=leave_to_parent,
         persistent_workers=count > 0,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),  # else starting an epoch draws from dropout's generator
@@ -148,51 +195,80 @@ def train(args: argparse.Namespace) -> None:
     from accelerate import Accelerator
 
     from data.dataset import Photographs, in_order
+    from data.soundness import list_left_out
     from data.transforms import Pipeline
     from heads.build import fill_trunk_of, head_of, learner_of, loss_of, mixing_of, target_of, trained_target_of
+    from heads.dealing import deal_training, deal_validation
     from heads.keeper import Keeper
+    from heads.processes import WholeBatchLoss, refuse_disagreement, synchronise_batch_norm, together
     from heads.run import run_folder
     from heads.sampling import BalancedSampler, class_counts
     from heads.training import Plan, Truth, fit
 
     target, t = target_of(config.label), config.training
-    train_rows, valid_rows = read_rows(config, args.data, target)
+    accelerator = Accelerator(mixed_precision=precision(t.precision))
+    bad = find_bad(args)
+    train_rows, valid_rows = read_rows(config, args.data, target, bad)
     trained = trained_target_of(config.label)
     train_rows = trained.without(train_rows, config.label.training.leave_out)
     labels = trained.class_indices(train_rows)
     counts = class_counts(labels, target.classes)
     told = ", ".join(f"{name} {count}" for name, count in zip(target.classes, counts, strict=True))
-    print(f"{config.task}: {len(train_rows)} photographs to train ({told}), {len(valid_rows)} to validate")
+    accelerator.print(
+        f"{config.task}: {len(train_rows)} photographs to train ({told}), {len(valid_rows)} to validate"
+    )
 
     torch.manual_seed(t.seed)
     head = head_of(config)
-    print(f"trunk from {fill_trunk_of(head, config.backbone, args.runs, args.fold)}", flush=True)
+    synchronise_batch_norm(head, accelerator)
+    accelerator.print(f"trunk from {fill_trunk_of(head, config.backbone, args.runs, args.fold)}", flush=True)
 
     persons = train_rows["person"].tolist()
     sampler = BalancedSampler(labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
     pipeline, still = Pipeline(config.pixels.train), Pipeline(config.pixels.evaluate)
-    read = reader(config, args)
+    crops = reader_of(args.boxes, args.box_margin)
+    if isinstance(crops, CroppedReader):
+        accelerator.print(crops.told([*train_rows["path"], *valid_rows["path"]]))
+    with accelerator.main_process_first():  # one writes the cache, the others find it there
+        read = reader(config, args, crops, bad)
     train_set = Photographs(train_rows["path"].tolist(), trained.encode(train_rows), pipeline, t.seed, read)
     valid_set = Photographs(valid_rows["path"].tolist(), target.encode(valid_rows), still, read=read)
     train_loader = loader(train_set, sampler, t.batch_size, t.workers, t.seed)
     valid_loader = loader(valid_set, in_order(len(valid_set)), t.batch_size, t.workers, t.seed)
 
-    accelerator = Accelerator(mixed_precision=precision(t.precision))
     learner = learner_of(config, head.to(accelerator.device), len(train_loader))
-    learner.head, learner.optimiser, train_loader, valid_loader = accelerator.prepare(
-        learner.head, learner.optimiser, train_loader, valid_loader
-    )
+    learner.head, learner.optimiser = accelerator.prepare(learner.head, learner.optimiser)
+    train_loader = deal_training(train_loader, accelerator)
+    valid_loader = deal_validation(valid_loader, accelerator)
     values = target.values(valid_rows).numpy() if target.numbers else None
     truth = Truth(target.class_indices(valid_rows), values)
-    loss = loss_of(config.loss, counts, trained).to(accelerator.device)
+    loss = WholeBatchLoss(loss_of(config.loss, counts, trained).to(accelerator.device), accelerator)
     mixing = mixing_of(t.mix, counts, trained)
     plan = Plan(t.epochs, t.select_by, t.patience, t.clip_norm, t.seed)
 
     keeper = Keeper(run_folder(args.runs, config.task, args.fold), config, valid_rows, valid_set, truth)
     keeper.open(learner, args.resume)
-    kept = keeper.after_epoch
-    fit(learner, target, loss, train_loader, valid_loader, sampler, truth, plan, accelerator, kept, mixing)
-    keeper.close(learner, plan)
+    kept, stopped = keeper.after_epoch, keeper.when_stopped
+    with together(accelerator):
+        refuse_disagreement("photographs to train", len(sampler), accelerator)
+        refuse_disagreement("epochs to go on from", len(learner.history), accelerator)
+        fit(
+            learner,
+            target,
+            loss,
+            train_loader,
+            valid_loader,
+            sampler,
+            truth,
+            plan,
+            accelerator,
+            kept,
+            mixing,
+            stopped,
+        )
+    if accelerator.is_main_process:
+        list_left_out(keeper.run.folder, bad or {})
+        keeper.close(learner, plan)
 
 
 def precision(asked: str) -> str:
@@ -206,9 +282,40 @@ def precision(asked: str) -> str:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
 
 
+def train_several(args: argparse.Namespace) -> None:
+    """Train each head and fold that `args` name in a process of its own; exit as they did."""
+    from heads.several import devices, exit_code, plan_jobs, run_jobs, summary
+
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        raise InputError("--task: several heads under a launcher of processes, expected one; launch each apart")
+    if args.config is not None and not args.config.is_dir() and len(args.task) > 1:
+        raise InputError(f"--config {args.config}: one file for several heads, expected the folder of theirs")
+    weights = {}
+    for task in args.task:
+        # A head whose YAML is wrong tells so itself, and takes no other along.
+        with suppress(InputError):
+            one = argparse.Namespace(**vars(args) | {"task": task, "fold": None})
+            weights[task] = read_config(one).backbone.weights
+    command = [sys.executable, __file__, *sys.argv[1:]]
+    codes = run_jobs(plan_jobs(command, args.task, args.fold or [None], weights), devices())
+    print("\n".join(summary(codes)))
+    sys.exit(exit_code(codes))
+
+
 def main() -> None:
     """Parse, then train; torch is imported after parsing, so that --help answers at once."""
-    train(parse())
+    args = parse()
+    if len(args.task) > 1 or len(args.fold or ()) > 1:
+        train_several(args)
+        return
+    from data.locks import held
+    from heads.processes import is_first
+    from heads.run import run_folder
+
+    args.task, args.fold = args.task[0], None if args.fold is None else args.fold[0]
+    run = run_folder(args.runs, args.task, args.fold)
+    with held(run.lock, f"{run.folder}") if is_first() else nullcontext():
+        train(args)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,18 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from data.balance import balanced_weights
 from data.errors import InputError
+from data.names import leads_outside
 from heads import config as schema
 from heads.backbone import load_imagenet, load_trunk, read_tensors
-from heads.checkpoint import fill, load_tensors
+from heads.checkpoint import fill, load_tensors, refuse_other_shapes
 from heads.head import Head, LastLayer, SumOfParts
 from heads.losses import WeightedSum, make_loss
 from heads.mixing import Mixing
 from heads.optim import make_optimiser, make_schedule
 from heads.ordinal import SharedWeights
 from heads.run import run_folder
-from heads.sampling import balanced_weights
 from heads.schema import check
 from heads.targets import Target
 from heads.training import Learner, averaged
@@ -31,12 +32,13 @@ from heads.training import Learner, averaged
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A head out of its checkpoint, in eval mode, with what it says of itself."""
+    """A head out of its checkpoint, in eval mode, with what it says of itself and the file's SHA-256."""
 
     head: Head
     target: Target
     config: schema.TaskConfig
     validation: dict[str, Any]
+    checksum: str = ""
 
 
 def target_of(label: schema.Label) -> Target:
@@ -153,12 +155,18 @@ def open_head(path: Path) -> TrainedHead:
     """Read a checkpoint written by `heads.run.save_head`; everything that it needs stands in it.
 
     Raises:
-        InputError: not a whole checkpoint of ours, or one whose tensors and config disagree.
+        InputError: not a whole checkpoint of ours, one whose tensors and config disagree, or one that names a
+            file outside. No file that it names is opened in any case.
     """
     tensors, description = load_tensors(path)
     if not isinstance(description.get("config"), dict):
         raise InputError(f"{path}: found no config in it, expected a head's best.safetensors")
     config = check(schema.TaskConfig, description["config"], str(path))
+    for key, name in (("backbone.weights", config.backbone.weights), ("corrections", config.corrections)):
+        if leads_outside(name):
+            raise InputError(f"{path}: its {key} is {name!r}, outside of its folder; expected a name alone")
+    with torch.device("meta"):  # takes no memory: what a config asks for, its tensors must have paid for
+        refuse_other_shapes(head_of(config), tensors, str(path))
     head = head_of(config)
     fill(head, tensors, str(path))
     return TrainedHead(head.eval(), target_of(config.label), config, description.get("validation", {}))

@@ -4,7 +4,10 @@ Nothing here reads or writes a pickle. What is not a tensor is JSON in the file'
 """
 
 import json
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,16 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping
     """Write tensors and a JSON-ready description to one .safetensors file, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_whole(path) as temporary:
-        save_file(plain, temporary, metadata={"format": "pt", _KEY: json.dumps(description)})
+        try:
+            save_file(plain, temporary, metadata={"format": "pt", _KEY: json.dumps(description)})
+        except SafetensorError as error:
+            raise _system_error(error) or error from None
+
+
+def _system_error(error: SafetensorError) -> OSError | None:
+    """The OSError that safetensors made text of ("I/O error: ... (os error 28)")."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return None if number is None else OSError(int(number[1]), os.strerror(int(number[1])))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -34,19 +46,51 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: no such file, not whole, or without our description.
     """
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    return tensors, read_description(path)
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """The description alone, without reading a tensor; errors as those of `load_tensors`."""
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+    try:
+        description = json.loads(metadata[_KEY])
+        if not isinstance(description, dict):
+            raise TypeError("no mapping")
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise InputError(f"{path}: found no description, expected a checkpoint of train_task.py") from None
+    return description
+
+
+def find_description(path: Path) -> dict[str, Any] | None:
+    """As `read_description`, but None for a file of anybody else, readable or not."""
+    try:
+        return read_description(path)
+    except InputError:
+        return None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected a checkpoint; train it with train_task.py first")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            yield file
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not readable as safetensors: {error}") from None
-    try:
-        description = json.loads(metadata[_KEY])
-    except (KeyError, ValueError):
-        raise InputError(f"{path}: found no description, expected a checkpoint of train_task.py") from None
-    return tensors, description
+
+
+def refuse_other_shapes(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Refuse `tensors` that are not `module`'s by name and shape; it may be on PyTorch's meta device."""
+    expected = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    odd = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    if odd:
+        told = f"{odd[0]}: found {found.get(odd[0], 'none')}, expected {expected.get(odd[0], 'none')}"
+        raise InputError(f"{name}: {len(odd)} of its tensors do not fit its own config: {told}")
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:

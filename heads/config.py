@@ -135,10 +135,20 @@ class Split(Section):
 class Backbone(Section):
     """The trunk. `weights` is imagenet (a download), random, run:NAME (the best of that run) or a file.
 
+    A file of `heads.convert` settles `name`, one of Keras's ResNet-50s, and the normalisation of `pixels`.
+
     `with_classifier` takes that head's classifier along, for a head with the same outputs.
     """
 
-    name: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
+    name: Literal[
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet50_keras",
+        "resnet50_keras_2_0",
+        "resnet50_keras_2_1",
+        "resnet50_keras_2_2",
+    ] = "resnet18"
     weights: str = "imagenet"
     with_classifier: bool = False
     freeze: Stage = "none"

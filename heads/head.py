@@ -96,7 +96,7 @@ class SumOfParts(nn.Module):
         self.parts = nn.Linear(features, sum(sizes))
 
     def forward(self, features: Tensor) -> Tensor:
-        joint = features.new_zeros(len(features), 1)
+        joint = features.new_zeros(features.shape[0], 1)
         for logits in self.parts(features).split(self.sizes, dim=1):
             joint = (joint[:, :, None] + logits[:, None, :]).flatten(1)
         return joint

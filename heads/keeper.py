@@ -1,6 +1,5 @@
 """What a run keeps: its best head, the state to go on from, its history, and at the end its figures."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,17 +8,14 @@ from accelerate.utils import extract_model_from_parallel
 from sklearn.metrics import classification_report
 
 from data.dataset import Photographs
-from data.errors import InputError, refuse
-from data.files import write_text
-from heads.checkpoint import load_state, load_tensors, save_state
+from data.files import sweep, write_text
 from heads.config import TaskConfig
+from heads.manifest import write_manifest
 from heads.monitor import PICTURES, Monitor, draw_predictions
+from heads.resume import go_on, keep, place
 from heads.run import RunFolder, save_head, write_arrays, write_history, write_json
 from heads.training import Learner, Plan, Truth
 from heads.validation import Predictions
-
-# What may differ when a run goes on: it changes how fast a run is, not what comes out of it.
-FREE_KEYS = ("training.workers",)
 
 
 class Keeper:
@@ -42,25 +38,20 @@ class Keeper:
         self._pictures = [photographs[(0, int(row))][0] for row in self._shown]
 
     def open(self, learner: Learner, resume: bool) -> None:
-        """Go on from the run's last epoch where `resume` says so and there is one."""
-        if resume and self.run.last.is_file():
-            self._refuse_other_config()
-            description = load_state(self.run.last, learner.modules, learner.optimiser, learner.schedule)
-            if description.get("steps_per_epoch") != learner.steps_per_epoch:
-                raise InputError(
-                    f"{self.run.folder}: began with {description.get('steps_per_epoch')} steps an epoch, found "
-                    f"{learner.steps_per_epoch}; give the same --data as before, or start without --resume"
-                )
-            learner.history[:] = description["history"]
-            print(f"going on after epoch {len(learner.history)} of {self.run.folder}")
+        """Go on from where the run was interrupted, else from its last epoch, where `resume` says so."""
+        if resume and go_on(self.run, learner, self.config):
+            print(f"going on after {place(learner, self.run)}")
 
     def _begin(self, learner: Learner) -> Monitor:
-        """Take the folder: only once an epoch is there to keep, so that a false start costs no earlier run."""
+        """Take the folder: only once an epoch is there to keep, so that a false start costs no earlier run.
+
+        Of an earlier run the states go at once, since they must not be gone on from with this run's best head;
+        its best head stays until this run's takes its place.
+        """
+        sweep(self.run.folder)
         if len(learner.history) == 1:
-            stale = (self.run.last, self.run.best, self.run.history, self.run.metrics, self.run.validation)
-            for path in stale:
+            for path in (self.run.last, self.run.interrupted):
                 path.unlink(missing_ok=True)
-        write_text(self.run.config, self.config.to_yaml())
         return Monitor(self.run.events, next_epoch=len(learner.history) - 1)
 
     def after_epoch(self, learner: Learner, predictions: Predictions, is_best: bool) -> None:
@@ -75,13 +66,13 @@ class Keeper:
             head = extract_model_from_parallel(learner.judged)
             save_head(self.run.best, head, self.config.model_dump(), record)
             self._write_validation(predictions)
-        description = {
-            "history": learner.history,
-            "steps_per_epoch": learner.steps_per_epoch,
-            "config": self.config.model_dump(),
-        }
-        save_state(self.run.last, learner.modules, learner.optimiser, learner.schedule, description)
+        if len(learner.history) == 1:
+            self.run.metrics.unlink(missing_ok=True)
+        write_text(self.run.config, self.config.to_yaml())
+        keep(self.run.last, learner, self.config)
+        self.run.interrupted.unlink(missing_ok=True)
         write_history(self.run.history, learner.history)
+        write_manifest(self.run.folder, growing=self.run.events)
         self.monitor.scalars(record)
         probabilities, indices = predictions.probabilities[self._shown], self.truth.indices[self._shown]
         figure = draw_predictions(self._pictures, probabilities, indices, self.config.label.classes)
@@ -89,8 +80,22 @@ class Keeper:
         told = ", ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "epoch")
         print(f"epoch {record['epoch']:g}: {told}{' (best)' if is_best else ''}", flush=True)
 
+    def when_stopped(self, learner: Learner) -> str:
+        """Keep the state in the middle of an epoch; returns where the run stands, for the user.
+
+        An earlier run's files stay as they are: they go only when this run has an epoch to put in their place.
+        """
+        if learner.progress.steps:
+            keep(self.run.interrupted, learner, self.config)
+        if not learner.progress.steps and not learner.history:
+            return "nothing was trained yet"
+        return f"state saved after {place(learner, self.run)}; go on with --resume"
+
     def close(self, learner: Learner, plan: Plan) -> None:
         """Write the run's figures: those of its best epoch."""
+        # Swept and written again: a run that was killed in its last epoch's writing has only this left to do.
+        sweep(self.run.folder)
+        write_history(self.run.history, learner.history)
         if self.monitor is not None:
             self.monitor.close()
         with np.load(self.run.validation) as saved:
@@ -109,6 +114,7 @@ class Keeper:
             "minutes": round(sum(record["seconds"] for record in learner.history) / 60, 2),
         }
         write_json(self.run.metrics, metrics)
+        write_manifest(self.run.folder)
         told = ", ".join(f"{key} {best[key]:.4g}" for key in keys)
         print(
             f"{self.config.task}: best on validation: {told}; {metrics['minutes']} minutes; {self.run.folder}"
@@ -118,6 +124,10 @@ class Keeper:
         arrays = {
             "person": self.rows["person"].to_numpy(dtype=np.str_),
             "path": self.rows["path"].to_numpy(dtype=np.str_),
+            "shot": self.rows["shot"].fillna("").to_numpy(dtype=np.str_),
+            "column": np.array(self.config.label.column or ""),
+            "borders": np.array(self.config.label.borders or [], dtype=np.float64),
+            "folds": np.array(self.config.split.folds),
             "classes": np.array(self.config.label.classes),
             "truth": self.truth.indices,
             "probabilities": predictions.probabilities,
@@ -125,31 +135,3 @@ class Keeper:
         if predictions.expected is not None and self.truth.numbers is not None:
             arrays |= {"expected": predictions.expected, "value": self.truth.numbers}
         write_arrays(self.run.validation, arrays)
-
-    def _refuse_other_config(self) -> None:
-        _, plain = load_tensors(self.run.last)
-        try:
-            before = _flat(plain["description"]["config"])
-        except (KeyError, TypeError):
-            raise InputError(f"{self.run.last}: holds no unfinished run; start it without --resume") from None
-        now = _flat(self.config.model_dump())
-        refuse(
-            f"{self.run.folder}: began under another config; repeat its settings, or start without --resume",
-            [
-                f"{key}: found {now.get(key)!r}, expected {before.get(key)!r}"
-                for key in sorted(before.keys() | now.keys())
-                if before.get(key) != now.get(key) and key not in FREE_KEYS
-            ],
-        )
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots.
-
-    >>> _flat({"a": {"b": 1}, "c": [2]})
-    {'a.b': 1, 'c': [2]}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

@@ -100,6 +100,6 @@ def _mean(rows: Tensor, counts: Tensor, targets: Tensor, weight: Tensor | None) 
 
 
 def _differences(above: Tensor) -> Tensor:
-    ends = above.new_ones(len(above), 1), above.new_zeros(len(above), 1)
+    ends = above.new_ones(above.shape[0], 1), above.new_zeros(above.shape[0], 1)
     falling = torch.cat([ends[0], above, ends[1]], dim=1)
     return falling[:, :-1] - falling[:, 1:]

@@ -2,17 +2,21 @@
 
 import io
 import json
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
 from data.files import write_text, written_whole
+from data.names import leads_outside
 from heads.checkpoint import save_tensors
 
 PACKAGES = ("torch", "torchvision", "albumentations", "numpy", "pillow")
@@ -35,6 +39,16 @@ class RunFolder:
     @property
     def last(self) -> Path:
         return self.folder / "last.safetensors"
+
+    @property
+    def interrupted(self) -> Path:
+        """The state in the middle of an epoch, where a signal ended the run; gone once that epoch ends."""
+        return self.folder / "interrupted.safetensors"
+
+    @property
+    def lock(self) -> Path:
+        """Held while a process trains into the folder."""
+        return self.folder / ".lock"
 
     @property
     def history(self) -> Path:
@@ -76,8 +90,44 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         np.savez_compressed(file, allow_pickle=False, **{n: np.asarray(array) for n, array in arrays.items()})
 
 
+def machine() -> dict[str, str]:
+    """What this computer is, for whoever reads how long a run took: system, processor, cores, memory, GPU."""
+    told = {"system": platform.platform(), "processor": _processor(), "cores": str(os.cpu_count())}
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        told["memory"] = f"{memory / 2**30:.0f} GiB"
+    if torch.cuda.is_available():
+        told["GPU"] = torch.cuda.get_device_name()
+    return told
+
+
+def _processor() -> str:
+    """The processor's own name where the system tells it (Linux), else its architecture."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    names = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def portable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A head's config without the folders of the machine that trained it, where they lead outside."""
+
+    def alone(name: str | None) -> str | None:
+        return PureWindowsPath(name).name if name is not None and leads_outside(name) else name
+
+    backbone = {**config["backbone"], "weights": alone(config["backbone"]["weights"])}
+    return {**config, "backbone": backbone, "corrections": alone(config["corrections"])}
+
+
 def save_head(path: Path, head: nn.Module, config: Mapping[str, Any], validation: Mapping[str, Any]) -> None:
-    """Write weights with their config (classes, pixels, normalisation), versions and validation figures."""
-    versions = {package: version(package) for package in PACKAGES}
-    description = {"config": config, "validation": validation, "versions": versions}
+    """Write weights with their config (classes, pixels, normalisation), versions, machine and figures."""
+    versions = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+    description = {
+        "config": portable(config),
+        "validation": validation,
+        "versions": versions,
+        "machine": machine(),
+    }
     save_tensors(path, head.state_dict(), description)

@@ -22,16 +22,6 @@ def class_counts(indices: npt.NDArray[np.int64], classes: Sequence[str]) -> npt.
     return counts
 
 
-def balanced_weights(counts: npt.NDArray[np.int64], power: float) -> npt.NDArray[np.float64]:
-    """Class weights (N / (C * n_c)) ** power, [C]; power 1 is scikit-learn's "balanced", 0 is all ones.
-
-    >>> balanced_weights(np.array([5, 1]), 1.0).tolist()
-    [0.6, 3.0]
-    """
-    result: npt.NDArray[np.float64] = (counts.sum() / (len(counts) * counts)) ** power
-    return result
-
-
 @dataclass
 class BalancedSampler(Sampler[Draw]):
     """Rows of an epoch as (epoch, row), balanced over classes; the same seed and epoch give the same list.
@@ -48,6 +38,7 @@ class BalancedSampler(Sampler[Draw]):
         per_person: at most this many different photographs of a person in an epoch; None for all.
         seed: from 0.
         epoch: which epoch the next pass is, from 0.
+        skip: how many rows of that pass were drawn before, in a run that goes on in the middle of it.
     """
 
     labels: npt.NDArray[np.int64]
@@ -56,6 +47,7 @@ class BalancedSampler(Sampler[Draw]):
     per_person: int | None = None
     seed: int = 0
     epoch: int = 0
+    skip: int = 0
 
     def __post_init__(self) -> None:
         self._person = np.unique(np.asarray(self.persons, dtype=str), return_inverse=True)[1]
@@ -66,7 +58,7 @@ class BalancedSampler(Sampler[Draw]):
         return self._length
 
     def __iter__(self) -> Iterator[Draw]:
-        return iter([(self.epoch, int(row)) for row in self.rows(self.epoch)])
+        return iter([(self.epoch, int(row)) for row in self.rows(self.epoch)[self.skip :]])
 
     def rows(self, epoch: int) -> npt.NDArray[np.int64]:
         """The rows of one epoch in order, [len(self)]."""

@@ -128,7 +128,7 @@ class Target:
         outputs = logits.float().softmax(dim=1)
         if self.numbers is None:
             return outputs
-        pooled = outputs.new_zeros(len(outputs), len(self.classes))
+        pooled = outputs.new_zeros(outputs.shape[0], len(self.classes))
         return pooled.index_add(1, self.pool.to(outputs.device), outputs)
 
     def expected(self, logits: Tensor) -> Tensor:

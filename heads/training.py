@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -17,7 +17,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data.errors import InputError
+from data.stopping import Stopped, unbroken
 from heads.mixing import Mixing
+from heads.processes import alone, gather_predictions, share_buffers
+from heads.progress import Progress
 from heads.sampling import BalancedSampler
 from heads.targets import Target
 from heads.validation import Predictions, figures, predict
@@ -35,16 +38,17 @@ class Learner:
     average: AveragedModel | None = None
     history: list[Record] = field(default_factory=list)
     steps_per_epoch: int = 0
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
         """The modules with state, by name."""
-        return {"head": self.head} | ({} if self.average is None else {"average": self.average})
+        return {"head": alone(self.head)} | ({} if self.average is None else {"average": self.average})
 
     @property
     def judged(self) -> nn.Module:
         """What is validated and kept: the average of weights where there is one."""
-        return self.head if self.average is None else self.average.module
+        return alone(self.head) if self.average is None else self.average.module
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Truth:
 
 
 AfterEpoch = Callable[[Learner, Predictions, bool], None]
+WhenStopped = Callable[[Learner], str]
 
 
 def averaged(head: nn.Module, decay: float) -> AveragedModel:
@@ -95,65 +100,110 @@ def fit(
     accelerator: Accelerator,
     after_epoch: AfterEpoch,
     mixing: Mixing | None = None,
+    when_stopped: WhenStopped | None = None,
 ) -> None:
-    """Train `learner` until its plan ends, going on from the epochs in its history.
+    """Train `learner` until its plan ends, going on from its history of epochs and its progress within one.
 
     Args:
         learner: changed in place; its parts are prepared by `accelerator`, as are the loaders.
-        loss: (logits, targets) -> scalar.
+        loss: (logits, targets) -> scalar; of the whole batch where processes share it.
         sampler: the one that `train` draws from; the loop tells it the epoch.
         truth: labels of `validation`, in its order.
-        after_epoch: called with the learner, the validation predictions and whether they are the best so far.
+        after_epoch: called with the learner, the validation predictions and whether they are the best so far;
+            by one process where there are several.
         mixing: of each training batch, or None.
+        when_stopped: called where a signal ends the run, between two steps; returns what it kept, for the user.
 
     Raises:
         InputError: the loss is no longer a number.
+        Stopped: a signal asked for the end.
     """
-    for epoch in range(len(learner.history), plan.epochs):
-        if _out_of_patience(learner.history, plan):
-            break
-        started = time.perf_counter()
-        # Dropout draws from here on, the same whether the run was interrupted before or not.
-        torch.manual_seed(plan.seed * 100_003 + epoch)
-        sampler.epoch = epoch
-        train_loss = _train_epoch(learner, loss, train, plan, accelerator, epoch, mixing)
-        trained = time.perf_counter()
-        predictions = predict(learner.judged, target, validation)
-        if not np.isfinite(predictions.probabilities).all():
-            raise _diverged(epoch, "its predictions are not numbers")
-        learner.history.append(
-            {
-                "epoch": epoch + 1,
-                "lr": float(learner.schedule.get_last_lr()[-1]),
-                "train_loss": train_loss,
-                **figures(predictions, truth.indices, truth.numbers),
-                "images_per_second": round(len(sampler) / (trained - started), 1),
-                "seconds": round(time.perf_counter() - started, 1),
-            }
-        )
-        after_epoch(learner, predictions, plan.best(learner.history) == epoch)
+    started = time.perf_counter()
+    try:
+        for epoch in range(len(learner.history), plan.epochs):
+            if _out_of_patience(learner.history, plan):
+                break
+            # Dropout draws from here on, the same whether the run was interrupted before or not.
+            # Other photographs in another process: their dropout must not be the same.
+            torch.manual_seed(plan.seed * 100_003 + epoch + accelerator.process_index * 1_000_000_007)
+            sampler.epoch = epoch
+            train_loss = _train_epoch(learner, loss, train, sampler, plan, accelerator, mixing)
+            trained = time.perf_counter()
+            share_buffers(learner.judged, accelerator)
+            predictions = gather_predictions(
+                predict(learner.judged, target, validation), validation, accelerator
+            )
+            if not np.isfinite(predictions.probabilities).all():
+                raise _diverged(epoch, "its predictions are not numbers")
+            with unbroken():
+                before, learner.progress = learner.progress.seconds, Progress()
+                learner.history.append(
+                    {
+                        "epoch": epoch + 1,
+                        "lr": float(learner.schedule.get_last_lr()[-1]),
+                        "train_loss": train_loss,
+                        **figures(predictions, truth.indices, truth.numbers),
+                        "images_per_second": round(len(sampler) / (before + trained - started), 1),
+                        "seconds": round(before + time.perf_counter() - started, 1),
+                    }
+                )
+                if accelerator.is_main_process:
+                    after_epoch(learner, predictions, plan.best(learner.history) == epoch)
+                started = time.perf_counter()
+    except Stopped as stopped:  # anywhere, between two epochs too
+        # Several processes hear of a signal at different steps: what they share is the last whole epoch.
+        if when_stopped is not None and accelerator.num_processes == 1:
+            learner.progress.note(time.perf_counter() - started)
+            stopped.kept = when_stopped(learner)
+        elif accelerator.num_processes > 1:
+            stopped.kept = "start the same command with --resume to go on after the last whole epoch"
+        raise
 
 
 def _train_epoch(
     learner: Learner,
     loss: nn.Module,
     train: DataLoader[Any],
+    sampler: BalancedSampler,
     plan: Plan,
     accelerator: Accelerator,
-    epoch: int,
     mixing: Mixing | None,
 ) -> float:
-    """One pass over `train`; returns the mean loss over photographs."""
+    """What is left of one pass over `train`; returns the mean loss over photographs of the whole pass."""
     learner.head.train()
-    total, seen = 0.0, 0
-    bar = tqdm(train, desc=f"epoch {epoch + 1}/{plan.epochs}", leave=False, disable=None, unit="batch")
-    for step, (pixels, targets) in enumerate(bar):
-        if mixing is not None:
-            pixels, targets = mixing(pixels, targets, (plan.seed, epoch, step))
-        with accelerator.autocast():
-            value = loss(learner.head(pixels).float(), targets)
-        if not torch.isfinite(value):
-            raise _diverged(epoch, f"the loss is {value.item()}")
+    progress, epoch = learner.progress, sampler.epoch
+    progress.restore()
+    together = _rows_in_a_step(train)
+    sampler.skip = progress.steps * together
+    title = f"epoch {epoch + 1}/{plan.epochs}"
+    total = len(train)
+    hidden = None if accelerator.is_main_process else True  # None: where somebody looks at a terminal
+    with tqdm(train, title, total, initial=progress.steps, leave=False, disable=hidden, unit="batch") as bar:
+        for pixels, targets in bar:
+            with unbroken():
+                if mixing is not None:
+                    share = progress.steps * accelerator.num_processes + accelerator.process_index
+                    pixels, targets = mixing(pixels, targets, (plan.seed, epoch, share))
+                value = _step(learner, loss, pixels, targets, plan, accelerator)
+                if not np.isfinite(value):
+                    raise _diverged(epoch, f"the loss is {value}")
+                progress.count(value, min(together, len(sampler) - progress.photographs))
+            bar.set_postfix(loss=f"{progress.loss:.4f}")
+    return progress.loss
+
+
+def _rows_in_a_step(train: DataLoader[Any]) -> int:
+    """Rows that a step draws in all processes; a loader that was not dealt knows its own batch size only."""
+    return int(getattr(train, "total_batch_size", train.batch_size or 1))
+
+
+def _step(
+    learner: Learner, loss: nn.Module, pixels: Tensor, targets: Tensor, plan: Plan, accelerator: Accelerator
+) -> float:
+    """One step of the optimiser, unless the loss is no number; returns the loss."""
+    with accelerator.autocast():
+        value = loss(learner.head(pixels).float(), targets)
+    if torch.isfinite(value):
         accelerator.backward(value)
         if plan.clip_norm is not None:
             accelerator.clip_grad_norm_(learner.head.parameters(), plan.clip_norm)
@@ -161,11 +211,8 @@ def _train_epoch(
         learner.schedule.step()
         learner.optimiser.zero_grad()
         if learner.average is not None:
-            learner.average.update_parameters(learner.head)
-        total += value.item() * len(pixels)
-        seen += len(pixels)
-        bar.set_postfix(loss=f"{total / seen:.4f}")
-    return total / seen
+            learner.average.update_parameters(alone(learner.head))
+    return float(value.item())
 
 
 def _diverged(epoch: int, found: str) -> InputError:

@@ -40,14 +40,18 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def predict(head: nn.Module, target: Target, batches: Iterable[tuple[Tensor, Tensor]]) -> Predictions:
     """Run `head` over (pixels [B, 3, H, W], target) batches, one plain view each."""
-    probabilities, expected = [], []
+    # Of no batch, too: a process may be dealt none.
+    probabilities = [np.empty((0, len(target.classes)), dtype=np.float32)]
+    expected = [np.empty(0, dtype=np.float32)]
     with evaluating(head):
         for pixels, _ in batches:
             logits = head(pixels)
             probabilities.append(target.probabilities(logits).cpu().numpy())
             if target.numbers is not None:
                 expected.append(target.expected(logits).cpu().numpy())
-    return Predictions(np.concatenate(probabilities), np.concatenate(expected) if expected else None)
+    return Predictions(
+        np.concatenate(probabilities), None if target.numbers is None else np.concatenate(expected)
+    )
 
 
 def figures(

@@ -12,7 +12,7 @@ import yaml
 
 from data.errors import InputError
 
-MOST_BYTES = 1_000_000
+MOST_BYTES = 100_000  # PyYAML reads some 50 kB a second; the longest config here has 3 kB
 Location = tuple[str | int, ...]
 
 
@@ -99,6 +99,9 @@ def parse_yaml(text: str, name: str) -> tuple[Any, dict[Location, int]]:
 def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
     """Read and parse the YAML file at `path`; see `parse_yaml`."""
     try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise InputError(f"{path}: {size} bytes, expected at most {MOST_BYTES}")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file, expected a YAML config") from None

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -43,7 +44,7 @@ def test_a_run_keeps_its_files(task: str, runs: Path) -> None:
     kept = {path.name for path in (runs / task).iterdir()}
     assert kept == {
         *("config.yaml", "best.safetensors", "last.safetensors", "history.csv", "metrics.json"),
-        *("validation.npz", "tensorboard"),
+        *("validation.npz", "tensorboard", "manifest.json"),
     }
     [events] = (runs / task / "tensorboard").iterdir()
     assert events.name.startswith("events.out.tfevents.")
@@ -283,3 +284,61 @@ def test_a_cache_needs_one_working_size(
     )
     assert told.code == 2
     assert "letterbox" in told.err
+
+
+def test_several_heads_by_one_command_a_failing_one_takes_no_other_along(
+    faces: Path, configs: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "configs"
+    shutil.copytree(configs, folder)
+    # Asked for before the trunk that it starts from.
+    tasks = ("age", "age_backbone", "gender")
+    load_age = (folder / "age.yaml").read_text().replace("weights: random", "weights: run:age_backbone")
+    (folder / "age.yaml").write_text(load_age)
+    (folder / "gender.yaml").write_text("task: gender\nlabl: {}\n")
+    command = [
+        sys.executable,
+        "train_task.py",
+        "--task",
+        *tasks,
+        "--config",
+        folder,
+        "--runs",
+        tmp_path / "runs",
+    ]
+    done = subprocess.run(
+        [*map(str, command), "--data", str(faces / "train")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout.splitlines()[-3:] == [
+        "age: done",
+        "age_backbone: done",
+        "gender: failed: wrong input (exit code 2)",
+    ]
+    assert f"trunk from {tmp_path / 'runs/age_backbone/best.safetensors'}" in done.stdout
+    assert "labl: unknown key" in done.stderr
+    assert (tmp_path / "runs/age/metrics.json").is_file()
+
+
+def test_one_file_is_no_config_for_several_heads(
+    call: Callable[..., Any], configs: Path, tmp_path: Path
+) -> None:
+    outcome = call(
+        train_task,
+        "--task",
+        "age",
+        "mask",
+        "--config",
+        configs / "age.yaml",
+        "--data",
+        tmp_path,
+        "--runs",
+        tmp_path,
+    )
+    assert outcome.code == 2
+    assert "one file for several heads, expected the folder of theirs" in outcome.err

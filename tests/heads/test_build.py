@@ -111,7 +111,7 @@ def test_a_head_comes_out_of_its_file_as_it_went_in(tmp_path: Path, pixels: Tens
     assert not opened.head.training
     with torch.inference_mode():
         assert torch.equal(opened.head(pixels), head(pixels))
-    assert load_tensors(path)[1]["versions"].keys() == set(PACKAGES)
+    assert load_tensors(path)[1]["versions"].keys() == {"python", *PACKAGES}
     assert load_tensors(path)[1]["versions"]["torch"] == torch.__version__.split("+")[0]
 
 
@@ -190,3 +190,21 @@ def test_random_weights_are_left_as_they_were_drawn(tmp_path: Path) -> None:
     before = head.trunk.get_parameter("conv1.weight").clone()
     assert fill_trunk_of(head, Backbone(weights="random"), tmp_path, None) == "random weights; frozen: none"
     assert torch.equal(head.trunk.get_parameter("conv1.weight"), before)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../secret.safetensors", "C:\\\\secret.pt"])
+@pytest.mark.parametrize("key", ["weights", "corrections"])
+def test_a_checkpoint_that_names_a_file_outside_is_refused(tmp_path: Path, name: str, key: str) -> None:
+    config = config_of(AGE_LABEL)
+    plain = config.model_dump()
+    if key == "weights":
+        plain["backbone"]["weights"] = name
+    else:
+        plain["corrections"] = name
+    head, path = head_of(config), tmp_path / "best.safetensors"
+    save_head(path, head, plain, {})
+    told = open_head(path).config  # what we write ourselves has the name alone
+    assert "/" not in f"{told.backbone.weights}{told.corrections}"
+    save_tensors(path, head.state_dict(), {"config": plain})
+    with pytest.raises(InputError, match="outside of its folder; expected a name alone"):
+        open_head(path)

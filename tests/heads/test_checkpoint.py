@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from data.errors import InputError
-from heads.checkpoint import fill, load_state, load_tensors, save_state, save_tensors
+from heads.checkpoint import fill, load_state, load_tensors, read_description, save_state, save_tensors
 from heads.optim import make_optimiser, make_schedule
 from heads.training import averaged
 
@@ -83,7 +83,7 @@ def test_tensors_and_description_come_back_bit_for_bit(tmp_path: Path) -> None:
     found, description = load_tensors(tmp_path / "a.safetensors")
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[k], tensors[k]) and found[k].dtype == tensors[k].dtype for k in tensors)
-    assert description == DESCRIPTION
+    assert description == read_description(tmp_path / "a.safetensors") == DESCRIPTION
 
 
 def test_the_description_is_json_that_any_safetensors_reader_shows(tmp_path: Path) -> None:
@@ -129,9 +129,10 @@ def test_a_damaged_file_is_refused_by_its_name(
     path = tmp_path / "best.safetensors"
     save_tensors(path, {"x": torch.zeros(9)}, {})
     damage(path)
-    with pytest.raises(InputError) as raised:
-        load_tensors(path)
-    assert str(raised.value).startswith(f"{path}: {expected}")
+    for read in (load_tensors, read_description):
+        with pytest.raises(InputError) as raised:
+            read(path)
+        assert str(raised.value).startswith(f"{path}: {expected}")
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_text_that_looks_like_something_else_reads_back_as_text(name: str) -> No
         ({"pixels": {"train": ["hflop"], "evaluate": [SIZED]}}, "step 1: 'hflop' is unknown"),
         ({"pixels": {"train": [{"noise": {"std": 2}}], "evaluate": [SIZED]}}, "step 1 (noise): std"),
         ({"pixels": {"train": [SIZED], "evaluate": ["hflip"]}}, "pictures of different sizes stay so"),
-        ({"backbone": {"name": "resnet19"}}, "Input should be 'resnet18', 'resnet34' or 'resnet50'"),
+        ({"backbone": {"name": "resnet19"}}, "Input should be 'resnet18', 'resnet34', 'resnet50'"),
         ({"backbone": {"freeze": "layer5"}}, "backbone.freeze='layer5'"),
         ({"task": "../age"}, "task='../age'"),
         ({"sampler": {"power": 1.5}}, "sampler.power=1.5: Input should be less than or equal to 1"),

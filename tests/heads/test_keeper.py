@@ -55,7 +55,8 @@ class Epochs:
         optimiser = SGD(head.parameters(), lr=1.0)
         self.learner = Learner(head, optimiser, LambdaLR(optimiser, lambda step: 1.0))
         self.truth = np.array([CONFIG["label"]["classes"].index(colour) for colour in squares.colours])
-        rows = pd.DataFrame({"person": squares.persons, "path": squares.paths})
+        shots = pd.Series([None] * len(squares.paths), dtype="str")
+        rows = pd.DataFrame({"person": squares.persons, "path": squares.paths, "shot": shots})
         photographs = Photographs(squares.paths, torch.from_numpy(self.truth), Pipeline([]))
         config = TaskConfig.model_validate(CONFIG | sections)
         self.keeper = Keeper(self.run, config, rows, photographs, Truth(self.truth))
@@ -207,12 +208,15 @@ def twice(
             "data": [squares.folder],
             "fold": None,
             "cache": None,
+            "on_bad_image": "stop",
+            "boxes": None,
+            "box_margin": 0.0,
         }
         train(Namespace(**asked, runs=folder / name, resume=resume, set=options))
         return run_folder(folder / name, "colour")
 
     straight = trained("straight", resume=False, workers=2)
-    killed = patch("heads.keeper.save_state", killed_at_second_call())
+    killed = patch("heads.resume.save_state", killed_at_second_call())
     with killed, pytest.raises(KeyboardInterrupt):
         trained("cut", resume=False, workers=0)
     yield straight, trained("cut", resume=True, workers=0)

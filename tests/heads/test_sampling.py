@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
+from data.balance import balanced_weights
 from data.errors import InputError
-from heads.sampling import BalancedSampler, balanced_weights, class_counts
+from heads.sampling import BalancedSampler, class_counts
 
 LABELS = np.repeat([0, 1, 2], [70, 25, 5])
 PERSONS = [f"person {row // 5}" for row in range(100)]

@@ -1,6 +1,9 @@
 """The loop: the same run bit for bit however it is cut or shared, and the best epoch by the right figure."""
 
-from collections.abc import Sequence
+import os
+import re
+import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,15 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from data.dataset import Photographs, in_order
 from data.errors import InputError
+from data.stopping import Stopped, stoppable
 from data.transforms import Pipeline
 from heads.checkpoint import load_state, save_state
 from heads.losses import FocalLoss
 from heads.optim import make_optimiser, make_schedule
+from heads.progress import Progress
 from heads.sampling import BalancedSampler
 from heads.targets import Target
-from heads.training import Learner, Plan, Truth, averaged, fit
+from heads.training import Learner, Plan, Truth, WhenStopped, averaged, fit
 from heads.validation import Predictions
 from train_task import loader
 
@@ -94,6 +99,7 @@ def run_fit(
     workers: int = 0,
     batch: int = BATCH,
     loss: nn.Module | None = None,
+    when_stopped: WhenStopped | None = None,
     **plan: Any,
 ) -> None:
     labels = np.array([TARGET.classes.index(colour) for colour in squares.colours])
@@ -109,7 +115,10 @@ def run_fit(
         loader(valid_set, in_order(len(valid_set)), batch, workers, 3),
     )
     whole = Plan(**{"epochs": EPOCHS, "seed": 3, "clip_norm": 5.0} | plan)
-    fit(learner, TARGET, loss or FocalLoss(), train, valid, sampler, Truth(labels), whole, accelerator, told)
+    fit(
+        *(learner, TARGET, loss or FocalLoss(), train, valid, sampler, Truth(labels), whole, accelerator, told),
+        when_stopped=when_stopped,
+    )
 
 
 def weights(learner: Learner) -> dict[str, Tensor]:
@@ -163,6 +172,65 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_stopped(
     run_fit(resumed, squares, Told())
     assert [record["epoch"] for record in resumed.history] == [1, 2, 3, 4]
     assert_same_run(resumed, straight)
+
+
+class Signalling(nn.Module):
+    """The focal loss; sends a signal when it is asked for the n-th time."""
+
+    def __init__(self, number: int, at: int) -> None:
+        super().__init__()
+        self.loss, self.number, self.left = FocalLoss(), number, at
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+        value: Tensor = self.loss(logits, targets)
+        return value
+
+
+@pytest.fixture
+def _heeded() -> Iterator[None]:
+    """A test run that was started with SIGINT ignored (in the background of a shell) heeds it here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeded")
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGINT, 1), (signal.SIGTERM, 8), (signal.SIGINT, 15)])
+def test_a_signal_in_the_middle_of_an_epoch_costs_no_step(
+    squares: Any, straight: Learner, tmp_path: Path, number: int, step: int, workers: int
+) -> None:
+    """Steps 1, 8 and 15 of 5 an epoch: the first of all, one in the middle, the last before validation."""
+    path = tmp_path / "interrupted.safetensors"
+    kept: list[Progress] = []
+
+    def keep(learner: Learner) -> str:
+        description = {"history": learner.history, "progress": vars(learner.progress)}
+        save_state(path, learner.modules, learner.optimiser, learner.schedule, description)
+        kept.append(learner.progress)
+        return "kept"
+
+    with pytest.raises(Stopped, match="kept"), stoppable():
+        run_fit(
+            tiny_learner(ema=0.8), squares, Told(), workers, loss=Signalling(number, step), when_stopped=keep
+        )
+    assert [progress.steps for progress in kept] == [(step - 1) % 5 + 1]
+    resumed = tiny_learner(seed=99, ema=0.8)
+    description = load_state(path, resumed.modules, resumed.optimiser, resumed.schedule)
+    resumed.history[:] = description["history"]
+    resumed.progress = Progress.from_json(description["progress"])
+    run_fit(resumed, squares, Told(), workers)
+    assert [record["epoch"] for record in resumed.history] == [1, 2, 3, 4]
+    assert_same_run(resumed, straight)
+
+
+def test_progress_of_another_kind_is_refused() -> None:
+    for value in (None, [], {}, vars(Progress()) | {"steps": "3"}, vars(Progress()) | {"more": 1}):
+        with pytest.raises(InputError, match="progress is"):
+            Progress.from_json(value)
 
 
 def test_a_finished_run_has_nothing_left_to_do(squares: Any, straight: Learner) -> None:
@@ -236,16 +304,28 @@ def test_a_clipped_step_is_no_longer_than_the_norm(squares: Any) -> None:
     assert learner.head.get_parameter("bias").norm().item() == pytest.approx(0.25, rel=1e-3)
 
 
-class NotANumber(nn.Module):
+class Times(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return logits.sum() * float("nan")
+        return (logits.sum() + 1e3) * self.factor
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_advice(squares: Any) -> None:
-    with pytest.raises(
-        InputError, match=r"epoch 1: the loss is nan, expected finite numbers; lower optimiser\.lr"
-    ):
-        run_fit(tiny_learner(), squares, Told(), loss=NotANumber())
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), float("-inf")])
+def test_a_loss_that_is_no_finite_number_ends_the_run_with_advice(squares: Any, factor: float) -> None:
+    learner, told = tiny_learner(), Told()
+    before = {name: tensor.clone() for name, tensor in weights(learner).items() if "running" not in name}
+    with pytest.raises(InputError) as refused:
+        run_fit(learner, squares, told, loss=Times(factor))
+    expected = rf"epoch 1: the loss is {factor}, expected finite numbers; lower optimiser\.lr"
+    assert re.match(expected, str(refused.value))
+    assert told.best == []
+    # The step that would have spoilt the weights was not taken.
+    assert all(
+        torch.equal(tensor, weights(learner)[name]) for name, tensor in before.items() if "num_b" not in name
+    )
 
 
 def test_the_average_is_the_exponential_one_of_weights_and_statistics() -> None:

@@ -1,0 +1,110 @@
+"""An epoch's one list of photographs, dealt out to the processes that train one head together.
+
+Every process draws the same list (it depends on seed and epoch alone) and takes its own share of each batch, so
+that the batch size, the steps of an epoch and the photographs of a step are those of one process. A weighted
+sampler that each process draws for itself would show some photographs to several of them and others to none.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from heads.sampling import Draw
+
+
+@dataclass
+class Shares(Sampler[list[Draw]]):
+    """Of each batch of `batches` every `processes`-th row, from `process` on; empty where there is none left.
+
+    >>> from torch.utils.data import BatchSampler
+    >>> whole = BatchSampler([(0, row) for row in (5, 6, 7, 8)], batch_size=3, drop_last=False)
+    >>> list(Shares(whole, 2, 1)), list(Shares(whole, 2, 0))
+    ([[(0, 6)], []], [[(0, 5), (0, 7)], [(0, 8)]])
+    """
+
+    batches: Any  # a BatchSampler, which PyTorch takes to hold bare indices
+    processes: int
+    process: int
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a whole batch, which all processes draw together."""
+        return int(self.batches.batch_size)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return (batch[self.process :: self.processes] for batch in self.batches)
+
+
+@dataclass
+class WholeBatches(Sampler[list[Draw]]):
+    """Every `processes`-th batch of `batches`, from `process` on: each as one process alone would see it.
+
+    >>> from torch.utils.data import BatchSampler
+    >>> whole = BatchSampler([(0, row) for row in (5, 6, 7, 8)], batch_size=3, drop_last=False)
+    >>> list(WholeBatches(whole, 2, 0)), list(WholeBatches(whole, 2, 1))
+    ([[(0, 5), (0, 6), (0, 7)]], [[(0, 8)]])
+    """
+
+    batches: Any  # a BatchSampler, which PyTorch takes to hold bare indices
+    processes: int
+    process: int
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+        return int(self.batches.batch_size)
+
+    def __len__(self) -> int:
+        return len(range(self.process, len(self.batches), self.processes))
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return (batch for place, batch in enumerate(self.batches) if place % self.processes == self.process)
+
+
+def deal_training(loader: DataLoader[Any], accelerator: Accelerator) -> DataLoader[Any]:
+    """This process's part of a training loader: its share of every batch, on its device."""
+    return _dealt(loader, Shares, accelerator)
+
+
+def deal_validation(loader: DataLoader[Any], accelerator: Accelerator) -> DataLoader[Any]:
+    """This process's part of a validation loader: whole batches, no row twice, on its device.
+
+    Whole ones, because a photograph's last digits depend on how many others it is computed with.
+    """
+    return _dealt(loader, WholeBatches, accelerator)
+
+
+def _dealt(loader: DataLoader[Any], how: Any, accelerator: Accelerator) -> DataLoader[Any]:
+    if accelerator.num_processes > 1:
+        part = how(loader.batch_sampler, accelerator.num_processes, accelerator.process_index)
+        loader = DataLoader(
+            loader.dataset,
+            batch_sampler=part,
+            num_workers=loader.num_workers,
+            persistent_workers=loader.persistent_workers,
+            pin_memory=loader.pin_memory,
+            generator=loader.generator,
+            collate_fn=partial(_collate, loader.dataset),
+        )
+    # Dealt already: left to itself, accelerate would deal once more and pad the last batch with doubles.
+    whole: DataLoader[Any] = prepare_data_loader(
+        loader, accelerator.device, num_processes=1, process_index=0, put_on_device=True
+    )
+    return whole
+
+
+def _collate(dataset: Dataset[Any], samples: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """Samples as tensors [B, ...]; without any, tensors [0, ...], so that all processes take every step."""
+    if samples:
+        batch: list[Tensor] = default_collate(samples)
+        return batch
+    return [part[:0] for part in default_collate([dataset[(0, 0)]])]

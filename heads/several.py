@@ -1,0 +1,168 @@
+"""Several heads by one command, each in a process of its own, so that one that fails takes none along."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from typing import IO, TextIO
+
+from data.errors import InputError
+
+CODES = {0: "done", 2: "wrong input"}
+SKIPPED = -1000  # no exit code of a process: it was never started
+
+
+@dataclass(frozen=True)
+class Job:
+    """One head (or fold) to train: what to run, and the names of the jobs whose weights it starts from."""
+
+    name: str
+    command: Sequence[str]
+    after: frozenset[str] = field(default_factory=frozenset)
+
+
+def plan_jobs(
+    command: Sequence[str], tasks: Sequence[str], folds: Sequence[int | None], weights: Mapping[str, str]
+) -> list[Job]:
+    """A job for each task and fold, in their order, each once.
+
+    Args:
+        command: trains all; `--task` and `--fold` at its end win over those that it has.
+        weights: each task's `backbone.weights`; run:NAME waits for NAME where that is asked for too.
+
+    >>> jobs = plan_jobs(["train"], ["age", "base"], [None], {"age": "run:base"})
+    >>> [(job.name, sorted(job.after)) for job in jobs], jobs[0].command
+    ([('age', ['base']), ('base', [])], ['train', '--task', 'age'])
+    """
+    jobs = []
+    for task, fold in dict.fromkeys(product(tasks, folds)):
+        before = (
+            weights.get(task, "").removeprefix("run:") if weights.get(task, "").startswith("run:") else None
+        )
+        one = [*command, "--task", task, *([] if fold is None else ["--fold", str(fold)])]
+        jobs.append(Job(_name(task, fold), one, frozenset({_name(before, fold)} if before in tasks else ())))
+    return jobs
+
+
+def devices() -> list[str]:
+    """Names of the CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES has them; none without."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return [str(index) for index in range(count)] if visible is None else visible.split(",")[:count]
+
+
+def run_jobs(jobs: Sequence[Job], devices: Sequence[str]) -> dict[str, int]:
+    """Run every job once those that it waits for are done; return the exit code of each, `SKIPPED` for none.
+
+    Side by side on `devices`, one job a device; one after another where there is at most one. What waits for a
+    job that failed is skipped, the others go on.
+
+    Raises:
+        InputError: jobs wait for one another in a circle.
+    """
+    _refuse_circle(jobs)
+    free: list[str | None] = list(devices) if len(devices) > 1 else [None]
+    codes: dict[str, int] = {}
+    waiting = list(jobs)
+    started: list[subprocess.Popen[str]] = []
+    running: dict[Future[int], tuple[Job, str | None]] = {}
+    with ThreadPoolExecutor(len(free)) as pool, _ended_with_us(started):
+        while waiting or running:
+            for job in [job for job in waiting if any(codes.get(name, 0) for name in job.after)]:
+                codes[job.name] = SKIPPED
+                waiting.remove(job)
+            ready = [job for job in waiting if all(codes.get(name) == 0 for name in job.after)]
+            for job in ready[: len(free)]:
+                device = free.pop(0)
+                running[pool.submit(_run, job, device, started)] = job, device
+                waiting.remove(job)
+            for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                job, device = running.pop(ended)
+                codes[job.name] = ended.result()
+                free.append(device)
+    return {job.name: codes[job.name] for job in jobs}
+
+
+@contextmanager
+def _ended_with_us(started: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
+    """Ask the processes to end where something, such as a signal, ends the one that waits for them."""
+    try:
+        yield
+    except BaseException:
+        for process in started:
+            process.terminate()
+        raise
+
+
+def summary(codes: Mapping[str, int]) -> list[str]:
+    """A line for each job: done, failed and how, or not started.
+
+    >>> summary({"age_backbone": 2, "age": SKIPPED, "mask": -9})
+    ['age_backbone: failed: wrong input (exit code 2)', 'age: not started', 'mask: failed (ended by signal 9)']
+    """
+    lines = []
+    for name, code in codes.items():
+        if code == SKIPPED:
+            told = "not started"
+        elif code < 0:
+            told = f"failed (ended by signal {-code})"
+        else:
+            told = CODES[code] if code == 0 else f"failed: {CODES.get(code, 'a fault')} (exit code {code})"
+        lines.append(f"{name}: {told}")
+    return lines
+
+
+def exit_code(codes: Mapping[str, int]) -> int:
+    """0 where all are done, 2 where wrong input is all that failed, else 1.
+
+    >>> exit_code({"age": 0}), exit_code({"age": 2, "mask": 0}), exit_code({"age": 2, "mask": -9})
+    (0, 2, 1)
+    """
+    failed = {code for code in codes.values() if code not in (0, SKIPPED)}
+    return 0 if not failed else 2 if failed == {2} else 1
+
+
+def _name(task: str | None, fold: int | None) -> str:
+    return f"{task}" if fold is None else f"{task}/fold-{fold}"
+
+
+def _run(job: Job, device: str | None, started: list[subprocess.Popen[str]]) -> int:
+    """Run a job to its end; on a device its lines bear its name, since others talk at the same time."""
+    environment = os.environ | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
+    pipe = None if device is None else subprocess.PIPE
+    with subprocess.Popen(job.command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        started.append(process)
+        threads = [
+            threading.Thread(target=_prefix, args=(job.name, source, sink))
+            for source, sink in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
+            if source is not None
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return process.returncode
+
+
+def _prefix(name: str, source: IO[str], sink: TextIO) -> None:
+    for line in source:
+        print(f"{name} | {line.rstrip()}", file=sink, flush=True)
+
+
+def _refuse_circle(jobs: Sequence[Job]) -> None:
+    done: set[str] = set()
+    left = list(jobs)
+    while left:
+        ready = [job for job in left if job.after <= done]
+        if not ready:
+            names = ", ".join(f"{job.name} (after {', '.join(sorted(job.after - done))})" for job in left)
+            raise InputError(f"{names}: wait for one another, expected an order; see backbone.weights")
+        done |= {job.name for job in ready}
+        left = [job for job in left if job not in ready]
