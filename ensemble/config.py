@@ -29,11 +29,20 @@ def tasks_of(path: Path) -> dict[str, list[str]]:
 
     The classes are read from each task's YAML, `<task>.yaml` beside `path`; one of another task is refused.
     """
-    tasks = {}
+    return {task: config.label.classes for task, config in _configs(path).items()}
+
+
+def numbers_of(path: Path) -> dict[str, tuple[str, list[float]]]:
+    """For each task of the joint code whose classes are cut from a number: its column and the borders."""
+    labels = {task: config.label for task, config in _configs(path).items()}
+    return {task: (each.column, each.borders) for task, each in labels.items() if each.column and each.borders}
+
+
+def _configs(path: Path) -> dict[str, TaskConfig]:
+    configs = {}
     for task in load_joint(path).tasks:
         its = path.parent / f"{task}.yaml"
-        config = load(TaskConfig, its)
-        if config.task != task:
-            raise InputError(f"{its}: task is {config.task!r}, expected {task!r} as {path} says")
-        tasks[task] = config.label.classes
-    return tasks
+        configs[task] = load(TaskConfig, its)
+        if configs[task].task != task:
+            raise InputError(f"{its}: task is {configs[task].task!r}, expected {task!r} as {path} says")
+    return configs

@@ -1,18 +1,20 @@
-import importlib.util
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data.errors import InputError
-from ensemble.joint import class_names, decode, joint_probabilities
-from ensemble.metrics import expected_calibration_error, score_joint
+import evaluate
+from ensemble.joint import class_names, joint_probabilities
+from ensemble.metrics import score_joint
+from ensemble.report.terminal import score_table
 from ensemble.submission import write_submission
-from evaluate import evaluate, main, parse_args, summary
+from evaluate import parse_args
+from tests.conftest import Outcome
 
 ROOT = Path(__file__).parents[1]
 TASKS = {
@@ -21,10 +23,6 @@ TASKS = {
     "age": ["under 30", "30 to 59", "60 and over"],
 }
 CODES = len(class_names(TASKS))
-needs_config = pytest.mark.skipif(
-    importlib.util.find_spec("ensemble.config") is None or not (ROOT / "configs/joint.yaml").exists(),
-    reason="the tasks are read from configs/joint.yaml",
-)
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +48,12 @@ class Case:
         write_submission(self.submission, self.ids, self.predicted)
         write_submission(self.answers, self.ids[::-1], self.truth[::-1])
 
+    def arguments(self, *more: object) -> list[object]:
+        return ["--submission", self.submission, "--answers", self.answers, *more]
+
     def write_probabilities(self, path: Path | None = None, **changes) -> None:
         arrays = {"ImageID": np.array(self.ids), **self.heads}
+        arrays |= {f"{name}/identity": head[::-1] for name, head in self.heads.items()}
         arrays |= {f"{name}/classes": np.array(names) for name, names in TASKS.items()}
         np.savez(path or self.folder / "probabilities.npz", **(arrays | changes))
 
@@ -61,78 +63,96 @@ def case(tmp_path: Path) -> Case:
     return Case(tmp_path)
 
 
-def test_metrics_are_those_of_the_codes_and_the_report_is_there(case: Case) -> None:
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_metrics_are_those_of_the_codes_and_the_report_is_there(
+    case: Case, call: Callable[..., Outcome]
+) -> None:
     out = case.folder / "out"
-    scores, notes = evaluate(case.submission, case.answers, out, TASKS)
-    assert notes == []
-    assert scores == score_joint(case.truth, case.predicted, TASKS)
-    assert json.loads((out / "metrics.json").read_text()) == scores
-    assert f"{scores['joint']['macro_f1']:.3f}</strong> joint macro F1" in (out / "report.html").read_text()
-
-
-def test_probabilities_beside_the_submission_give_each_heads_calibration_error(case: Case) -> None:
-    case.write_probabilities()
-    scores, notes = evaluate(case.submission, case.answers, case.folder, TASKS)
-    assert notes == []
-    truth = decode(case.truth, [len(names) for names in TASKS.values()])
-    for (name, head), digits in zip(case.heads.items(), truth, strict=True):
-        expected = expected_calibration_error(head, digits)
-        assert scores[name]["expected_calibration_error"] == pytest.approx(expected)
-    assert "calibration error" in summary(scores)
-    assert "expected_calibration_error" not in scores["joint"]
-
-
-def test_probabilities_of_other_images_are_passed_over_unless_asked_for(case: Case) -> None:
-    case.write_probabilities(ImageID=np.array([f"x{name}" for name in case.ids]))
-    scores, notes = evaluate(case.submission, case.answers, case.folder, TASKS)
-    assert "expected_calibration_error" not in scores["mask"]
-    assert "its 40 images are not the 40 of the answers: no calibration error" in notes[0]
-    with pytest.raises(InputError, match="expected the probabilities of this submission"):
-        evaluate(case.submission, case.answers, case.folder, TASKS, case.folder / "probabilities.npz")
+    outcome = call(evaluate, *case.arguments("--out", out))
+    assert (outcome.code, outcome.err) == (0, "")
+    read = json.loads((out / "metrics.json").read_text())
+    for part, figures in score_joint(case.truth, case.predicted, TASKS).items():
+        assert read[part].items() >= figures.items()
+    assert (
+        f"<strong>{read['joint']['macro_f1']:.3f}</strong> joint macro F1" in (out / "report.html").read_text()
+    )
+    assert f"report.html: {out / 'report.html'}" in outcome.out
+    assert {path.name for path in out.iterdir()} == {"metrics.json", "report.html"}
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"mask/classes": np.array(["normal", "wear", "incorrect"])}, "mask: classes normal, wear, incorrect"),
-        ({"age": np.ones((40, 2)) / 2}, r"age: shape \(40, 2\), expected \(40, 3\)"),
-        ({"gender": np.ones((40, 2))}, "gender: expected probabilities from 0 to 1"),
-        ({"ImageID": np.array([b"x", None])}, "cannot be read"),
-    ],
+    ("asked", "name"), [("json", "metrics.json"), ("html", "report.html"), ("md", "report.md")]
 )
-def test_probabilities_that_do_not_fit_are_told(case: Case, changes: dict, told: str) -> None:
-    case.write_probabilities(**changes)
-    with pytest.raises(InputError, match=told):
-        evaluate(case.submission, case.answers, case.folder / "out", TASKS)
-    assert not (case.folder / "out").exists()
+def test_a_format_alone_is_written_alone_and_the_table_is_printed(
+    case: Case, call: Callable[..., Outcome], asked: str, name: str
+) -> None:
+    outcome = call(evaluate, *case.arguments("--out", case.folder / "out", "--format", asked))
+    assert [path.name for path in (case.folder / "out").iterdir()] == [name]
+    assert outcome.out.splitlines()[0].split() == ["macro", "F1", "95", "%", "interval", "accuracy"]
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut off"])
-def test_a_broken_probabilities_file_is_told(case: Case, content: bytes) -> None:
-    (case.folder / "probabilities.npz").write_bytes(content)
-    with pytest.raises(InputError, match=r"probabilities\.npz: cannot be read"):
-        evaluate(case.submission, case.answers, case.folder, TASKS)
+def test_submissions_are_compared_with_the_first_as_the_reports_own(
+    case: Case, call: Callable[..., Outcome]
+) -> None:
+    other = case.folder / "other" / "b.csv"
+    write_submission(other, case.ids[::-1], case.truth[::-1])
+    outcome = call(evaluate, "--compare", case.submission, other, "--answers", case.answers)
+    assert outcome.code == 0
+    found = json.loads((case.folder / "metrics.json").read_text())
+    assert found["joint"]["accuracy"] == pytest.approx((case.truth == case.predicted).mean())
+    [difference] = found["findings"]["comparison"]["differences"]
+    assert difference["joint"]["accuracy"]["value"] == pytest.approx(found["joint"]["accuracy"] - 1)
+    wrong = {name for name, a, b in zip(case.ids, case.truth, case.predicted, strict=True) if a != b}
+    assert set(found["findings"]["comparison"]["disagree"]) == wrong
+    assert f"{case.submission} minus {other}: joint macro F1 -" in outcome.out
 
 
-def test_a_head_without_probabilities_is_told(case: Case) -> None:
-    np.savez(case.folder / "probabilities.npz", ImageID=np.array(case.ids), mask=case.heads["mask"])
-    scores, notes = evaluate(case.submission, case.answers, case.folder, TASKS)
-    assert notes == [f"{case.folder / 'probabilities.npz'}: no probabilities of gender, age."]
-    assert "expected_calibration_error" in scores["mask"]
+def test_people_and_years_come_from_a_table_of_their_own(case: Case, call: Callable[..., Outcome]) -> None:
+    people = case.folder / "people.csv"
+    lines = [f"{name},p{place // 4},{20 + place}" for place, name in enumerate(case.ids)]
+    people.write_text("\n".join(["ImageID,person,age", *lines]))
+    assert call(evaluate, *case.arguments("--people", people)).code == 0
+    found = json.loads((case.folder / "metrics.json").read_text())["findings"]
+    assert found["resampled_by"] == "person"
+    assert sum(group["count"] for group in found["numbers"]["age"] if "age" in group["parts"]) == 40
 
 
-def test_answers_cannot_be_scored_against_themselves(case: Case) -> None:
-    with pytest.raises(InputError, match="given both as submission and as answers"):
-        evaluate(case.answers, case.answers, case.folder, TASKS)
+def test_answers_out_of_range_doubled_and_unknown_images_are_told_with_their_rows(
+    case: Case, call: Callable[..., Outcome]
+) -> None:
+    lines = case.submission.read_text().splitlines()
+    for changed, told in (
+        ([lines[0], "0.jpg,18", *lines[2:]], "row 2: ans='18', expected a whole number from 0 to 17"),
+        ([*lines, lines[3]], "rows 4, 42: ImageID='2.jpg' is there 2 times, expected once"),
+        ([*lines, "x.jpg,0"], "lacks 1 of the 41 images of"),
+        ([*lines, "x.jpg,0"], "x.jpg (row 42)"),
+        (lines[:-1], "lacks 1 of the 40 images of"),
+    ):
+        case.submission.write_text("\n".join(changed))
+        outcome = call(evaluate, *case.arguments())
+        assert (outcome.code, outcome.out) == (2, "")
+        assert told in outcome.err
+    assert not (case.folder / "metrics.json").exists()
 
 
-def test_an_output_that_is_a_file_is_told(case: Case) -> None:
-    with pytest.raises(InputError, match="cannot be written"):
-        evaluate(case.submission, case.answers, case.submission, TASKS)
+def test_answers_cannot_be_scored_against_themselves(case: Case, call: Callable[..., Outcome]) -> None:
+    outcome = call(evaluate, "--submission", case.answers, "--answers", case.answers)
+    assert outcome.code == 2
+    assert "given both as submission and as answers" in outcome.err
 
 
-def test_the_summary_tells_what_the_answers_lack() -> None:
-    table = summary(score_joint(np.array([0, 0, 6]), np.array([0, 0, 6]), TASKS)).splitlines()
+def test_an_output_that_is_a_file_is_told(case: Case, call: Callable[..., Outcome]) -> None:
+    outcome = call(evaluate, *case.arguments("--out", case.submission))
+    assert outcome.code == 2
+    assert "cannot be written" in outcome.err
+
+
+def test_the_table_tells_what_the_answers_lack() -> None:
+    table = score_table(score_joint(np.array([0, 0, 6]), np.array([0, 0, 6]), TASKS)).splitlines()
     assert [line.split()[0] for line in table[1:5]] == ["mask", "gender", "age", "joint"]
     assert table[4].split() == ["joint", "0.111", "1.000"]
     assert "3 photographs" in table
@@ -157,7 +177,10 @@ def test_missing_options_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as caught:
         parse_args([])
     assert caught.value.code == 2
-    assert "--submission, --answers" in capsys.readouterr().err
+    assert "--answers" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parse_args(["--answers", "a.csv", "--compare", "b.csv"])
+    assert "--submission, or two files for --compare" in capsys.readouterr().err
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -175,22 +198,6 @@ def test_help_loads_nothing_heavy() -> None:
     assert time.perf_counter() - start < 5  # 0.05 s when the machine is idle
 
 
-@needs_config
-def test_the_script_prints_the_table_and_where_things_lie(
-    case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(
-        sys, "argv", ["evaluate.py", "--submission", str(case.submission), "--answers", str(case.answers)]
-    )
-    main()
-    printed = capsys.readouterr().out
-    scores = json.loads((case.folder / "metrics.json").read_text())
-    assert printed.startswith(summary(scores))
-    assert f"report:  {case.folder / 'report.html'}" in printed
-
-
-@needs_config
 def test_wrong_input_ends_with_one_message_and_exit_code_2(case: Case) -> None:
     write_submission(case.submission, [*case.ids[1:], "other.jpg"], case.predicted)
     command = [sys.executable, "evaluate.py", "--submission", case.submission, "--answers", case.answers]

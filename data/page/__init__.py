@@ -1,0 +1,1 @@
+"""Pages that open offline: one HTML file with its style, script, plots and pictures inside."""

@@ -1,0 +1,56 @@
+"""The heads of a joint code in a folder of runs: each task's run, or all folds of it."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from data.errors import refuse
+from ensemble.config import tasks_of
+from ensemble.predict import Task, make_task
+from heads.build import open_head
+from heads.manifest import checked
+
+
+def head_files(runs: Path, task: str) -> list[Path]:
+    """The checkpoints of a task: all its folds, or the one of its run; none where there is none."""
+    alone = runs / task / "best.safetensors"
+    return sorted((runs / task).glob("fold-*/best.safetensors")) or ([alone] if alone.is_file() else [])
+
+
+def find_heads(config: Path, runs: Path) -> dict[str, Task]:
+    """Open every head of the joint code; all that are missing or do not fit are told at once."""
+    expected = tasks_of(config)
+    files = {task: head_files(runs, task) for task in expected}
+    refuse(
+        f"{runs}: heads are missing",
+        [
+            f"{task}: found no {task}/best.safetensors, expected one; train_task.py --task {task} makes it"
+            for task, found in files.items()
+            if not found
+        ],
+    )
+    tasks = {}
+    problems = []
+    for task, found in files.items():
+        checks = [checked(path) for path in found]
+        for _, note in checks:
+            print(note, end="\n" if note else "", file=sys.stderr)
+        heads = [
+            replace(open_head(path), checksum=checksum)
+            for path, (checksum, _) in zip(found, checks, strict=True)
+        ]
+        for path, head in zip(found, heads, strict=True):
+            for key, its, wanted in (
+                ("classes", head.config.label.classes, expected[task]),
+                # All folds of a task are shown the same pixels.
+                ("pixels.evaluate", head.config.pixels.evaluate, heads[0].config.pixels.evaluate),
+            ):
+                if its != wanted:
+                    problems.append(f"{path}: found the {key} {its}, expected {wanted}")
+        print(f"{task}: {', '.join(str(path) for path in found)}")
+        try:
+            tasks[task] = make_task(heads)
+        except ValueError as error:
+            problems.append(f"{found[0]}: views.steps: {error}")
+    refuse(f"{config}: heads do not fit the joint code", problems)
+    return tasks

@@ -1,0 +1,149 @@
+"""From files to an `Evaluation`: submissions, answers, people, the heads' probabilities, runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from data.errors import InputError
+from ensemble.joint import class_names
+from ensemble.probabilities import FILE_NAME, ID, read_arrays
+from ensemble.report.evaluation import Codes, Evaluation, HeadOutput, Number
+from ensemble.report.known import read_numbers, read_people, read_table
+from ensemble.report.runs import TrainingRun, find_runs, read_run, validation_temperature
+from ensemble.submission import ANSWER, match, read_answers
+
+ROWS_SUM = 1e-3  # half precision rounds a row's sum to about this
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files of a report.
+
+    Attributes:
+        submission, answers: CSV files of ImageID and ans.
+        probabilities: the heads', or None for those beside the submission if they are of the same images.
+        people: a CSV of ImageID, person and numbers such as age, or None for such columns of the answers.
+        runs: the folder of the heads' runs, or None.
+        compare: further submissions.
+    """
+
+    submission: Path
+    answers: Path
+    probabilities: Path | None = None
+    people: Path | None = None
+    runs: Path | None = None
+    compare: Sequence[Path] = ()
+
+
+def gather(
+    sources: Sources,
+    tasks: Mapping[str, Sequence[str]],
+    columns: Mapping[str, tuple[str, Sequence[float]]] | None = None,
+) -> tuple[Evaluation, list[TrainingRun], list[str]]:
+    """Read all files of a report: (what they say, the runs, notes on what could not be used).
+
+    Args:
+        sources: the files.
+        tasks: class names of each task, the most significant first.
+        columns: for each task cut from a number, its column and borders (`ensemble.config.numbers_of`).
+
+    Raises:
+        InputError: files that cannot be read, do not match, or are one and the same.
+    """
+    notes: list[str] = []
+    truth, submissions, ids = _answers(sources, len(class_names(tasks)))
+    people, numbers = _known(sources, ids, columns or {}, notes)
+    heads: dict[str, HeadOutput] = {}
+    beside = sources.submission.parent / FILE_NAME
+    if sources.probabilities is not None or beside.exists():
+        asked = sources.probabilities is not None
+        heads, told = _heads(sources.probabilities or beside, ids, tasks, asked=asked)
+        notes += told
+    runs, temperatures = [], {}
+    if sources.runs is not None:
+        for task in tasks:
+            found = find_runs(sources.runs, task)
+            runs += [read_run(run, str(run.folder.relative_to(sources.runs))) for run in found]
+            temperatures[task] = validation_temperature(found)
+    evaluation = Evaluation(tasks, ids, truth, submissions, people, numbers, heads, temperatures)
+    return evaluation, runs, notes
+
+
+def _answers(sources: Sources, classes: int) -> tuple[Codes, dict[str, Codes], list[str]]:
+    right = read_answers(sources.answers, classes)
+    submissions = {}
+    truth = right[ANSWER].to_numpy(np.int64)
+    for path in dict.fromkeys([sources.submission, *sources.compare]):
+        given = read_answers(path, classes)
+        if path.samefile(sources.answers):
+            raise InputError(f"{path}: given both as submission and as answers, expected two files")
+        submissions[str(path)] = match(given, right, (str(path), str(sources.answers)))[1]
+    return truth, submissions, right[ID].tolist()
+
+
+def _known(
+    sources: Sources,
+    ids: Sequence[str],
+    columns: Mapping[str, tuple[str, Sequence[float]]],
+    notes: list[str],
+) -> tuple[npt.NDArray[np.str_] | None, list[Number]]:
+    path = sources.people or sources.answers
+    table = read_table(path, columns)
+    people, unknown = read_people(table, ids)
+    if people is not None and unknown:
+        notes.append(f"{path}: {unknown} of {len(ids)} photographs name no person; each counts as one's own.")
+    if sources.people is not None and not table[ID].isin(ids).any():
+        raise InputError(
+            f"{path}: none of its {len(table)} images is among the answers; expected the same images"
+        )
+    return people, read_numbers(path, table, ids, columns)
+
+
+def _heads(
+    path: Path, ids: Sequence[str], tasks: Mapping[str, Sequence[str]], *, asked: bool
+) -> tuple[dict[str, HeadOutput], list[str]]:
+    """(each task's probabilities in the order of `ids`, notes); others' are an error only if `asked` for."""
+    arrays = read_arrays(path)
+    if ID not in arrays:
+        raise InputError(f"{path}: holds {', '.join(arrays) or 'nothing'}; expected {ID} among them")
+    places = pd.Index(arrays[ID].astype(str))
+    if places.has_duplicates or set(places) != set(ids):
+        found = f"{path}: its {len(places)} images are not the {len(ids)} of the answers"
+        if asked:
+            raise InputError(f"{found}; expected the probabilities of this submission")
+        return {}, [f"{found}: no calibration error."]
+    order = places.get_indexer(pd.Index(ids))
+    without = [task for task in tasks if task not in arrays]
+    heads = {}
+    for task, names in tasks.items():
+        if task in without:
+            continue
+        try:
+            heads[task] = _head(arrays, task, names, order)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from None
+    return heads, [f"{path}: no probabilities of {', '.join(without)}."] if without else []
+
+
+def _head(
+    arrays: Mapping[str, Any], task: str, names: Sequence[str], order: npt.NDArray[np.intp]
+) -> HeadOutput:
+    held = arrays[f"{task}/classes"].astype(str).tolist() if f"{task}/classes" in arrays else list(names)
+    if held != list(names):
+        raise ValueError(f"{task}: classes {', '.join(held)}; expected {', '.join(names)}")
+    found = {}
+    for name in (task, f"{task}/identity"):
+        if name not in arrays:
+            continue
+        if arrays[name].shape != (len(order), len(names)):
+            raise ValueError(f"{name}: shape {arrays[name].shape}, expected ({len(order)}, {len(names)})")
+        found[name] = arrays[name][order].astype(np.float32)
+        sums = found[name].sum(axis=1)
+        if not ((found[name] >= 0).all() and np.allclose(sums, 1, atol=ROWS_SUM)):
+            raise ValueError(f"{name}: expected probabilities from 0 to 1 whose rows sum to 1")
+    return HeadOutput(found[task], found.get(f"{task}/identity"))

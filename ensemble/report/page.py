@@ -1,0 +1,124 @@
+"""The report as a page: findings to what the template shows."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from data.page.render import write_page
+from data.page.thumbnails import thumbnail
+from ensemble.metrics import JOINT
+from ensemble.report import drawn, tables
+from ensemble.report.findings import Findings
+from ensemble.report.groups import hardest
+from ensemble.report.mistakes import Mistake
+from ensemble.submission import image_paths
+
+TEMPLATE = Path(__file__).parent / "templates" / "report.html"
+MOST_WRONG = 300
+MOST_DISAGREEMENTS = 500
+
+
+def write_report(
+    path: Path,
+    findings: Findings,
+    *,
+    title: str = "Evaluation",
+    sources: Mapping[str, str] | None = None,
+    images: Path | None = None,
+    most_wrong: int = MOST_WRONG,
+) -> None:
+    """Write `findings` to `path` as one page that asks for nothing from elsewhere.
+
+    Args:
+        path: the page, written whole or not at all.
+        findings: what it says.
+        title: its heading.
+        sources: what was evaluated, a label and a text each.
+        images: the folder of the photographs, whose thumbnails then stand in the page; None for names alone.
+        most_wrong: how many wrong answers are listed.
+
+    Raises:
+        InputError: a photograph of the list cannot be read in `images`.
+    """
+    listed = findings.mistakes[:most_wrong]
+    pictures = _pictures(listed, images)
+    write_page(
+        path,
+        TEMPLATE,
+        title=title,
+        lead=findings.costliest,
+        notes=[*findings.notes, *_absent(findings)],
+        f=findings,
+        t=tables,
+        sources=sources or {},
+        tiles=_tiles(findings),
+        parts=[drawn.part(name, findings) for name in findings.scores],
+        hardest=_hardest(findings),
+        number_plots=[drawn.number_plot(each) for each in findings.numbers],
+        reliability_plots=[drawn.reliability_plot(name, each) for name, each in findings.calibrations.items()],
+        confidence_plot=drawn.confidence_plot(findings),
+        training=[drawn.training(run) for run in findings.runs],
+        wrong=[_wrong(each, pictures.get(each.image)) for each in listed],
+        pictured=images is not None,
+        class_choices=[f"{task}: {n}" for task, names in findings.evaluation.tasks.items() for n in names],
+        most_disagreements=MOST_DISAGREEMENTS,
+    )
+
+
+def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
+    joint = findings.scores[JOINT]
+    people = findings.evaluation.people
+    shown = [
+        (f"{joint[key]:.3f}", f"joint {name}", f"95 %: {tables.interval_text(*joint[f'{key}_interval'])}")
+        for key, name in (("macro_f1", "macro F1"), ("accuracy", "accuracy"))
+    ]
+    whose = "" if people is None else f"of {len(np.unique(people)):,} people"
+    return [*shown, (f"{joint['count']:,}", f"photographs, {len(joint['classes'])} joint classes", whose)]
+
+
+def _absent(findings: Findings) -> list[str]:
+    joint = findings.scores[JOINT]
+    absent = joint["absent_classes"]
+    if not absent:
+        return []
+    return [
+        f"{len(absent)} of {len(joint['classes'])} joint classes have no photograph in the answers and count "
+        f"as F1 0 in the macro F1: {', '.join(absent)}."
+    ]
+
+
+def _hardest(findings: Findings) -> list[str]:
+    sentences = []
+    for part in findings.scores:
+        worst = hardest(findings.groups[max(findings.groups)], part)
+        if worst is not None:
+            share = 100 * worst.errors[part]
+            sentences.append(
+                f"{part} fails most for {worst.name}: {share:.0f} % of {worst.count:,} photographs."
+            )
+    return sentences
+
+
+def _pictures(listed: Sequence[Mistake], images: Path | None) -> dict[str, Markup]:
+    if images is None or not listed:
+        return {}
+    names = [each.image for each in listed]
+    paths = image_paths(images, names)
+    return {
+        each.image: thumbnail(path, f"{each.image}: {each.answer}, truth {each.truth}")
+        for each, path in zip(listed, paths, strict=True)
+    }
+
+
+def _wrong(mistake: Mistake, picture: Markup | None) -> dict[str, Any]:
+    heads = [each.task for each in mistake.heads if each.wrong]
+    return {
+        "mistake": mistake,
+        "picture": picture,
+        "heads": json.dumps(heads),
+        "truth": json.dumps([f"{each.task}: {each.truth}" for each in mistake.heads]),
+    }

@@ -1,0 +1,86 @@
+"""What run folders tell of the heads: how training went, from which config, with what, where and how long."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from data.errors import InputError
+from ensemble.calibration import fit_temperature
+from ensemble.probabilities import read_arrays
+from heads.checkpoint import read_description
+from heads.run import RunFolder, run_folder
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One run of one head.
+
+    Attributes:
+        name: the task, and the fold where several stand side by side.
+        history: figures of each epoch by column, "epoch" among them.
+        config: the resolved YAML as text.
+        minutes: of training, all epochs together.
+        versions: of packages.
+        machine: what it was trained on, by kind; empty for a run that did not note it.
+        best: figures of the epoch that was kept.
+    """
+
+    name: str
+    history: dict[str, list[float]]
+    config: str
+    minutes: float | None
+    versions: dict[str, str]
+    machine: dict[str, str]
+    best: dict[str, float]
+
+
+def find_runs(runs: Path, task: str) -> list[RunFolder]:
+    """The task's run, or those of its folds where there are any, as combine.py takes them."""
+    folds = sorted(path.parent for path in (runs / task).glob("fold-*/best.safetensors"))
+    found = [RunFolder(folder) for folder in folds] or [run_folder(runs, task)]
+    missing = [run.best for run in found if not run.best.is_file()]
+    if missing:
+        raise InputError(
+            f"{missing[0]}: no such file, expected the run of {task}; name another folder by --runs"
+        )
+    return found
+
+
+def read_run(run: RunFolder, name: str) -> TrainingRun:
+    """What `run` tells; InputError for a folder whose files cannot be read."""
+    described = read_description(run.best)
+    try:
+        history = pd.read_csv(run.history)
+        config = run.config.read_text(encoding="utf-8")
+        metrics: dict[str, Any] = (
+            json.loads(run.metrics.read_text(encoding="utf-8")) if run.metrics.is_file() else {}
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"{run.folder}: cannot be read ({error}), expected a run of train_task.py") from None
+    return TrainingRun(
+        name,
+        {str(column): history[column].astype(float).tolist() for column in history.columns},
+        config,
+        metrics.get("minutes"),
+        described.get("versions", {}),
+        described.get("machine", {}),
+        {key: float(metrics[key]) for key in ("macro_f1", "accuracy", "mae", "epoch") if key in metrics},
+    )
+
+
+def validation_temperature(runs: list[RunFolder]) -> float:
+    """The temperature fitted to what these runs said of those they were validated on, not to the answers."""
+    probabilities: list[npt.NDArray[np.float32]] = []
+    truth: list[npt.NDArray[np.int64]] = []
+    for run in runs:
+        arrays = read_arrays(run.validation)
+        if not {"probabilities", "truth"} <= arrays.keys():
+            raise InputError(f"{run.validation}: holds {', '.join(arrays)}; expected probabilities and truth")
+        probabilities.append(arrays["probabilities"])
+        truth.append(arrays["truth"])
+    return fit_temperature(np.concatenate(probabilities), np.concatenate(truth))
