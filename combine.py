@@ -6,15 +6,32 @@ python combine.py --vote a.csv b.csv c.csv --out voted.csv
 
 import argparse
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from data.errors import InputError, refuse, run_script
-
-if TYPE_CHECKING:
-    from ensemble.predict import Task
+from data.crops import CroppedReader, boxes_options, reader_of
+from data.errors import InputError, bad_image_option, debug_option, run_script
 
 SUBMISSION = "submission.csv"
+# What may differ when an interrupted run goes on: it does not change the answers, or is known by what it names.
+FREE_OPTIONS = (
+    "out",
+    "workers",
+    "debug",
+    "runs",
+    "data",
+    "config",
+    "vote",
+    "place",
+    "parts",
+    "part_rows",
+    "boxes",
+)
+
+
+def path_or_url(text: str) -> Path | str:
+    """A URL as it is: a path would make one of its two slashes."""
+    return text if "://" in text else Path(text)
 
 
 def parse() -> argparse.Namespace:
@@ -27,26 +44,52 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE")
     parser.add_argument("--runs", type=Path, default=Path(environment.get("SM_CHANNEL_MODEL", "runs")))
-    parser.add_argument("--data", type=Path, help="the folder that holds info.csv and images/", metavar="DIR")
+    parser.add_argument(
+        "--data",
+        type=path_or_url,
+        metavar="DIR",
+        help="the folder that holds info.csv and images/; with --place ray also a listing (CSV, Parquet), "
+        "a folder of images, or a URL of one of them",
+    )
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path(environment.get("SM_OUTPUT_DATA_DIR", ".")) / SUBMISSION,
         metavar="FILE",
         help=f"the submission (default: ./{SUBMISSION}); probabilities.npz goes beside it",
     )
     parser.add_argument("--vote", type=Path, nargs="+", metavar="CSV", help="vote on these submissions instead")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="decoding processes")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="decoding processes (default: one a core, up to 8); with --place ray actors (default: one a GPU "
+        "of the cluster, else one a core)",
+    )
+    parser.add_argument(
+        "--place", choices=("here", "ray"), default="here", help="this machine, or a Ray cluster"
+    )
+    parser.add_argument(
+        "--parts", metavar="DIR", help="with --place ray: where its Parquet parts go, path or URL"
+    )
+    parser.add_argument("--part-rows", type=int, default=16_384, metavar="N", help="photographs of a part")
+    bad_image_option(parser)
+    boxes_options(parser)
+    debug_option(parser)
     args = parser.parse_args()
     if args.data is None and args.vote is None:
         if "SM_CHANNEL_EVAL" not in environment:
             parser.error("--data is missing and SM_CHANNEL_EVAL is not set: where are info.csv and images/?")
-        args.data = Path(environment["SM_CHANNEL_EVAL"])
-    if args.out.is_dir():
+        args.data = path_or_url(environment["SM_CHANNEL_EVAL"])
+    if args.place == "ray" and (args.parts is None or args.vote is not None):
+        parser.error("--place ray: expected --parts DIR, where the answers go, and no --vote")
+    if args.place == "ray" and args.boxes is not None:
+        parser.error("--boxes goes with --place here alone")
+    if args.out is None and args.place == "here":
+        args.out = Path(environment.get("SM_OUTPUT_DATA_DIR", ".")) / SUBMISSION
+    if args.out is not None and args.out.is_dir():
         parser.error(f"--out {args.out} is a folder, expected a file such as {args.out / SUBMISSION}")
-    if args.batch_size < 1 or args.workers < 0:
-        parser.error("--batch-size starts at 1, --workers at 0")
+    if min(args.batch_size, args.part_rows) < 1 or (args.workers or 0) < 0:
+        parser.error("--batch-size and --part-rows start at 1, --workers at 0")
     return args
 
 
@@ -64,92 +107,87 @@ def vote(args: argparse.Namespace) -> None:
     print(f"{args.out}: {len(voted)} answers, voted by {len(answers)} submissions")
 
 
-def find_heads(config: Path, runs: Path) -> "dict[str, Task]":
-    """Open every head of the joint code; all that are missing or do not fit are told at once."""
-    from ensemble.config import tasks_of
-    from ensemble.predict import make_task
-    from heads.build import open_head
-
-    expected = tasks_of(config)
-    files = {task: sorted((runs / task).glob("fold-*/best.safetensors")) for task in expected}
-    for task, found in files.items():
-        if not found and (runs / task / "best.safetensors").is_file():
-            found.append(runs / task / "best.safetensors")
-    refuse(
-        f"{runs}: heads are missing",
-        [
-            f"{task}: found no {task}/best.safetensors, expected one; train_task.py --task {task} makes it"
-            for task, found in files.items()
-            if not found
-        ],
-    )
-    tasks = {}
-    problems = []
-    for task, found in files.items():
-        heads = [open_head(path) for path in found]
-        for path, head in zip(found, heads, strict=True):
-            for key, its, wanted in (
-                ("classes", head.config.label.classes, expected[task]),
-                # All folds of a task are shown the same pixels.
-                ("pixels.evaluate", head.config.pixels.evaluate, heads[0].config.pixels.evaluate),
-            ):
-                if its != wanted:
-                    problems.append(f"{path}: found the {key} {its}, expected {wanted}")
-        print(f"{task}: {', '.join(str(path) for path in found)}")
-        try:
-            tasks[task] = make_task(heads)
-        except ValueError as error:
-            problems.append(f"{found[0]}: views.steps: {error}")
-    refuse(f"{config}: heads do not fit the joint code", problems)
-    return tasks
-
-
 def combine(args: argparse.Namespace) -> None:
     """Answer every photograph of a listing."""
     from ensemble.submission import image_paths, read_listing
 
-    listing = args.data / "info.csv"
+    if isinstance(args.data, str):
+        raise InputError(f"{args.data}: a URL, expected a folder, or --place ray, which reads from afar")
     if not args.data.is_dir():
         raise InputError(f"{args.data}: no such folder, expected one that holds info.csv and images/")
-    ids = read_listing(listing)
-    paths = image_paths(args.data / "images", ids)
+    ids = read_listing(args.data / "info.csv")
+    skip = args.on_bad_image == "skip"
+    paths = image_paths(args.data / "images", ids, missing_ok=skip)
 
-    import numpy as np
     import torch
-    from tqdm import tqdm
 
-    from ensemble.decide import argmax
-    from ensemble.predict import predict_tasks
-    from ensemble.probabilities import FILE_NAME, TaskProbabilities, write_probabilities
-    from ensemble.submission import write_submission
+    from data.locks import held
+    from data.processes import usable_workers
+    from ensemble.answering import UNSEEN, predict_into, write_answers
+    from ensemble.find import find_heads
+    from ensemble.parts import Parts, key_of
+    from ensemble.probabilities import FILE_NAME
 
+    read = reader_of(args.boxes, args.box_margin)
+    if isinstance(read, CroppedReader):
+        print(read.told(paths))
     tasks = find_heads(args.config, args.runs)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batches = predict_tasks(tasks, paths, device, args.batch_size, args.workers)
-    parts = list(tqdm(batches, total=-(-len(paths) // args.batch_size), disable=None, unit="batch"))
-
-    probabilities = {
-        name: TaskProbabilities(
-            np.concatenate([part[name][0] for part in parts]),
-            np.concatenate([part[name][1] for part in parts]),
-            task.classes,
-        )
-        for name, task in tasks.items()
-    }
-    beside = args.out.parent / FILE_NAME
-    write_probabilities(beside, ids, probabilities)
-    write_submission(args.out, ids, argmax([task.merged for task in probabilities.values()]).tolist())
+    options = {name: value for name, value in vars(args).items() if name not in FREE_OPTIONS}
+    options |= {"device": device, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    options |= {"crops": read.digest} if isinstance(read, CroppedReader) else {}
+    key = key_of({name: [head.checksum for head in task.heads] for name, task in tasks.items()}, options)
+    parts = Parts(args.out.parent / f"{args.out.name}.parts", key, paths)
+    # The folder's, since probabilities.npz has one name whatever the submission is called.
+    with held(args.out.parent / ".combine.lock", str(args.out.parent)):
+        predict_into(parts, tasks, device, args.batch_size, usable_workers(args.workers), skip, read)
+        unseen = write_answers(args.out, ids, tasks, parts)
+        parts.remove()
     views = ", ".join(f"{name} {len(task.views)}" for name, task in tasks.items())
-    print(f"{args.out}: {len(ids)} answers (views: {views}); {beside}")
+    print(f"{args.out}: {len(ids)} answers (views: {views}); {args.out.parent / FILE_NAME}")
+    if unseen:
+        print(
+            f"{unseen} images could not be seen and have the answer of equal probabilities: "
+            f"{args.out.parent / UNSEEN}",
+            file=sys.stderr,
+        )
+
+
+def combine_on_ray(args: argparse.Namespace) -> None:
+    """Answer every photograph of a listing on a Ray cluster, in Parquet parts."""
+    try:
+        from ensemble.cluster import answer_parts, join_cluster
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--place ray: {error.name} is not installed; pip install -r requirements-ray.txt"
+        ) from None
+    from tqdm import tqdm
+
+    from ensemble.find import find_heads, head_files
+    from ensemble.remote_parts import Parts, plan_of
+
+    tasks = find_heads(args.config, args.runs)
+    plan = plan_of(
+        str(args.data), {task: head_files(args.runs, task) for task in tasks}, args.batch_size, args.part_rows
+    )
+    parts = Parts(args.parts, plan)
+    most = join_cluster()
+    with tqdm(total=sum(parts.lengths), disable=None, unit="photograph") as bar:
+        for rows in answer_parts(tasks, parts, args.workers or most):
+            bar.update(rows)
+    told = "" if args.out is None else f"; {args.out}: {parts.write_submission(args.out)} answers"
+    print(f"{args.parts}: {sum(parts.lengths)} photographs in {len(parts.lengths)} parts{told}")
 
 
 def main() -> None:
     """Parse, then combine or vote; torch is imported after parsing, so that --help answers at once."""
     args = parse()
-    if args.vote is None:
-        combine(args)
-    else:
+    if args.vote is not None:
         vote(args)
+    elif args.place == "ray":
+        combine_on_ray(args)
+    else:
+        combine(args)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Heads and photographs to probabilities: each photograph decoded once, shared by every head and view."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +12,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from data.errors import InputError
 from data.images import decode
+from data.stopping import leave_to_parent
 from data.transforms import Pipeline
 from ensemble.views import MERGES, View, make_views
 from heads.build import TrainedHead
 
 Probabilities = npt.NDArray[np.float32]
+Read = Callable[[Path], npt.NDArray[np.uint8]]
+BLACK = np.zeros((256, 256, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -54,20 +59,79 @@ def make_task(heads: Sequence[TrainedHead]) -> Task:
     return Task(heads, make_views(config.views.steps), config.views.merge)
 
 
-class Decoded(Dataset[tuple[Tensor, ...]]):
-    """Photographs decoded once, as uint8 pixels [3, H, W] for each of several pipelines."""
+class Predictor:
+    """Trained heads on one device: photographs to probabilities, the same wherever it runs.
 
-    def __init__(self, paths: Sequence[Path], pipelines: Sequence[Pipeline]) -> None:
-        self.paths = np.array([str(path) for path in paths], dtype=np.str_)
+    What a machine does for itself (`predict_tasks`) and what many do together (`ensemble.cluster`) is this.
+
+    Attributes:
+        tasks: by name.
+        pipelines: one for each different `pixels.evaluate` among them; tasks with equal ones share pixels.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task], device: torch.device) -> None:
+        self.tasks, self.device = tasks, device
+        self._shared = list(dict.fromkeys(task.pixels for task in tasks.values()))
+        self.pipelines = [Pipeline(json.loads(pixels)) for pixels in self._shared]
+        for head in (head.head for task in tasks.values() for head in task.heads):
+            head.to(device)
+
+    def __call__(self, batch: Sequence[Tensor]) -> dict[str, tuple[Probabilities, Probabilities]]:
+        """Every task's probabilities of a batch: uint8 pixels [B, 3, H, W] for each of `pipelines`.
+
+        For each task two arrays [B, C], rows summing to 1: all views merged, and the identity view alone.
+        """
+        pixels = {name: part.to(self.device) for name, part in zip(self._shared, batch, strict=True)}
+        result = {}
+        for name, task in self.tasks.items():
+            with torch.inference_mode():
+                views = task.view_probabilities(pixels[task.pixels])
+            merged = MERGES[task.merge](views)
+            result[name] = (merged.cpu().numpy(), views[0].cpu().numpy())
+        return result
+
+
+def seen_by(pipelines: Sequence[Pipeline], picture: npt.NDArray[np.uint8], row: int) -> tuple[Tensor, ...]:
+    """A decoded photograph [H, W, 3], the listing's `row`-th, as each pipeline shows it: uint8 [3, H, W]."""
+    seen = [pipeline(picture, (0, 0, row)) for pipeline in pipelines]
+    return tuple(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))) for pixels in seen)
+
+
+class Decoded(Dataset[tuple[Any, ...]]):
+    """Photographs decoded once, as uint8 pixels [3, H, W] for each of several pipelines, and what is wrong.
+
+    Args:
+        paths: of the photographs.
+        pipelines: that each of them goes through.
+        skip_bad: gives a black picture for a photograph that cannot be decoded, with the reason as the last
+            value (empty otherwise), instead of raising an InputError.
+        read: gives a photograph's pixels; decodes its file unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        pipelines: Sequence[Pipeline],
+        skip_bad: bool = False,
+        read: Read | None = None,
+    ) -> None:
+        self.read = decode if read is None else read
+        self.paths = paths
         self.pipelines = list(pipelines)
+        self.skip_bad = skip_bad
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, row: int) -> tuple[Tensor, ...]:
-        picture = decode(Path(self.paths[row]))
-        seen = [pipeline(picture, (0, 0, row)) for pipeline in self.pipelines]
-        return tuple(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))) for pixels in seen)
+    def __getitem__(self, row: int) -> tuple[Any, ...]:
+        reason = ""
+        try:
+            picture = self.read(self.paths[row])
+        except InputError as error:
+            if not self.skip_bad:
+                raise
+            reason, picture = str(error), BLACK
+        return *seen_by(self.pipelines, picture, row), reason
 
 
 def predict_tasks(
@@ -76,23 +140,33 @@ def predict_tasks(
     device: torch.device,
     batch_size: int = 64,
     workers: int = 0,
+    unseen: list[tuple[int, str]] | None = None,
+    read: Read | None = None,
 ) -> Iterator[dict[str, tuple[Probabilities, Probabilities]]]:
-    """Yield for each batch of `paths`, in order, every task's probabilities.
+    """Yield for each batch of `paths`, in order, what `Predictor` makes of it.
 
-    Yields:
-        For each task two arrays [B, C], rows summing to 1: all views merged, and the identity view alone.
+    Args:
+        tasks: by name.
+        paths: of the photographs.
+        device: that the heads are moved to.
+        batch_size: photographs at once.
+        workers: decoding processes.
+        unseen: gets (row, reason) of each photograph that cannot be decoded, before its batch is yielded, and
+            all its classes are equally likely; without it such a photograph is an error.
+        read: gives a photograph's pixels; decodes its file unless told otherwise.
+
+    Raises:
+        InputError: a photograph cannot be decoded.
     """
-    shared = list(dict.fromkeys(task.pixels for task in tasks.values()))
-    pipelines = [Pipeline(json.loads(pixels)) for pixels in shared]
-    loader = DataLoader(Decoded(paths, pipelines), batch_size, num_workers=workers)
-    for head in (head.head for task in tasks.values() for head in task.heads):
-        head.to(device)
-    for batch in loader:
-        pixels = {name: part.to(device) for name, part in zip(shared, batch, strict=True)}
-        result = {}
-        for name, task in tasks.items():
-            with torch.inference_mode():
-                views = task.view_probabilities(pixels[task.pixels])
-            merged = MERGES[task.merge](views)
-            result[name] = (merged.cpu().numpy(), views[0].cpu().numpy())
+    predictor = Predictor(tasks, device)
+    photographs = Decoded(paths, predictor.pipelines, unseen is not None, read)
+    loader = DataLoader(photographs, batch_size, num_workers=workers, worker_init_fn=leave_to_parent)
+    for number, (*batch, reasons) in enumerate(loader):
+        result = predictor(batch)
+        bad = [place for place, reason in enumerate(reasons) if reason]
+        if unseen is not None:
+            unseen += [(number * batch_size + place, reasons[place]) for place in bad]
+        for name, probabilities in result.items():
+            for each in probabilities:
+                each[bad] = 1 / len(tasks[name].classes)
         yield result

@@ -4,10 +4,12 @@ Arrays: `ImageID` [N]; for each task `NAME` [N, C] (all views merged), `NAME/ide
 alone) and `NAME/classes` [C]. Rows of probabilities sum to 1.
 """
 
+import struct
+import tokenize
+import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +17,71 @@ import numpy as np
 import numpy.typing as npt
 
 from data.errors import InputError
-from heads.run import write_arrays
+from data.files import written_whole
 
 ID = "ImageID"
 FILE_NAME = "probabilities.npz"
+IDENTITY, CLASSES = "identity", "classes"
+CHUNK = 4096
+# What numpy and zipfile raise on bytes that break the format's rules; MemoryError: a header that lies.
+BROKEN = (
+    *(OSError, ValueError, EOFError, SyntaxError, TypeError, LookupError, ArithmeticError, RuntimeError),
+    *(AttributeError, MemoryError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
+)
 
 
-@dataclass(frozen=True)
-class TaskProbabilities:
-    """One task's probabilities [N, C]: all views merged, and the identity view alone; and its class names."""
+def write_probabilities(
+    path: Path, ids: Sequence[str], classes: Mapping[str, Sequence[str]], parts: Iterable[Mapping[str, Any]]
+) -> None:
+    """Write `ids` [N] and each task's probabilities to one .npz, whole or not at all, and a part at a time.
 
-    merged: npt.NDArray[np.float32]
-    identity: npt.NDArray[np.float32]
-    classes: Sequence[str]
+    Args:
+        path: of the file.
+        ids: of all images.
+        classes: each task's class names.
+        parts: arrays `NAME` and `NAME/identity` [B, C] of consecutive images; gone through once for each array.
+    """
+    rows = len(ids)
+    with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        text = np.dtype(("U", max(map(len, ids), default=1)))
+        chunks = (np.array(ids[start : start + CHUNK], dtype=text) for start in range(0, rows, CHUNK))
+        _write_array(archive, ID, text, (rows,), chunks)
+        for task, names in classes.items():
+            for name in (task, f"{task}/{IDENTITY}"):
+                _write_array(archive, name, np.dtype("<f4"), (rows, len(names)), _each(parts, name))
+            held = np.array(names, dtype=np.str_)
+            _write_array(archive, f"{task}/{CLASSES}", held.dtype, held.shape, [held])
 
 
-def write_probabilities(path: Path, ids: Sequence[str], tasks: Mapping[str, TaskProbabilities]) -> None:
-    """Write `ids` [N] and each task's probabilities to one .npz, whole or not at all."""
-    arrays: dict[str, Any] = {ID: np.array(ids, dtype=np.str_)}
-    for name, task in tasks.items():
-        arrays[name] = task.merged
-        arrays[f"{name}/identity"] = task.identity
-        arrays[f"{name}/classes"] = np.array(task.classes, dtype=np.str_)
-    write_arrays(path, arrays)
+def _each(parts: Iterable[Mapping[str, Any]], name: str) -> Iterator[npt.NDArray[Any]]:
+    return (part[name] for part in parts)
+
+
+def _write_array(
+    archive: zipfile.ZipFile,
+    name: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    chunks: Iterable[npt.NDArray[Any]],
+) -> None:
+    """Write one array as numpy's savez does, out of its rows in chunks."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for chunk in chunks:
+            file.write(np.ascontiguousarray(chunk, dtype).tobytes())
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays of such a file by name; InputError if it cannot be read or would need a pickle."""
     try:
-        with path.open("rb") as file:  # numpy leaves a file open that it opened and could not read
+        with (
+            warnings.catch_warnings(action="ignore"),
+            path.open("rb") as file,
+        ):  # numpy leaves a file open that it opened and could not read
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except BROKEN as error:
         raise InputError(f"{path}: cannot be read ({error}), expected the .npz file of combine.py") from None

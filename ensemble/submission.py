@@ -1,11 +1,14 @@
 """Submissions, listings and answers: CSV files of ImageID and ans, the joint code."""
 
 import csv
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from operator import index
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +16,11 @@ import pandas as pd
 
 from data.errors import InputError, refuse
 from data.files import written_whole
+from data.label_csv import MOST_ROWS
 
 ID, ANSWER = "ImageID", "ans"
 EXAMPLES = 3
+ABSENT = ("no such file", "cannot be followed")  # how reasons begin that harm nobody
 
 Answers = npt.NDArray[np.int64]
 
@@ -33,6 +38,7 @@ def read_listing(path: Path) -> list[str]:
 def read_answers(path: Path, classes: int) -> pd.DataFrame:
     """A submission or the right answers: `ImageID` (text), `ans` (int64 in 0..classes-1), a row per image.
 
+    The index is the row in the file, so that whoever refuses an image can say where it stands.
     Raises InputError with all bad rows: empty or doubled ids, answers that are not whole or out of range.
     """
     rows = _read_rows(path, [ID, ANSWER])
@@ -43,7 +49,23 @@ def read_answers(path: Path, classes: int) -> pd.DataFrame:
             problems.append(f"row {line}: {ANSWER}={answer[:40]!r}, {expected}")
     refuse(f"{path}: bad rows", problems)
     ids, answers = zip(*(row for _, row in rows), strict=True)
-    return pd.DataFrame({ID: list(ids), ANSWER: np.array([int(answer) for answer in answers], dtype=np.int64)})
+    table = {ID: list(ids), ANSWER: np.array([int(answer) for answer in answers], dtype=np.int64)}
+    return pd.DataFrame(table, index=[line for line, _ in rows])
+
+
+def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str]) -> pd.DataFrame:
+    """A CSV file's `columns` and those of `optional` that it has, as text without blanks around it.
+
+    The index is the row in the file. Raises InputError if the file, one of `columns` or every row is missing,
+    or with the rows of empty or doubled values in the first of `columns`, an ImageID.
+    """
+    with _opened(path, columns) as reader:
+        header: list[str] = next(reader, [])
+    wanted = [*columns, *(name for name in dict.fromkeys(optional) if header.count(name) == 1)]
+    rows = _read_rows(path, wanted)
+    refuse(f"{path}: bad rows", _bad_ids(rows))
+    table = [[value.strip() if place else value for place, value in enumerate(row)] for _, row in rows]
+    return pd.DataFrame(table, columns=wanted, index=[line for line, _ in rows], dtype=object)
 
 
 def write_submission(path: Path, ids: Sequence[str], answers: Iterable[int]) -> None:
@@ -54,21 +76,41 @@ def write_submission(path: Path, ids: Sequence[str], answers: Iterable[int]) -> 
         writer.writerows((name, index(answer)) for name, answer in zip(ids, answers, strict=True))
 
 
-def image_paths(folder: Path, ids: Sequence[str]) -> list[Path]:
+class ImagePaths(Sequence[Path]):
+    """The paths `folder`/id; only the ids are in memory, as one block, which forked workers share uncopied."""
+
+    def __init__(self, folder: Path, ids: npt.NDArray[np.bytes_]) -> None:
+        self.folder, self.ids = folder, ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, place: int) -> Path: ...
+    @overload
+    def __getitem__(self, place: slice) -> "ImagePaths": ...
+    def __getitem__(self, place: int | slice) -> "Path | ImagePaths":
+        if isinstance(place, slice):
+            return ImagePaths(self.folder, self.ids[place])
+        return self.folder / os.fsdecode(bytes(self.ids[place]))
+
+
+def image_paths(folder: Path, ids: Sequence[str], missing_ok: bool = False) -> ImagePaths:
     """The image files `folder`/id; no file is opened.
 
     Raises InputError that tells all ids at once which are absolute, contain `..`, lead out of the folder
-    through links, or have no file.
+    through links, or have no file, unless `missing_ok`.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder, expected the folder of the listed images")
     root = folder.resolve()
-    wrong = [(name, reason) for name in ids if (reason := _why_unusable(root, name))]
+    found = ((name, _why_unusable(root, name)) for name in ids)
+    wrong = [(name, told) for name, told in found if told and not (missing_ok and told.startswith(ABSENT))]
     refuse(
         f"{folder}: {len(wrong)} of {len(ids)} listed images cannot be used",
         [f"{ID}={name!r}: {reason}" for name, reason in wrong],
     )
-    return [folder / name for name in ids]
+    return ImagePaths(folder, np.array([os.fsencode(name) for name in ids], dtype=np.bytes_))
 
 
 def match(
@@ -111,30 +153,41 @@ def vote(answers: Sequence[pd.DataFrame], names: Sequence[str] | None = None) ->
 
 def _read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
     """(line in the file, the values of `columns`) for every row; InputError if there are none."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            lines = [(reader.line_num, row) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error}), expected {', '.join(columns)}") from None
+    lines: list[tuple[int, list[str]]] = []
+    short: list[str] = []
+    with _opened(path, columns) as reader:
+        header: list[str] = next(reader, [])
+        places = [header.index(column) for column in columns if column in header]
+        for row in reader:
+            if len(lines) + len(short) == MOST_ROWS:
+                found = f"{path}: row {reader.line_num}: more rows than {MOST_ROWS}"
+                raise InputError(f"{found}, expected at most that many; split the file")
+            if len(row) == len(header):
+                lines.append((reader.line_num, [row[place] for place in places]))
+            elif row:
+                found = f"{len(row)} values, expected {len(header)}, as in the heading"
+                short.append(f"row {reader.line_num}: {found}")
+    if len(header) == 1 and ";" in header[0]:
+        raise InputError(f"{path}: columns parted by semicolons, expected commas; save it again with commas")
     missing = [column for column in columns if header.count(column) != 1]
     if missing:
         raise InputError(
             f"{path}: row 1: columns {', '.join(header) or '(none)'}; expected {', '.join(missing)} once"
         )
-    refuse(
-        f"{path}: bad rows",
-        [
-            f"row {line}: {len(row)} values, expected {len(header)}, as in the heading"
-            for line, row in lines
-            if len(row) != len(header)
-        ],
-    )
+    refuse(f"{path}: bad rows", short)
     if not lines:
         raise InputError(f"{path}: no rows after the heading, expected one per image")
-    places = [header.index(column) for column in columns]
-    return [(line, [row[place] for place in places]) for line, row in lines]
+    return lines
+
+
+@contextmanager
+def _opened(path: Path, columns: Sequence[str]) -> Iterator[Any]:
+    """A reader of the file's rows; what goes wrong with it is told as an InputError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield csv.reader(file, strict=True)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({error}), expected {', '.join(columns)}") from None
 
 
 def _bad_ids(rows: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
@@ -162,16 +215,19 @@ def _why_unusable(root: Path, name: str) -> str:
     try:
         if not (root / name).resolve().is_relative_to(root):
             return "leads out of the folder through a link"
-        return "" if (root / name).is_file() else "no such file"
+        return "" if (root / name).is_file() else ABSENT[0]
     except (OSError, RuntimeError) as error:  # a name too long for the file system, or links in a circle
-        return f"cannot be followed ({error})"
+        return f"{ABSENT[1]} ({error})"
 
 
 def _differences(these: pd.DataFrame, those: pd.DataFrame, names: tuple[str, str]) -> list[str]:
     problems = []
     for wanted, held, lacking, having in ((those, these, *names), (these, those, names[1], names[0])):
-        absent = wanted[ID][~wanted[ID].isin(held[ID])].tolist()
-        if absent:
-            told = ", ".join(absent[:EXAMPLES]) + (", ..." if len(absent) > EXAMPLES else "")
-            problems.append(f"{lacking} lacks {len(absent)} of the {len(wanted)} images of {having}: {told}")
+        absent = wanted[~wanted[ID].isin(held[ID])]
+        if len(absent):
+            shown = absent[:EXAMPLES]
+            told = [f"{name} (row {line})" for line, name in zip(shown.index, shown[ID], strict=True)]
+            more = ", ..." if len(absent) > EXAMPLES else ""
+            counted = f"{len(absent)} of the {len(wanted)} images of {having}"
+            problems.append(f"{lacking} lacks {counted}: {', '.join(told)}{more}")
     return problems

@@ -36,7 +36,7 @@ def hflip(pixels: Tensor) -> Tensor:
 
 def center_crop(pixels: Tensor, share: Annotated[float, Field(gt=0, le=1)] = 0.9) -> Tensor:
     """The middle `share` of each side, scaled up to the full size."""
-    height, width = pixels.shape[-2:]
+    height, width = _size(pixels)
     kept_height, kept_width = max(round(height * share), 1), max(round(width * share), 1)
     top, left = (height - kept_height) // 2, (width - kept_width) // 2
     kept = pixels[..., top : top + kept_height, left : left + kept_width]
@@ -45,12 +45,18 @@ def center_crop(pixels: Tensor, share: Annotated[float, Field(gt=0, le=1)] = 0.9
 
 def shift(pixels: Tensor, x: Offset = 0.0, y: Offset = 0.0) -> Tensor:
     """Moved right by `x` of the width and down by `y` of the height; edges repeat into the gap."""
-    height, width = pixels.shape[-2:]
+    height, width = _size(pixels)
     across, down = round(x * width), round(y * height)
     padding = (max(across, 0), max(-across, 0), max(down, 0), max(-down, 0))
     padded = F.pad(pixels, padding, mode="replicate")
     top, left = max(-down, 0), max(-across, 0)
     return padded[..., top : top + height, left : left + width]
+
+
+def _size(pixels: Tensor) -> tuple[int, int]:
+    """Height and width as whole numbers: while a graph is traced for an export, a shape holds tensors."""
+    height, width = pixels.shape[-2:]
+    return int(height), int(width)
 
 
 def brightness(pixels: Tensor, factor: Annotated[float, Field(gt=0, le=4)] = 1.1) -> Tensor:

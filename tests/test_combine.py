@@ -1,9 +1,11 @@
 import csv
 import random
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -11,9 +13,11 @@ import pytest
 
 import combine
 from ensemble.config import tasks_of
+from ensemble.find import find_heads
 from ensemble.joint import encode
 from ensemble.submission import read_answers, write_submission
 
+ROOT = Path(__file__).parents[1]
 Probabilities = dict[str, np.ndarray]
 
 
@@ -123,7 +127,7 @@ def two_folds(runs: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_folds_of_a_head_are_averaged(two_folds: Path, configs: Path) -> None:
-    tasks = combine.find_heads(configs / "joint.yaml", two_folds)
+    tasks = find_heads(configs / "joint.yaml", two_folds)
     assert {task: len(its.heads) for task, its in tasks.items()} == {"mask": 2, "gender": 1, "age": 1}
 
 
@@ -177,3 +181,34 @@ def test_all_missing_heads_are_named(
     assert "age: found no age/best.safetensors" in outcome.err
     assert "gender:" not in outcome.err
     assert not out.exists()
+
+
+def test_a_cluster_without_its_packages_is_one_line_that_says_what_to_install(
+    call: Callable[..., Any], faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "ensemble.cluster", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not there
+    given = ["--data", faces / "eval", "--parts", tmp_path / "parts"]
+    outcome = call(combine, "--place", "ray", *given)
+    assert outcome.code == 2
+    assert outcome.err == "error: --place ray: ray is not installed; pip install -r requirements-ray.txt\n"
+    assert not (tmp_path / "parts").exists()
+
+
+def test_one_machine_imports_none_of_the_cluster_s_packages() -> None:
+    code = "import combine, sys; import ensemble.predict, ensemble.submission, heads.build; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "ensemble.predict" in done.stdout.split()
+    assert not {"ray", "s3fs", "ensemble.cluster", "ensemble.remote_parts"} & set(done.stdout.split())
+
+
+def test_a_url_is_not_read_by_one_machine(call: Callable[..., Any]) -> None:
+    outcome = call(combine, "--data", "s3://faces/eval")
+    assert outcome.code == 2
+    assert "s3://faces/eval: a URL, expected a folder, or --place ray" in outcome.err
+
+
+def test_a_cluster_needs_a_place_for_its_parts(call: Callable[..., Any]) -> None:
+    outcome = call(combine, "--data", "s3://faces/eval", "--place", "ray")
+    assert outcome.code == 2
+    assert "expected --parts DIR" in outcome.err

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import InputError
-from ensemble.submission import image_paths, match, read_answers, read_listing, vote, write_submission
+from ensemble.submission import (
+    image_paths,
+    match,
+    read_answers,
+    read_columns,
+    read_listing,
+    vote,
+    write_submission,
+)
 
 
 def written(path: Path, text: str) -> Path:
@@ -97,8 +105,8 @@ def test_images_within_the_folder_are_found(tmp_path: Path) -> None:
     (images / "link.jpg").symlink_to(images / "a.jpg")
     (tmp_path / "linked").symlink_to(images)
     ids = ["sub/b.jpg", "a.jpg", "link.jpg", "..c.jpg"]
-    assert image_paths(images, ids) == [images / name for name in ids]
-    assert image_paths(tmp_path / "linked", ids) == [tmp_path / "linked" / name for name in ids]
+    assert list(image_paths(images, ids)) == [images / name for name in ids]
+    assert list(image_paths(tmp_path / "linked", ids)) == [tmp_path / "linked" / name for name in ids]
 
 
 def test_all_ids_that_leave_the_folder_or_have_no_file_are_told_at_once(tmp_path: Path) -> None:
@@ -143,8 +151,8 @@ def test_match_tells_missing_and_unknown_images() -> None:
     told = message(match, frame(a=1, x=1), frame(a=1, b=2, c=3, d=4, e=5), ("s.csv", "a.csv"))
     assert told.splitlines() == [
         "s.csv and a.csv do not match",
-        "  s.csv lacks 4 of the 5 images of a.csv: b, c, d, ...",
-        "  a.csv lacks 1 of the 2 images of s.csv: x",
+        "  s.csv lacks 4 of the 5 images of a.csv: b (row 1), c (row 2), d (row 3), ...",
+        "  a.csv lacks 1 of the 2 images of s.csv: x (row 1)",
     ]
 
 
@@ -179,6 +187,23 @@ def test_votes_need_two_submissions_of_the_same_images() -> None:
     told = message(vote, [frame(a=1, b=1), frame(a=1), frame(a=1, b=1, c=1)], ["1.csv", "2.csv", "3.csv"])
     assert told.splitlines() == [
         "the submissions do not hold the same images",
-        "  2.csv lacks 1 of the 2 images of 1.csv: b",
-        "  1.csv lacks 1 of the 3 images of 3.csv: c",
+        "  2.csv lacks 1 of the 2 images of 1.csv: b (row 1)",
+        "  1.csv lacks 1 of the 3 images of 3.csv: c (row 2)",
     ]
+
+
+def test_images_that_do_not_match_are_told_with_their_row_in_the_file(tmp_path: Path) -> None:
+    submission = read_answers(written(tmp_path / "s.csv", "ImageID,ans\n\na,1\nb,2\n"), 18)
+    answers = read_answers(written(tmp_path / "a.csv", "ans,ImageID\n1,a\n"), 18)
+    told = message(match, submission, answers, ("s.csv", "a.csv"))
+    assert told.splitlines()[1:] == ["  a.csv lacks 1 of the 2 images of s.csv: b (row 4)"]
+
+
+def test_columns_are_text_and_those_that_are_not_there_are_left_out(tmp_path: Path) -> None:
+    path = written(tmp_path / "people.csv", "age,ImageID,other\n 34 ,a.jpg,x\n,b.jpg,y\n")
+    table = read_columns(path, ["ImageID"], ["person", "age"])
+    assert table.to_dict("list") == {"ImageID": ["a.jpg", "b.jpg"], "age": ["34", ""]}
+    assert table.index.tolist() == [2, 3]
+    assert "expected person once" in message(read_columns, path, ["ImageID", "person"], [])
+    written(path, "ImageID,age\na.jpg,1\na.jpg,2\n")
+    assert "rows 2, 3: ImageID='a.jpg' is there 2 times" in message(read_columns, path, ["ImageID"], ["age"])

@@ -1,0 +1,203 @@
+"""Answers in parts: Parquet files that many machines write, each whole or not at all, and each once.
+
+PARTS/plan.json says what is answered by which heads, PARTS/listing/ holds the listing cut into parts, and
+PARTS/answers/part-NNNNNN.parquet their answers: ImageID, ans (the joint code), and for each task `NAME` (all
+views merged) and `NAME/identity` (the plain view alone) as lists of probabilities.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch.utils.data import default_collate
+
+from data import urls
+from data.errors import InputError, refuse
+from data.files import written_whole
+from data.images import decode_bytes
+from ensemble import listing
+from ensemble.decide import argmax
+from ensemble.predict import Predictor, Probabilities, seen_by
+from ensemble.submission import ANSWER, ID
+
+READERS = 8  # photographs on their way at once: reading from afar is waiting
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is answered, and how: two runs with the same plan write the same parts.
+
+    Attributes:
+        listing, images: where they are.
+        state: of the listing's content (`data.urls.state_of`); empty for a folder.
+        heads: a digest of each task's checkpoints.
+        batch_size: photographs computed together.
+        part_rows: photographs of a part, a multiple of `batch_size`; so batches are those of one machine.
+    """
+
+    listing: str
+    images: str
+    state: str
+    heads: Mapping[str, str]
+    batch_size: int
+    part_rows: int
+
+
+def plan_of(data: str, heads: Mapping[str, Sequence[Path]], batch_size: int, part_rows: int) -> Plan:
+    """The plan for `--data` (see `ensemble.listing.find_listing`) and the checkpoints of each task.
+
+    `part_rows` is rounded up to whole batches.
+    """
+    found, images = listing.find_listing(data)
+    if not urls.exists(found):
+        raise InputError(
+            f"{data}: not there, expected a listing, a folder that holds one, or a folder of images"
+        )
+    state = urls.state_of(found) if found != images else ""
+    digests = {}
+    for task, files in heads.items():
+        digest = hashlib.sha256()
+        for path in files:
+            digest.update(path.read_bytes())
+        digests[task] = digest.hexdigest()
+    return Plan(found, images, state, digests, batch_size, -(-part_rows // batch_size) * batch_size)
+
+
+class Parts:
+    """The folder of a plan's parts.
+
+    Args:
+        place: path or URL of the folder.
+        plan: it goes on with the plan that stands there, if that is the same, or begins it.
+
+    Raises:
+        InputError: another plan stands there, or the listing is wrong.
+    """
+
+    def __init__(self, place: str, plan: Plan) -> None:
+        self.place, self.plan = place, plan
+        self._pieces = urls.join(place, "listing")
+        file = urls.join(place, "plan.json")
+        if urls.exists(file):
+            self.lengths = self._go_on(file)
+        else:
+            self.lengths = listing.cut(plan.listing, self._pieces, plan.part_rows)
+            kept = {"plan": asdict(plan), "lengths": self.lengths}
+            urls.write_bytes(file, json.dumps(kept, indent=2).encode())
+
+    def _go_on(self, file: str) -> list[int]:
+        try:
+            kept = json.loads(urls.read_bytes(file))
+            before, lengths = dict(kept["plan"]), [int(length) for length in kept["lengths"]]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{file}: not readable; remove {self.place} to begin again") from None
+        now = asdict(self.plan)
+        refuse(
+            f"{self.place}: holds parts of other answers; name another folder, or remove this one",
+            [
+                f"{key}: found {before.get(key)!r}, expected {now[key]!r}"
+                for key in now
+                if before.get(key) != now[key]
+            ],
+        )
+        return lengths
+
+    def file(self, part: int) -> str:
+        """Where a part's answers stand."""
+        return urls.join(self.place, "answers", f"part-{part:06d}.parquet")
+
+    def missing(self) -> list[int]:
+        """The parts without answers."""
+        written = urls.names_in(urls.join(self.place, "answers"))
+        return [part for part in range(len(self.lengths)) if self.file(part).rpartition("/")[2] not in written]
+
+    def answer(self, predictor: Predictor, part: int) -> int:
+        """Write a part's answers, unless they are there; return its number of photographs."""
+        if not urls.exists(self.file(part)):
+            ids = listing.ids_of(self._pieces, part)
+            read = reader_of(self.plan.images)
+            batches = predict_ids(predictor, ids, read, part * self.plan.part_rows, self.plan.batch_size)
+            urls.write_bytes(self.file(part), listing.parquet(_columns(ids, batches)))
+        return self.lengths[part]
+
+    def write_submission(self, path: Path) -> int:
+        """Write all parts' answers as one submission, in the listing's order, a part at a time in memory."""
+        count = 0
+        with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([ID, ANSWER])
+            for part in range(len(self.lengths)):
+                table = pq.read_table(io.BytesIO(urls.read_bytes(self.file(part))), columns=[ID, ANSWER])
+                writer.writerows(
+                    zip(table.column(ID).to_pylist(), table.column(ANSWER).to_pylist(), strict=True)
+                )
+                count += table.num_rows
+        return count
+
+
+Read = Callable[[str], np.ndarray]
+Batch = dict[str, tuple[Probabilities, Probabilities]]
+
+
+def reader_of(images: str) -> Read:
+    """What decodes an image of a folder by its id."""
+
+    def read(name: str) -> np.ndarray:
+        place = urls.join(images, name)
+        return decode_bytes(urls.read_bytes(place), place)
+
+    return read
+
+
+def predict_ids(
+    predictor: Predictor, ids: Sequence[str], read: Read, first_row: int, batch_size: int
+) -> list[Batch]:
+    """What `predictor` makes of images, read by threads, in batches; the next is read while one is computed.
+
+    Args:
+        ids: of the images.
+        read: id -> RGB uint8 [H, W, 3].
+        first_row: which row of the listing the first one is.
+        batch_size: images of a batch.
+    """
+    starts = range(0, len(ids), batch_size)
+    results = []
+    with ThreadPoolExecutor(READERS) as pool:
+        ahead = [pool.submit(read, name) for name in ids[:batch_size]]
+        for start in starts:
+            here, next_start = ahead, start + batch_size
+            ahead = [pool.submit(read, name) for name in ids[next_start : next_start + batch_size]]
+            try:
+                # Not in the threads: a pipeline's steps hold the state of their chance.
+                seen = [
+                    seen_by(predictor.pipelines, picture.result(), first_row + start + place)
+                    for place, picture in enumerate(here)
+                ]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            results.append(predictor(default_collate(seen)))
+    return results
+
+
+def _columns(ids: Sequence[str], batches: Sequence[Batch]) -> dict[str, object]:
+    tasks = {
+        name: [np.concatenate([batch[name][which] for batch in batches]) for which in (0, 1)]
+        for name in batches[0]
+    }
+    columns: dict[str, object] = {ID: ids, ANSWER: argmax([merged for merged, _ in tasks.values()])}
+    for name, (merged, identity) in tasks.items():
+        columns |= {name: _lists(merged), f"{name}/identity": _lists(identity)}
+    return columns
+
+
+def _lists(rows: Probabilities) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])

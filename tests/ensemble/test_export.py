@@ -1,0 +1,159 @@
+"""Exported graphs and weights say what combine.py says of the same photographs."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from unittest.mock import patch
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import combine
+from data.images import decode
+from ensemble import export as ensemble_export
+from ensemble.config import tasks_of
+from ensemble.joint import joint_probabilities
+from heads import export as heads_export
+from heads.build import open_head
+from heads.graph import HeadGraph
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load:FutureWarning")
+SHARED = Path(__file__).parents[3] / "shared" / "faces18" / "base"
+
+
+def run(module: ModuleType, *arguments: object) -> None:
+    with patch.object(sys, "argv", [module.__name__, *map(str, arguments)]):
+        module.main()
+
+
+@pytest.fixture(scope="module")
+def out(runs: Path, configs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The ensemble in every format, and one head."""
+    folder = tmp_path_factory.mktemp("export")
+    for kind in ("safetensors", "torchscript", "onnx"):
+        joint = configs / "joint.yaml"
+        run(ensemble_export, "--runs", runs, "--config", joint, "--format", kind, "--out", folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def session(out: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(out / "ensemble.onnx", providers=["CPUExecutionProvider"])
+
+
+def expected_of(photographs: list[Path], folder: Path, runs: Path, configs: Path, call: Callable) -> dict:
+    """Probabilities that combine.py writes for these photographs."""
+    (folder / "images").mkdir()
+    for photograph in photographs:
+        shutil.copy(photograph, folder / "images")
+    listing = "".join(f"{photograph.name},0\n" for photograph in photographs)
+    (folder / "info.csv").write_text("ImageID,ans\n" + listing)
+    joint, answers = configs / "joint.yaml", folder / "submission.csv"
+    options = ["--config", joint, "--runs", runs, "--data", folder, "--out", answers, "--workers", 0]
+    outcome = call(combine, *options)
+    assert outcome.code == 0, outcome.err
+    with np.load(folder / "probabilities.npz") as saved:
+        found = {task: saved[task] for task in tasks_of(joint)}
+    return found | {"joint": joint_probabilities(list(found.values()))}
+
+
+def assert_equal_to_combine(
+    photographs: list[Path],
+    expected: dict,
+    session: onnxruntime.InferenceSession,
+    scripted: torch.jit.ScriptModule,
+) -> None:
+    names = [output.name for output in session.get_outputs()]
+    assert names == ["mask", "gender", "age", "joint"]
+    for row, photograph in enumerate(photographs):
+        pixels = decode(photograph)[None]
+        by_onnx = session.run(None, {"photographs": pixels})
+        with torch.inference_mode():
+            by_script = scripted(torch.from_numpy(pixels))
+        for name, onnx, script in zip(names, by_onnx, by_script, strict=True):
+            np.testing.assert_allclose(onnx[0], expected[name][row], rtol=0, atol=1e-4, err_msg=name)
+            np.testing.assert_allclose(script[0], expected[name][row], rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_drawn_faces_give_combine_s_probabilities(
+    out: Path, session, faces: Path, runs: Path, configs: Path, call: Callable, tmp_path: Path
+) -> None:
+    photographs = sorted((faces / "eval" / "images").iterdir())[:12]
+    expected = expected_of(photographs, tmp_path, runs, configs, call)
+    assert_equal_to_combine(photographs, expected, session, torch.jit.load(out / "ensemble.pt"))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no real photographs here")
+def test_real_photographs_give_combine_s_probabilities(
+    out: Path, session, runs: Path, configs: Path, call: Callable, tmp_path: Path
+) -> None:
+    photographs = sorted(SHARED.iterdir())[:24]
+    expected = expected_of(photographs, tmp_path, runs, configs, call)
+    assert_equal_to_combine(photographs, expected, session, torch.jit.load(out / "ensemble.pt"))
+
+
+def test_a_batch_gives_what_its_photographs_give_alone(session) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 91, 70, 3), dtype=np.uint8)
+    together = session.run(None, {"photographs": pixels})
+    for row in range(3):
+        alone = session.run(None, {"photographs": pixels[row : row + 1]})
+        for one, all_of_them in zip(alone, together, strict=True):
+            np.testing.assert_allclose(one[0], all_of_them[row], atol=1e-6)
+
+
+def test_the_card_tells_classes_data_figures_limits_and_terms(
+    out: Path, runs: Path, configs: Path, tmp_path: Path
+) -> None:
+    card = (out / "ensemble.md").read_text()
+    figures = json.loads((runs / "age" / "metrics.json").read_text())
+    for told in (
+        "`mask` [n, 3], `gender` [n, 2], `age` [n, 3], `joint` [n, 3 * 2 * 3]",
+        "Classes: under 30, 30 to 59, 60 and over",
+        f"| macro_f1 | {figures['macro_f1']:.3f} |",
+        "fold 0 of 5 held out by person: 35 photographs of 5 people",
+        "Views: identity, hflip; 1 heads.",
+        "## Limits",
+        "Not told by whoever exported this.",
+    ):
+        assert told in card, told
+
+
+def test_each_head_is_exported_by_itself_with_its_card(runs: Path, tmp_path: Path, capsys) -> None:
+    options = ["--runs", runs, "--out", tmp_path, "--trained-on", "drawn faces", "--terms", "free"]
+    run(heads_export, "--format", "torchscript", *options)
+    run(heads_export, "--format", "safetensors", *options)
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {
+        f"{task}{end}" for task in ("mask", "gender", "age") for end in (".pt", ".safetensors", ".md")
+    }
+    assert "## Trained on\n\ndrawn faces\n" in (tmp_path / "mask.md").read_text()
+    assert (tmp_path / "mask.md").read_text().endswith("## Terms\n\nfree\n")
+    pixels = torch.randint(0, 256, (2, 80, 71, 3), dtype=torch.uint8)
+    original = HeadGraph(open_head(runs / "mask" / "best.safetensors"), "mask")
+    with torch.inference_mode():
+        expected = original(pixels)
+        again = HeadGraph(open_head(tmp_path / "mask.safetensors"), "mask")(pixels)
+        torch.testing.assert_close(torch.jit.load(tmp_path / "mask.pt")(pixels), expected)
+    assert torch.equal(again, expected)
+    assert "python -m ensemble.export" in capsys.readouterr().out
+    for path in tmp_path.iterdir():
+        path.unlink()
+
+
+def test_a_head_as_onnx(runs: Path, tmp_path: Path) -> None:
+    trained = open_head(runs / "age" / "best.safetensors")
+    path = heads_export.export_head(trained, "age", tmp_path, "onnx")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 80, 71, 3), dtype=np.uint8)
+    got = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(
+        None, {"photographs": pixels}
+    )
+    with torch.inference_mode():
+        expected = HeadGraph(trained, "age")(torch.from_numpy(pixels)).numpy()
+    np.testing.assert_allclose(got[0], expected, atol=1e-5)
+    path.unlink()

@@ -1,0 +1,114 @@
+"""One process of a training of coloured squares, started by a launcher; leaves what it saw as .npz.
+
+one_of_several.py SQUARES OUT LOSS BATCH: ten epochs of a small head without batch norm and dropout.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from data.dataset import Photographs, in_order
+from data.transforms import Pipeline
+from heads.dealing import deal_training, deal_validation
+from heads.losses import WeightedSum, make_loss
+from heads.optim import make_optimiser, make_schedule
+from heads.processes import WholeBatchLoss
+from heads.sampling import BalancedSampler
+from heads.targets import Target
+from heads.training import Learner, Plan, Truth, fit
+from heads.validation import Predictions
+from train_task import loader
+
+CLASSES = ("red", "green", "blue")
+EPOCHS = 10
+
+
+class Bytes(nn.Module):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.float() / 255
+
+
+class Recorded(nn.Module):
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss, self.values = loss, []
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        value = self.loss(logits, targets)
+        self.values.append(value.item())
+        return value
+
+
+class Seen(Photographs):
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        self.draws = []
+
+    def __getitem__(self, draw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        self.draws.append(draw)
+        return super().__getitem__(draw)
+
+
+def main() -> None:
+    squares, out, loss_name, batch = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    table = pd.read_csv(squares / "labels.csv")
+    paths = [str(squares / "images" / name) for name in table["path"]]
+    labels = np.array([CLASSES.index(colour) for colour in table["colour"]])
+    steps = ["hflip", {"noise": {"std": 0.2, "p": 0.5}}, {"brightness_contrast": {"p": 0.5}}]
+    train_set = Seen(paths, torch.from_numpy(labels), Pipeline(steps), 3)
+    valid_set = Photographs(paths, torch.from_numpy(labels), Pipeline([]))
+    sampler = BalancedSampler(labels, table["person"].astype(str).tolist(), power=0.5, seed=3)
+
+    torch.manual_seed(0)
+    trunk = nn.Sequential(
+        Bytes(), nn.Conv2d(3, 8, 5, 4), nn.GroupNorm(2, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(2)
+    )
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(32, 3))
+    optimiser = make_optimiser(trunk, classifier, "sgd", 0.1, 0.5, 0.05)
+    accelerator = Accelerator(cpu=True, mixed_precision="no")
+    train = loader(train_set, sampler, batch, 0, 3)
+    learner = Learner(
+        nn.Sequential(trunk, classifier), optimiser, make_schedule(optimiser, "cosine", EPOCHS, len(train))
+    )
+    learner.head, learner.optimiser = accelerator.prepare(learner.head, learner.optimiser)
+    train = deal_training(train, accelerator)
+    valid = deal_validation(loader(valid_set, in_order(len(valid_set)), batch, 0, 3), accelerator)
+    loss = Recorded(
+        WholeBatchLoss(WeightedSum([make_loss(loss_name, weight_of(loss_name))], [1.0]), accelerator)
+    )
+    kept: list[Predictions] = []
+    fit(
+        learner,
+        Target("colour", CLASSES),
+        loss,
+        train,
+        valid,
+        sampler,
+        Truth(labels),
+        Plan(EPOCHS, seed=3, clip_norm=5.0),
+        accelerator,
+        lambda _, predictions, __: kept.append(predictions),
+    )
+    np.savez(
+        out / f"{accelerator.process_index}.npz",
+        losses=np.array(loss.values),
+        draws=np.array(train_set.draws),
+        probabilities=np.array([each.probabilities for each in kept]),
+        macro_f1=np.array([record["macro_f1"] for record in learner.history]),
+        train_loss=np.array([record["train_loss"] for record in learner.history]),
+        weights=torch.cat([p.detach().flatten() for p in learner.head.parameters()]).numpy(),
+    )
+    accelerator.end_training()
+
+
+def weight_of(loss: str) -> Tensor | None:
+    return None if loss == "soft_f1" else torch.tensor([0.5, 1.0, 3.0])
+
+
+if __name__ == "__main__":
+    main()

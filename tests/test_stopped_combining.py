@@ -1,0 +1,73 @@
+"""combine.py ended by a signal keeps its answers; two of them do not write into one folder."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from torch import Tensor
+
+import combine
+from ensemble.predict import Task
+
+ROOT = Path(__file__).parents[1]
+FILES = ["probabilities.npz", "submission.csv"]
+
+
+@pytest.fixture
+def arguments(runs: Path, configs: Path, faces: Path) -> list[object]:
+    given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", faces / "eval", "--workers", 0]
+    return [*given, "--batch-size", 4]
+
+
+def signalled(at: int) -> Callable:
+    """Task.view_probabilities, which sends this process SIGTERM when it is called for the n-th time."""
+    left, inner = [at], Task.view_probabilities
+
+    def view_probabilities(task: Task, pixels: Tensor) -> Tensor:
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return inner(task, pixels)
+
+    return view_probabilities
+
+
+def test_a_stopped_combine_goes_on_to_the_same_bytes(
+    arguments: list[object], call: Callable, tmp_path: Path
+) -> None:
+    assert call(combine, *arguments, "--out", tmp_path / "whole" / "submission.csv").code == 0
+    out = tmp_path / "parts" / "submission.csv"
+    with patch.object(Task, "view_probabilities", signalled(20)):  # three tasks: in the seventh batch
+        outcome = call(combine, *arguments, "--out", out)
+    assert outcome.code == 143
+    assert outcome.err.splitlines()[-1] == (
+        "stopped by SIGTERM; 24 of 56 answers are kept; the same command goes on"
+    )
+    assert not out.exists()
+    outcome = call(combine, *arguments, "--out", out)
+    assert outcome.code == 0, outcome.err
+    assert "going on after 24 of 56 answers" in outcome.out
+    assert sorted(path.name for path in out.parent.iterdir()) == FILES
+    for file in FILES:
+        assert (out.parent / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_two_do_not_write_into_one_folder(arguments: list[object], call: Callable, tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib, data.locks\n"
+        "with data.locks.held(pathlib.Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / ".combine.lock")]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        outcome = call(combine, *arguments, "--out", tmp_path / "submission.csv")
+        other.communicate()
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[-1].startswith(f"error: {tmp_path} is in use by process {other.pid} on ")
+    assert list(tmp_path.iterdir()) == []
