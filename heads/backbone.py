@@ -1,16 +1,27 @@
 """The trunk: a torchvision resnet without its classifier, and weights for it from any common file."""
 
+import argparse
+import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision import models
 
 from data.errors import InputError
+from heads.dialects import best_prefix, foreign_network, torchvision_names
+from heads.keras_resnet import KERAS_TRUNKS
 
-TRUNKS = {"resnet18": models.resnet18, "resnet34": models.resnet34, "resnet50": models.resnet50}
+TRUNKS = {
+    "resnet18": models.resnet18,
+    "resnet34": models.resnet34,
+    "resnet50": models.resnet50,
+    **KERAS_TRUNKS,
+}
 # What each stage of freezing adds, from the pixels up.
 STAGES = {
     "stem": ("conv1", "bn1"),
@@ -19,7 +30,13 @@ STAGES = {
     "layer3": ("layer3",),
     "layer4": ("layer4",),
 }
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
+_TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
+# What training scripts put beside the weights, and what no more than holds values when it is read.
+_HARMLESS: list[Any] = [
+    *(argparse.Namespace, pathlib.PosixPath, pathlib.PurePosixPath),
+    *(np.float64(0).__reduce__()[0], np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i8"))),
+]
 
 
 @dataclass(frozen=True)
@@ -52,6 +69,10 @@ def load_imagenet(trunk: nn.Module, name: str) -> LoadReport:
     Raises:
         InputError: they cannot be downloaded; the message names the option that takes a local file.
     """
+    if name in KERAS_TRUNKS:
+        raise InputError(
+            f"{name} has no ImageNet weights of its own; convert Keras's with python -m heads.convert"
+        )
     weights = models.get_model_weights(name).DEFAULT
     try:
         state = weights.get_state_dict(progress=False, check_hash=True)
@@ -64,12 +85,13 @@ def load_imagenet(trunk: nn.Module, name: str) -> LoadReport:
 
 
 def load_trunk(trunk: nn.Module, path: Path) -> LoadReport:
-    """Fill `trunk` from a .safetensors, .pt or .pth file; other tensors, such as a classifier, are left.
+    """Fill `trunk` from a .safetensors or torch file; other tensors, such as a classifier, are left.
 
-    Prefixes (`module.`, `model.`, `backbone.`, `trunk.`, ...) and half precision are understood.
+    Prefixes (`module.`, `model.`, `backbone.`, `trunk.`, ...), the names of `heads.dialects` and half precision
+    are understood.
 
     Raises:
-        InputError: unreadable, it matches less than the whole trunk, or it is of a deeper one.
+        InputError: unreadable, it matches less than the whole trunk, or it is of a deeper or another one.
     """
     return fill_trunk(trunk, read_tensors(path), str(path))
 
@@ -77,7 +99,10 @@ def load_trunk(trunk: nn.Module, path: Path) -> LoadReport:
 def fill_trunk(trunk: nn.Module, state: Mapping[str, Tensor], name: str) -> LoadReport:
     """Copy the trunk's tensors out of `state`, wherever its prefix puts them; all of them or none."""
     wanted = trunk.state_dict()
-    prefix = _prefix(state)
+    if foreign := foreign_network(state):
+        raise InputError(f"{name}: found {foreign}")
+    state = torchvision_names(state)
+    prefix = best_prefix(state, list(wanted))
     found = {key: prefix + key for key in wanted if prefix + key in state}
     # Files written before PyTorch 0.4.1 lack these counters, which nothing reads where momentum is set.
     missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
@@ -102,22 +127,24 @@ def fill_trunk(trunk: nn.Module, state: Mapping[str, Tensor], name: str) -> Load
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from .safetensors, or from .pt and .pth, whose pickles may hold nothing but tensors."""
+    """Tensors by name from .safetensors, or from torch's files, whose pickles may hold plain values only."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise InputError(f"{path}: no such file, expected weights as .safetensors, .pt or .pth")
+        raise InputError(f"{path}: no such file, expected weights as .safetensors, .pt, .pth or .ckpt")
     if path.suffix == ".safetensors":
         try:
             tensors: dict[str, Tensor] = load_file(path)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path}: not readable as safetensors: {error}") from None
         return tensors
-    if path.suffix not in (".pt", ".pth"):
-        raise InputError(f"{path}: found {path.suffix or 'no suffix'}, expected .safetensors, .pt or .pth")
+    if path.suffix not in _TORCH_SUFFIXES:
+        expected = f".safetensors, {', '.join(_TORCH_SUFFIXES)}"
+        raise InputError(f"{path}: found {path.suffix or 'no suffix'}, expected one of {expected}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds here; each means the file is not plain tensors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not readable as tensors alone, and nothing else is run: {reason}") from None
@@ -142,9 +169,3 @@ def freeze(trunk: nn.Module, up_to: str) -> list[nn.Module]:
     for module in frozen:
         module.requires_grad_(False)
     return frozen
-
-
-def _prefix(state: Mapping[str, Tensor]) -> str:
-    """What stands before `conv1.weight`: the shortest, since the blocks within the layers have one too."""
-    first = "conv1.weight"
-    return min((key.removesuffix(first) for key in state if key.endswith(first)), key=len, default="")

@@ -159,7 +159,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path: Path, s
         ("a.safetensors", b"not tensors", "not readable as safetensors"),
         ("a.pt", b"not tensors", "not readable as tensors alone"),
         ("a.pt", b"", "not readable as tensors alone"),
-        ("a.bin", b"", "found .bin, expected .safetensors, .pt or .pth"),
+        ("a.zip", b"", "found .zip, expected one of .safetensors, .pt"),
         ("a", b"", "found no suffix, expected"),
         ("a.pt", None, "no such file"),
     ],

@@ -1,0 +1,103 @@
+"""The whole ensemble as one graph: photographs to every task's and the joint probabilities.
+
+python -m ensemble.export --runs RUNS --format onnx
+
+Scaling, normalisation, folds, test-time views and the joint code are inside; a model card is written beside it.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from data.errors import InputError, run_script
+from ensemble.find import find_heads, head_files
+from ensemble.metrics import JOINT
+from ensemble.predict import Task
+from ensemble.views import MERGES
+from heads.card import head_section, write_card
+from heads.checkpoint import save_tensors
+from heads.export import add_arguments, interface_of
+from heads.graph import SUFFIXES, write_onnx, write_torchscript
+from heads.picture import letterbox_of
+
+NAME = "ensemble"
+
+
+class EnsembleGraph(nn.Module):
+    """Photographs uint8 [N, h, w, 3] (RGB) to each task's probabilities [N, C] and the joint ones [N, prod C].
+
+    They are those of `combine.py`: views merged, folds averaged, tasks taken to be independent.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.heads = nn.ModuleList(trained.head for task in tasks.values() for trained in task.heads)
+        self.letterboxes = nn.ModuleDict(
+            {name: letterbox_of(task.heads[0].config.pixels.evaluate, name) for name, task in tasks.items()}
+        )
+
+    def forward(self, photographs: Tensor) -> tuple[Tensor, ...]:
+        shown: dict[str, Tensor] = {}  # tasks of one size share their pixels
+        merged = []
+        for name, task in self.tasks.items():
+            if task.pixels not in shown:
+                shown[task.pixels] = self.letterboxes[name](photographs)
+            merged.append(MERGES[task.merge](task.view_probabilities(shown[task.pixels])))
+        joint = torch.ones_like(merged[0][:, :1])
+        for probabilities in merged:
+            joint = (joint[:, :, None] * probabilities[:, None, :]).flatten(1)
+        return (*merged, joint)
+
+
+def export(tasks: Mapping[str, Task], out: Path, kind: str) -> Path:
+    """Write the ensemble into `out` in the format `kind` (a key of `SUFFIXES`); returns the file."""
+    if JOINT in tasks:
+        raise InputError(f"a task is named {JOINT!r}, where the joint output goes: give it another name")
+    path = out / f"{NAME}{SUFFIXES[kind]}"
+    if kind == "safetensors":
+        heads = {f"{name}/{i}": head for name, task in tasks.items() for i, head in enumerate(task.heads)}
+        tensors = {f"{name}/{key}": t for name, h in heads.items() for key, t in h.head.state_dict().items()}
+        configs = {name: head.config.model_dump() for name, head in heads.items()}
+        save_tensors(path, tensors, {"tasks": list(tasks), "configs": configs})
+    elif kind == "onnx":
+        write_onnx(path, EnsembleGraph(tasks), [*tasks, JOINT])
+    else:
+        write_torchscript(path, EnsembleGraph(tasks))
+    return path
+
+
+def outputs_of(tasks: Mapping[str, Task]) -> str:
+    """The outputs in their order, for a model card."""
+    each = [f"`{name}` [n, {len(task.classes)}]" for name, task in tasks.items()]
+    radices = " * ".join(str(len(task.classes)) for task in tasks.values())
+    return f"{', '.join(each)}, `{JOINT}` [n, {radices}], the first task being the most significant digit"
+
+
+def main() -> None:
+    """Read the command line and write the ensemble."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ensemble.export", description=(__doc__ or "").split("\n")[0]
+    )
+    add_arguments(parser)
+    parser.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE")
+    args = parser.parse_args()
+    out = args.out or args.runs / "export"
+    tasks = find_heads(args.config, args.runs)
+    path = export(tasks, out, args.kind)
+    sections = []
+    for name, task in tasks.items():
+        file = head_files(args.runs, name)[0]
+        views = ", ".join(task.views)
+        sections.append(f"{head_section(task.heads[0], file)}\n\nViews: {views}; {len(task.heads)} heads.")
+    told = interface_of(args.kind, outputs_of(tasks))
+    card = out / f"{NAME}.md"
+    write_card(card, ", ".join(tasks), told, sections, args.trained_on, args.terms)
+    print(f"{path}, {card}")
+
+
+if __name__ == "__main__":
+    run_script(main)

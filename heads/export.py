@@ -1,0 +1,78 @@
+"""Trained heads as files for other programs: each from a photograph to its class probabilities.
+
+python -m heads.export --runs RUNS --format onnx
+
+Each head of RUNS is written with a model card into RUNS/export/. `python -m ensemble.export` writes all heads
+as one graph, with their test-time views and the joint code.
+"""
+
+import argparse
+from pathlib import Path
+
+from data.errors import InputError, run_script
+from heads.build import TrainedHead, open_head
+from heads.card import head_section, write_card
+from heads.checkpoint import save_tensors
+from heads.graph import INPUT, SUFFIXES, HeadGraph, write_onnx, write_torchscript
+
+OUTPUT = "probabilities"
+
+
+def find_runs(runs: Path) -> dict[str, Path]:
+    """Checkpoints of all heads of a folder, folds each by itself: `mask`, or `mask-fold-0`."""
+    found = sorted([*runs.glob("*/best.safetensors"), *runs.glob("*/fold-*/best.safetensors")])
+    if not found:
+        raise InputError(f"{runs}: found no TASK/best.safetensors, expected heads of train_task.py")
+    return {"-".join(path.parent.relative_to(runs).parts): path for path in found}
+
+
+def export_head(trained: TrainedHead, name: str, out: Path, kind: str) -> Path:
+    """Write one head as `out`/`name` in the format `kind` (a key of `SUFFIXES`); returns the file."""
+    path = out / f"{name}{SUFFIXES[kind]}"
+    if kind == "safetensors":
+        description = {"config": trained.config.model_dump(), "validation": trained.validation}
+        save_tensors(path, trained.head.state_dict(), description)
+    elif kind == "onnx":
+        write_onnx(path, HeadGraph(trained, name), [OUTPUT])
+    else:
+        write_torchscript(path, HeadGraph(trained, name))
+    return path
+
+
+def interface_of(kind: str, outputs: str) -> str:
+    """What goes in and comes out, for a model card."""
+    if kind == "safetensors":
+        return "Weights with their config, for `heads.build.open_head`."
+    return (
+        f"Input: `{INPUT}` uint8 [n, height, width, 3], RGB, upright, any size. Output: {outputs}; rows sum "
+        "to 1. Scaling to the working size and normalisation are inside."
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that every export has."""
+    parser.add_argument("--runs", type=Path, required=True, metavar="RUNS")
+    parser.add_argument("--format", choices=SUFFIXES, default="onnx", dest="kind")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where it is written (default: RUNS/export)")
+    parser.add_argument("--trained-on", metavar="TEXT", help="what it was trained on, for the model card")
+    parser.add_argument("--terms", metavar="TEXT", help="the terms of that data, for the model card")
+
+
+def main() -> None:
+    """Read the command line and write every head."""
+    parser = argparse.ArgumentParser(prog="python -m heads.export", description=(__doc__ or "").split("\n")[0])
+    add_arguments(parser)
+    args = parser.parse_args()
+    out = args.out or args.runs / "export"
+    for name, file in find_runs(args.runs).items():
+        trained = open_head(file)
+        path = export_head(trained, name, out, args.kind)
+        told = interface_of(args.kind, f"`{OUTPUT}` [n, {len(trained.config.label.classes)}]")
+        sections = [head_section(trained, file)]
+        write_card(out / f"{name}.md", f"Head {name}", told, sections, args.trained_on, args.terms)
+        print(f"{path}, {out / f'{name}.md'}", flush=True)
+    print(f"all heads as one graph: python -m ensemble.export --runs {args.runs}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,67 @@
+"""Modules to files that run without this program: ONNX and TorchScript, from photographs of any size."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from data.errors import InputError
+from data.files import written_whole
+from heads.build import TrainedHead
+from heads.picture import letterbox_of
+
+INPUT = "photographs"
+# Any would do; a graph must not depend on it, so that no side equals another one.
+EXAMPLE = (2, 150, 110, 3)
+SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
+
+
+class HeadGraph(nn.Module):
+    """Photographs uint8 [N, h, w, 3] (RGB) to one head's class probabilities [N, C], as its one plain view."""
+
+    def __init__(self, trained: TrainedHead, name: str) -> None:
+        super().__init__()
+        self.letterbox = letterbox_of(trained.config.pixels.evaluate, name)
+        self.head, self.target = trained.head, trained.target
+
+    def forward(self, photographs: Tensor) -> Tensor:
+        return self.target.probabilities(self.head(self.letterbox(photographs) / 255))
+
+
+def write_onnx(path: Path, graph: nn.Module, outputs: Sequence[str]) -> None:
+    """Write `graph` as one ONNX file whose input is `photographs` [n, height, width, 3], all three free.
+
+    Raises:
+        InputError: onnx or onnxscript is not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"ONNX takes {error.name}, which is not installed: pip install -r requirements-bring.txt"
+        ) from None
+    free = {place: torch.export.Dim(name) for place, name in enumerate(("n", "height", "width"))}
+    with written_whole(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, on what it will change in its next releases
+        torch.onnx.export(
+            graph.eval(),
+            (torch.zeros(EXAMPLE, dtype=torch.uint8),),
+            temporary,
+            input_names=[INPUT],
+            output_names=list(outputs),
+            dynamic_shapes={INPUT: free},
+            external_data=False,
+            verbose=False,
+        )
+
+
+def write_torchscript(path: Path, graph: nn.Module) -> None:
+    """Write `graph` as TorchScript, which `torch.jit.load` runs without its source."""
+    example = torch.zeros(EXAMPLE, dtype=torch.uint8)
+    with written_whole(path) as temporary, warnings.catch_warnings(), torch.inference_mode():
+        # That torch deprecates the format, and of constants in the graph: a head's classes, which are constant.
+        warnings.simplefilter("ignore")
+        torch.jit.trace(graph.eval(), example, check_trace=False).save(str(temporary))  # type: ignore[no-untyped-call]
