@@ -1,0 +1,97 @@
+"""Put people of a labelled data folder aside, before anything is trained or chosen on them.
+
+python -m bench.holdout --data path/to/portraits --out OUT --by source --rows 500
+python -m bench.holdout --data path/to/crops --out OUT --by source --share 0.3333
+
+Writes OUT/rest and OUT/held_out, each with a labels.csv and copies of its photographs: the first to train and
+validate on, the second to be scored once (`python -m bench.held_out`).
+"""
+
+import argparse
+import csv
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import InputError, run_script
+from data.files import written_whole
+from data.label_csv import PATH_COLUMNS, PERSON_COLUMNS, read_lines
+from data.names import leads_outside
+
+LABELS = "labels.csv"
+
+
+def held_out_rows(people: Sequence[str], values: Sequence[str], least: int | float, seed: int) -> set[int]:
+    """Indices of the rows put aside: whole people, drawn at random apart for each of `values`.
+
+    Args:
+        people: whose photograph each row is, [N].
+        values: what the rows are drawn apart by, [N].
+        least: rows of each value, as a number, or as a share of them below 1.
+        seed: of the draw.
+
+    >>> people, sources = ["a", "a", "b", "c", "d"], ["x", "x", "x", "y", "y"]
+    >>> sorted(held_out_rows(people, sources, 1, seed=0))
+    [0, 1, 3]
+    """
+    rng = np.random.default_rng(seed)
+    person, value = np.asarray(people), np.asarray(values)
+    aside: set[str] = set()
+    for one in np.unique(value):
+        mine = np.unique(person[value == one], return_counts=True)
+        wanted = least if least >= 1 else least * (value == one).sum()
+        found = 0
+        for index in rng.permutation(len(mine[0])):
+            if found >= wanted:
+                break
+            aside.add(str(mine[0][index]))
+            found += int(mine[1][index])
+    return {row for row, name in enumerate(people) if name in aside}
+
+
+def main() -> None:
+    """Read the labels, draw, copy."""
+    parser = argparse.ArgumentParser(prog="python -m bench.holdout", description="Put people aside.")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="with labels.csv and images/")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--by", required=True, metavar="COLUMN", help="drawn apart for each of its values")
+    size = parser.add_mutually_exclusive_group(required=True)
+    size.add_argument("--rows", type=int, help="photographs of each value, at least")
+    size.add_argument("--share", type=float, help="of each value's photographs, at least")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    least = args.rows if args.rows is not None else args.share
+    if not (args.rows is None or args.rows >= 1) or not (args.share is None or 0 < args.share < 1):
+        raise InputError(f"{least}: expected --rows of at least 1 or --share between 0 and 1")
+    file = args.data / LABELS
+    columns, lines, problems = read_lines(file)
+    column = next((name for name in PATH_COLUMNS if name in columns), None)
+    if problems or column is None or args.by not in columns:
+        told = problems[0] if problems else f"{file}: columns {', '.join(columns)}, expected {args.by} and path"
+        raise InputError(told)
+    rows = [values for _, values in lines]
+    if outside := [row[column] for row in rows if leads_outside(row[column])]:
+        raise InputError(f"{file}: {outside[0]!r}, expected paths inside the image folder")
+    whose = next((name for name in PERSON_COLUMNS if name in columns), column)
+    aside = held_out_rows([row[whose] for row in rows], [row[args.by] for row in rows], least, args.seed)
+    for name, inside in (("held_out", True), ("rest", False)):
+        kept = [row for index, row in enumerate(rows) if (index in aside) == inside]
+        for row in kept:
+            source = next(
+                p for p in (args.data / "images" / row[column], args.data / row[column]) if p.is_file()
+            )
+            target = args.out / name / "images" / row[column]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        with written_whole(args.out / name / LABELS) as temporary:
+            with temporary.open("w", newline="", encoding="utf-8") as sink:
+                writer = csv.DictWriter(sink, columns, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(kept)
+        print(f"{args.out / name}: {len(kept)} photographs")
+
+
+if __name__ == "__main__":
+    run_script(main)
