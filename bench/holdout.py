@@ -85,11 +85,13 @@ def main() -> None:
             target = args.out / name / "images" / row[column]
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-        with written_whole(args.out / name / LABELS) as temporary:
-            with temporary.open("w", newline="", encoding="utf-8") as sink:
-                writer = csv.DictWriter(sink, columns, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(kept)
+        with (
+            written_whole(args.out / name / LABELS) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as sink,
+        ):
+            writer = csv.DictWriter(sink, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(kept)
         print(f"{args.out / name}: {len(kept)} photographs")
 
 
