@@ -2,11 +2,14 @@
 
 python -m heads.export --runs RUNS --format onnx
 
-Each head of RUNS is written with a model card into RUNS/export/. `python -m ensemble.export` writes all heads
-as one graph, with their test-time views and the joint code.
+Each head of RUNS is written with a model card into RUNS/export/; then `python -m ensemble.export`, in a process
+of its own since no head knows of the others, writes all of them as one graph, with test-time views and the joint
+code.
 """
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 from data.errors import InputError, run_script
@@ -58,10 +61,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--terms", metavar="TEXT", help="the terms of that data, for the model card")
 
 
+def export_whole(
+    config: str | None, runs: Path, kind: str, out: Path, trained_on: str | None, terms: str | None
+) -> int:
+    """Have `ensemble.export` write all heads of `runs` as one graph; returns its exit code."""
+    given = {"--config": config, "--trained-on": trained_on, "--terms": terms}
+    more = [text for name, value in given.items() if value is not None for text in (name, value)]
+    command = [sys.executable, "-m", "ensemble.export", "--runs", str(runs), "--format", kind]
+    return subprocess.run([*command, "--out", str(out), *more], check=False).returncode
+
+
 def main() -> None:
-    """Read the command line and write every head."""
+    """Read the command line and write every head, and all of them together."""
     parser = argparse.ArgumentParser(prog="python -m heads.export", description=(__doc__ or "").split("\n")[0])
     add_arguments(parser)
+    parser.add_argument(
+        "--config", metavar="FILE", help="which heads make one graph (default: configs/joint.yaml)"
+    )
+    parser.add_argument("--heads-only", action="store_true", help="each head by itself, not all as one graph")
     args = parser.parse_args()
     out = args.out or args.runs / "export"
     for name, file in find_runs(args.runs).items():
@@ -71,7 +88,8 @@ def main() -> None:
         sections = [head_section(trained, file)]
         write_card(out / f"{name}.md", f"Head {name}", told, sections, args.trained_on, args.terms)
         print(f"{path}, {out / f'{name}.md'}", flush=True)
-    print(f"all heads as one graph: python -m ensemble.export --runs {args.runs}")
+    if not args.heads_only:
+        sys.exit(export_whole(args.config, args.runs, args.kind, out, args.trained_on, args.terms))
 
 
 if __name__ == "__main__":

@@ -124,14 +124,17 @@ def test_the_card_tells_classes_data_figures_limits_and_terms(
         assert told in card, told
 
 
-def test_each_head_is_exported_by_itself_with_its_card(runs: Path, tmp_path: Path, capsys) -> None:
+def test_each_head_and_all_of_them_are_exported_with_their_cards(
+    runs: Path, configs: Path, tmp_path: Path
+) -> None:
     options = ["--runs", runs, "--out", tmp_path, "--trained-on", "drawn faces", "--terms", "free"]
-    run(heads_export, "--format", "torchscript", *options)
-    run(heads_export, "--format", "safetensors", *options)
-    written = {path.name for path in tmp_path.iterdir()}
-    assert written == {
-        f"{task}{end}" for task in ("mask", "gender", "age") for end in (".pt", ".safetensors", ".md")
-    }
+    run(heads_export, "--format", "torchscript", "--heads-only", *options)
+    with pytest.raises(SystemExit) as ended:
+        run(heads_export, "--format", "safetensors", "--config", configs / "joint.yaml", *options)
+    assert ended.value.code == 0
+    names = {f"{task}{end}" for task in ("mask", "gender", "age") for end in (".pt", ".safetensors", ".md")}
+    assert {path.name for path in tmp_path.iterdir()} == names | {"ensemble.safetensors", "ensemble.md"}
+    assert (tmp_path / "ensemble.md").read_text().endswith("## Terms\n\nfree\n")
     assert "## Trained on\n\ndrawn faces\n" in (tmp_path / "mask.md").read_text()
     assert (tmp_path / "mask.md").read_text().endswith("## Terms\n\nfree\n")
     pixels = torch.randint(0, 256, (2, 80, 71, 3), dtype=torch.uint8)
@@ -141,7 +144,6 @@ def test_each_head_is_exported_by_itself_with_its_card(runs: Path, tmp_path: Pat
         again = HeadGraph(open_head(tmp_path / "mask.safetensors"), "mask")(pixels)
         torch.testing.assert_close(torch.jit.load(tmp_path / "mask.pt")(pixels), expected)
     assert torch.equal(again, expected)
-    assert "python -m ensemble.export" in capsys.readouterr().out
     for path in tmp_path.iterdir():
         path.unlink()
 
