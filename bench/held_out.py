@@ -1,0 +1,87 @@
+"""Score one task's heads on labelled people whom nothing was trained or chosen on.
+
+python -m bench.held_out --runs RUNS --task gender --data OUT/held_out --by csv_source
+
+Folds and test-time views are averaged as `combine.py` does. `python -m bench.holdout` makes such a folder.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from data.errors import InputError, run_script
+from data.manifest import read_table
+from data.transforms import Pipeline
+from ensemble.find import head_files
+from ensemble.predict import Decoded, Task, make_task
+from ensemble.views import MERGES
+from heads.build import open_head
+from heads.validation import Predictions, figures
+
+BATCH = 64
+
+
+def predict_views(task: Task, paths: list[Path], workers: int) -> Predictions:
+    """A task's merged probabilities [N, C]; where it predicts numbers, their mean over folds and views [N]."""
+    target = task.heads[0].target
+    probabilities, expected = [], []
+    loader = DataLoader(
+        Decoded(paths, [Pipeline(task.heads[0].config.pixels.evaluate)]), BATCH, num_workers=workers
+    )
+    for pixels, _ in loader:
+        with torch.inference_mode():
+            probabilities.append(MERGES[task.merge](task.view_probabilities(pixels)).numpy())
+            if target.numbers is not None:
+                shown = [view(pixels.float() / 255) for view in task.views.values()]
+                each = [head.target.expected(head.head(seen)) for head in task.heads for seen in shown]
+                expected.append(torch.stack(each).mean(dim=0).numpy())
+    return Predictions(np.concatenate(probabilities), np.concatenate(expected) if expected else None)
+
+
+def table_of(task: Task, rows: pd.DataFrame, predictions: Predictions, by: str | None) -> str:
+    """A Markdown table: all rows, then those of each value of the column `by`."""
+    target = task.heads[0].target
+    truth = target.class_indices(rows)
+    values = target.values(rows).numpy() if target.numbers is not None else None
+    groups = {"all": np.ones(len(rows), dtype=bool)}
+    if by is not None:
+        groups |= {
+            f"{by} {value}": (rows[by] == value).to_numpy() for value in sorted(rows[by].dropna().unique())
+        }
+    lines: list[str] = []
+    for name, mine in groups.items():
+        expected = None if predictions.expected is None else predictions.expected[mine]
+        part = Predictions(predictions.probabilities[mine], expected)
+        found = figures(part, truth[mine], None if values is None else values[mine])
+        if not lines:
+            lines += [
+                f"| people held out | photographs | {' | '.join(found)} |",
+                "| --- |" + " --- |" * (1 + len(found)),
+            ]
+        lines.append(f"| {name} | {mine.sum()} | {' | '.join(f'{value:.3f}' for value in found.values())} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Read heads and labels, answer, print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.held_out", description="Score one task's heads.")
+    parser.add_argument("--runs", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--task", required=True, metavar="NAME")
+    parser.add_argument("--data", type=Path, required=True, action="append", metavar="DIR")
+    parser.add_argument("--by", metavar="COLUMN", help="a row of the table for each of its values")
+    parser.add_argument("--workers", type=int, default=1)
+    args = parser.parse_args()
+    task = make_task([open_head(file) for file in head_files(args.runs, args.task)])
+    rows = task.heads[0].target.labelled(read_table(args.data))
+    if args.by is not None and args.by not in rows:
+        raise InputError(f"--by {args.by}: no such column, expected one of {', '.join(map(str, rows))}")
+    predictions = predict_views(task, [Path(path) for path in rows["path"]], args.workers)
+    print(table_of(task, rows, predictions, args.by))
+
+
+if __name__ == "__main__":
+    run_script(main)
