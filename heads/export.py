@@ -3,7 +3,7 @@
 python -m heads.export --runs RUNS --format onnx
 
 Each head of RUNS is written with a model card into RUNS/export/; then `python -m ensemble.export` writes all of
-them as one graph, with test-time views and the joint code: in a process of its own, since no head knows another.
+them as one graph, with test-time views and the joint code: in its own process, since no head knows another.
 """
 
 import argparse
