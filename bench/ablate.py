@@ -1,7 +1,8 @@
 """Train each lever of a plan beside the plan's defaults, and write the table from what the runs left.
 
 python -m bench.ablate train --plan bench/ablations.yaml --runs RUNS --data train=DIR --file trunk=FILE
-python -m bench.ablate table --plan bench/ablations.yaml --runs RUNS --out docs/ablations.md
+python -m bench.ablate collect --plan bench/ablations.yaml --runs RUNS --figures bench/ablations.csv
+python -m bench.ablate table --plan bench/ablations.yaml --figures bench/ablations.csv --out docs/ablations.md
 
 A run that has its metrics.json is not trained again. Nothing here sees evaluation people: all figures are those
 of the validation fold, whose people no run of the plan trained on.
@@ -130,12 +131,21 @@ def train(args: argparse.Namespace) -> None:
     refuse("runs failed; the others are done", failed)
 
 
+def collect(args: argparse.Namespace) -> None:
+    """Keep the figures of what is done so far."""
+    from bench.ablation_figures import collect as collect_figures
+
+    plans = [load(Ablations, plan, []) for plan in args.plan]
+    print(f"{args.figures}: figures of {collect_figures(plans, args.runs, args.figures)} runs")
+
+
 def table(args: argparse.Namespace) -> None:
-    """Write the table of what is done so far."""
+    """Write the table of the figures that were kept."""
+    from bench.ablation_figures import read_figures
     from bench.ablation_table import write_page
 
     plans = [load(Ablations, plan, []) for plan in args.plan]
-    write_text(args.out, write_page(plans, args.runs))
+    write_text(args.out, write_page(plans, read_figures(args.figures)))
     print(args.out)
 
 
@@ -160,9 +170,14 @@ def parse() -> argparse.Namespace:
     trains.add_argument("--head", action="append", help="only these; may be repeated")
     trains.add_argument("--seed", type=int, action="append", help="only these; may be repeated")
     trains.set_defaults(call=train)
-    tables = verbs.add_parser("table", help="write the table of what is done so far")
+    collects = verbs.add_parser("collect", help="keep the figures of what is done so far")
+    collects.add_argument("--plan", type=Path, action="append", required=True, metavar="FILE")
+    collects.add_argument("--runs", type=Path, action="append", required=True, metavar="DIR", help="one a plan")
+    collects.add_argument("--figures", type=Path, required=True, metavar="CSV", help="goes on from what it has")
+    collects.set_defaults(call=collect)
+    tables = verbs.add_parser("table", help="write the table of the figures that were kept")
     tables.add_argument("--plan", type=Path, action="append", required=True, metavar="FILE")
-    tables.add_argument("--runs", type=Path, action="append", required=True, metavar="DIR", help="one a plan")
+    tables.add_argument("--figures", type=Path, required=True, metavar="CSV")
     tables.add_argument("--out", type=Path, required=True, metavar="FILE")
     tables.set_defaults(call=table)
     return parser.parse_args()

@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import f1_score
 
 from bench.ablate import Ablations, command, runs_of
-from bench.ablation_table import joint_macro_f1, write_page
+from bench.ablation_figures import collect, joint_macro_f1, read_figures
+from bench.ablation_table import write_page
 from data.errors import InputError
 from heads.config import TaskConfig
 from heads.run import run_folder, write_arrays, write_json
@@ -80,6 +81,11 @@ def finished(folder: Path, task: str, right: float, seed: int = 0, extra: int = 
     return f1_score(truth[:60], answers[:60], labels=range(classes), average="macro", zero_division=0)
 
 
+def page_of(runs: Path) -> str:
+    collect([small_plan()], [runs], runs / "figures.csv")
+    return write_page([small_plan()], read_figures(runs / "figures.csv"))
+
+
 def test_the_table_has_means_spreads_and_paired_differences(tmp_path: Path) -> None:
     default, better = [], []
     for seed in (0, 1):
@@ -87,7 +93,7 @@ def test_the_table_has_means_spreads_and_paired_differences(tmp_path: Path) -> N
             score = finished(tmp_path / "default" / f"seed-{seed}", task, 0.6, seed)
         default.append(score)
         better.append(finished(tmp_path / "better" / f"seed-{seed}", "age", 0.9, seed, extra=30))
-    page = write_page([small_plan()], [tmp_path])
+    page = page_of(tmp_path)
     assert f"| default |  | {np.mean(default):.3f} ± {np.std(default, ddof=1):.3f} |  |" in page
     row = next(line for line in page.splitlines() if line.startswith("| better |"))
     told = f"{np.mean(better):.3f} ± {np.std(better, ddof=1):.3f} | {np.mean(better) - np.mean(default):+.3f}"
@@ -97,10 +103,26 @@ def test_the_table_has_means_spreads_and_paired_differences(tmp_path: Path) -> N
 
 def test_what_did_not_end_is_not_in_the_table(tmp_path: Path) -> None:
     finished(tmp_path / "default" / "seed-0", "age", 0.8)
-    page = write_page([small_plan()], [tmp_path])
+    page = page_of(tmp_path)
     assert "### age" in page
     assert "better" not in page
     assert "### gender" not in page
+
+
+def test_figures_outlive_their_runs_and_newer_ones_replace_them(tmp_path: Path) -> None:
+    file, plan = tmp_path / "figures.csv", small_plan()
+    one = finished(tmp_path / "a" / "default" / "seed-0", "age", 0.8)
+    finished(tmp_path / "a" / "better" / "seed-0", "age", 0.9)
+    assert collect([plan], [tmp_path / "a"], file) == 2
+    before = file.read_text()
+    assert collect([plan], [tmp_path / "nothing"], file) == 0
+    assert file.read_text() == before
+    other = finished(tmp_path / "b" / "default" / "seed-0", "age", 0.3)
+    assert other != one
+    assert collect([plan], [tmp_path / "b"], file) == 1
+    kept = read_figures(file).set_index("lever")["macro_f1"]
+    assert kept["default"] == pytest.approx(other, abs=1e-5)
+    assert len(kept) == 2
 
 
 def test_the_joint_macro_f1_is_scikit_learns_on_the_shared_photographs(tmp_path: Path) -> None:
