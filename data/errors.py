@@ -4,6 +4,8 @@ import argparse
 import errno
 import io
 import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -80,8 +82,9 @@ def bad_image_option(parser: argparse.ArgumentParser) -> None:
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; however it ends, one message on standard error tells it, and the exit code.
 
-    Exit codes: 2 for wrong input and for what the system refuses, 130 and 143 for SIGINT and SIGTERM, 1 for a
-    fault of ours. With `--debug` on the command line the traceback comes before the message.
+    Exit codes: 2 for wrong input and for what the system refuses, 130 and 143 for SIGINT and SIGTERM, 141 where
+    nobody reads on (`| head`), 1 for a fault of ours. With `--debug` on the command line the traceback comes
+    before the message.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode must not end a run
@@ -89,9 +92,14 @@ def run_script(main: Callable[[], None]) -> None:
     try:
         with stoppable():
             main()
+        sys.stdout.flush()
     except Stopped as stopped:
         _end(str(stopped), stopped.exit_code)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads_on():
+            # What is left to print goes nowhere, so that Python does not fail on it once more at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
         _end(*explain(error))
 
 
@@ -113,6 +121,13 @@ def explain(error: Exception) -> tuple[str, int]:
     text = str(error).strip()
     told = f"{type(error).__name__}: {text.splitlines()[-1]}" if text else type(error).__name__
     return f"error: a fault in this program, {told}; run again with --debug and report what it shows", 1
+
+
+def _nobody_reads_on() -> bool:
+    """Whether standard output is a pipe whose reader has gone; another pipe's end is a fault."""
+    watched = select.poll()
+    watched.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(events & select.POLLERR for _, events in watched.poll(0))
 
 
 def _end(message: str, code: int) -> None:

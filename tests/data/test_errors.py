@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -89,3 +90,30 @@ def test_a_message_of_a_full_disk_names_the_file_and_not_the_one_beside_it(
     assert capsys.readouterr().err.startswith(
         f"error: {tmp_path / 'submission.csv'}: No space left on device; "
     )
+
+
+SPEAKER = """
+from data.errors import run_script
+def main():
+    while True: print('a line')
+run_script(main)
+"""
+OTHER_PIPE = (
+    "from data.errors import run_script\ndef main(): raise BrokenPipeError(32, 'Broken pipe')\nrun_script(main)"
+)
+
+
+@pytest.mark.parametrize(("program", "code"), [(SPEAKER, 141), (OTHER_PIPE, 1)])
+def test_a_reader_that_goes_away_is_no_fault_of_ours(program: str, code: int) -> None:
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        if code == 141:
+            process.stdout.close()
+        told = process.stderr.read()
+    assert process.returncode == code
+    assert (told == "") == (code == 141)
