@@ -20,6 +20,7 @@ from pydantic import Field
 
 from data.errors import InputError, refuse, run_script
 from data.files import write_text
+from heads.config import TaskConfig
 from heads.run import run_folder
 from heads.schema import Section, load
 from heads.yaml_file import dump_yaml
@@ -36,13 +37,17 @@ class Base(Section):
 
 
 class Lever(Section):
-    """One change against the default of a head; `data` and `set` are laid over the default's."""
+    """One change against the default of a head; `data` and `set` are laid over the default's.
+
+    `steps` changes steps of the head's `pixels`, wherever they stand: new values by name, null leaves one out.
+    """
 
     name: str
     head: str
     group: str
     data: list[str] | None = None
     set: dict[str, Any] = Field(default_factory=dict)
+    steps: dict[str, Any] = Field(default_factory=dict)
 
 
 class Ablations(Section):
@@ -84,7 +89,43 @@ def runs_of(plan: Ablations) -> Iterator[Run]:
             yield Run(DEFAULT, head, seed, base.config, base.data, base.set)
         for lever in plan.levers:
             base = plan.heads[lever.head]
-            yield Run(lever.name, lever.head, seed, base.config, lever.data or base.data, base.set | lever.set)
+            settings = base.set | lever.set | _changed_steps(lever, base.config)
+            yield Run(lever.name, lever.head, seed, base.config, lever.data or base.data, settings)
+
+
+def config_file(head: str, config: str | None) -> Path:
+    """The YAML of a plan's head."""
+    return Path(config or f"configs/{head}.yaml")
+
+
+def _changed_steps(lever: Lever, config: str | None) -> dict[str, Any]:
+    """`pixels.train` and `pixels.evaluate` of a head's YAML with the steps that the lever changes."""
+    if not lever.steps:
+        return {}
+    pixels = load(TaskConfig, config_file(lever.head, config), []).pixels
+    named = {"pixels.train": pixels.train, "pixels.evaluate": pixels.evaluate}
+    there = {_name(step) for steps in named.values() for step in steps}
+    refuse(
+        f"{lever.name}: steps that {lever.head} does not have",
+        [f"{name}: expected one of {', '.join(sorted(there))}" for name in lever.steps if name not in there],
+    )
+    return {
+        key: [
+            {name: lever.steps[name]} if (name := _name(step)) in lever.steps else step
+            for step in steps
+            if lever.steps.get(_name(step), step) is not None
+        ]
+        for key, steps in named.items()
+    }
+
+
+def _name(step: Any) -> str:
+    """A step's name: steps are names alone, or a name with its values.
+
+    >>> _name("hflip"), _name({"grey": {"p": 0.1}})
+    ('hflip', 'grey')
+    """
+    return step if isinstance(step, str) else next(iter(step))
 
 
 def command(run: Run, runs: Path, folders: Mapping[str, str], files: Mapping[str, str]) -> list[str]:

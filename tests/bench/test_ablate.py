@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from bench.ablate import Ablations, command, runs_of
+from bench.ablate import Ablations, command, config_file, runs_of
 from bench.ablation_figures import collect, joint_macro_f1, read_figures
 from bench.ablation_table import write_page
 from data.errors import InputError
@@ -32,10 +32,11 @@ def plan(request: pytest.FixtureRequest) -> Ablations:
 def test_every_run_of_a_shipped_plan_is_a_config_that_loads(plan: Ablations) -> None:
     folders = {name: "DIR" for base in [*plan.heads.values(), *plan.levers] for name in base.data or []}
     for run in runs_of(plan):
-        call = command(run, Path("runs"), folders, {"trunk": "trunk.safetensors", "weights": "w.safetensors"})
+        call = command(
+            run, Path("runs"), folders, {name: f"{name}.safetensors" for name in ("trunk", "bare", "weights")}
+        )
         changes = [call[place + 1] for place, word in enumerate(call) if word == "--set"]
-        path = Path(run.config or f"configs/{run.head}.yaml")
-        config = load(TaskConfig, path, changes)
+        config = load(TaskConfig, config_file(run.head, run.config), changes)
         assert config.task == run.head
         assert config.training.seed == run.seed
 
@@ -44,7 +45,9 @@ def test_a_lever_changes_something(plan: Ablations) -> None:
     for lever in plan.levers:
         base = plan.heads[lever.head]
         assert (
-            lever.set != {key: base.set.get(key) for key in lever.set} or (lever.data or base.data) != base.data
+            lever.set != {key: base.set.get(key) for key in lever.set}
+            or (lever.data or base.data) != base.data
+            or lever.steps
         )
 
 
@@ -54,6 +57,26 @@ def test_what_the_plan_needs_and_is_not_given_is_told(plan: Ablations) -> None:
         command(run, Path("runs"), {}, {})
     with pytest.raises(InputError, match="give --file"):
         command(run, Path("runs"), dict.fromkeys(run.data, "DIR"), {})
+
+
+def test_steps_are_changed_where_they_stand() -> None:
+    steps = {"letterbox": {"height": 64, "width": 48}, "grey": None}
+    lever = {"name": "small", "head": "mask", "group": "64x48, no grey", "steps": steps}
+    heads = {"mask": {"data": ["train"]}}
+    plan = Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[lever])
+    default, changed = runs_of(plan)
+    before = load(TaskConfig, Path("configs/mask.yaml"), []).pixels
+    after = changed.settings
+    assert default.settings == {}
+    assert after["pixels.evaluate"] == [{"letterbox": steps["letterbox"]}]
+    assert [step for step in before.train if step not in after["pixels.train"]] == [
+        {"letterbox": {"height": 160, "width": 120}},
+        {"grey": {"p": 0.1}},
+    ]
+    assert len(after["pixels.train"]) == len(before.train) - 1
+    wrong = {**lever, "steps": {"gray": None}}
+    with pytest.raises(InputError, match="gray: expected one of"):
+        list(runs_of(Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[wrong])))
 
 
 def small_plan() -> Ablations:
