@@ -19,6 +19,7 @@ from data.names import leads_outside
 from heads import config as schema
 from heads.backbone import load_imagenet, load_trunk, read_tensors
 from heads.checkpoint import fill, load_tensors, refuse_other_shapes
+from heads.halves import Suffix
 from heads.head import Head, LastLayer, SumOfParts
 from heads.label_config import Label
 from heads.losses import WeightedSum, make_loss
@@ -139,8 +140,8 @@ def loss_of(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target) ->
     return WeightedSum(terms, [t.factor for t in loss.terms])
 
 
-def learner_of(config: schema.TaskConfig, head: Head, steps_per_epoch: int) -> Learner:
-    """Head, optimiser, schedule and, where asked for, average of weights."""
+def learner_of(config: schema.TaskConfig, head: Head | Suffix, steps_per_epoch: int) -> Learner:
+    """Head (or what of it is trained), optimiser, schedule and, where asked for, average of weights."""
     o, s = config.optimiser, config.schedule
     optimiser = make_optimiser(
         head.trunk, head.classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum

@@ -149,7 +149,11 @@ class Mix(Section):
 
 
 class Training(Section):
-    """Length, batches, mixing, choice of the best epoch, seed."""
+    """Length, batches, mixing, choice of the best epoch, seed.
+
+    `feature_views`, for a trunk that is frozen up to a stage: so many augmented views of each photograph are
+    drawn once and shown in turn, epoch by epoch, and what the frozen stages make of them is kept.
+    """
 
     epochs: Count
     batch_size: Count = 32
@@ -159,6 +163,7 @@ class Training(Section):
     patience: Count | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mix: Mix | None = None
+    feature_views: Count | None = None
     seed: Seed = 0
     workers: Annotated[int, Field(ge=0)] | None = None
 
@@ -210,6 +215,16 @@ class TaskConfig(Section):
             raise ValueError(
                 f"loss.class_weights has {len(weights)} values for {len(self.label.classes)} classes"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _freezes_what_it_keeps(self) -> Self:
+        if self.training.feature_views is None:
+            return self
+        if self.backbone.freeze == "none":
+            raise ValueError("training.feature_views keeps what frozen stages make: it needs backbone.freeze")
+        if self.training.mix is not None:
+            raise ValueError("training.mix mixes pixels, which training.feature_views has none of")
         return self
 
     def to_yaml(self) -> str:
