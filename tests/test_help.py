@@ -44,3 +44,4 @@ def test_neither_help_nor_an_import_of_a_script_imports_what_is_slow(script: str
             check=True,
         )
         assert done.stdout.splitlines()[-1] == "[]"
+        assert done.stdout.startswith(("usage: ", "[]"))
