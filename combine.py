@@ -72,6 +72,12 @@ def parse() -> argparse.Namespace:
         "--parts", metavar="DIR", help="with --place ray: where its Parquet parts go, path or URL"
     )
     parser.add_argument("--part-rows", type=int, default=16_384, metavar="N", help="photographs of a part")
+    parser.add_argument(
+        "--engine",
+        choices=("torch", "onnx", "openvino"),
+        default="torch",
+        help="what computes the heads; the others need requirements-fast.txt (default: %(default)s)",
+    )
     bad_image_option(parser)
     boxes_options(parser)
     debug_option(parser)
@@ -124,6 +130,7 @@ def combine(args: argparse.Namespace) -> None:
     from data.locks import held
     from data.processes import usable_workers
     from ensemble.answering import UNSEEN, predict_into, write_answers
+    from ensemble.engines import ENGINES, device_of, version_of
     from ensemble.find import find_heads
     from ensemble.parts import Parts, key_of
     from ensemble.probabilities import FILE_NAME
@@ -132,15 +139,16 @@ def combine(args: argparse.Namespace) -> None:
     if isinstance(read, CroppedReader):
         print(read.told(paths))
     tasks = find_heads(args.config, args.runs)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    engine, device = ENGINES[args.engine], device_of(args.engine)
     options = {name: value for name, value in vars(args).items() if name not in FREE_OPTIONS}
     options |= {"device": device, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    options |= {"engine": f"{args.engine} {version_of(args.engine)}"}
     options |= {"crops": read.digest} if isinstance(read, CroppedReader) else {}
     key = key_of({name: [head.checksum for head in task.heads] for name, task in tasks.items()}, options)
     parts = Parts(args.out.parent / f"{args.out.name}.parts", key, paths)
     # The folder's, since probabilities.npz has one name whatever the submission is called.
     with held(args.out.parent / ".combine.lock", str(args.out.parent)):
-        predict_into(parts, tasks, device, args.batch_size, usable_workers(args.workers), skip, read)
+        predict_into(parts, tasks, device, args.batch_size, usable_workers(args.workers), skip, read, engine)
         unseen = write_answers(args.out, ids, tasks, parts)
         parts.remove()
     views = ", ".join(f"{name} {len(task.views)}" for name, task in tasks.items())
@@ -163,15 +171,16 @@ def combine_on_ray(args: argparse.Namespace) -> None:
         ) from None
     from tqdm import tqdm
 
+    from ensemble.engines import version_of
     from ensemble.find import find_heads, head_files
     from ensemble.remote_parts import Parts, plan_of
 
+    version_of(args.engine)  # told here if it is missing, rather than by every actor
     tasks = find_heads(args.config, args.runs)
-    plan = plan_of(
-        str(args.data), {task: head_files(args.runs, task) for task in tasks}, args.batch_size, args.part_rows
-    )
+    heads = {task: head_files(args.runs, task) for task in tasks}
+    plan = plan_of(str(args.data), heads, args.batch_size, args.part_rows, args.engine)
     parts = Parts(args.parts, plan)
-    most = join_cluster()
+    most = join_cluster(args.engine)
     with tqdm(total=sum(parts.lengths), disable=None, unit="photograph") as bar:
         for rows in answer_parts(tasks, parts, args.workers or most):
             bar.update(rows)

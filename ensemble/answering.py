@@ -11,6 +11,7 @@ from tqdm import tqdm
 from data.files import sweep, written_whole
 from data.stopping import Stopped
 from ensemble.decide import argmax
+from ensemble.engines import Engine, on_torch
 from ensemble.parts import Collector, Parts
 from ensemble.predict import Read, Task, predict_tasks
 from ensemble.probabilities import FILE_NAME, IDENTITY, write_probabilities
@@ -27,6 +28,7 @@ def predict_into(
     workers: int = 0,
     skip_bad: bool = False,
     read: Read | None = None,
+    engine: Engine = on_torch,
 ) -> None:
     """Fill `parts` with every task's probabilities of all its images, going on from those that are there.
 
@@ -38,6 +40,7 @@ def predict_into(
         workers: decoding processes.
         skip_bad: an image that cannot be decoded gets equal probabilities and a reason; else it is an error.
         read: gives an image's pixels; decodes its file unless told otherwise.
+        engine: computes the heads.
 
     Raises:
         Stopped: a signal asked for the end; what was predicted is kept.
@@ -48,7 +51,7 @@ def predict_into(
         print(f"going on after {start} of {len(paths)} answers", flush=True)
     collector = Collector(parts, start)
     unseen: list[tuple[int, str]] | None = [] if skip_bad else None
-    batches = predict_tasks(tasks, paths[start:], device, batch_size, workers, unseen, read)
+    batches = predict_tasks(tasks, paths[start:], device, batch_size, workers, unseen, read, engine)
     total = -(-len(paths) // batch_size)
     try:
         for batch in tqdm(batches, "combine", total, initial=start // batch_size, disable=None, unit="batch"):

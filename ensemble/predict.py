@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from data.errors import InputError
 from data.images import decode
 from data.stopping import leave_to_parent
 from data.transforms import Pipeline
+from ensemble.engines import Engine, on_torch
 from ensemble.views import MERGES, View, make_views
 from heads.build import TrainedHead
 
@@ -65,16 +66,15 @@ class Predictor:
     What a machine does for itself (`predict_tasks`) and what many do together (`ensemble.cluster`) is this.
 
     Attributes:
-        tasks: by name.
+        tasks: by name, with what the engine made of their heads.
         pipelines: one for each different `pixels.evaluate` among them; tasks with equal ones share pixels.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], device: torch.device) -> None:
-        self.tasks, self.device = tasks, device
+    def __init__(self, tasks: Mapping[str, Task], device: torch.device, engine: Engine = on_torch) -> None:
+        self.tasks = {name: _run_by(engine, task, device) for name, task in tasks.items()}
+        self.device = device
         self._shared = list(dict.fromkeys(task.pixels for task in tasks.values()))
         self.pipelines = [Pipeline(json.loads(pixels)) for pixels in self._shared]
-        for head in (head.head for task in tasks.values() for head in task.heads):
-            head.to(device)
 
     def __call__(self, batch: Sequence[Tensor]) -> dict[str, tuple[Probabilities, Probabilities]]:
         """Every task's probabilities of a batch: uint8 pixels [B, 3, H, W] for each of `pipelines`.
@@ -89,6 +89,10 @@ class Predictor:
             merged = MERGES[task.merge](views)
             result[name] = (merged.cpu().numpy(), views[0].cpu().numpy())
         return result
+
+
+def _run_by(engine: Engine, task: Task, device: torch.device) -> Task:
+    return replace(task, heads=[replace(head, head=engine(head).to(device)) for head in task.heads])
 
 
 def seen_by(pipelines: Sequence[Pipeline], picture: npt.NDArray[np.uint8], row: int) -> tuple[Tensor, ...]:
@@ -142,6 +146,7 @@ def predict_tasks(
     workers: int = 0,
     unseen: list[tuple[int, str]] | None = None,
     read: Read | None = None,
+    engine: Engine = on_torch,
 ) -> Iterator[dict[str, tuple[Probabilities, Probabilities]]]:
     """Yield for each batch of `paths`, in order, what `Predictor` makes of it.
 
@@ -154,11 +159,12 @@ def predict_tasks(
         unseen: gets (row, reason) of each photograph that cannot be decoded, before its batch is yielded, and
             all its classes are equally likely; without it such a photograph is an error.
         read: gives a photograph's pixels; decodes its file unless told otherwise.
+        engine: computes the heads.
 
     Raises:
         InputError: a photograph cannot be decoded.
     """
-    predictor = Predictor(tasks, device)
+    predictor = Predictor(tasks, device, engine)
     photographs = Decoded(paths, predictor.pipelines, unseen is not None, read)
     loader = DataLoader(photographs, batch_size, num_workers=workers, worker_init_fn=leave_to_parent)
     for number, (*batch, reasons) in enumerate(loader):

@@ -41,6 +41,7 @@ class Plan:
         heads: a digest of each task's checkpoints.
         batch_size: photographs computed together.
         part_rows: photographs of a part, a multiple of `batch_size`; so batches are those of one machine.
+        engine: computes the heads, a key of `ensemble.engines.ENGINES`.
     """
 
     listing: str
@@ -49,9 +50,16 @@ class Plan:
     heads: Mapping[str, str]
     batch_size: int
     part_rows: int
+    engine: str = "torch"
 
 
-def plan_of(data: str, heads: Mapping[str, Sequence[Path]], batch_size: int, part_rows: int) -> Plan:
+def plan_of(
+    data: str,
+    heads: Mapping[str, Sequence[Path]],
+    batch_size: int,
+    part_rows: int,
+    engine: str = "torch",
+) -> Plan:
     """The plan for `--data` (see `ensemble.listing.find_listing`) and the checkpoints of each task.
 
     `part_rows` is rounded up to whole batches.
@@ -68,7 +76,7 @@ def plan_of(data: str, heads: Mapping[str, Sequence[Path]], batch_size: int, par
         for path in files:
             digest.update(path.read_bytes())
         digests[task] = digest.hexdigest()
-    return Plan(found, images, state, digests, batch_size, -(-part_rows // batch_size) * batch_size)
+    return Plan(found, images, state, digests, batch_size, -(-part_rows // batch_size) * batch_size, engine)
 
 
 class Parts:
