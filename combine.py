@@ -11,6 +11,7 @@ from pathlib import Path
 
 from data.crops import CroppedReader, boxes_options, reader_of
 from data.errors import InputError, bad_image_option, debug_option, run_script
+from ensemble.engine_options import check_engine, engine_options
 
 SUBMISSION = "submission.csv"
 # What may differ when an interrupted run goes on: it does not change the answers, or is known by what it names.
@@ -26,6 +27,7 @@ FREE_OPTIONS = (
     "parts",
     "part_rows",
     "boxes",
+    "calibration",
 )
 
 
@@ -72,12 +74,7 @@ def parse() -> argparse.Namespace:
         "--parts", metavar="DIR", help="with --place ray: where its Parquet parts go, path or URL"
     )
     parser.add_argument("--part-rows", type=int, default=16_384, metavar="N", help="photographs of a part")
-    parser.add_argument(
-        "--engine",
-        choices=("torch", "onnx", "openvino"),
-        default="torch",
-        help="what computes the heads; the others need requirements-fast.txt (default: %(default)s)",
-    )
+    engine_options(parser)
     bad_image_option(parser)
     boxes_options(parser)
     debug_option(parser)
@@ -90,6 +87,7 @@ def parse() -> argparse.Namespace:
         parser.error("--place ray: expected --parts DIR, where the answers go, and no --vote")
     if args.place == "ray" and args.boxes is not None:
         parser.error("--boxes goes with --place here alone")
+    check_engine(parser, args)
     if args.out is None and args.place == "here":
         args.out = Path(environment.get("SM_OUTPUT_DATA_DIR", ".")) / SUBMISSION
     if args.out is not None and args.out.is_dir():
@@ -130,8 +128,8 @@ def combine(args: argparse.Namespace) -> None:
     from data.locks import held
     from data.processes import usable_workers
     from ensemble.answering import UNSEEN, predict_into, write_answers
-    from ensemble.engines import ENGINES, device_of, version_of
-    from ensemble.find import find_heads
+    from ensemble.engines import ENGINES, Engine, device_of, version_of
+    from ensemble.find import find_heads, head_files
     from ensemble.parts import Parts, key_of
     from ensemble.probabilities import FILE_NAME
 
@@ -139,16 +137,24 @@ def combine(args: argparse.Namespace) -> None:
     if isinstance(read, CroppedReader):
         print(read.told(paths))
     tasks = find_heads(args.config, args.runs)
-    engine, device = ENGINES[args.engine], device_of(args.engine)
+    device = device_of(args.engine)
+    engine: Engine = ENGINES[args.engine]
     options = {name: value for name, value in vars(args).items() if name not in FREE_OPTIONS}
     options |= {"device": device, "torch": torch.__version__, "threads": torch.get_num_threads()}
     options |= {"engine": f"{args.engine} {version_of(args.engine)}"}
+    workers = usable_workers(args.workers)
+    if args.precision == "int8":
+        from ensemble.quantised import quantised
+
+        files = {task: head_files(args.runs, task) for task in tasks}
+        engine = quantised(tasks, files, args.calibration, args.out.parent, read, workers)
+        options |= {"int8": engine.digest}
     options |= {"crops": read.digest} if isinstance(read, CroppedReader) else {}
     key = key_of({name: [head.checksum for head in task.heads] for name, task in tasks.items()}, options)
     parts = Parts(args.out.parent / f"{args.out.name}.parts", key, paths)
     # The folder's, since probabilities.npz has one name whatever the submission is called.
     with held(args.out.parent / ".combine.lock", str(args.out.parent)):
-        predict_into(parts, tasks, device, args.batch_size, usable_workers(args.workers), skip, read, engine)
+        predict_into(parts, tasks, device, args.batch_size, workers, skip, read, engine)
         unseen = write_answers(args.out, ids, tasks, parts)
         parts.remove()
     views = ", ".join(f"{name} {len(task.views)}" for name, task in tasks.items())
