@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import combine
 from data.errors import InputError
 from ensemble.engines import CHUNK, ENGINES, PACKAGES, Compared, shown_size
+from ensemble.parts import key_of
 from heads.build import TrainedHead, open_head
 
 TASKS = ("mask", "gender", "age")
@@ -112,11 +113,19 @@ def combined(runs: Path, configs: Path, faces: Path, call: Callable, tmp_path_fa
     """Every head's probabilities, as combine.py makes them with an engine."""
     given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", faces / "eval", "--workers", 0]
 
+    def noted(*how: object) -> str:
+        keys.append(key_of(*how))
+        return keys[-1]
+
+    keys: list[str] = []
+
     @cache
     def by(engine: str) -> dict[str, np.ndarray]:
         out = tmp_path_factory.mktemp(engine) / "submission.csv"
-        outcome = call(combine, *given, "--engine", engine, "--batch-size", 24, "--out", out)
+        with patch("ensemble.parts.key_of", noted):
+            outcome = call(combine, *given, "--engine", engine, "--batch-size", 24, "--out", out)
         assert outcome.code == 0, outcome.err
+        assert len(set(keys)) == len(keys)  # parts of different engines are not mixed
         with np.load(out.parent / "probabilities.npz") as arrays:
             return dict(arrays)
 
