@@ -17,11 +17,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
-    from torch.utils.data import DataLoader
+    from accelerate import Accelerator
+    from torch import Tensor
+    from torch.utils.data import DataLoader, Dataset
 
     from data.dataset import Photographs
     from heads.config import TaskConfig
+    from heads.features import Features
+    from heads.halves import Suffix
+    from heads.head import Head
     from heads.targets import Target
+
+    Shown = Dataset[tuple[Tensor, Tensor]]
+
+
+FEATURE_BATCH = 64  # fixed, since features' last digits depend on how many are computed at once
 
 
 def parse() -> argparse.Namespace:
@@ -164,7 +174,7 @@ def reader(
 
 
 def loader(
-    photographs: "Photographs", sampler: Any, batch_size: int, workers: int | None, seed: int
+    photographs: "Shown", sampler: Any, batch_size: int, workers: int | None, seed: int
 ) -> "DataLoader[Any]":
     """Batches of `photographs` in the sampler's order; None for `workers` takes one a core, up to 8."""
     import torch
@@ -187,9 +197,54 @@ def loader(
     )
 
 
+def with_kept_features(
+    config: "TaskConfig",
+    args: argparse.Namespace,
+    head: "Head",
+    sets: tuple["Photographs", "Photographs"],
+    accelerator: "Accelerator",
+) -> tuple["Suffix", "Features", "Features"]:
+    """What of `head` is trained, and what its frozen part makes of the sets to train and to validate on."""
+    from importlib.metadata import version
+
+    from data.cache import CachedReader
+    from heads.features import Features, kept_features
+    from heads.halves import Prefix, Suffix
+    from heads.run import PACKAGES
+
+    t, up_to = config.training, config.backbone.freeze
+    prefix, read = Prefix(head, up_to), sets[0].read
+    assert isinstance(read, CachedReader)
+    in_use = read.files
+    # The pixel caches' names stand for their photographs, crops and size.
+    marks = [*sorted(file.name for file in in_use), accelerator.mixed_precision, accelerator.device.type]
+    marks += map(version, PACKAGES)
+    kept = []
+    with accelerator.main_process_first(), accelerator.autocast():  # one computes, the others find it there
+        for photographs, views, steps in (
+            (sets[0], t.feature_views or 1, config.pixels.train),
+            (sets[1], 1, config.pixels.evaluate),
+        ):
+            file = kept_features(
+                args.cache,
+                prefix,
+                photographs,
+                views,
+                lambda shown, draws: loader(shown, draws, FEATURE_BATCH, t.workers, t.seed),
+                [steps, *marks],
+                int(args.cache_limit * 1e9),
+                in_use,
+            )
+            in_use.add(file)
+            kept.append(Features(file, photographs.targets))
+    return Suffix(head, up_to), kept[0], kept[1]
+
+
 def train(args: argparse.Namespace) -> None:
     """Train the head that `args` name."""
     config = read_config(args)
+    if config.training.feature_views is not None and args.cache is None:
+        raise InputError("training.feature_views: needs --cache DIR, where features are kept")
 
     import torch
     from accelerate import Accelerator
@@ -233,10 +288,19 @@ def train(args: argparse.Namespace) -> None:
         read = reader(config, args, crops, bad)
     train_set = Photographs(train_rows["path"].tolist(), trained.encode(train_rows), pipeline, t.seed, read)
     valid_set = Photographs(valid_rows["path"].tolist(), target.encode(valid_rows), still, read=read)
-    train_loader = loader(train_set, sampler, t.batch_size, t.workers, t.seed)
-    valid_loader = loader(valid_set, in_order(len(valid_set)), t.batch_size, t.workers, t.seed)
+    learned: Head | Suffix = head.to(accelerator.device)
+    shown_train: Shown = train_set
+    shown_valid: Shown = valid_set
+    workers = t.workers
+    if t.feature_views is not None:
+        learned, shown_train, shown_valid = with_kept_features(
+            config, args, head, (train_set, valid_set), accelerator
+        )
+        workers = 0  # reading features takes less than handing them over
+    train_loader = loader(shown_train, sampler, t.batch_size, workers, t.seed)
+    valid_loader = loader(shown_valid, in_order(len(valid_set)), t.batch_size, workers, t.seed)
 
-    learner = learner_of(config, head.to(accelerator.device), len(train_loader))
+    learner = learner_of(config, learned, len(train_loader))
     learner.head, learner.optimiser = accelerator.prepare(learner.head, learner.optimiser)
     train_loader = deal_training(train_loader, accelerator)
     valid_loader = deal_validation(valid_loader, accelerator)

@@ -11,121 +11,15 @@ of the validation fold, whose people no run of the plan trained on.
 import argparse
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
+from bench.ablation_plan import Ablations, Run, runs_of
 from data.errors import InputError, refuse, run_script
 from data.files import write_text
-from heads.config import TaskConfig
-from heads.run import run_folder
-from heads.schema import Section, load
+from heads.schema import load
 from heads.yaml_file import dump_yaml
-
-DEFAULT = "default"
-
-
-class Base(Section):
-    """How one head is trained by default: its YAML (configs/HEAD.yaml), names of its data, what differs."""
-
-    config: str | None = None
-    data: list[str]
-    set: dict[str, Any] = Field(default_factory=dict)
-
-
-class Lever(Section):
-    """One change against the default of a head; `data` and `set` are laid over the default's.
-
-    `steps` changes steps of the head's `pixels`, wherever they stand: new values by name, null leaves one out.
-    """
-
-    name: str
-    head: str
-    group: str
-    data: list[str] | None = None
-    set: dict[str, Any] = Field(default_factory=dict)
-    steps: dict[str, Any] = Field(default_factory=dict)
-
-
-class Ablations(Section):
-    """A plan: what it is measured on, the seeds, the defaults of the heads and the levers."""
-
-    title: str
-    note: str
-    seeds: Annotated[list[int], Field(min_length=1)]
-    heads: dict[str, Base]
-    levers: list[Lever]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training: a lever (or the default) of one head with one seed."""
-
-    lever: str
-    head: str
-    seed: int
-    config: str | None
-    data: Sequence[str]
-    settings: Mapping[str, Any]
-
-    def folder(self, runs: Path) -> Path:
-        """Where `train_task.py --runs` writes it."""
-        return runs / self.lever.replace(" ", "_").replace("/", "-") / f"seed-{self.seed}"
-
-    def done(self, runs: Path) -> bool:
-        """Whether it came to its end."""
-        return run_folder(self.folder(runs), self.head).metrics.is_file()
-
-
-def runs_of(plan: Ablations) -> Iterator[Run]:
-    """Every run of a plan, seed by seed: the defaults first, since all is compared with them."""
-    unknown = [f"{lever.name}: {lever.head}" for lever in plan.levers if lever.head not in plan.heads]
-    refuse(f"levers of heads that the plan has no default for; it has {', '.join(plan.heads)}", unknown)
-    for seed in plan.seeds:
-        for head, base in plan.heads.items():
-            yield Run(DEFAULT, head, seed, base.config, base.data, base.set)
-        for lever in plan.levers:
-            base = plan.heads[lever.head]
-            settings = base.set | lever.set | _changed_steps(lever, base.config)
-            yield Run(lever.name, lever.head, seed, base.config, lever.data or base.data, settings)
-
-
-def config_file(head: str, config: str | None) -> Path:
-    """The YAML of a plan's head."""
-    return Path(config or f"configs/{head}.yaml")
-
-
-def _changed_steps(lever: Lever, config: str | None) -> dict[str, Any]:
-    """`pixels.train` and `pixels.evaluate` of a head's YAML with the steps that the lever changes."""
-    if not lever.steps:
-        return {}
-    pixels = load(TaskConfig, config_file(lever.head, config), []).pixels
-    named = {"pixels.train": pixels.train, "pixels.evaluate": pixels.evaluate}
-    there = {_name(step) for steps in named.values() for step in steps}
-    refuse(
-        f"{lever.name}: steps that {lever.head} does not have",
-        [f"{name}: expected one of {', '.join(sorted(there))}" for name in lever.steps if name not in there],
-    )
-    return {
-        key: [
-            {name: lever.steps[name]} if (name := _name(step)) in lever.steps else step
-            for step in steps
-            if lever.steps.get(_name(step), step) is not None
-        ]
-        for key, steps in named.items()
-    }
-
-
-def _name(step: Any) -> str:
-    """A step's name: steps are names alone, or a name with its values.
-
-    >>> _name("hflip"), _name({"grey": {"p": 0.1}})
-    ('hflip', 'grey')
-    """
-    return step if isinstance(step, str) else next(iter(step))
 
 
 def command(run: Run, runs: Path, folders: Mapping[str, str], files: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score
 
-from bench.ablate import DEFAULT, Ablations, Run, runs_of
+from bench.ablation_plan import DEFAULT, Ablations, Run, runs_of
 from data.files import write_text
 from ensemble.config import tasks_of
 from ensemble.joint import encode

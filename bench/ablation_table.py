@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.ablate import DEFAULT, Ablations
+from bench.ablation_plan import DEFAULT, Ablations
 
 HEADING = """# Ablations
 

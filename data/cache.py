@@ -1,15 +1,14 @@
 """Photographs decoded once and scaled to the working size, in one file that heads, folds and epochs share.
 
 A cache stands for exactly the photographs that it was made from: its name is a digest of their paths, sizes and
-times of change and of the working size, so that one that is out of date is never found. It is written beside
-its place and renamed when whole, so that one that was interrupted is never found either.
+times of change and of the working size (`data.kept_arrays` has what follows from that).
 """
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -18,9 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.errors import InputError, refuse
-from data.files import written_whole
 from data.images import decode
-from data.locks import held
+from data.kept_arrays import open_array
 from data.processes import shared_out
 from data.transforms import Pipeline
 
@@ -70,6 +68,21 @@ def bytes_needed(photographs: int, size: Size) -> int:
     return photographs * (SHAPE_BYTES + size[0] * size[1] * 3)
 
 
+@dataclass(frozen=True)
+class CachedReader:
+    """Reads photographs out of several caches: each path's."""
+
+    caches: Mapping[str, PixelCache]
+
+    def __call__(self, path: Path) -> Pixels:
+        return self.caches[str(path)].read(path)
+
+    @property
+    def files(self) -> set[Path]:
+        """The caches' files."""
+        return {cache.file for cache in self.caches.values()}
+
+
 def open_cache(
     folder: Path,
     paths: Sequence[str],
@@ -78,6 +91,7 @@ def open_cache(
     processes: int | None = None,
     read: Callable[[Path], Pixels] = decode,
     mark: str = "",
+    in_use: Collection[Path] = (),
 ) -> PixelCache:
     """Find the cache of `paths` in `folder`, or make it; another process that makes one is waited for.
 
@@ -89,26 +103,18 @@ def open_cache(
         processes: that decode; None for one a core.
         read: gives a photograph's pixels.
         mark: tells one `read` from another: caches of different marks are different caches.
+        in_use: files of the folder that this run reads as well, which are not removed.
 
     Raises:
-        InputError: the cache alone would be larger than `limit`, or photographs cannot be decoded; all of
-            these are told.
+        InputError: the cache would be larger than `limit`, or photographs cannot be decoded; all of these are
+            told.
     """
     ordered = sorted(set(paths))
-    needed = bytes_needed(len(ordered), size)
-    if needed > limit:
-        raise InputError(
-            f"{folder}: a cache of {len(ordered)} photographs at {size[0]} x {size[1]} takes "
-            f"{needed / 1e9:.2f} GB, more than the {limit / 1e9:.2f} GB allowed; allow more or leave it out"
-        )
-    file = folder / f"pixels-{_digest(ordered, size, mark)}.npy"
-    folder.mkdir(parents=True, exist_ok=True)
-    with held(folder / ".lock", str(folder), f"{folder}: waiting for another process that makes a cache there"):
-        if not _is_whole(file, len(ordered), size):
-            _make_room(folder, file, limit - needed)
-            _write(file, ordered, size, processes, read)
-    file.touch()  # the time of change says which cache was used last
-    return PixelCache(file, ordered, size)
+    shape = (len(ordered), bytes_needed(1, size))
+    what = f"a cache of {len(ordered)} photographs at {size[0]} x {size[1]}"
+    name = f"pixels-{_digest(ordered, size, mark)}"
+    fill = partial(_write, ordered, size, processes, read)
+    return PixelCache(open_array(folder, name, shape, np.uint8, limit, fill, what, in_use), ordered, size)
 
 
 def cached_reader(
@@ -119,25 +125,22 @@ def cached_reader(
     processes: int | None = None,
     read: Callable[[Path], Pixels] = decode,
     mark: str = "",
-) -> Callable[[Path], Pixels]:
+) -> CachedReader:
     """What reads the photographs of `table` (`source` and `path`) from caches in `folder`.
 
     Each source has a cache of its own, whole, so that heads that share a source share its cache, whichever of
     its rows they take and whatever else they read. Arguments and errors are those of `open_cache`.
     """
-    readers: dict[str, PixelCache] = {}
+    caches: dict[str, PixelCache] = {}
     for _, rows in table.groupby("source"):
-        cache = open_cache(folder, rows["path"].tolist(), size, limit, processes, read, mark)
-        readers |= dict.fromkeys(rows["path"], cache)
-    return partial(_read, readers)
+        in_use = {cache.file for cache in caches.values()}
+        cache = open_cache(folder, rows["path"].tolist(), size, limit, processes, read, mark, in_use)
+        caches |= dict.fromkeys(rows["path"], cache)
+    return CachedReader(caches)
 
 
-def _read(readers: Mapping[str, PixelCache], path: Path) -> Pixels:
-    return readers[str(path)].read(path)
-
-
-def _digest(paths: Sequence[str], size: Size, mark: str) -> str:
-    """A name for the photographs as they lie on the disk now, at this size."""
+def as_they_lie(paths: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Path, size and time of change of files as they lie on the disk now; all that are missing are told."""
     entries = []
     missing = []
     for path in paths:
@@ -148,52 +151,26 @@ def _digest(paths: Sequence[str], size: Size, mark: str) -> str:
         else:
             entries.append((path, status.st_size, status.st_mtime_ns))
     refuse("photographs are missing", missing)
-    text = json.dumps([FORMAT, size, entries, *([mark] if mark else [])])
+    return entries
+
+
+def _digest(paths: Sequence[str], size: Size, mark: str) -> str:
+    """A name for the photographs as they lie on the disk now, at this size."""
+    text = json.dumps([FORMAT, size, as_they_lie(paths), *([mark] if mark else [])])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
-def _is_whole(file: Path, photographs: int, size: Size) -> bool:
-    """Whether the file is there with the shape that it must have; a part of one is not."""
-    try:
-        slots = np.load(file, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return False
-    return bool(slots.shape == (photographs, bytes_needed(1, size)) and slots.dtype == np.uint8)
-
-
-def _make_room(folder: Path, file: Path, left: int) -> None:
-    """Remove what interrupted runs left behind and, the longest unused first, caches beyond `left` bytes."""
-    for remains in folder.glob(".pixels-*"):
-        remains.unlink(missing_ok=True)
-    others = sorted((f for f in folder.glob("pixels-*.npy") if f != file), key=lambda f: -f.stat().st_mtime)
-    total = 0
-    for other in others:
-        total += other.stat().st_size
-        if total > left:
-            other.unlink(missing_ok=True)
-
-
 def _write(
-    file: Path, paths: Sequence[str], size: Size, processes: int | None, read: Callable[[Path], Pixels]
+    paths: Sequence[str], size: Size, processes: int | None, read: Callable[[Path], Pixels], file: Path
 ) -> None:
     started = time.perf_counter()
     width = bytes_needed(1, size)
     print(f"cache: decoding {len(paths)} photographs once, {len(paths) * width / 1e9:.2f} GB in {file.parent}")
-    with written_whole(file) as temporary:
-        np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(paths), width)).flush()
-        _claim(temporary)
-        starts = range(0, len(paths), CHUNK)
-        fill = partial(_fill, temporary, list(paths), size, read)
-        problems = [problem for found in shared_out(fill, starts, processes) for problem in found]
-        refuse("photographs cannot be read; replace or remove them", problems)
+    starts = range(0, len(paths), CHUNK)
+    fill = partial(_fill, file, list(paths), size, read)
+    problems = [problem for found in shared_out(fill, starts, processes) for problem in found]
+    refuse("photographs cannot be read; replace or remove them", problems)
     print(f"cache: made in {time.perf_counter() - started:.1f} s", flush=True)
-
-
-def _claim(file: Path) -> None:
-    """Take the room that the file needs now: on a full disk, writing to mapped memory would end the process."""
-    if hasattr(os, "posix_fallocate"):
-        with file.open("r+b") as opened:
-            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
 
 
 def _fill(

@@ -22,13 +22,13 @@ TRUNKS = {
     "resnet50": models.resnet50,
     **KERAS_TRUNKS,
 }
-# What each stage of freezing adds, from the pixels up.
+# What each stage of freezing adds, from the pixels up: together the forward pass, whose end is then flattened.
 STAGES = {
-    "stem": ("conv1", "bn1"),
+    "stem": ("conv1", "bn1", "relu", "maxpool"),
     "layer1": ("layer1",),
     "layer2": ("layer2",),
     "layer3": ("layer3",),
-    "layer4": ("layer4",),
+    "layer4": ("layer4", "avgpool"),
 }
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
 _TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
@@ -156,16 +156,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return {key: value for key, value in content.items() if isinstance(value, Tensor)}
 
 
+def cut_at(up_to: str) -> tuple[list[str], list[str]]:
+    """Names of the trunk's modules up to and including stage `up_to`, and of those after it.
+
+    `up_to` is none, a key of `STAGES`, or all.
+
+    >>> cut_at("layer3")
+    (['conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2', 'layer3'], ['layer4', 'avgpool'])
+    """
+    stages = list(STAGES)
+    count = 0 if up_to == "none" else stages.index("layer4" if up_to == "all" else up_to) + 1
+    before = [name for stage in stages[:count] for name in STAGES[stage]]
+    return before, [name for stage in stages[count:] for name in STAGES[stage]]
+
+
 def freeze(trunk: nn.Module, up_to: str) -> list[nn.Module]:
-    """Stop the gradients from the pixels up to and including stage `up_to`: none, a key of `STAGES`, or all.
+    """Stop the gradients from the pixels up to and including stage `up_to` (`cut_at`).
 
     Returns the frozen modules; the caller keeps them in eval mode, so that batch statistics stay as well.
     """
-    if up_to == "none":
-        return []
-    last = list(STAGES).index("layer4" if up_to == "all" else up_to)
-    names = [name for stage in list(STAGES)[: last + 1] for name in STAGES[stage]]
-    frozen = [trunk.get_submodule(name) for name in names]
+    frozen = [trunk.get_submodule(name) for name in cut_at(up_to)[0]]
     for module in frozen:
         module.requires_grad_(False)
     return frozen

@@ -19,7 +19,9 @@ from data.names import leads_outside
 from heads import config as schema
 from heads.backbone import load_imagenet, load_trunk, read_tensors
 from heads.checkpoint import fill, load_tensors, refuse_other_shapes
+from heads.halves import Suffix
 from heads.head import Head, LastLayer, SumOfParts
+from heads.label_config import Label
 from heads.losses import WeightedSum, make_loss
 from heads.mixing import Mixing
 from heads.optim import make_optimiser, make_schedule
@@ -44,13 +46,13 @@ class TrainedHead:
     checksum: str = ""
 
 
-def target_of(label: schema.Label) -> Target:
+def target_of(label: Label) -> Target:
     """The target that a label section describes."""
     borders = None if label.borders is None else tuple(label.borders)
     ordinal = None if label.ordinal == "none" else label.ordinal
     d = label.distribution
     if label.parts:
-        parts = tuple(target_of(schema.Label(**part.model_dump())) for part in label.parts)
+        parts = tuple(target_of(Label(**part.model_dump())) for part in label.parts)
         return Target("", tuple(label.classes), parts=parts)
     column = label.column or ""
     if d is None:
@@ -58,7 +60,7 @@ def target_of(label: schema.Label) -> Target:
     return Target(column, tuple(label.classes), borders, (d.low, d.high), d.sigma)
 
 
-def trained_target_of(label: schema.Label) -> Target:
+def trained_target_of(label: Label) -> Target:
     """The target that training rows are cut by: with the borders of `label.training` where it has some."""
     target = target_of(label)
     borders = label.training.borders
@@ -141,8 +143,8 @@ def loss_of(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target) ->
     return WeightedSum(terms, [t.factor for t in loss.terms])
 
 
-def learner_of(config: schema.TaskConfig, head: Head, steps_per_epoch: int) -> Learner:
-    """Head, optimiser, schedule and, where asked for, average of weights."""
+def learner_of(config: schema.TaskConfig, head: Head | Suffix, steps_per_epoch: int) -> Learner:
+    """Head (or what of it is trained), optimiser, schedule and, where asked for, average of weights."""
     o, s = config.optimiser, config.schedule
     optimiser = make_optimiser(
         head.trunk, head.classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum

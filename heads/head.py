@@ -58,11 +58,16 @@ class Head(nn.Module):
         return self
 
     def forward(self, pixels: Tensor) -> Tensor:
-        pixels = pixels.to(memory_format=torch.channels_last)
-        if pixels.dtype == torch.uint8:
-            pixels = pixels.float() / 255
-        logits: Tensor = self.classifier(self.trunk((pixels - self.mean) / self.std))
+        logits: Tensor = self.classifier(self.trunk(normalised(pixels, self.mean, self.std)))
         return logits
+
+
+def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Pixels [N, 3, H, W], uint8 or float in 0..1, less `mean` over `std`, in channels-last memory."""
+    pixels = pixels.to(memory_format=torch.channels_last)
+    if pixels.dtype == torch.uint8:
+        pixels = pixels.float() / 255
+    return (pixels - mean) / std
 
 
 def make_classifier(

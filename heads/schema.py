@@ -3,9 +3,9 @@
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.errors import InputError, refuse
 from heads.yaml_file import Location, parse_yaml, read_yaml
@@ -18,6 +18,7 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
+Positive = Annotated[float, Field(gt=0)]
 
 
 def load(schema: type[S], path: Path, overrides: Sequence[str] = ()) -> S:

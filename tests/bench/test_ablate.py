@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from bench.ablate import Ablations, command, config_file, runs_of
+from bench.ablate import command
 from bench.ablation_figures import collect, joint_macro_f1, read_figures
+from bench.ablation_plan import Ablations, config_file, runs_of
 from bench.ablation_table import write_page
 from data.errors import InputError
 from heads.config import TaskConfig

@@ -12,8 +12,9 @@ from torch import Tensor
 from data.errors import InputError
 from heads.build import fill_trunk_of, head_of, learner_of, loss_of, open_head, target_of
 from heads.checkpoint import load_tensors, save_tensors
-from heads.config import Backbone, Label, Loss, TaskConfig
+from heads.config import Backbone, Loss, TaskConfig
 from heads.head import Head
+from heads.label_config import Label
 from heads.losses import focal_loss, soft_f1_loss
 from heads.run import PACKAGES, run_folder, save_head
 from heads.targets import Target

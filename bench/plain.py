@@ -1,0 +1,195 @@
+"""The plain loop, as one writes it without thinking, which everything else is measured against.
+
+Pictures are decoded by Pillow anew for every pass; NCHW, float32, eager PyTorch; one head after the other, one
+view after the other; in training the whole trunk learns. It answers as `combine.py` does.
+
+python -m bench.plain answer --runs RUNS --data DIR --out FILE
+python -m bench.plain train --task NAME --data DIR --runs RUNS
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from data.errors import run_script
+from data.manifest import read_table
+from data.processes import usable_workers
+from data.split import assign_folds
+from data.transforms import Pipeline
+from ensemble.config import tasks_of
+from ensemble.decide import argmax
+from ensemble.probabilities import FILE_NAME, write_probabilities
+from ensemble.submission import read_listing, write_submission
+from ensemble.views import MERGES, make_views
+from heads.build import TrainedHead, fill_trunk_of, head_of, loss_of, open_head, target_of, trained_target_of
+from heads.config import TaskConfig
+from heads.head import Head
+from heads.optim import make_optimiser, make_schedule
+from heads.run import run_folder, save_head, write_json
+from heads.sampling import BalancedSampler, class_counts
+from heads.schema import load
+from heads.targets import Target
+from heads.training import Plan, Record
+from heads.validation import Predictions, figures
+
+BATCH = 64
+
+
+class Pictures(Dataset[tuple[Tensor, Tensor]]):
+    """Photographs decoded each time that they are asked for: float pixels [3, H, W] in 0..1, and targets."""
+
+    def __init__(self, paths: Sequence[Path | str], pipeline: Pipeline, targets: Tensor | None = None) -> None:
+        self.paths, self.pipeline = paths, pipeline
+        self.targets = torch.zeros(len(paths)) if targets is None else targets
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        with Image.open(self.paths[row]) as image:
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        shown = self.pipeline(pixels, (int(torch.randint(2**31, ())),))
+        return torch.from_numpy(shown.transpose(2, 0, 1) / np.float32(255)), self.targets[row]
+
+
+class PlainHead(nn.Module):
+    """A head's layers in NCHW: float pixels [N, 3, H, W] in 0..1 to logits."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.head = head.to(memory_format=torch.contiguous_format)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.head.classifier(self.head.trunk((pixels - self.head.mean) / self.head.std))
+        return logits
+
+
+def answer(
+    heads: Mapping[str, TrainedHead], paths: Sequence[Path], workers: int
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Each head's probabilities [N, C] of photographs, over its own views."""
+    answers = {}
+    for name, trained in heads.items():
+        net, config, target = PlainHead(trained.head).eval(), trained.config, trained.target
+        views = []
+        for view in make_views(config.views.steps).values():
+            loader = DataLoader(Pictures(paths, Pipeline(config.pixels.evaluate)), BATCH, num_workers=workers)
+            with torch.no_grad():
+                views.append(torch.cat([target.probabilities(net(view(pixels))) for pixels, _ in loader]))
+        answers[name] = MERGES[config.views.merge](torch.stack(views)).numpy()
+    return answers
+
+
+def split(config: TaskConfig, sources: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows to train on and to validate on, the same as `train_task.py` takes."""
+    table = read_table(list(sources))
+    table["fold"] = assign_folds(table, config.split.folds, config.split.strata, config.split.seed)
+    rows = target_of(config.label).labelled(table)
+    held_out = rows["fold"] == config.split.fold
+    trained_on = trained_target_of(config.label).without(rows[~held_out], config.label.training.leave_out)
+    return trained_on, rows[held_out].reset_index(drop=True)
+
+
+def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int) -> Iterator[Record]:
+    """Train a head as its YAML says, its whole trunk; yield each epoch's figures, keep the best in `runs`."""
+    t, o, s = config.training, config.optimiser, config.schedule
+    target, trained = target_of(config.label), trained_target_of(config.label)
+    rows, valid_rows = split(config, sources)
+    labels, persons = trained.class_indices(rows), rows["person"].tolist()
+    sampler = BalancedSampler(labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
+
+    torch.manual_seed(t.seed)
+    head = head_of(config)
+    fill_trunk_of(head, config.backbone.model_copy(update={"freeze": "none"}), runs, None)
+    net, trunk, classifier = PlainHead(head), head.trunk, head.classifier
+    loss = loss_of(config.loss, class_counts(labels, target.classes), trained)
+    optimiser = make_optimiser(trunk, classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum)
+    steps = -(-len(sampler) // t.batch_size)
+    schedule = make_schedule(optimiser, s.name, t.epochs, steps, s.warmup, s.step_epochs, s.step_factor)
+    pictures = Pictures(rows["path"].tolist(), Pipeline(config.pixels.train), trained.encode(rows))
+    still = Pictures(valid_rows["path"].tolist(), Pipeline(config.pixels.evaluate))
+    history: list[Record] = []
+    for epoch in range(t.epochs):
+        order = sampler.rows(epoch).tolist()
+        net.train()
+        for pixels, targets in DataLoader(pictures, t.batch_size, sampler=order, num_workers=workers):
+            optimiser.zero_grad()
+            loss(net(pixels), targets).backward()
+            if t.clip_norm is not None:
+                nn.utils.clip_grad_norm_(net.parameters(), t.clip_norm)
+            optimiser.step()
+            schedule.step()
+        history.append(validate(net.eval(), target, valid_rows, DataLoader(still, BATCH, num_workers=workers)))
+        if Plan(t.epochs, t.select_by).best(history) == epoch:
+            save_head(run_folder(runs, config.task).best, head, config.model_dump(), history[-1])
+        yield history[-1]
+
+
+def validate(net: nn.Module, target: Target, rows: pd.DataFrame, batches: DataLoader[Any]) -> Record:
+    """Figures on the validation rows, one plain view."""
+    with torch.no_grad():
+        logits = torch.cat([net(pixels) for pixels, _ in batches])
+    probabilities = target.probabilities(logits).numpy()
+    if not target.numbers:
+        return figures(Predictions(probabilities, None), target.class_indices(rows), None)
+    predictions = Predictions(probabilities, target.expected(logits).numpy())
+    return figures(predictions, target.class_indices(rows), target.values(rows).numpy())
+
+
+def answer_listing(args: argparse.Namespace) -> None:
+    """Write a submission and probabilities, as `combine.py` does."""
+    classes = tasks_of(args.config)
+    heads = {name: open_head(run_folder(args.runs, name).best) for name in classes}
+    ids = read_listing(args.data / "info.csv")
+    answers = answer(heads, [args.data / "images" / name for name in ids], usable_workers(args.workers))
+    write_submission(args.out, ids, argmax(list(answers.values())).tolist())
+    arrays = answers | {f"{name}/identity": each for name, each in answers.items()}
+    write_probabilities(args.out.parent / FILE_NAME, ids, classes, [arrays])
+
+
+def train_head(args: argparse.Namespace) -> None:
+    """Train one head, a line an epoch; its best figures go to metrics.json as `train_task.py` writes them."""
+    config = load(TaskConfig, args.config / f"{args.task}.yaml", args.set)
+    history, began = [], time.perf_counter()
+    for record in train(config, args.data, args.runs, usable_workers(args.workers)):
+        history.append(record)
+        told = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
+        print(f"epoch {len(history)}: {told}, {time.perf_counter() - began:.1f} s", flush=True)
+    best = history[Plan(len(history), config.training.select_by).best(history)]
+    write_json(run_folder(args.runs, config.task).metrics, best)
+
+
+def main() -> None:
+    """Read the command line; answer or train."""
+    parser = argparse.ArgumentParser(prog="python -m bench.plain", description=__doc__.splitlines()[0])
+    actions = parser.add_subparsers(required=True)
+    answering = actions.add_parser("answer")
+    answering.set_defaults(action=answer_listing)
+    answering.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE")
+    answering.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds info.csv and images/")
+    answering.add_argument("--out", type=Path, required=True, metavar="FILE")
+    training = actions.add_parser("train")
+    training.set_defaults(action=train_head)
+    training.add_argument("--task", required=True, metavar="NAME")
+    training.add_argument("--config", type=Path, default=Path("configs"), metavar="DIR")
+    training.add_argument("--data", type=Path, action="append", required=True, metavar="DIR")
+    training.add_argument("--set", action="append", default=[], metavar="key.sub=value")
+    for each in (answering, training):
+        each.add_argument("--runs", type=Path, required=True, metavar="DIR")
+        each.add_argument("--workers", type=int, help="decoding processes (default: one a core)")
+    args = parser.parse_args()
+    args.action(args)
+
+
+if __name__ == "__main__":
+    run_script(main)

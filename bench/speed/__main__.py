@@ -1,0 +1,99 @@
+"""Measure the program against the plain loop and write bench/results.md.
+
+python -m bench.speed --data DIR --weights FILE [--portraits DIR] [--runs DIR] [--only combine forward ...]
+"""
+
+import argparse
+import os
+import shlex
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.speed import combining, forward, training
+from bench.speed.results import merged, spread, table, this_machine
+from bench.speed.running import python, run
+from data.errors import InputError, run_script
+from data.files import write_text
+
+SCRIPTS = ("train_task.py", "combine.py", "evaluate.py")
+FAST = "--views adaptive --engine openvino --precision int8"
+OURS = "--cache CACHE"
+
+
+def helps(rounds: int) -> str:
+    """The section on `--help`: seconds until it is there."""
+    seconds: dict[str, list[float]] = {script: [] for script in SCRIPTS}
+    for _ in range(rounds):
+        for script in SCRIPTS:
+            seconds[script].append(run(python(script, "--help")).seconds)
+    return table(["--help of", "seconds"], [[script, spread(each)] for script, each in seconds.items()])
+
+
+def sections(args: argparse.Namespace, work: Path) -> dict[str, Callable[[], str]]:
+    """What can be measured, by name."""
+    cache = str(work / "training" / "cache")  # made anew in each round, as all of the training is
+    ours = [cache if word == "CACHE" else word for word in shlex.split(args.ours)]
+    recipe = training.Recipe(
+        args.data / "train", args.portraits or args.data / "train", args.weights, args.configs, args.set, ours
+    )
+    joint = args.configs / "joint.yaml"
+    return {
+        "combine": lambda: combining.measure(
+            args.data / "eval", args.runs, joint, args.images, args.rounds, shlex.split(args.fast), work
+        ),
+        "forward": lambda: forward.measure(args.configs / "gender.yaml", args.rounds),
+        "frozen": lambda: training.frozen(recipe, args.rounds, work / "frozen"),
+        "training": lambda: training.whole(recipe, args.rounds, work / "training"),
+        "help": lambda: helps(args.rounds),
+    }
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds train/ and eval/")
+    parser.add_argument("--portraits", type=Path, metavar="DIR", help="of known age (default: train/)")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="resnet18 from ImageNet")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="heads for combine")
+    parser.add_argument("--configs", type=Path, default=Path("configs"), metavar="DIR")
+    parser.add_argument("--only", nargs="+", metavar="SECTION", help="combine forward frozen training help")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N")
+    parser.add_argument("--images", type=int, default=1000, metavar="N", help="that combine answers")
+    parser.add_argument("--fast", default=FAST, metavar="OPTIONS", help="of combine.py (default: %(default)s)")
+    parser.add_argument(
+        "--ours", default=OURS, metavar="OPTIONS", help="of train_task.py in the whole training (%(default)s)"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="key=value", help="for all trainings")
+    parser.add_argument("--out", type=Path, default=Path("bench/results.md"), metavar="FILE")
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="for copies and runs (default: a temporary one)"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure the sections that are asked for; each goes into the page as soon as it is there."""
+    args = parse()
+    for name in ("data", "portraits", "weights", "runs", "configs"):
+        if getattr(args, name) is not None:
+            setattr(args, name, getattr(args, name).resolve())  # commands run in the project's root
+    with tempfile.TemporaryDirectory() as temporary:
+        work = (args.work or Path(temporary)).resolve()
+        known = sections(args, work)
+        unknown = sorted(set(args.only or []) - known.keys())
+        if unknown or args.rounds < 1:
+            raise InputError(
+                f"--only {' '.join(unknown)}: expected some of {', '.join(known)}; --rounds from 1"
+            )
+        for name in args.only or known:
+            load = os.getloadavg()[0]
+            print(f"{name} ...", flush=True)
+            text = f"{known[name]()}\n\n({args.rounds} rounds; load of the machine before them: {load:.1f})"
+            before = args.out.read_text(encoding="utf-8") if args.out.is_file() else ""
+            write_text(args.out, merged(before, this_machine(), {name: text}))
+            print(f"{text}\n", flush=True)
+
+
+if __name__ == "__main__":
+    run_script(main)

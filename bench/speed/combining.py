@@ -1,0 +1,148 @@
+"""combine.py against the plain loop: images a second, and whether the answers are the same."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from shutil import rmtree
+
+import numpy as np
+from sklearn.metrics import f1_score
+
+from bench.speed.results import ratio, spread, table
+from bench.speed.running import Missing, python, run
+from data.errors import InputError
+from ensemble.config import tasks_of
+from ensemble.probabilities import FILE_NAME, read_arrays
+from ensemble.submission import ID, match, read_answers, read_listing
+from heads.build import open_head
+from heads.checkpoint import load_tensors, save_tensors
+from heads.run import run_folder
+
+PLAIN, EXACT, FAST = "plain loop", "combine.py", "combine.py, fast"
+# Beside identity, which is always among them.
+FURTHER_VIEWS = [
+    *("hflip", {"shift": {"x": 0.04}}, {"shift": {"x": -0.04}}),
+    *({"shift": {"y": 0.04}}, {"center_crop": {"share": 0.92}}),
+]
+START = 64  # images of the short run whose time is that of starting
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A command that answers a listing: its beginning, and its images a second in each round."""
+
+    command: Sequence[str]
+    speeds: list[float]
+
+
+def measure(
+    data: Path, runs: Path, config: Path, images: int, rounds: int, fast: Sequence[str], work: Path
+) -> str:
+    """The section: speeds over `rounds`, macro F1 and equality of answers, as Markdown.
+
+    Images a second are those beyond a start: a run over `images` less a run over 64, which holds the imports,
+    the opening of heads and, for engines, their compilation.
+
+    Args:
+        data: info.csv, images/ and answers.csv.
+        runs: trained heads, which are given six views each.
+        images: of the listing that are answered.
+        fast: options of combine.py for the fast contender.
+        work: a folder for copies and answers.
+    """
+    ids = read_listing(data / "info.csv")
+    if not START < images <= len(ids):
+        raise InputError(f"--images {images}: expected more than {START}, at most the {len(ids)} of {data}")
+    with_six_views(runs, list(tasks_of(config)), work / "runs")
+    listings = {count: listing(data, ids, count, work / f"images-{count}") for count in (START, images)}
+    given = ["--config", config, "--runs", work / "runs"]
+    contenders = {
+        PLAIN: Contender(python("-m", "bench.plain", "answer", *given), []),
+        EXACT: Contender(python("combine.py", *given), []),
+        FAST: Contender(python("combine.py", *given, *fast), []),
+    }
+    missing: dict[str, str] = {}
+    for name, contender in contenders.items():
+        try:  # what is chosen or compiled once and kept, such as margins, is not timed
+            answer(contender, listings[START], work / "start")
+        except Missing as absent:
+            missing[name] = str(absent)
+    for _ in range(rounds):
+        for name in [name for name in contenders if name not in missing]:
+            took = [answer(contenders[name], listings[n], work / name / str(n)) for n in (START, images)]
+            contenders[name].speeds.append((images - START) / (took[1] - took[0]))
+    return _page(contenders, missing, data, config, work, images, fast)
+
+
+def answer(contender: Contender, data: Path, out: Path) -> float:
+    """Seconds to answer a listing into `out`."""
+    rmtree(out, ignore_errors=True)
+    return run([*contender.command, "--data", str(data), "--out", str(out / "submission.csv")]).seconds
+
+
+def with_six_views(runs: Path, tasks: Sequence[str], into: Path) -> None:
+    """Copies of the runs whose heads have six views each; all but the checkpoint are links."""
+    for task in tasks:
+        source, copy = run_folder(runs, task), run_folder(into, task)
+        open_head(source.best)  # refuses what is none
+        copy.folder.mkdir(parents=True, exist_ok=True)
+        for path in source.folder.iterdir():
+            if path not in (source.best, source.folder / "manifest.json", source.lock):
+                link = copy.folder / path.name
+                link.unlink(missing_ok=True)
+                link.symlink_to(path.resolve())
+        tensors, description = load_tensors(source.best)
+        description["config"]["views"] = {"steps": FURTHER_VIEWS, "merge": "mean"}
+        save_tensors(copy.best, tensors, description)
+
+
+def listing(data: Path, ids: Sequence[str], count: int, folder: Path) -> Path:
+    """A folder that lists `count` of the images, evenly spread, and links to all of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "images").unlink(missing_ok=True)
+    (folder / "images").symlink_to((data / "images").resolve())
+    with (folder / "info.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([ID])
+        writer.writerows([ids[place]] for place in np.linspace(0, len(ids) - 1, count).astype(int))
+    return folder
+
+
+def _page(
+    contenders: Mapping[str, Contender],
+    missing: Mapping[str, str],
+    data: Path,
+    config: Path,
+    work: Path,
+    images: int,
+    fast: Sequence[str],
+) -> str:
+    tasks = list(tasks_of(config))
+    classes = prod(len(names) for names in tasks_of(config).values())
+    rows = []
+    for name, contender in contenders.items():
+        if name in missing:
+            rows.append([name, missing[name], "", "", "", ""])
+            continue
+        out = work / name / str(images)
+        answers = read_answers(out / "submission.csv", classes)
+        plain = read_answers(work / PLAIN / str(images) / "submission.csv", classes)
+        truth = read_answers(data / "answers.csv", classes)
+        right, given = match(answers, truth[truth[ID].isin(answers[ID])])
+        f1 = f1_score(right, given, labels=range(classes), average="macro", zero_division=0)
+        said, plainly = (read_arrays(folder / FILE_NAME) for folder in (out, work / PLAIN / str(images)))
+        rows.append(
+            [
+                name,
+                spread(contender.speeds),
+                ratio(contender.speeds, contenders[PLAIN].speeds),
+                f"{f1:.4f}",
+                f"{np.mean(np.equal(*match(answers, plain))):.2%}",
+                f"{max(np.abs(said[task] - plainly[task]).max() for task in tasks):.1e}",
+            ]
+        )
+    header = ["", "images a second", "times plain", "joint macro F1", "answers as plain", "largest difference"]
+    told = f"{images} images, {len(tasks)} heads, six views each; fast is `{' '.join(fast)}`."
+    return f"{told}\n\n{table(header, rows)}"

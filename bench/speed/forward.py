@@ -1,0 +1,102 @@
+"""One head's forward pass in float32, as a share of the fastest matrix multiplication of the same minutes."""
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.plain import PlainHead
+from bench.speed.results import MISSING, ratio, spread, table
+from data.errors import InputError
+from data.transforms import working_size
+from heads.build import TrainedHead, head_of, target_of
+from heads.config import TaskConfig
+from heads.schema import load
+
+BATCH = 64
+SIDES = (1024, 1536, 2048, 3072)  # of the square matrices; the best one counts
+LEAST = 0.5  # seconds that one figure is taken over
+ENGINES = ("torch", "onnx", "openvino")  # of combine.py
+
+Work = Callable[[], object]
+
+
+def measure(config: Path, rounds: int) -> str:
+    """The section: images a second and GFLOP/s of each way to compute the head of a YAML, as Markdown.
+
+    Weights are random, and batch statistics too: a forward pass takes as long with any.
+    """
+    its = load(TaskConfig, config)
+    size = working_size(its.pixels.evaluate)
+    if size is None:
+        raise InputError(f"{config}: pixels.evaluate does not letterbox to one size, expected that")
+    pixels = torch.rand(BATCH, 3, *size, generator=torch.Generator().manual_seed(0))
+    heads, missing = ways(its)
+    flops = flops_of(head_of(its).eval(), pixels) / BATCH
+    speeds: dict[str, list[float]] = {name: [] for name in heads}
+    peaks = []
+    with torch.inference_mode():
+        for _ in range(rounds):
+            peaks.append(max(2 * side**3 * rate(multiplication(side)) for side in SIDES))
+            for name, head in heads.items():
+                speeds[name].append(BATCH * rate(lambda head=head: head(pixels)))  # type: ignore[misc]
+    rows = [
+        [
+            name,
+            spread(each),
+            ratio(each, speeds["plain loop"]),
+            spread([speed * flops / 1e9 for speed in each]),
+            spread([100 * speed * flops / peak for speed, peak in zip(each, peaks, strict=True)]) + " %",
+        ]
+        for name, each in speeds.items()
+    ]
+    rows.append(["matrix multiplication", "", "", spread([peak / 1e9 for peak in peaks]), "100 %"])
+    rows += [[name, told, "", "", ""] for name, told in missing.items()]
+    header = ["", "images a second", "times plain", "GFLOP/s", "of the matrix multiplication"]
+    told = f"{its.backbone.name} at {size[0]}x{size[1]}, {BATCH} images at once: {flops / 1e9:.3f} GFLOP each"
+    return f"{told} (PyTorch's count).\n\n{table(header, rows)}"
+
+
+def ways(config: TaskConfig) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Ways to compute a head, and why others are missing."""
+    head = head_of(config).eval()
+    trained = TrainedHead(head, target_of(config.label), config, {})
+    found: dict[str, nn.Module] = {
+        "plain loop": PlainHead(head_of(config)).eval(),
+        "channels last in memory": head,
+    }
+    missing = {}
+    for name in ENGINES:
+        try:
+            found[f"--engine {name}"] = import_module("ensemble.engines").ENGINES[name](trained)
+        except (ModuleNotFoundError, InputError) as absent:
+            missing[f"--engine {name}"] = f"{MISSING} ({absent})"
+    return found, missing
+
+
+def flops_of(head: nn.Module, pixels: Tensor) -> int:
+    """Floating point operations of a forward pass: two for each multiplication with its addition."""
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        head(pixels)
+    return int(counter.get_total_flops())
+
+
+def multiplication(side: int) -> Work:
+    """A product of two square float32 matrices."""
+    left, right = torch.rand(side, side), torch.rand(side, side)
+    out = torch.empty(side, side)
+    return lambda: torch.mm(left, right, out=out)
+
+
+def rate(work: Work) -> float:
+    """Calls a second, after one that is not counted."""
+    work()
+    calls, began = 0, time.perf_counter()
+    while (took := time.perf_counter() - began) < LEAST or not calls:
+        work()
+        calls += 1
+    return calls / took

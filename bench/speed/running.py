@@ -1,0 +1,71 @@
+"""Command lines, timed: whole, or between the lines that tell of epochs."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.speed.results import MISSING
+
+ROOT = Path(__file__).parents[2]
+EPOCH = re.compile(r"epoch \d+: .*macro_f1 ([\d.e+-]+)")
+# How programs say that an option or a package is not there; other failures are failures.
+ABSENT = re.compile(r"unrecognized arguments|invalid choice|not installed|No module named")
+
+
+class Missing(Exception):
+    """What was to be measured is not there: an option, or a package."""
+
+
+@dataclass
+class Ran:
+    """A command that ended well: its wall time, and at which second each epoch was told with which macro F1."""
+
+    seconds: float = 0.0
+    ends: list[float] = field(default_factory=list)
+    macro_f1: list[float] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> list[float]:
+        """Seconds of each epoch from the second on, its validation and all that is kept of it included."""
+        return [end - start for start, end in zip(self.ends, self.ends[1:], strict=False)]
+
+    def until(self, level: float) -> float:
+        """Seconds from the start to the end of the first epoch whose macro F1 is at least `level`."""
+        return next(end for end, reached in zip(self.ends, self.macro_f1, strict=True) if reached >= level)
+
+
+def python(*arguments: object) -> list[str]:
+    """A command line of this interpreter."""
+    return [sys.executable, *map(str, arguments)]
+
+
+def run(command: Sequence[str]) -> Ran:
+    """Run a command in the project's root to its end.
+
+    Raises:
+        Missing: it says that an option or a package is not there.
+        RuntimeError: it failed otherwise.
+    """
+    ran, began, told = Ran(), time.perf_counter(), []
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            told.append(line.rstrip())
+            if found := EPOCH.match(line):
+                ran.ends.append(time.perf_counter() - began)
+                ran.macro_f1.append(float(found[1]))
+    ran.seconds = time.perf_counter() - began
+    if process.returncode:
+        last = told[-1] if told else ""
+        if ABSENT.search(last):
+            raise Missing(f"{MISSING} ({last.removeprefix('error: ')})")
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: " + "\n".join(told[-5:]))
+    return ran
