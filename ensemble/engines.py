@@ -4,6 +4,7 @@ Such a module takes a head's place: pixels [N, 3, H, W], uint8 or float in 0..1,
 engine computes with PyTorch's number of threads, which OMP_NUM_THREADS sets; all but PyTorch on the processor.
 """
 
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -173,6 +174,8 @@ def package(name: str, option: str) -> ModuleType:
     Raises:
         InputError: it is not installed.
     """
+    # OpenVINO and NNCF would tell their makers how they are used; where this package is missing they do not.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what it will change in its next releases

@@ -6,7 +6,6 @@ biases are then corrected for what rounding shifts (Nagel et al. 2019, arXiv:190
 
 import io
 import logging
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -81,8 +80,6 @@ def versions() -> list[str]:
 
 
 def _nncf() -> Any:
-    # NNCF and OpenVINO's tools would tell their makers how they are used; without this package they do not.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     with _quiet():
         return package("nncf", OPTION)
 

@@ -1,6 +1,8 @@
 """Heads in int8: never calibrated on validation people, refused where they lose, kept while they are true."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,9 @@ from heads.manifest import checksum
 
 openvino = pytest.importorskip("openvino", reason="needs requirements-fast.txt")
 pytest.importorskip("nncf", reason="needs requirements-fast.txt")
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def run_of(source: Path, folder: Path) -> Path:
@@ -217,6 +222,14 @@ def test_the_figures_are_those_of_the_run(
 ) -> None:
     make(trained, run, faces / "train", tmp_path)
     assert f"macro F1 {trained.validation['macro_f1']:.4f} in float32" in capsys.readouterr().out
+
+
+def test_openvino_and_nncf_report_to_nobody() -> None:
+    program = "import sys; from ensemble.quantise import versions; versions(); "
+    program += "print({'openvino', 'nncf'} <= set(sys.modules), sys.modules['openvino_telemetry'])"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "True None\n"
 
 
 @pytest.mark.parametrize(
