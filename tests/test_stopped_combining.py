@@ -13,6 +13,7 @@ from torch import Tensor
 
 import combine
 from ensemble.predict import Task
+from ensemble.views import Shown
 
 ROOT = Path(__file__).parents[1]
 FILES = ["probabilities.npz", "submission.csv"]
@@ -28,11 +29,11 @@ def signalled(at: int) -> Callable:
     """Task.view_probabilities, which sends this process SIGTERM when it is called for the n-th time."""
     left, inner = [at], Task.view_probabilities
 
-    def view_probabilities(task: Task, pixels: Tensor) -> Tensor:
+    def view_probabilities(task: Task, shown: Shown) -> Tensor:
         left[0] -= 1
         if not left[0]:
             os.kill(os.getpid(), signal.SIGTERM)
-        return inner(task, pixels)
+        return inner(task, shown)
 
     return view_probabilities
 
