@@ -222,7 +222,8 @@ def combine_on_ray(args: argparse.Namespace) -> None:
     from ensemble.remote_parts import Parts, plan_of
 
     tasks = find_heads(args.config, args.runs)
-    margins = margins_for(args, tasks, torch.device("cpu"), usable_workers(None))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    margins = margins_for(args, tasks, device, usable_workers(None))
     files = {task: head_files(args.runs, task) for task in tasks}
     plan = plan_of(str(args.data), files, args.batch_size, args.part_rows, margins or {})
     parts = Parts(args.parts, plan)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import combine
+import evaluate
 from ensemble.config import tasks_of
 from ensemble.find import find_heads
 from ensemble.joint import encode
@@ -241,6 +242,13 @@ def test_adaptive_views_say_which_images_had_one(
             assert ((views == 1) == ((first - second >= margin) & (margin < 1))).all()
             counts[margin, task] = int((views == 1).sum())
         assert found.keys() == probabilities.keys()
+        shutil.copy(out, out.with_name("answers.csv"))  # what is right is not at issue
+        reported = call(
+            *(evaluate, "--config", configs / "joint.yaml", "--submission", out, "--out", out.parent),
+            *("--answers", out.with_name("answers.csv")),
+        )
+        assert reported.code == 0, reported.err
+        assert (out.parent / "report.html").is_file()
         expected = encode([found[task].argmax(axis=1) for task in ("mask", "gender", "age")], [3, 2, 3])
         assert read_answers(out, 18)["ans"].tolist() == expected.tolist()
     assert {counts[0, task] for task in ("mask", "gender", "age")} == {20}
