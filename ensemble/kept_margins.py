@@ -106,6 +106,14 @@ def _read(file: Path) -> dict[str, Any]:
     """What is kept, by key; nothing of a file that is not there or damaged: it is made anew."""
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        return {key: entry for key, entry in kept.items() if entry.keys() == Choice.__annotations__.keys()}
+        return {key: entry for key, entry in kept.items() if _is_whole(entry)}
     except (OSError, ValueError, AttributeError):
         return {}
+
+
+def _is_whole(entry: Any) -> bool:
+    if not isinstance(entry, dict) or entry.keys() != Choice.__annotations__.keys():
+        return False
+    margins, *figures = entry.values()
+    numbers = [*margins.values(), *figures] if isinstance(margins, dict) else [None]
+    return all(type(number) in (int, float) for number in numbers)

@@ -93,8 +93,10 @@ def _said(file: Path) -> pd.DataFrame:
     if not file.is_file():
         raise InputError(f"{file}: not there, but margins are chosen on what it lists; {REMEDY}")
     arrays = read_arrays(file)
-    if not {"path", "probabilities"} <= arrays.keys():
-        raise InputError(f"{file}: holds {', '.join(arrays)}; expected path and probabilities; {REMEDY}")
+    shapes = [np.shape(arrays.get(name, 0)) for name in ("path", "probabilities")]
+    if [len(shape) for shape in shapes] != [1, 2] or shapes[0][0] != shapes[1][0]:
+        found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise InputError(f"{file}: holds {found}; expected path [N] and probabilities [N, C]; {REMEDY}")
     paths = [os.path.abspath(path) for path in arrays["path"].tolist()]  # noqa: PTH100 (links stay)
     table = pd.DataFrame(arrays["probabilities"], index=paths)
     return table[~table.index.duplicated()]

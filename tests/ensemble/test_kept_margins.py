@@ -1,5 +1,6 @@
 """Margins chosen on validation people: found once, kept for the same heads, refused without photographs."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -93,6 +94,12 @@ def test_a_damaged_file_is_made_anew(
     (own_runs / FILE_NAME).write_text(content)
     choice = kept_margins(own_runs, tasks, files, PREDICT, {})
     assert kept_margins(own_runs, tasks, files, never, {}) == choice
+    kept = json.loads((own_runs / FILE_NAME).read_text())
+    for damaged in ({"margins": 3}, {"margins": {"mask": "0.5"}}, {"passes": None}):
+        text = json.dumps({key: entry | damaged for key, entry in kept.items()})
+        (own_runs / FILE_NAME).write_text(text)
+        with pytest.raises(AssertionError, match="nothing had to be predicted"):
+            kept_margins(own_runs, tasks, files, never, {})
 
 
 def test_too_few_photographs_promise_nothing_and_are_not_looked_at(
@@ -118,6 +125,9 @@ def test_photographs_that_are_gone_are_told(tasks: dict[str, Task], files: dict[
         choose(tasks, files, PREDICT)
     rewritten(beside["age"], path=paths)
     with pytest.raises(InputError, match=r"no photograph is in the validation of all of them.*give --margin"):
+        choose(tasks, files, PREDICT)
+    write_arrays(beside["gender"], {"path": paths[:3], "probabilities": np.ones((2, 2))})
+    with pytest.raises(InputError, match=r"gender/validation.npz: holds path \(3,\), probabilities \(2, 2\)"):
         choose(tasks, files, PREDICT)
     beside["gender"].unlink()
     with pytest.raises(InputError, match=r"gender/validation.npz: not there.*give --margin"):
