@@ -41,13 +41,19 @@ def has_dot_products(told: Path = Path("/proc/cpuinfo")) -> bool:
     return bool(flags) and all(DOT_PRODUCTS & set(each) for each in flags)
 
 
-def quantise(trained: TrainedHead, photographs: Sequence[npt.NDArray[np.float32]], overflow_fix: bool) -> Model:
+def quantise(
+    trained: TrainedHead,
+    photographs: Sequence[npt.NDArray[np.float32]],
+    overflow_fix: bool,
+    first_in_float: bool = False,
+) -> Model:
     """A head's model in int8.
 
     Args:
         trained: stays as it is.
         photographs: to calibrate on, as the head is shown them: float [3, H, W] in 0..1.
         overflow_fix: keeps weights to seven bits, for processors that add up products of bytes in 16 bits.
+        first_in_float: leaves the first convolution as it is, from which most of the rounding comes; slower.
 
     Raises:
         InputError: a package is not installed.
@@ -56,6 +62,8 @@ def quantise(trained: TrainedHead, photographs: Sequence[npt.NDArray[np.float32]
     fix = nncf.OverflowFix.ENABLE if overflow_fix else nncf.OverflowFix.DISABLE
     model = openvino_model(trained)
     model.reshape([1, *photographs[0].shape])
+    convolutions = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
+    left = [convolutions[0].get_friendly_name()] if first_in_float else []
     with _quiet():
         found = nncf.quantize(
             model,
@@ -63,6 +71,7 @@ def quantise(trained: TrainedHead, photographs: Sequence[npt.NDArray[np.float32]
             subset_size=len(photographs),
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
+            ignored_scope=nncf.IgnoredScope(names=left),
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
         )
     return _as_bytes(found)

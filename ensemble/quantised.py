@@ -54,6 +54,11 @@ class Kept:
     before: float
     after: float
 
+    @property
+    def is_good(self) -> bool:
+        """Whether it loses no more than is allowed."""
+        return self.before - self.after <= MOST_LOST
+
 
 @dataclass(frozen=True)
 class Int8:
@@ -94,8 +99,7 @@ def quantised(
             people are not there; or heads lose more than `MOST_LOST` of macro F1, which are told all at once.
     """
     mark = read.digest if isinstance(read, CroppedReader) else ""
-    with_fix = not has_dot_products()
-    how = [FORMAT, mark, with_fix, *versions()]
+    how = [FORMAT, mark, MOST_LOST, *versions()]
     sources = Sources(read_table(training), ", ".join(map(str, training)), read, workers)
     models, keys, problems = {}, [], []
     for task, its in tasks.items():
@@ -103,7 +107,7 @@ def quantised(
             key, kept = _quantised_head(trained, file.parent, sources, beside, how)
             told = f"macro F1 {kept.before:.4f} in float32, {kept.after:.4f} in int8 on its validation people"
             print(f"{task}: {file.parent}: {told}", flush=True)
-            if not kept.before - kept.after <= MOST_LOST:
+            if not kept.is_good:
                 problems.append(f"{file.parent}: {told}, expected to lose at most {MOST_LOST}")
             models[trained.checksum] = kept.model
             keys.append(key)
@@ -116,19 +120,25 @@ def _quantised_head(
 ) -> tuple[str, Kept]:
     """A head in int8 and the key it is kept under."""
     validation = run_folder(folder.parent, folder.name).validation
-    held_out = read_validation(validation)
+    held_out, with_fix = read_validation(validation), not has_dot_products()
     shown = paths_to_calibrate(sources, held_out)
     judged = paths_to_check(sources, held_out, validation)
-    decides = [how, trained.checksum, checked(validation)[0], fingerprint(shown), fingerprint(judged)]
+    decides = [how, with_fix, trained.checksum, checked(validation)[0], fingerprint(shown), fingerprint(judged)]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:24]
     place = folder / FOLDER if os.access(folder, os.W_OK) else beside / FOLDER / trained.checksum[:16]
     with held(place / ".lock", str(place), f"{place}: waiting for another process that quantises there"):
         kept = _find(place / f"{key}.npz")
         if kept is None:
-            pixels = torch.cat(list(batches(trained, shown, sources))).float() / 255
-            model = quantise(trained, list(pixels.numpy()), overflow_fix=bool(how[2]))
-            modules, truth = (on_torch(trained), run_model(model)), held_out["truth"].astype(np.int64)
-            kept = Kept(model, *_macro_f1(trained, modules, judged, truth, sources))
+            pixels = list((torch.cat(list(batches(trained, shown, sources))).float() / 255).numpy())
+            truth = held_out["truth"].astype(np.int64)
+
+            def made(first_in_float: bool) -> Kept:
+                model = quantise(trained, pixels, with_fix, first_in_float)
+                modules = (on_torch(trained), run_model(model))
+                return Kept(model, *_macro_f1(trained, modules, judged, truth, sources))
+
+            whole = made(first_in_float=False)
+            kept = whole if whole.is_good else made(first_in_float=True)
             _keep(place / f"{key}.npz", kept)
     return key, kept
 
