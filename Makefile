@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: demo results test test-browser test-faults test-scale lint format install install-dev clean
+.PHONY: bench demo results test test-browser test-faults test-scale lint format install install-dev clean
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -67,6 +67,13 @@ $(RUNS)/mask.done: $(RUNS)/masked.done
 results: $(RUNS)/age_backbone.done $(RUNS)/mask.done $(RUNS)/gender.done $(RUNS)/age.done
 	$(BIN)/python combine.py --data $(DATA)/eval --runs $(RUNS) --out $(RUNS)/out/submission.csv
 	$(BIN)/python evaluate.py --submission $(RUNS)/out/submission.csv --answers $(DATA)/eval/answers.csv --runs $(RUNS)
+
+# Ratios against the plain loop, into bench/results.md: make bench DATA=DIR WEIGHTS=FILE [PORTRAITS=DIR] [RUNS=DIR]
+# RUNS holds the heads that combine.py is measured with. SECTIONS="combine help" and BENCH="--rounds 9 ..." choose.
+SECTIONS ?= combine forward frozen training help
+bench: install
+	$(BIN)/python -m bench.speed --data $(DATA) --weights $(WEIGHTS) --runs $(RUNS) $(if $(PORTRAITS),--portraits $(PORTRAITS)) \
+		--only $(SECTIONS) $(BENCH)
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -97,7 +97,12 @@ def _dealt(loader: DataLoader[Any], how: Any, accelerator: Accelerator) -> DataL
         )
     # Dealt already: left to itself, accelerate would deal once more and pad the last batch with doubles.
     whole: DataLoader[Any] = prepare_data_loader(
-        loader, accelerator.device, num_processes=1, process_index=0, put_on_device=True
+        loader,
+        accelerator.device,
+        num_processes=1,
+        process_index=0,
+        put_on_device=True,
+        non_blocking=True,  # out of pinned memory, while the step before is computed
     )
     return whole
 

@@ -74,9 +74,10 @@ class Keeper:
         write_history(self.run.history, learner.history)
         write_manifest(self.run.folder, growing=self.run.events)
         self.monitor.scalars(record)
-        probabilities, indices = predictions.probabilities[self._shown], self.truth.indices[self._shown]
-        figure = draw_predictions(self._pictures, probabilities, indices, self.config.label.classes)
-        self.monitor.pictures(int(record["epoch"]), figure)
+        if is_best:  # of the head that is kept; drawing takes longer than an epoch of kept features
+            probabilities, indices = predictions.probabilities[self._shown], self.truth.indices[self._shown]
+            figure = draw_predictions(self._pictures, probabilities, indices, self.config.label.classes)
+            self.monitor.pictures(int(record["epoch"]), figure)
         told = ", ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "epoch")
         print(f"epoch {record['epoch']:g}: {told}{' (best)' if is_best else ''}", flush=True)
 

@@ -1,0 +1,92 @@
+"""The bench: what is timed is what ran, what is missing is said, and a page keeps what was measured before."""
+
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import nn
+
+from bench.speed import __main__ as speed
+from bench.speed.combining import FURTHER_VIEWS, listing, with_six_views
+from bench.speed.forward import flops_of
+from bench.speed.results import merged
+from bench.speed.running import Missing, Ran, python, run
+from data.errors import InputError
+from ensemble.submission import image_paths, read_listing
+from ensemble.views import make_views
+from heads.build import open_head
+
+EPOCHS = """
+import time
+print("warming up")
+for number, f1 in ((1, 0.25), (2, 0.75), (3, 0.5)):
+    time.sleep(0.05)
+    print(f"epoch {number}: train_loss 0.5, macro_f1 {f1}, accuracy 0.9")
+"""
+
+
+def test_epochs_are_timed_by_their_lines() -> None:
+    ran = run(python("-c", EPOCHS))
+    assert ran.macro_f1 == [0.25, 0.75, 0.5]
+    assert len(ran.epochs) == 2
+    assert min(ran.epochs) >= 0.05
+    assert ran.until(0.3) == ran.ends[1] < ran.seconds
+    assert Ran(9.0, [1.0, 3.0, 6.0], [0.1, 0.2, 0.3]).epochs == [2.0, 3.0]
+
+
+def test_what_is_missing_is_told_apart_from_what_failed() -> None:
+    with pytest.raises(Missing, match=r"unrecognized arguments: --no-such-option"):
+        run(python("evaluate.py", "--answers", "a.csv", "--submission", "b.csv", "--no-such-option"))
+    with pytest.raises(RuntimeError, match=r"ended with 2.*no-such-file"):
+        run(python("evaluate.py", "--answers", "no-such-file", "--submission", "no-such-file"))
+
+
+def test_six_views_of_the_same_weights_and_an_even_listing(runs: Path, faces: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # a folder that was used before will do
+        with_six_views(runs, ["gender"], tmp_path / "runs")
+        ids = read_listing(faces / "eval" / "info.csv")
+        folder = listing(faces / "eval", ids, 5, tmp_path / "five")
+    opened, source = (open_head(each / "gender" / "best.safetensors") for each in (tmp_path / "runs", runs))
+    assert len(make_views(opened.config.views.steps)) == 6
+    assert opened.config.views.steps == FURTHER_VIEWS
+    expected = source.head.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in opened.head.state_dict().items())
+    chosen = read_listing(folder / "info.csv")
+    assert [chosen[0], chosen[-1], len(chosen)] == [ids[0], ids[-1], 5]
+    assert len(image_paths(folder / "images", chosen)) == 5
+
+
+def test_flops_are_two_for_each_weight_and_place() -> None:
+    convolution = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+    assert flops_of(convolution, torch.zeros(2, 3, 10, 12)) == 2 * (2 * 10 * 12) * (8 * 3 * 3 * 3)
+
+
+def measure(out: Path, *more: object) -> None:
+    given = [
+        "--data",
+        out.parent,
+        "--weights",
+        out.parent / "w.safetensors",
+        "--out",
+        out,
+        "--rounds",
+        1,
+        *more,
+    ]
+    with patch.object(sys, "argv", ["speed", *map(str, given)]):
+        speed.main()
+
+
+def test_a_section_takes_the_place_of_its_own_alone(tmp_path: Path) -> None:
+    out = tmp_path / "results.md"
+    out.write_text(merged("", speed.this_machine(), {"help": "old", "combine": "kept"}))
+    measure(out, "--only", "help")
+    text = out.read_text()
+    assert "\n## combine\n\nkept\n" in text
+    assert "old" not in text
+    assert all(f"| {script} | " in text for script in speed.SCRIPTS)
+    assert f"- torch: {torch.__version__.partition('+')[0]}" in text
+    with pytest.raises(InputError, match="expected some of combine, forward, frozen, training, help"):
+        measure(out, "--only", "combining")
