@@ -12,7 +12,7 @@ $(VENV)/installed: requirements.txt
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt requirements-bring.txt requirements-boxes.txt $(VENV)/installed
+$(VENV)/installed-dev: requirements-dev.txt requirements-bring.txt requirements-fast.txt requirements-boxes.txt $(VENV)/installed
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	$(BIN)/pip install --quiet --no-deps -r requirements-boxes.txt
 	touch $@

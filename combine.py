@@ -7,10 +7,20 @@ python combine.py --vote a.csv b.csv c.csv --out voted.csv
 import argparse
 import os
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data.crops import CroppedReader, boxes_options, reader_of
 from data.errors import InputError, bad_image_option, debug_option, run_script
+from ensemble.engine_options import check_engine, engine_options
+
+if TYPE_CHECKING:
+    import torch
+
+    from ensemble.engines import Engine
+    from ensemble.predict import Read, Task
 
 SUBMISSION = "submission.csv"
 # What may differ when an interrupted run goes on: it does not change the answers, or is known by what it names.
@@ -26,6 +36,7 @@ FREE_OPTIONS = (
     "parts",
     "part_rows",
     "boxes",
+    "calibration",
 )
 
 
@@ -72,6 +83,21 @@ def parse() -> argparse.Namespace:
         "--parts", metavar="DIR", help="with --place ray: where its Parquet parts go, path or URL"
     )
     parser.add_argument("--part-rows", type=int, default=16_384, metavar="N", help="photographs of a part")
+    engine_options(parser)
+    parser.add_argument(
+        "--views",
+        choices=("all", "adaptive"),
+        default="all",
+        help="adaptive: further views only where a margin says that the first one leaves the answer open",
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        metavar="M",
+        help="with --views adaptive, for every head: the distance of its two largest probabilities from which "
+        "on one view is enough, 0 (always) to 1 (never); without it margins are chosen on the runs' "
+        "validation photographs and kept in RUNS/margins.json",
+    )
     bad_image_option(parser)
     boxes_options(parser)
     debug_option(parser)
@@ -84,6 +110,9 @@ def parse() -> argparse.Namespace:
         parser.error("--place ray: expected --parts DIR, where the answers go, and no --vote")
     if args.place == "ray" and args.boxes is not None:
         parser.error("--boxes goes with --place here alone")
+    check_engine(parser, args)
+    if args.margin is not None and (args.views != "adaptive" or not 0 <= args.margin <= 1):
+        parser.error("--margin is from 0 to 1 and goes with --views adaptive")
     if args.out is None and args.place == "here":
         args.out = Path(environment.get("SM_OUTPUT_DATA_DIR", ".")) / SUBMISSION
     if args.out is not None and args.out.is_dir():
@@ -107,6 +136,34 @@ def vote(args: argparse.Namespace) -> None:
     print(f"{args.out}: {len(voted)} answers, voted by {len(answers)} submissions")
 
 
+def margins_for(
+    args: argparse.Namespace,
+    tasks: Mapping[str, "Task"],
+    device: "torch.device",
+    workers: int,
+    engine: "Engine",
+    options: Mapping[str, object],
+    read: "Read | None" = None,
+) -> dict[str, float] | None:
+    """The margins that --views and --margin ask for; None shows every photograph in all views."""
+    if args.views == "all":
+        return None
+    if args.margin is not None:
+        return dict.fromkeys(tasks, args.margin)
+    from ensemble.find import head_files
+    from ensemble.kept_margins import kept_margins
+    from ensemble.predict import predict_tasks
+
+    files = {task: head_files(args.runs, task) for task in tasks}
+    predict = partial(
+        predict_tasks, device=device, batch_size=args.batch_size, workers=workers, read=read, engine=engine
+    )
+    known = {name: options.get(name) for name in ("engine", "int8", "crops")}
+    choice = kept_margins(args.runs, tasks, files, predict, known)
+    print(choice, flush=True)
+    return choice.margins
+
+
 def combine(args: argparse.Namespace) -> None:
     """Answer every photograph of a listing."""
     from ensemble.submission import image_paths, read_listing
@@ -124,26 +181,40 @@ def combine(args: argparse.Namespace) -> None:
     from data.locks import held
     from data.processes import usable_workers
     from ensemble.answering import UNSEEN, predict_into, write_answers
-    from ensemble.find import find_heads
+    from ensemble.engines import ENGINES, device_of, version_of
+    from ensemble.find import find_heads, head_files
     from ensemble.parts import Parts, key_of
     from ensemble.probabilities import FILE_NAME
 
     read = reader_of(args.boxes, args.box_margin)
-    if isinstance(read, CroppedReader):
-        print(read.told(paths))
+    crops = read if isinstance(read, CroppedReader) else None
+    if crops is not None:
+        print(crops.told(paths))
     tasks = find_heads(args.config, args.runs)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of(args.engine)
+    engine: Engine = ENGINES[args.engine]
     options = {name: value for name, value in vars(args).items() if name not in FREE_OPTIONS}
     options |= {"device": device, "torch": torch.__version__, "threads": torch.get_num_threads()}
-    options |= {"crops": read.digest} if isinstance(read, CroppedReader) else {}
+    options |= {"engine": f"{args.engine} {version_of(args.engine)}"}
+    workers = usable_workers(args.workers)
+    if args.precision == "int8":
+        from ensemble.quantised import quantised
+
+        files = {task: head_files(args.runs, task) for task in tasks}
+        engine = quantised(tasks, files, args.calibration, args.out.parent, read, workers)
+        options |= {"int8": engine.digest}
+    options |= {"crops": crops.digest} if crops is not None else {}
+    margins = margins_for(args, tasks, device, workers, engine, options, crops)
+    options |= {"margins": margins}
     key = key_of({name: [head.checksum for head in task.heads] for name, task in tasks.items()}, options)
     parts = Parts(args.out.parent / f"{args.out.name}.parts", key, paths)
     # The folder's, since probabilities.npz has one name whatever the submission is called.
     with held(args.out.parent / ".combine.lock", str(args.out.parent)):
-        predict_into(parts, tasks, device, args.batch_size, usable_workers(args.workers), skip, read)
-        unseen = write_answers(args.out, ids, tasks, parts)
+        predict_into(parts, tasks, device, args.batch_size, workers, skip, crops, engine, margins)
+        unseen = write_answers(args.out, ids, tasks, parts, with_views=margins is not None)
         parts.remove()
-    views = ", ".join(f"{name} {len(task.views)}" for name, task in tasks.items())
+    most = "" if margins is None else "up to "
+    views = ", ".join(f"{name} {most}{len(task.views)}" for name, task in tasks.items())
     print(f"{args.out}: {len(ids)} answers (views: {views}); {args.out.parent / FILE_NAME}")
     if unseen:
         print(
@@ -163,15 +234,20 @@ def combine_on_ray(args: argparse.Namespace) -> None:
         ) from None
     from tqdm import tqdm
 
+    from data.processes import usable_workers
+    from ensemble.engines import ENGINES, device_of, version_of
     from ensemble.find import find_heads, head_files
     from ensemble.remote_parts import Parts, plan_of
 
+    version = version_of(args.engine)  # told here if it is missing, rather than by every actor
     tasks = find_heads(args.config, args.runs)
-    plan = plan_of(
-        str(args.data), {task: head_files(args.runs, task) for task in tasks}, args.batch_size, args.part_rows
-    )
+    heads = {task: head_files(args.runs, task) for task in tasks}
+    options = {"engine": f"{args.engine} {version}"}
+    device, workers = device_of(args.engine), usable_workers(None)
+    margins = margins_for(args, tasks, device, workers, ENGINES[args.engine], options)
+    plan = plan_of(str(args.data), heads, args.batch_size, args.part_rows, args.engine, margins)
     parts = Parts(args.parts, plan)
-    most = join_cluster()
+    most = join_cluster(args.engine)
     with tqdm(total=sum(parts.lengths), disable=None, unit="photograph") as bar:
         for rows in answer_parts(tasks, parts, args.workers or most):
             bar.update(rows)

@@ -18,7 +18,7 @@ from data.manifest import read_table
 from data.transforms import Pipeline
 from ensemble.find import head_files
 from ensemble.predict import Decoded, Task, make_task
-from ensemble.views import MERGES
+from ensemble.views import MERGES, Shown
 from heads.build import open_head
 from heads.validation import Predictions, figures
 
@@ -33,11 +33,12 @@ def predict_views(task: Task, paths: list[Path], workers: int) -> Predictions:
         Decoded(paths, [Pipeline(task.heads[0].config.pixels.evaluate)]), BATCH, num_workers=workers
     )
     for pixels, _ in loader:
+        shown = Shown(pixels)
         with torch.inference_mode():
-            probabilities.append(MERGES[task.merge](task.view_probabilities(pixels)).numpy())
+            probabilities.append(MERGES[task.merge](task.view_probabilities(shown)).numpy())
             if target.numbers is not None:
-                shown = [view(pixels.float() / 255) for view in task.views.values()]
-                each = [head.target.expected(head.head(seen)) for head in task.heads for seen in shown]
+                views = [shown(name, view) for name, view in task.views.items()]
+                each = [head.target.expected(head.head(seen)) for head in task.heads for seen in views]
                 expected.append(torch.stack(each).mean(dim=0).numpy())
     return Predictions(np.concatenate(probabilities), np.concatenate(expected) if expected else None)
 

@@ -26,7 +26,7 @@ from ensemble.config import tasks_of
 from ensemble.decide import fit_multipliers
 from ensemble.joint import encode, joint_probabilities
 from ensemble.predict import make_task
-from ensemble.views import make_views
+from ensemble.views import Shown, make_views
 from heads.build import open_head
 from heads.run import run_folder
 
@@ -95,7 +95,7 @@ def judge(runs: Path, task: str) -> Judged:
     for start in tqdm(range(0, len(path), BATCH), desc=task, disable=None):
         batch = [pipeline(decode(Path(p)), (0, 0, 0)).transpose(2, 0, 1) for p in path[start : start + BATCH]]
         with torch.inference_mode():
-            parts.append(shown.view_probabilities(torch.from_numpy(np.stack(batch))).numpy())
+            parts.append(shown.view_probabilities(Shown(torch.from_numpy(np.stack(batch)))).numpy())
     return Judged(dict(zip(shown.views, np.concatenate(parts, axis=1), strict=True)), truth, person, path)
 
 

@@ -80,6 +80,7 @@ def answer(
     """Each head's probabilities [N, C] of photographs, over its own views."""
     answers = {}
     for name, trained in heads.items():
+        assert isinstance(trained.head, Head)  # out of its file, not made by an engine
         net, config, target = PlainHead(trained.head).eval(), trained.config, trained.target
         views = []
         for view in make_views(config.views.steps).values():

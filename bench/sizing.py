@@ -19,6 +19,7 @@ from torch.utils.data import default_collate
 
 from data.errors import InputError, run_script
 from data.images import decode_bytes
+from data.transforms import least_size
 from data.urls import images_below, join, read_bytes
 from ensemble.config import load_joint
 from ensemble.predict import Predictor, Task, make_task, seen_by
@@ -58,12 +59,13 @@ def measure(data: str, config: Path, photographs: int, repeat: int) -> dict[str,
     if not names:
         raise InputError(f"{data}: found no image, expected a folder of photographs")
     encoded = [read_bytes(join(data, name)) for name in names]
-    pictures = [decode_bytes(each, name) for each, name in zip(encoded, names, strict=True)]
+    least = least_size(predictor.pipelines)
+    pictures = [decode_bytes(each, name, least) for each, name in zip(encoded, names, strict=True)]
     seen = [seen_by(predictor.pipelines, picture, row) for row, picture in enumerate(pictures)]
     batches = [default_collate(seen[start : start + BATCH]) for start in range(0, len(seen), BATCH)]
     predictor(batches[0])  # the first one allocates
     stages: dict[str, Callable[[], object]] = {
-        "decode": lambda: [decode_bytes(read_bytes(join(data, name)), name) for name in names],
+        "decode": lambda: [decode_bytes(read_bytes(join(data, name)), name, least) for name in names],
         "pixels": lambda: [seen_by(predictor.pipelines, each, row) for row, each in enumerate(pictures)],
         "forward": lambda: [predictor(batch) for batch in batches],
     }

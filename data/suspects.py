@@ -52,7 +52,10 @@ def read_out_of_fold(files: Sequence[Path]) -> OutOfFold:
         InputError: a file that cannot be read or lacks something, folds of other classes, or a photograph that
             two folds validate on, so that one of them was trained on it.
     """
-    parts = [_read(path) for path in files]
+    parts = [read_validation(path) for path in files]
+    for path, part in zip(files, parts, strict=True):
+        if not str(part["column"]):
+            raise InputError(f"{path}: is of a joint label, expected a head of one label")
     first = parts[0]
     for path, part in zip(files, parts, strict=True):
         for key in ("column", "classes", "borders", "folds"):
@@ -180,7 +183,12 @@ def _values(predictions: OutOfFold, answers: npt.NDArray[np.int64]) -> list[str]
     return [f"{value:.0f}" for value in within]
 
 
-def _read(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+def read_validation(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+    """The arrays of a run's validation.npz (those of `NEEDED`, and some heads' more).
+
+    Raises:
+        InputError: it cannot be read, or lacks one.
+    """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -189,6 +197,4 @@ def _read(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     lacking = [name for name in NEEDED if name not in arrays]
     if lacking:
         raise InputError(f"{path}: lacks {', '.join(lacking)}; train anew: train_task.py writes them")
-    if not str(arrays["column"]):
-        raise InputError(f"{path}: is of a joint label, expected a head of one label")
     return arrays

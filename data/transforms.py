@@ -5,7 +5,7 @@ pipeline does to a photograph depends on the entropy it is handed and on nothing
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, TypeAlias
 
 import numpy as np
@@ -179,18 +179,32 @@ STEPS: dict[str, Callable[..., Transform]] = {
 }
 
 
+# The steps that scale whatever they are given to a size of their own.
+SCALING = ("resize", "fit", "letterbox")
+
+
 class Pipeline:
     """Steps in order, each drawing from a generator of its own.
 
     Args:
         steps: names, or {name: arguments}, from `STEPS`.
 
+    Attributes:
+        least: width and height from which on a photograph is scaled down, so that one decoded at a fraction of
+            its size, but not below this, still has every pixel that the steps can show; None where they look
+            at the photograph's own pixels before any step scales it.
+
     Raises:
         ValueError: an unknown step or wrong arguments; all are told at once.
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
-        self.steps: list[Transform] = [step.result for step in call_steps(steps, STEPS)]
+        called = call_steps(steps, STEPS)
+        self.steps: list[Transform] = [step.result for step in called]
+        self.least: tuple[int, int] | None = None
+        # The first step alone: what a step before it (noise, jpeg, a crop) does depends on the size.
+        if called and called[0].name in SCALING:
+            self.least = (called[0].arguments["width"], called[0].arguments["height"])
 
     def __call__(self, pixels: Pixels, entropy: Sequence[int]) -> Pixels:
         """Return the transformed pixels; the same pixels and entropy (numbers >= 0) give the same result.
@@ -203,6 +217,22 @@ class Pipeline:
             step.set_random_seed(int(seed))
             pixels = step(image=pixels)["image"]
         return pixels
+
+
+def least_size(pipelines: Iterable[Pipeline]) -> tuple[int, int] | None:
+    """Width and height that `decode` must leave for all of the pipelines; None: photographs come whole.
+
+    >>> letterboxes = [Pipeline([{"letterbox": {"height": 160, "width": side}}]) for side in (120, 128)]
+    >>> least_size(letterboxes)
+    (128, 160)
+    >>> least_size([*letterboxes, Pipeline([{"center_crop": {"height": 8, "width": 8}}])]) is None
+    True
+    """
+    sizes = [pipeline.least for pipeline in pipelines]
+    known = [size for size in sizes if size is not None]
+    if not known or len(known) < len(sizes):
+        return None
+    return max(width for width, _ in known), max(height for _, height in known)
 
 
 def working_size(*pipelines: Sequence[Step]) -> tuple[int, int] | None:

@@ -2,18 +2,23 @@
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
 from data.files import sweep, written_whole
 from data.stopping import Stopped
+from ensemble.adaptive import adaptive_views, views_shown
 from ensemble.decide import argmax
-from ensemble.parts import Collector, Parts
-from ensemble.predict import Read, Task, predict_tasks
-from ensemble.probabilities import FILE_NAME, IDENTITY, write_probabilities
+from ensemble.engines import Engine, on_torch
+from ensemble.parts import Collector, Parts, window_of
+from ensemble.predict import Read, Result, Task, all_views, predict_tasks
+from ensemble.probabilities import FILE_NAME, IDENTITY, VIEWS, write_probabilities
 from ensemble.submission import ID, write_submission
 
 UNSEEN, REASON = "unseen.csv", "reason"
@@ -27,6 +32,8 @@ def predict_into(
     workers: int = 0,
     skip_bad: bool = False,
     read: Read | None = None,
+    engine: Engine = on_torch,
+    margins: Mapping[str, float] | None = None,
 ) -> None:
     """Fill `parts` with every task's probabilities of all its images, going on from those that are there.
 
@@ -38,45 +45,59 @@ def predict_into(
         workers: decoding processes.
         skip_bad: an image that cannot be decoded gets equal probabilities and a reason; else it is an error.
         read: gives an image's pixels; decodes its file unless told otherwise.
+        engine: computes the heads.
+        margins: of `ensemble.adaptive`, by task; without them every image is shown in all views.
 
     Raises:
         Stopped: a signal asked for the end; what was predicted is kept.
     """
     paths = parts.paths
-    start = parts.finished(batch_size)
+    together = batch_size if margins is None else window_of(batch_size)
+    start = parts.finished(together)
     if start:
         print(f"going on after {start} of {len(paths)} answers", flush=True)
     collector = Collector(parts, start)
     unseen: list[tuple[int, str]] | None = [] if skip_bad else None
-    batches = predict_tasks(tasks, paths[start:], device, batch_size, workers, unseen, read)
+    answer = (
+        all_views
+        if margins is None
+        else partial(adaptive_views, margins=margins, batch_size=batch_size, window=together)
+    )
+    batches = predict_tasks(tasks, paths[start:], device, batch_size, workers, unseen, read, engine, answer)
     total = -(-len(paths) // batch_size)
     try:
         for batch in tqdm(batches, "combine", total, initial=start // batch_size, disable=None, unit="batch"):
-            arrays = {name: merged for name, (merged, _) in batch.items()}
+            arrays: dict[str, npt.NDArray[Any]] = {name: merged for name, (merged, _) in batch.items()}
             arrays |= {f"{name}/{IDENTITY}": identity for name, (_, identity) in batch.items()}
             reasons = [""] * len(next(iter(arrays.values())))
             for row, reason in unseen or []:
                 reasons[row % batch_size] = reason
             if unseen:
                 unseen.clear()
+            if margins is not None:
+                arrays |= _views(tasks, batch, margins, reasons)
             collector.add({**arrays, REASON: np.array(reasons, dtype=np.str_)})
     except Stopped as stopped:
-        collector.flush()
+        if margins is None:  # else what was gathered ends in the middle of what is computed together
+            collector.flush()
         stopped.kept = f"{collector.start} of {len(paths)} answers are kept; the same command goes on"
         raise
     collector.flush()
 
 
-def write_answers(out: Path, ids: Sequence[str], tasks: Mapping[str, Task], parts: Parts) -> int:
+def write_answers(
+    out: Path, ids: Sequence[str], tasks: Mapping[str, Task], parts: Parts, with_views: bool = False
+) -> int:
     """Write what `parts` hold: probabilities.npz, then `out`, and beside them the list of unseen images.
 
+    `with_views` tells that they were filled with margins, and hold in how many views each image was shown.
     Returns the number of images that could not be seen; without any, a list of an earlier run is removed.
     """
     beside = out.parent / UNSEEN
     for written in (out.parent / FILE_NAME, out, beside):
         sweep(out.parent, written.stem)
     classes = {name: task.classes for name, task in tasks.items()}
-    write_probabilities(out.parent / FILE_NAME, ids, classes, parts)
+    write_probabilities(out.parent / FILE_NAME, ids, classes, parts, with_views)
     write_submission(out, ids, _answers(parts, list(tasks)))
     unseen = [(name, reason) for name, reason in zip(ids, _reasons(parts), strict=True) if reason]
     if not unseen:
@@ -86,6 +107,17 @@ def write_answers(out: Path, ids: Sequence[str], tasks: Mapping[str, Task], part
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([(ID, REASON), *unseen])
     return len(unseen)
+
+
+def _views(
+    tasks: Mapping[str, Task], batch: Result, margins: Mapping[str, float], reasons: Sequence[str]
+) -> dict[str, npt.NDArray[np.uint8]]:
+    """`NAME/views` [B] of each task; 0 where there is a reason why the image could not be seen."""
+    seen = np.array([not reason for reason in reasons])
+    return {
+        f"{name}/{VIEWS}": views_shown(identity, margins[name], len(tasks[name].views)) * seen
+        for name, (_, identity) in batch.items()
+    }
 
 
 def _answers(parts: Parts, tasks: Sequence[str]) -> Iterator[int]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 from ray.data import ActorPoolStrategy, DataContext
 
 from data.errors import InputError, refuse
+from ensemble.engines import ENGINES, device_of
 from ensemble.predict import Predictor, Task
 from ensemble.remote_parts import Parts
 
@@ -29,8 +29,9 @@ class PartPredictor:
     """
 
     def __init__(self, tasks: Any, parts: Parts) -> None:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.predictor, self.parts = Predictor(ray.get(tasks[0]), device), parts
+        engine = parts.plan.engine
+        self.predictor = Predictor(ray.get(tasks[0]), device_of(engine), ENGINES[engine])
+        self.parts = parts
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         rows, problems = [], []
@@ -44,12 +45,14 @@ class PartPredictor:
         return {"rows": np.array(rows), "problem": np.array(problems)}
 
 
-def join_cluster() -> int:
-    """Join the cluster of RAY_ADDRESS, or begin one on this machine; return its GPUs, or its cores."""
+def join_cluster(engine: str) -> int:
+    """Join the cluster of RAY_ADDRESS, or begin one on this machine; return how many can work with an engine.
+
+    They are its GPUs, or its cores where it has none or the engine takes none.
+    """
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="WARNING")
-    resources = ray.cluster_resources()
-    return max(int(resources.get("GPU", 0) or resources.get("CPU", 1)), 1)
+    return max(_gpus(engine) or int(ray.cluster_resources().get("CPU", 1)), 1)
 
 
 def answer_parts(tasks: Mapping[str, Task], parts: Parts, actors: int) -> Iterator[int]:
@@ -68,7 +71,6 @@ def answer_parts(tasks: Mapping[str, Task], parts: Parts, actors: int) -> Iterat
         return
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    gpu = bool(ray.cluster_resources().get("GPU", 0))
     listed = ray.data.from_items([{"part": part} for part in missing], override_num_blocks=len(missing))
     pool = ActorPoolStrategy(
         min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=PARTS_IN_FLIGHT
@@ -78,7 +80,7 @@ def answer_parts(tasks: Mapping[str, Task], parts: Parts, actors: int) -> Iterat
         batch_size=1,
         compute=pool,
         num_cpus=1,
-        num_gpus=1 if gpu else None,
+        num_gpus=1 if _gpus(parts.plan.engine) else None,
         fn_constructor_args=([ray.put(dict(tasks))], parts),
     )
     problems = []
@@ -86,3 +88,7 @@ def answer_parts(tasks: Mapping[str, Task], parts: Parts, actors: int) -> Iterat
         yield int(row["rows"])
         problems += [row["problem"]] if row["problem"] else []
     refuse(f"{parts.place}: {len(problems)} parts lack answers; put these right and run again", problems)
+
+
+def _gpus(engine: str) -> int:
+    return int(ray.cluster_resources().get("GPU", 0)) if engine == "torch" else 0

@@ -16,7 +16,7 @@ from data.errors import InputError, run_script
 from ensemble.find import find_heads, head_files
 from ensemble.metrics import JOINT
 from ensemble.predict import Task
-from ensemble.views import MERGES
+from ensemble.views import MERGES, Shown
 from heads.card import head_section, write_card
 from heads.checkpoint import save_tensors
 from heads.export import add_arguments, interface_of
@@ -41,11 +41,11 @@ class EnsembleGraph(nn.Module):
         )
 
     def forward(self, photographs: Tensor) -> tuple[Tensor, ...]:
-        shown: dict[str, Tensor] = {}  # tasks of one size share their pixels
+        shown: dict[str, Shown] = {}  # tasks of one size share their pixels and views
         merged = []
         for name, task in self.tasks.items():
             if task.pixels not in shown:
-                shown[task.pixels] = self.letterboxes[name](photographs)
+                shown[task.pixels] = Shown(self.letterboxes[name](photographs))
             merged.append(MERGES[task.merge](task.view_probabilities(shown[task.pixels])))
         joint = torch.ones_like(merged[0][:, :1])
         for probabilities in merged:

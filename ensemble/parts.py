@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from data.files import sweep, written_whole
 
-FORMAT = 1
+FORMAT = 2  # 2: photographs decoded at the smallest JPEG scale that covers what is shown
 ROWS = 1024  # in a part; what a kill can cost
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -63,10 +63,11 @@ class Parts:
         """Where the parts under this key lie."""
         return self.place / self.key
 
-    def finished(self, batch_size: int) -> int:
+    def finished(self, together: int) -> int:
         """How many rows, from the first on, are there to be trusted; removes all that are not.
 
-        They end where a batch does: in other batches the last bits of the results would be other ones.
+        They end where rows that are computed `together` do (a batch, or several): among others the last bits
+        of the results would be other ones.
         """
         for other in self.place.glob("*"):
             if other.name != self.key and not other.name.startswith("."):
@@ -75,7 +76,7 @@ class Parts:
         rows = 0
         for file in sorted(self.folder.glob("part-*.npz")):
             start, stop = (int(number) for number in file.stem.split("-")[1:3])
-            ends_well = stop % batch_size == 0 or stop == len(self.paths)
+            ends_well = stop % together == 0 or stop == len(self.paths)
             if start == rows and ends_well and self._is_sound(file, start, stop):
                 rows = stop
             else:
@@ -112,6 +113,11 @@ class Parts:
             return False
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return str(arrays["images"]) == fingerprint(self.paths[start:stop])
+
+
+def window_of(batch_size: int) -> int:
+    """Rows of the parts that a `Collector` makes: `ROWS`, made up to whole batches."""
+    return -(-ROWS // batch_size) * batch_size
 
 
 class Collector:

@@ -1,8 +1,10 @@
 """Heads and photographs to probabilities: each photograph decoded once, shared by every head and view."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ from torch.utils.data import DataLoader, Dataset
 from data.errors import InputError
 from data.images import decode
 from data.stopping import leave_to_parent
-from data.transforms import Pipeline
-from ensemble.views import MERGES, View, make_views
+from data.transforms import Pipeline, least_size
+from ensemble.engines import Engine, on_torch
+from ensemble.views import MERGES, Shown, View, make_views
 from heads.build import TrainedHead
 
 Probabilities = npt.NDArray[np.float32]
 Read = Callable[[Path], npt.NDArray[np.uint8]]
+Result = dict[str, tuple[Probabilities, Probabilities]]  # each task's: merged, and of the identity view
 BLACK = np.zeros((256, 256, 3), dtype=np.uint8)
 
 
@@ -42,13 +46,12 @@ class Task:
         """The evaluation pipeline as text: tasks with the same text share their pixels."""
         return json.dumps(self.heads[0].config.pixels.evaluate)
 
-    def view_probabilities(self, pixels: Tensor) -> Tensor:
-        """Probabilities of each view, averaged over folds, [V, N, C], from uint8 pixels [N, 3, H, W]."""
-        shown = pixels.float() / 255
+    def view_probabilities(self, shown: Shown, names: Iterable[str] | None = None) -> Tensor:
+        """Probabilities of a batch in each of the views named (in all), averaged over folds, [V, N, C]."""
         return torch.stack(
             [
                 torch.stack([h.target.probabilities(h.head(seen)) for h in self.heads]).mean(dim=0)
-                for seen in (view(shown) for view in self.views.values())
+                for seen in (shown(name, self.views[name]) for name in (self.views if names is None else names))
             ]
         )
 
@@ -65,30 +68,49 @@ class Predictor:
     What a machine does for itself (`predict_tasks`) and what many do together (`ensemble.cluster`) is this.
 
     Attributes:
-        tasks: by name.
+        tasks: by name, with what the engine made of their heads.
         pipelines: one for each different `pixels.evaluate` among them; tasks with equal ones share pixels.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], device: torch.device) -> None:
-        self.tasks, self.device = tasks, device
+    def __init__(self, tasks: Mapping[str, Task], device: torch.device, engine: Engine = on_torch) -> None:
+        self.tasks = {name: _run_by(engine, task, device) for name, task in tasks.items()}
+        self.device = device
         self._shared = list(dict.fromkeys(task.pixels for task in tasks.values()))
         self.pipelines = [Pipeline(json.loads(pixels)) for pixels in self._shared]
-        for head in (head.head for task in tasks.values() for head in task.heads):
-            head.to(device)
 
-    def __call__(self, batch: Sequence[Tensor]) -> dict[str, tuple[Probabilities, Probabilities]]:
+    def __call__(self, batch: Sequence[Tensor]) -> Result:
         """Every task's probabilities of a batch: uint8 pixels [B, 3, H, W] for each of `pipelines`.
 
         For each task two arrays [B, C], rows summing to 1: all views merged, and the identity view alone.
         """
-        pixels = {name: part.to(self.device) for name, part in zip(self._shared, batch, strict=True)}
+        shown = self.shown(batch)
         result = {}
         for name, task in self.tasks.items():
             with torch.inference_mode():
-                views = task.view_probabilities(pixels[task.pixels])
+                views = task.view_probabilities(shown[name])
             merged = MERGES[task.merge](views)
             result[name] = (merged.cpu().numpy(), views[0].cpu().numpy())
         return result
+
+    def shown(self, batch: Sequence[Tensor]) -> dict[str, Shown]:
+        """What each task sees of such a batch, on the device; tasks of one pipeline share it and its views."""
+        shown = {
+            pixels: Shown(part.to(self.device, non_blocking=True))
+            for pixels, part in zip(self._shared, batch, strict=True)
+        }
+        return {name: shown[task.pixels] for name, task in self.tasks.items()}
+
+
+def all_views(predictor: Predictor, batches: Iterable[Sequence[Tensor]]) -> Iterator[Result]:
+    """What `predictor` makes of each batch, in all views."""
+    yield from map(predictor, batches)
+
+
+Answer = Callable[[Predictor, Iterable[Sequence[Tensor]]], Iterator[Result]]
+
+
+def _run_by(engine: Engine, task: Task, device: torch.device) -> Task:
+    return replace(task, heads=[replace(head, head=engine(head).to(device)) for head in task.heads])
 
 
 def seen_by(pipelines: Sequence[Pipeline], picture: npt.NDArray[np.uint8], row: int) -> tuple[Tensor, ...]:
@@ -105,7 +127,8 @@ class Decoded(Dataset[tuple[Any, ...]]):
         pipelines: that each of them goes through.
         skip_bad: gives a black picture for a photograph that cannot be decoded, with the reason as the last
             value (empty otherwise), instead of raising an InputError.
-        read: gives a photograph's pixels; decodes its file unless told otherwise.
+        read: gives a photograph's pixels; unless told otherwise its file is decoded, a JPEG at the smallest
+            scale that still covers what the pipelines show.
     """
 
     def __init__(
@@ -115,9 +138,9 @@ class Decoded(Dataset[tuple[Any, ...]]):
         skip_bad: bool = False,
         read: Read | None = None,
     ) -> None:
-        self.read = decode if read is None else read
         self.paths = paths
         self.pipelines = list(pipelines)
+        self.read = partial(decode, least=least_size(self.pipelines)) if read is None else read
         self.skip_bad = skip_bad
 
     def __len__(self) -> int:
@@ -142,31 +165,48 @@ def predict_tasks(
     workers: int = 0,
     unseen: list[tuple[int, str]] | None = None,
     read: Read | None = None,
-) -> Iterator[dict[str, tuple[Probabilities, Probabilities]]]:
-    """Yield for each batch of `paths`, in order, what `Predictor` makes of it.
+    engine: Engine = on_torch,
+    answer: Answer = all_views,
+) -> Iterator[Result]:
+    """Yield for each batch of `paths`, in order, what `answer` makes of it.
 
     Args:
         tasks: by name.
         paths: of the photographs.
         device: that the heads are moved to.
         batch_size: photographs at once.
-        workers: decoding processes.
+        workers: decoding processes, which keep ahead of the heads.
         unseen: gets (row, reason) of each photograph that cannot be decoded, before its batch is yielded, and
             all its classes are equally likely; without it such a photograph is an error.
-        read: gives a photograph's pixels; decodes its file unless told otherwise.
+        read: as that of `Decoded`.
+        engine: computes the heads.
+        answer: from the heads and batches of pixels to their probabilities, batch for batch, in order; it may
+            take batches ahead of those that it yields.
 
     Raises:
         InputError: a photograph cannot be decoded.
     """
-    predictor = Predictor(tasks, device)
+    predictor = Predictor(tasks, device, engine)
     photographs = Decoded(paths, predictor.pipelines, unseen is not None, read)
-    loader = DataLoader(photographs, batch_size, num_workers=workers, worker_init_fn=leave_to_parent)
-    for number, (*batch, reasons) in enumerate(loader):
-        result = predictor(batch)
-        bad = [place for place, reason in enumerate(reasons) if reason]
+    loader = DataLoader(
+        photographs,
+        batch_size,
+        num_workers=workers,
+        worker_init_fn=leave_to_parent,
+        pin_memory=device.type == "cuda",
+    )
+    told: deque[Sequence[str]] = deque()  # the reasons of batches that `answer` holds back
+
+    def pixels() -> Iterator[Sequence[Tensor]]:
+        for *batch, reasons in loader:
+            told.append(reasons)
+            yield batch
+
+    for number, result in enumerate(answer(predictor, pixels())):
+        bad = {place: reason for place, reason in enumerate(told.popleft()) if reason}
         if unseen is not None:
-            unseen += [(number * batch_size + place, reasons[place]) for place in bad]
+            unseen += [(number * batch_size + place, reason) for place, reason in bad.items()]
         for name, probabilities in result.items():
             for each in probabilities:
-                each[bad] = 1 / len(tasks[name].classes)
+                each[list(bad)] = 1 / len(tasks[name].classes)
         yield result

@@ -1,7 +1,8 @@
 """probabilities.npz: what every head said of every image, as `combine.py` leaves it for whoever looks closer.
 
 Arrays: `ImageID` [N]; for each task `NAME` [N, C] (all views merged), `NAME/identity` [N, C] (the plain view
-alone) and `NAME/classes` [C]. Rows of probabilities sum to 1.
+alone) and `NAME/classes` [C]. Rows of probabilities sum to 1. Where not every image was shown in all views,
+`NAME/views` [N] says in how many (0: it could not be seen); where that is 1, `NAME` is `NAME/identity`.
 """
 
 import struct
@@ -21,7 +22,7 @@ from data.files import written_whole
 
 ID = "ImageID"
 FILE_NAME = "probabilities.npz"
-IDENTITY, CLASSES = "identity", "classes"
+IDENTITY, CLASSES, VIEWS = "identity", "classes", "views"
 CHUNK = 4096
 # What numpy and zipfile raise on bytes that break the format's rules; MemoryError: a header that lies.
 BROKEN = (
@@ -31,7 +32,11 @@ BROKEN = (
 
 
 def write_probabilities(
-    path: Path, ids: Sequence[str], classes: Mapping[str, Sequence[str]], parts: Iterable[Mapping[str, Any]]
+    path: Path,
+    ids: Sequence[str],
+    classes: Mapping[str, Sequence[str]],
+    parts: Iterable[Mapping[str, Any]],
+    with_views: bool = False,
 ) -> None:
     """Write `ids` [N] and each task's probabilities to one .npz, whole or not at all, and a part at a time.
 
@@ -40,6 +45,7 @@ def write_probabilities(
         ids: of all images.
         classes: each task's class names.
         parts: arrays `NAME` and `NAME/identity` [B, C] of consecutive images; gone through once for each array.
+        with_views: the parts have `NAME/views` [B] as well.
     """
     rows = len(ids)
     with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -49,6 +55,9 @@ def write_probabilities(
         for task, names in classes.items():
             for name in (task, f"{task}/{IDENTITY}"):
                 _write_array(archive, name, np.dtype("<f4"), (rows, len(names)), _each(parts, name))
+            if with_views:
+                name = f"{task}/{VIEWS}"
+                _write_array(archive, name, np.dtype("u1"), (rows,), _each(parts, name))
             held = np.array(names, dtype=np.str_)
             _write_array(archive, f"{task}/{CLASSES}", held.dtype, held.shape, [held])
 

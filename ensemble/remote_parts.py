@@ -2,14 +2,15 @@
 
 PARTS/plan.json says what is answered by which heads, PARTS/listing/ holds the listing cut into parts, and
 PARTS/answers/part-NNNNNN.parquet their answers: ImageID, ans (the joint code), and for each task `NAME` (all
-views merged) and `NAME/identity` (the plain view alone) as lists of probabilities.
+views merged) and `NAME/identity` (the plain view alone) as lists of probabilities; with margins also
+`NAME/views`, in how many views each was shown.
 """
 
 import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,15 +18,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from torch import Tensor
 from torch.utils.data import default_collate
 
 from data import urls
 from data.errors import InputError, refuse
 from data.files import written_whole
 from data.images import decode_bytes
+from data.transforms import Pipeline, least_size
 from ensemble import listing
+from ensemble.adaptive import adaptive_views, views_shown
 from ensemble.decide import argmax
-from ensemble.predict import Predictor, Probabilities, seen_by
+from ensemble.parts import window_of
+from ensemble.predict import Predictor, Probabilities, Result, Task, all_views, seen_by
+from ensemble.probabilities import IDENTITY, VIEWS
 from ensemble.submission import ANSWER, ID
 
 READERS = 8  # photographs on their way at once: reading from afar is waiting
@@ -40,7 +46,11 @@ class Plan:
         state: of the listing's content (`data.urls.state_of`); empty for a folder.
         heads: a digest of each task's checkpoints.
         batch_size: photographs computed together.
-        part_rows: photographs of a part, a multiple of `batch_size`; so batches are those of one machine.
+        part_rows: photographs of a part, whole batches (with margins, whole windows of them), so that what is
+            computed together is what one machine does.
+        engine: computes the heads, a key of `ensemble.engines.ENGINES`.
+        margins: of `ensemble.adaptive`, by task; none where every photograph is shown in all views.
+        decoding: 1: a JPEG is decoded at the smallest scale that covers what the heads see.
     """
 
     listing: str
@@ -49,12 +59,22 @@ class Plan:
     heads: Mapping[str, str]
     batch_size: int
     part_rows: int
+    engine: str
+    margins: Mapping[str, float]
+    decoding: int = 1
 
 
-def plan_of(data: str, heads: Mapping[str, Sequence[Path]], batch_size: int, part_rows: int) -> Plan:
+def plan_of(
+    data: str,
+    heads: Mapping[str, Sequence[Path]],
+    batch_size: int,
+    part_rows: int,
+    engine: str = "torch",
+    margins: Mapping[str, float] | None = None,
+) -> Plan:
     """The plan for `--data` (see `ensemble.listing.find_listing`) and the checkpoints of each task.
 
-    `part_rows` is rounded up to whole batches.
+    `part_rows` is rounded up to whole batches, or windows of them.
     """
     found, images = listing.find_listing(data)
     if not urls.exists(found):
@@ -68,7 +88,9 @@ def plan_of(data: str, heads: Mapping[str, Sequence[Path]], batch_size: int, par
         for path in files:
             digest.update(path.read_bytes())
         digests[task] = digest.hexdigest()
-    return Plan(found, images, state, digests, batch_size, -(-part_rows // batch_size) * batch_size)
+    together = window_of(batch_size) if margins else batch_size
+    rows = -(-part_rows // together) * together
+    return Plan(found, images, state, digests, batch_size, rows, engine, margins or {})
 
 
 class Parts:
@@ -123,9 +145,17 @@ class Parts:
         """Write a part's answers, unless they are there; return its number of photographs."""
         if not urls.exists(self.file(part)):
             ids = listing.ids_of(self._pieces, part)
-            read = reader_of(self.plan.images)
-            batches = predict_ids(predictor, ids, read, part * self.plan.part_rows, self.plan.batch_size)
-            urls.write_bytes(self.file(part), listing.parquet(_columns(ids, batches)))
+            read = reader_of(self.plan.images, least_size(predictor.pipelines))
+            first, size = part * self.plan.part_rows, self.plan.batch_size
+            pixels = seen_ids(predictor.pipelines, ids, read, first, size)
+            if self.plan.margins:
+                batches = adaptive_views(predictor, pixels, self.plan.margins, size, window_of(size))
+            else:
+                batches = all_views(predictor, pixels)
+            urls.write_bytes(
+                self.file(part),
+                listing.parquet(_columns(ids, list(batches), predictor.tasks, self.plan.margins)),
+            )
         return self.lengths[part]
 
     def write_submission(self, path: Path) -> int:
@@ -144,58 +174,59 @@ class Parts:
 
 
 Read = Callable[[str], np.ndarray]
-Batch = dict[str, tuple[Probabilities, Probabilities]]
 
 
-def reader_of(images: str) -> Read:
-    """What decodes an image of a folder by its id."""
+def reader_of(images: str, least: tuple[int, int] | None = None) -> Read:
+    """What decodes an image of a folder by its id; `least` is that of `data.images.decode_bytes`."""
 
     def read(name: str) -> np.ndarray:
         place = urls.join(images, name)
-        return decode_bytes(urls.read_bytes(place), place)
+        return decode_bytes(urls.read_bytes(place), place, least)
 
     return read
 
 
-def predict_ids(
-    predictor: Predictor, ids: Sequence[str], read: Read, first_row: int, batch_size: int
-) -> list[Batch]:
-    """What `predictor` makes of images, read by threads, in batches; the next is read while one is computed.
+def seen_ids(
+    pipelines: Sequence[Pipeline], ids: Sequence[str], read: Read, first_row: int, batch_size: int
+) -> Iterator[Sequence[Tensor]]:
+    """Batches of images as pipelines show them, read by threads; the next is read while one is computed.
 
     Args:
+        pipelines: that each image goes through; a batch holds uint8 [B, 3, H, W] for each of them.
         ids: of the images.
         read: id -> RGB uint8 [H, W, 3].
         first_row: which row of the listing the first one is.
         batch_size: images of a batch.
     """
-    starts = range(0, len(ids), batch_size)
-    results = []
     with ThreadPoolExecutor(READERS) as pool:
         ahead = [pool.submit(read, name) for name in ids[:batch_size]]
-        for start in starts:
+        for start in range(0, len(ids), batch_size):
             here, next_start = ahead, start + batch_size
             ahead = [pool.submit(read, name) for name in ids[next_start : next_start + batch_size]]
             try:
                 # Not in the threads: a pipeline's steps hold the state of their chance.
                 seen = [
-                    seen_by(predictor.pipelines, picture.result(), first_row + start + place)
+                    seen_by(pipelines, picture.result(), first_row + start + place)
                     for place, picture in enumerate(here)
                 ]
+                yield default_collate(seen)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-            results.append(predictor(default_collate(seen)))
-    return results
 
 
-def _columns(ids: Sequence[str], batches: Sequence[Batch]) -> dict[str, object]:
-    tasks = {
+def _columns(
+    ids: Sequence[str], batches: Sequence[Result], tasks: Mapping[str, Task], margins: Mapping[str, float]
+) -> dict[str, object]:
+    said = {
         name: [np.concatenate([batch[name][which] for batch in batches]) for which in (0, 1)]
         for name in batches[0]
     }
-    columns: dict[str, object] = {ID: ids, ANSWER: argmax([merged for merged, _ in tasks.values()])}
-    for name, (merged, identity) in tasks.items():
-        columns |= {name: _lists(merged), f"{name}/identity": _lists(identity)}
+    columns: dict[str, object] = {ID: ids, ANSWER: argmax([merged for merged, _ in said.values()])}
+    for name, (merged, identity) in said.items():
+        columns |= {name: _lists(merged), f"{name}/{IDENTITY}": _lists(identity)}
+        if margins:
+            columns[f"{name}/{VIEWS}"] = views_shown(identity, margins[name], len(tasks[name].views))
     return columns
 
 

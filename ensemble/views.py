@@ -64,6 +64,25 @@ def brightness(pixels: Tensor, factor: Annotated[float, Field(gt=0, le=4)] = 1.1
     return (pixels * factor).clamp(max=1.0)
 
 
+class Shown:
+    """A batch of photographs in views, each computed once however many heads look at it.
+
+    Args:
+        pixels: uint8 [N, 3, H, W].
+    """
+
+    def __init__(self, pixels: Tensor) -> None:
+        self.pixels = pixels
+        self._identity = pixels.float() / 255
+        self._seen: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, view: View) -> Tensor:
+        """The batch in a view, float [N, 3, H, W] in 0..1; a view is known by its name (see `make_views`)."""
+        if name not in self._seen:
+            self._seen[name] = view(self._identity)
+        return self._seen[name]
+
+
 VIEWS: dict[str, Callable[..., Tensor]] = {
     "identity": identity,
     "hflip": hflip,

@@ -34,9 +34,12 @@ from heads.training import Learner, averaged
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A head out of its checkpoint, in eval mode, with what it says of itself and the file's SHA-256."""
+    """A head out of its checkpoint, in eval mode, with what it says of itself and the file's SHA-256.
 
-    head: Head
+    `head` is a `Head`, or what an engine made of one: pixels to the same logits.
+    """
+
+    head: nn.Module
     target: Target
     config: schema.TaskConfig
     validation: dict[str, Any]

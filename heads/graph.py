@@ -30,8 +30,23 @@ class HeadGraph(nn.Module):
         return self.target.probabilities(self.head(self.letterbox(photographs) / 255))
 
 
-def write_onnx(path: Path, graph: nn.Module, outputs: Sequence[str]) -> None:
-    """Write `graph` as one ONNX file whose input is `photographs` [n, height, width, 3], all three free.
+def write_onnx(
+    path: Path,
+    graph: nn.Module,
+    outputs: Sequence[str],
+    name: str = INPUT,
+    example: Tensor | None = None,
+    free: Sequence[str] = ("n", "height", "width"),
+) -> None:
+    """Write `graph` as one ONNX file; unless told otherwise it takes `photographs` [n, height, width, 3].
+
+    Args:
+        path: written whole or not at all.
+        graph: takes one tensor.
+        outputs: their names.
+        name: of the input, as the graph's `forward` calls it.
+        example: an input; photographs if none is given.
+        free: names of its first dimensions, which may be any number; the others stay as in the example.
 
     Raises:
         InputError: onnx or onnxscript is not installed.
@@ -43,16 +58,16 @@ def write_onnx(path: Path, graph: nn.Module, outputs: Sequence[str]) -> None:
         raise InputError(
             f"ONNX takes {error.name}, which is not installed: pip install -r requirements-bring.txt"
         ) from None
-    free = {place: torch.export.Dim(name) for place, name in enumerate(("n", "height", "width"))}
+    dimensions = {place: torch.export.Dim(called) for place, called in enumerate(free)}
     with written_whole(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, on what it will change in its next releases
         torch.onnx.export(
             graph.eval(),
-            (torch.zeros(EXAMPLE, dtype=torch.uint8),),
+            (torch.zeros(EXAMPLE, dtype=torch.uint8) if example is None else example,),
             temporary,
-            input_names=[INPUT],
+            input_names=[name],
             output_names=list(outputs),
-            dynamic_shapes={INPUT: free},
+            dynamic_shapes={name: dimensions},
             external_data=False,
             verbose=False,
         )

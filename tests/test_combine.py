@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import combine
+import evaluate
 from ensemble.config import tasks_of
 from ensemble.find import find_heads
 from ensemble.joint import encode
@@ -212,3 +213,68 @@ def test_a_cluster_needs_a_place_for_its_parts(call: Callable[..., Any]) -> None
     outcome = call(combine, "--data", "s3://faces/eval", "--place", "ray")
     assert outcome.code == 2
     assert "expected --parts DIR" in outcome.err
+
+
+def test_adaptive_views_say_which_images_had_one(
+    combined: Path,
+    probabilities: Probabilities,
+    shuffled: Path,
+    runs: Path,
+    configs: Path,
+    call: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", shuffled, "--workers", 0]
+    counts = {}
+    for margin in (0, 0.05, 1):
+        out = tmp_path / str(margin) / "submission.csv"
+        outcome = call(combine, *given, "--out", out, "--views", "adaptive", "--margin", margin)
+        assert outcome.code == 0, outcome.err
+        assert listed(out) == listed(combined / "submission.csv")
+        with np.load(out.parent / "probabilities.npz", allow_pickle=False) as saved:
+            found = dict(saved)
+        for task in ("mask", "gender", "age"):
+            views, identity = found.pop(f"{task}/views"), found[f"{task}/identity"]
+            np.testing.assert_array_equal(identity, probabilities[f"{task}/identity"])
+            np.testing.assert_array_equal(found[task][views == 1], identity[views == 1])
+            np.testing.assert_allclose(found[task][views > 1], probabilities[task][views > 1], atol=1e-5)
+            second, first = np.sort(identity, axis=1)[:, -2:].T
+            assert ((views == 1) == ((first - second >= margin) & (margin < 1))).all()
+            counts[margin, task] = int((views == 1).sum())
+        assert found.keys() == probabilities.keys()
+        shutil.copy(out, out.with_name("answers.csv"))  # what is right is not at issue
+        reported = call(
+            *(evaluate, "--config", configs / "joint.yaml", "--submission", out, "--out", out.parent),
+            *("--answers", out.with_name("answers.csv")),
+        )
+        assert reported.code == 0, reported.err
+        assert (out.parent / "report.html").is_file()
+        expected = encode([found[task].argmax(axis=1) for task in ("mask", "gender", "age")], [3, 2, 3])
+        assert read_answers(out, 18)["ans"].tolist() == expected.tolist()
+    assert {counts[0, task] for task in ("mask", "gender", "age")} == {20}
+    assert {counts[1, task] for task in ("mask", "gender", "age")} == {0}
+    assert any(0 < count < 20 for count in counts.values())
+
+
+def test_margins_are_chosen_and_kept_beside_the_runs(
+    two_folds: Path, runs: Path, configs: Path, shuffled: Path, call: Callable[..., Any], tmp_path: Path
+) -> None:
+    for task in ("mask/fold-0", "gender", "age"):
+        shutil.copy(runs / task.split("/")[0] / "validation.npz", two_folds / task)
+    given = ["--config", configs / "joint.yaml", "--runs", two_folds, "--data", shuffled, "--workers", 0]
+    given += ["--out", tmp_path / "submission.csv", "--views", "adaptive"]
+    outcome = call(combine, *given)
+    assert outcome.code == 2
+    assert "mask/fold-1/validation.npz: not there" in outcome.err
+    shutil.copy(two_folds / "mask" / "fold-0" / "validation.npz", two_folds / "mask" / "fold-1")
+    outcome = call(combine, *given)
+    assert outcome.code == 0, outcome.err
+    assert "validation photographs cannot promise that 99.5% of the answers" in outcome.out
+    assert (two_folds / "margins.json").is_file()
+
+
+@pytest.mark.parametrize("given", [["--margin", 0.5], ["--views", "adaptive", "--margin", 1.5]])
+def test_a_margin_out_of_place_is_refused(given: list[object], call: Callable[..., Any]) -> None:
+    outcome = call(combine, "--data", "anywhere", *given)
+    assert outcome.code == 2
+    assert "--margin is from 0 to 1 and goes with --views adaptive" in outcome.err

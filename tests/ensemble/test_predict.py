@@ -80,11 +80,13 @@ def all_of(tasks: Mapping, paths: list[Path], **how: int) -> dict[str, tuple[np.
     }
 
 
-def by_hand(head: nn.Module, config: TaskConfig, paths: list[Path]) -> np.ndarray:
+def by_hand(head: nn.Module, config: TaskConfig, paths: list[Path], whole: bool = False) -> np.ndarray:
     """Probabilities of every view [V, N, C], one photograph and one view at a time."""
     pipeline = Pipeline(config.pixels.evaluate)
+    least = None if whole else pipeline.least
     shown = [
-        torch.from_numpy(pipeline(decode(path), (0, 0, 0)).transpose(2, 0, 1) / 255).float() for path in paths
+        torch.from_numpy(pipeline(decode(path, least), (0, 0, 0)).transpose(2, 0, 1) / 255).float()
+        for path in paths
     ]
     views = make_views(config.views.steps).values()
     with torch.inference_mode():
@@ -120,9 +122,9 @@ def test_each_photograph_is_decoded_once_for_all_heads_folds_and_views(
 ) -> None:
     decoded: Counter[Path] = Counter()
 
-    def counted(path: Path) -> np.ndarray:
+    def counted(path: Path, least: tuple[int, int] | None) -> np.ndarray:
         decoded[path] += 1
-        return decode(path)
+        return decode(path, least)
 
     monkeypatch.setattr(ensemble.predict, "decode", counted)
     small = changed(mask, pixels={"evaluate": [SMALL]}, views={"steps": FIVE_VIEWS})
@@ -145,7 +147,7 @@ def test_heads_with_other_pipelines_each_see_their_own_pixels(mask: TaskConfig, 
     tasks = {name: make_task([trained(heads[name], configs[name])]) for name in heads}
     found = all_of(tasks, paths)
     for name, head in heads.items():
-        expected = by_hand(head, configs[name], paths).mean(axis=0)
+        expected = by_hand(head, configs[name], paths, whole=True).mean(axis=0)
         np.testing.assert_allclose(found[name][0], expected, atol=1e-5)
     assert heads["small"].shapes == {torch.Size([3, 16, 12])}
     assert heads["large"].shapes == {torch.Size([3, 20, 30])}

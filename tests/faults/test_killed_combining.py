@@ -13,10 +13,10 @@ Run = Callable[..., dict]
 FILES = ("submission.csv", "probabilities.npz")
 
 
-@pytest.fixture(scope="module")
-def arguments(runs: Path, configs: Path, faces: Path) -> list[object]:
+@pytest.fixture(scope="module", params=[[], ["--views", "adaptive", "--margin", 0.05]], ids=["all", "adaptive"])
+def arguments(request: pytest.FixtureRequest, runs: Path, configs: Path, faces: Path) -> list[object]:
     given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", faces / "eval", "--workers", 0]
-    return ["combine", *given, "--batch-size", 4]
+    return ["combine", *given, "--batch-size", 4, *request.param]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -98,31 +99,39 @@ def test_a_hundred_thousand_images(
     assert_flat(samples, f"{count} images")
 
 
-# combine.py whose heads have answered beforehand: what grows with rows is the listing, the parts, the merging.
-ANSWERED = """
+# combine.py whose heads cost nothing, for what grows with rows: listing, waiting batches, parts, merging. The
+# probabilities are those of the pixels' means, so that some answers are settled and others are not.
+CHEAP = """
 import runpy, sys
 import numpy as np
-import ensemble.answering
-def predicted(tasks, paths, device, batch_size, workers, unseen, read):
-    for start in range(0, len(paths), batch_size):
-        rows = min(batch_size, len(paths) - start)
-        yield {name: (np.full((rows, len(task.classes)), 0.5, np.float32),) * 2 for name, task in tasks.items()}
-ensemble.answering.predict_tasks = predicted
+import ensemble.predict
+from ensemble.predict import Task
+picture = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+def view_probabilities(task, shown, names=None):
+    means = shown.pixels.float().mean(dim=(2, 3)).sum(dim=1, keepdim=True)
+    logits = 5 * (means * 1000).sin() * ensemble.predict.torch.arange(len(task.classes))
+    return logits.softmax(dim=1).expand(len(task.views if names is None else list(names)), -1, -1)
+Task.view_probabilities = view_probabilities
+ensemble.predict.decode = lambda path, least: picture // (1 + int(path.stem) % 7)
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.parametrize("views", [[], ["--views", "adaptive", "--margin", 0.5]], ids=["all", "adaptive"])
 def test_ten_times_the_images_take_no_more_memory(
-    listing: Callable[[int], Path], runs: Path, configs: Path, tmp_path: Path
+    views: list[object], listing: Callable[[int], Path], runs: Path, configs: Path, tmp_path: Path
 ) -> None:
     few = int(os.environ.get("SOAK_ROWS", "2000"))
     peaks = []
     for count in (few, 10 * few):
         out = tmp_path / str(count) / "submission.csv"
         given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", listing(count), "--out", out]
-        samples = watched(0.02, "-c", ANSWERED, "combine.py", *given)
+        samples = watched(0.02, "-c", CHEAP, "combine.py", *given, "--workers", 0, *views)
         assert len(out.read_text().splitlines()) == count + 1
         peaks.append(max(memory for _, memory, _ in samples))
+        with np.load(out.parent / "probabilities.npz") as arrays:
+            assert bool(views) == ("mask/views" in arrays)
+            assert not views or 0 < (arrays["mask/views"] > 1).sum() < count
     print(f"\npeak memory: {peaks[0] // 1024} MB for {few} rows, {peaks[1] // 1024} MB for {10 * few}")
     assert peaks[1] <= 1.1 * peaks[0]

@@ -127,7 +127,7 @@ def ended(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
     return out, err
 
 
-def assert_answers_of_one_machine(parts: Path, one_machine: Path) -> None:
+def assert_answers_of_one_machine(parts: Path, one_machine: Path, *more: str) -> None:
     import pyarrow.parquet as pq
 
     tables = [pq.ParquetFile(path).read() for path in sorted((parts / "answers").glob("*.parquet"))]
@@ -138,7 +138,7 @@ def assert_answers_of_one_machine(parts: Path, one_machine: Path) -> None:
     answers = [answer for table in tables for answer in table.column("ans").to_pylist()]
     assert answers == [int(row["ans"]) for row in expected]
     with np.load(one_machine / "probabilities.npz") as held:
-        for name in ("mask", "gender", "age", "mask/identity", "gender/identity", "age/identity"):
+        for name in ("mask", "gender", "age", "mask/identity", "gender/identity", "age/identity", *more):
             rows = [row for table in tables for row in table.column(name).to_pylist()]
             np.testing.assert_array_equal(np.array(rows, dtype=np.float32), held[name])
 
@@ -166,6 +166,26 @@ def test_a_folder_is_answered_as_on_one_machine_and_no_part_twice(
     _, err = ended(on_ray(faces / "eval", parts, "--batch-size", 4), code=2)
     assert "holds parts of other answers" in err
     assert "batch_size: found 8, expected 4" in err
+
+
+def test_adaptive_views_are_those_of_one_machine(
+    on_ray: Callable[..., subprocess.Popen[str]],
+    call: Callable[..., object],
+    faces: Path,
+    runs: Path,
+    configs: Path,
+    tmp_path: Path,
+) -> None:
+    adaptive = ["--views", "adaptive", "--margin", 0.05]
+    here, parts = tmp_path / "here", tmp_path / "parts"
+    given = ["--runs", runs, "--config", configs / "joint.yaml", "--batch-size", BATCH, "--workers", 0]
+    outcome = call(combine, "--data", faces / "eval", "--out", here / "submission.csv", *given, *adaptive)
+    assert outcome.code == 0, outcome.err
+    out, _ = ended(on_ray(faces / "eval", parts, *adaptive))
+    assert "56 photographs in 1 parts" in out  # a part holds whole windows
+    assert_answers_of_one_machine(parts, here, "mask/views", "gender/views", "age/views")
+    _, err = ended(on_ray(faces / "eval", parts, *adaptive[:-1], 0.06), code=2)
+    assert "margins: found" in err
 
 
 def test_a_killed_worker_leaves_nothing_out_and_nothing_double(
