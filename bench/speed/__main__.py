@@ -37,10 +37,12 @@ def sections(args: argparse.Namespace, work: Path) -> dict[str, Callable[[], str
     recipe = training.Recipe(
         args.data / "train", args.portraits or args.data / "train", args.weights, args.configs, args.set, ours
     )
-    joint = args.configs / "joint.yaml"
+    joint, fast = args.configs / "joint.yaml", shlex.split(args.fast)
+    for folder in args.calibration or [args.data / "train", *([args.portraits] if args.portraits else [])]:
+        fast += ["--calibration", str(folder)]
     return {
         "combine": lambda: combining.measure(
-            args.data / "eval", args.runs, joint, args.images, args.rounds, shlex.split(args.fast), work
+            args.data / "eval", args.runs, joint, args.images, args.rounds, fast, work
         ),
         "forward": lambda: forward.measure(args.configs / "gender.yaml", args.rounds),
         "frozen": lambda: training.frozen(recipe, args.rounds, work / "frozen"),
@@ -62,6 +64,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=1000, metavar="N", help="that combine answers")
     parser.add_argument("--fast", default=FAST, metavar="OPTIONS", help="of combine.py (default: %(default)s)")
     parser.add_argument(
+        "--calibration",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="what the heads of --runs were trained on, for int8 (default: train/ and --portraits)",
+    )
+    parser.add_argument(
         "--ours", default=OURS, metavar="OPTIONS", help="of train_task.py in the whole training (%(default)s)"
     )
     parser.add_argument("--set", action="append", default=[], metavar="key=value", help="for all trainings")
@@ -78,6 +87,7 @@ def main() -> None:
     for name in ("data", "portraits", "weights", "runs", "configs"):
         if getattr(args, name) is not None:
             setattr(args, name, getattr(args, name).resolve())  # commands run in the project's root
+    args.calibration = [folder.resolve() for folder in args.calibration or []]
     with tempfile.TemporaryDirectory() as temporary:
         work = (args.work or Path(temporary)).resolve()
         known = sections(args, work)

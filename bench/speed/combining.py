@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import f1_score
 
 from bench.speed.results import ratio, spread, table
-from bench.speed.running import Missing, python, run
+from bench.speed.running import Missing, python, run, told_of
 from data.errors import InputError
 from ensemble.config import tasks_of
 from ensemble.probabilities import FILE_NAME, read_arrays
@@ -72,6 +72,8 @@ def measure(
     for _ in range(rounds):
         for name in [name for name in contenders if name not in missing]:
             took = [answer(contenders[name], listings[n], work / name / str(n)) for n in (START, images)]
+            if took[1] <= took[0]:
+                raise InputError(f"--images {images}: too few to be told from a start; give more")
             contenders[name].speeds.append((images - START) / (took[1] - took[0]))
     return _page(contenders, missing, data, config, work, images, fast)
 
@@ -89,7 +91,8 @@ def with_six_views(runs: Path, tasks: Sequence[str], into: Path) -> None:
         open_head(source.best)  # refuses what is none
         copy.folder.mkdir(parents=True, exist_ok=True)
         for path in source.folder.iterdir():
-            if path not in (source.best, source.folder / "manifest.json", source.lock):
+            # What is hidden is written to by whoever runs: locks, heads in int8.
+            if path not in (source.best, source.folder / "manifest.json") and not path.name.startswith("."):
                 link = copy.folder / path.name
                 link.unlink(missing_ok=True)
                 link.symlink_to(path.resolve())
@@ -144,5 +147,5 @@ def _page(
             ]
         )
     header = ["", "images a second", "times plain", "joint macro F1", "answers as plain", "largest difference"]
-    told = f"{images} images, {len(tasks)} heads, six views each; fast is `{' '.join(fast)}`."
+    told = f"{images} images, {len(tasks)} heads, six views each; fast is `{' '.join(told_of(fast))}`."
     return f"{told}\n\n{table(header, rows)}"

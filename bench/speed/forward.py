@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -10,9 +9,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.plain import PlainHead
-from bench.speed.results import MISSING, ratio, spread, table
+from bench.speed.results import ratio, spread, table
 from data.errors import InputError
 from data.transforms import working_size
+from ensemble.engines import ENGINES
 from heads.build import TrainedHead, head_of, target_of
 from heads.config import TaskConfig
 from heads.schema import load
@@ -20,7 +20,6 @@ from heads.schema import load
 BATCH = 64
 SIDES = (1024, 1536, 2048, 3072)  # of the square matrices; the best one counts
 LEAST = 0.5  # seconds that one figure is taken over
-ENGINES = ("torch", "onnx", "openvino")  # of combine.py
 
 Work = Callable[[], object]
 
@@ -70,11 +69,11 @@ def ways(config: TaskConfig) -> tuple[dict[str, nn.Module], dict[str, str]]:
         "channels last in memory": head,
     }
     missing = {}
-    for name in ENGINES:
+    for name, engine in ENGINES.items():
         try:
-            found[f"--engine {name}"] = import_module("ensemble.engines").ENGINES[name](trained)
-        except (ModuleNotFoundError, InputError) as absent:
-            missing[f"--engine {name}"] = f"{MISSING} ({absent})"
+            found[f"--engine {name}"] = engine(trained)
+        except InputError as absent:
+            missing[f"--engine {name}"] = str(absent)
     return found, missing
 
 

@@ -44,6 +44,15 @@ def python(*arguments: object) -> list[str]:
     return [sys.executable, *map(str, arguments)]
 
 
+def told_of(options: Sequence[str]) -> list[str]:
+    """Options for a page: folders of the machine by their names alone.
+
+    >>> told_of(["--calibration", "/home/me/faces/train"])
+    ['--calibration', 'train']
+    """
+    return [Path(option).name if Path(option).is_absolute() else option for option in options]
+
+
 def run(command: Sequence[str]) -> Ran:
     """Run a command in the project's root to its end.
 
