@@ -71,7 +71,7 @@ results: $(RUNS)/age_backbone.done $(RUNS)/mask.done $(RUNS)/gender.done $(RUNS)
 # Ratios against the plain loop, into bench/results.md: make bench DATA=DIR WEIGHTS=FILE [PORTRAITS=DIR] [RUNS=DIR]
 # RUNS holds the heads that combine.py is measured with. SECTIONS="combine help" and BENCH="--rounds 9 ..." choose.
 SECTIONS ?= combine forward frozen training help
-bench: install
+bench: install-dev
 	$(BIN)/python -m bench.speed --data $(DATA) --weights $(WEIGHTS) --runs $(RUNS) $(if $(PORTRAITS),--portraits $(PORTRAITS)) \
 		--only $(SECTIONS) $(BENCH)
 
