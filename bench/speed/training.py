@@ -108,7 +108,8 @@ def whole(recipe: Recipe, rounds: int, work: Path) -> str:
         to_same = ratio(to_level, plain.until(levels), smaller_is_better=True)
         rows.append([name, spread(loop.seconds()), against, spread(to_level), to_same, *f1])
     header = ["", "seconds", "times plain", "seconds to the same macro F1", "times plain", *TASKS]
-    told = f"Each in its own processes, starting included; `{' '.join(told_of(recipe.ours)) or 'no further options'}`."
+    options = " ".join(told_of(recipe.ours)) or "no further options"
+    told = f"Each head in a process of its own, starting included; `{options}`."
     return f"{told} The last columns are the best macro F1 on validation.\n\n{table(header, rows)}"
 
 
