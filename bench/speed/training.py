@@ -109,7 +109,7 @@ def whole(recipe: Recipe, rounds: int, work: Path) -> str:
         rows.append([name, spread(loop.seconds()), against, spread(to_level), to_same, *f1])
     header = ["", "seconds", "times plain", "seconds to the same macro F1", "times plain", *TASKS]
     options = " ".join(told_of(recipe.ours)) or "no further options"
-    told = f"Each in its own processes, starting included; `{options}`."
+    told = f"Each head in a process of its own, starting included; `{options}`."
     return f"{told} The last columns are the best macro F1 on validation.\n\n{table(header, rows)}"
 
 
