@@ -63,8 +63,10 @@ def make_schedule(
     steps = epochs * steps_per_epoch
     if name == "one_cycle":
         peaks = [group["lr"] for group in optimiser.param_groups]
-        # Below a step or two the cycle's own arithmetic divides by zero.
-        return OneCycleLR(optimiser, max_lr=peaks, total_steps=max(steps, 4), pct_start=max(warmup, 0.01))
+        # Of a step or two, or with a rise of exactly one, the cycle's own arithmetic divides by zero.
+        total, rise = max(steps, 4), max(warmup, 0.01)
+        rise = rise * 0.99 if rise * total == 1 else rise
+        return OneCycleLR(optimiser, max_lr=peaks, total_steps=total, pct_start=rise)
     rising = round(warmup * steps)
     main: LRScheduler
     if name == "cosine":

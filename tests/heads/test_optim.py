@@ -101,8 +101,8 @@ def test_trunk_and_classifier_keep_their_ratio_along_the_schedule(name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["one_cycle", "cosine", "step"])
-@pytest.mark.parametrize("warmup", [0.0, 0.3, 0.99])
-@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 2), (2, 1), (3, 1), (1, 7)])
+@pytest.mark.parametrize("warmup", [0.0, 0.25, 0.3, 0.99])
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 2), (2, 1), (3, 1), (1, 4), (1, 7)])
 def test_the_shortest_runs_have_a_rate_at_every_batch(
     name: str, warmup: float, epochs: int, steps: int
 ) -> None:
