@@ -86,6 +86,7 @@ format: install-dev
 
 test: lint
 	$(BIN)/pytest
+	$(BIN)/pytest -m engines tests/ensemble
 
 # Killed, corrupted and hostile for longer than a minute each; prints what it counted.
 test-faults: install-dev

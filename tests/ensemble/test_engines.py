@@ -20,6 +20,7 @@ from ensemble.engines import CHUNK, ENGINES, PACKAGES, Compared, shown_size
 from ensemble.parts import key_of
 from heads.build import TrainedHead, open_head
 
+pytestmark = pytest.mark.engines
 TASKS = ("mask", "gender", "age")
 
 

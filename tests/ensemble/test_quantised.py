@@ -30,6 +30,7 @@ openvino = pytest.importorskip("openvino", reason="needs requirements-fast.txt")
 pytest.importorskip("nncf", reason="needs requirements-fast.txt")
 
 
+pytestmark = pytest.mark.engines
 ROOT = Path(__file__).parents[2]
 
 
