@@ -40,7 +40,7 @@ demo: install
 # The recipe of the README, on your own copies: make -j2 results DATA=DIR PORTRAITS=DIR MASKS=DIR WEIGHTS=FILE
 # [RUNS=DIR] [SEED=0] [FOLDS="0 1 2 3 4"]. DATA holds train/ and eval/ with answers.csv; PORTRAITS has faces with age and
 # gender; MASKS has photographs of masks with a column mask; WEIGHTS is resnet18 from ImageNet. With -j2 two heads are
-# trained side by side, a core each, which is faster than two cores on one; what is done already is not done again.
+# trained side by side, a core each; what is done already is not done again.
 RUNS ?= runs
 SEED ?= 0
 FOLDS ?=

@@ -17,17 +17,18 @@ def head_files(runs: Path, task: str) -> list[Path]:
     return sorted((runs / task).glob("fold-*/best.safetensors")) or ([alone] if alone.is_file() else [])
 
 
+def no_heads(task: str) -> str:
+    """What to tell of a task whose heads are not there."""
+    return f"{task}: found no {task}/best.safetensors, expected one; train_task.py --task {task} makes it"
+
+
 def find_heads(config: Path, runs: Path) -> dict[str, Task]:
     """Open every head of the joint code; all that are missing or do not fit are told at once."""
     expected = tasks_of(config)
     files = {task: head_files(runs, task) for task in expected}
     refuse(
         f"{runs}: heads are missing",
-        [
-            f"{task}: found no {task}/best.safetensors, expected one; train_task.py --task {task} makes it"
-            for task, found in files.items()
-            if not found
-        ],
+        [no_heads(task) for task, found in files.items() if not found],
     )
     tasks = {}
     problems = []

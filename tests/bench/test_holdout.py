@@ -57,6 +57,12 @@ def test_what_cannot_be_drawn_is_told(
     assert told in outcome.err
 
 
+def test_a_task_without_heads_is_told(crops: Path, tmp_path: Path, call: Callable) -> None:
+    outcome = call(held_out, "--runs", tmp_path, "--task", "mask", "--data", crops)
+    assert outcome.code == 2
+    assert "found no mask/best.safetensors" in outcome.err
+
+
 def test_the_score_is_that_of_combine_s_probabilities(
     runs: Path, configs: Path, faces: Path, tmp_path: Path, call: Callable
 ) -> None:
