@@ -45,7 +45,8 @@ def parse() -> argparse.Namespace:
         required=True,
         nargs="+",
         metavar="NAME",
-        help="name of the head: age, gender, mask, or your own; several are trained side by side, one a device",
+        help="name of the head: age, gender, mask, or your own; several are trained side by side, each on a "
+        "device or a share of the cores of its own",
     )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="its YAML, or the folder of TASK.yaml (default: configs)"
@@ -252,16 +253,26 @@ def train(args: argparse.Namespace) -> None:
     from data.dataset import Photographs, in_order
     from data.soundness import list_left_out
     from data.transforms import Pipeline
-    from heads.build import fill_trunk_of, head_of, learner_of, loss_of, mixing_of, target_of, trained_target_of
+    from heads.build import (
+        fill_trunk_of,
+        head_of,
+        learner_of,
+        loss_of,
+        mixing_of,
+        resizing_of,
+        target_of,
+        trained_target_of,
+    )
     from heads.dealing import deal_training, deal_validation
     from heads.keeper import Keeper
+    from heads.precision import accelerate_name
     from heads.processes import WholeBatchLoss, refuse_disagreement, synchronise_batch_norm, together
     from heads.run import run_folder
     from heads.sampling import BalancedSampler, class_counts
     from heads.training import Plan, Truth, fit
 
     target, t = target_of(config.label), config.training
-    accelerator = Accelerator(mixed_precision=precision(t.precision))
+    accelerator = Accelerator(mixed_precision=accelerate_name(t.precision))
     bad = find_bad(args)
     train_rows, valid_rows = read_rows(config, args.data, target, bad)
     trained = trained_target_of(config.label)
@@ -329,26 +340,16 @@ def train(args: argparse.Namespace) -> None:
             kept,
             mixing,
             stopped,
+            resizing_of(t),
         )
     if accelerator.is_main_process:
         list_left_out(keeper.run.folder, bad or {})
         keeper.close(learner, plan)
 
 
-def precision(asked: str) -> str:
-    """Accelerate's name for a precision; auto is mixed where the device computes in it, else single."""
-    import torch
-
-    if asked != "auto":
-        return {"fp32": "no"}.get(asked, asked)
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
-
-
 def train_several(args: argparse.Namespace) -> None:
     """Train each head and fold that `args` name in a process of its own; exit as they did."""
-    from heads.several import devices, exit_code, plan_jobs, run_jobs, summary
+    from heads.several import exit_code, places, plan_jobs, run_jobs, summary
 
     if "LOCAL_WORLD_SIZE" in os.environ:
         raise InputError("--task: several heads under a launcher of processes, expected one; launch each apart")
@@ -361,7 +362,8 @@ def train_several(args: argparse.Namespace) -> None:
             one = argparse.Namespace(**vars(args) | {"task": task, "fold": None})
             weights[task] = read_config(one).backbone.weights
     command = [sys.executable, __file__, *sys.argv[1:]]
-    codes = run_jobs(plan_jobs(command, args.task, args.fold or [None], weights), devices())
+    jobs = plan_jobs(command, args.task, args.fold or [None], weights)
+    codes = run_jobs(jobs, places(len(jobs)))
     print("\n".join(summary(codes)))
     sys.exit(exit_code(codes))
 

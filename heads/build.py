@@ -26,6 +26,7 @@ from heads.losses import WeightedSum, make_loss
 from heads.mixing import Mixing
 from heads.optim import make_optimiser, make_schedule
 from heads.ordinal import SharedWeights
+from heads.resizing import Resizing
 from heads.run import run_folder
 from heads.schema import check
 from heads.targets import Target
@@ -72,6 +73,12 @@ def mixing_of(mix: schema.Mix | None, counts: npt.NDArray[np.int64], target: Tar
     if mix is None:
         return None
     return Mixing(mix.method, mix.p, mix.alpha, int(counts.argmin()) if mix.rarest else None, target.pool)
+
+
+def resizing_of(training: schema.Training) -> Resizing | None:
+    """The config's progressive resizing, if it wants one."""
+    r = training.resizing
+    return None if r is None else Resizing(r.least, r.until, training.epochs)
 
 
 def head_of(config: schema.TaskConfig) -> Head:

@@ -148,6 +148,13 @@ class Mix(Section):
     rarest: bool = False
 
 
+class Progressive(Section):
+    """Pictures at a share `least` of height and width, growing until whole at a share `until` of the epochs."""
+
+    least: Annotated[float, Field(ge=0.25, lt=1)] = 0.5
+    until: Annotated[float, Field(gt=0, le=1)] = 0.75
+
+
 class Training(Section):
     """Length, batches, mixing, choice of the best epoch, seed.
 
@@ -163,6 +170,7 @@ class Training(Section):
     patience: Count | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mix: Mix | None = None
+    resizing: Progressive | None = None
     feature_views: Count | None = None
     seed: Seed = 0
     workers: Annotated[int, Field(ge=0)] | None = None
@@ -223,8 +231,9 @@ class TaskConfig(Section):
             return self
         if self.backbone.freeze == "none":
             raise ValueError("training.feature_views keeps what frozen stages make: it needs backbone.freeze")
-        if self.training.mix is not None:
-            raise ValueError("training.mix mixes pixels, which training.feature_views has none of")
+        for name in ("mix", "resizing"):
+            if getattr(self.training, name) is not None:
+                raise ValueError(f"training.{name} changes pixels, which training.feature_views has none of")
         return self
 
     def to_yaml(self) -> str:

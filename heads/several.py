@@ -12,8 +12,10 @@ from itertools import product
 from typing import IO, TextIO
 
 from data.errors import InputError
+from data.processes import cores
 
 CODES = {0: "done", 2: "wrong input"}
+Place = Mapping[str, str]  # what a job's environment says of the device, or of the cores, that are its own
 SKIPPED = -1000  # no exit code of a process: it was never started
 
 
@@ -49,30 +51,41 @@ def plan_jobs(
     return jobs
 
 
-def devices() -> list[str]:
-    """Names of the CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES has them; none without."""
+def places(jobs: int) -> list[Place]:
+    """Where so many jobs can run side by side: one on each CUDA device, else shares of the processor's cores.
+
+    A share has a core at least. Two heads on a core each are trained sooner than one after the other on two,
+    where each step waits for the slower thread. OMP_NUM_THREADS, where it is set, is what a share has.
+    """
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
-    return [str(index) for index in range(count)] if visible is None else visible.split(",")[:count]
+    found = [str(index) for index in range(count)] if visible is None else visible.split(",")[:count]
+    if found:
+        return [{"CUDA_VISIBLE_DEVICES": name} for name in found]
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked):
+        return [{}] * max(1, min(jobs, cores() // int(asked)))
+    shares = max(1, min(jobs, cores()))
+    return [{"OMP_NUM_THREADS": str(cores() // shares)}] * shares
 
 
-def run_jobs(jobs: Sequence[Job], devices: Sequence[str]) -> dict[str, int]:
+def run_jobs(jobs: Sequence[Job], places: Sequence[Place]) -> dict[str, int]:
     """Run every job once those that it waits for are done; return the exit code of each, `SKIPPED` for none.
 
-    Side by side on `devices`, one job a device; one after another where there is at most one. What waits for a
+    Side by side in `places`, one job a place; one after another where there is at most one. What waits for a
     job that failed is skipped, the others go on.
 
     Raises:
         InputError: jobs wait for one another in a circle.
     """
     _refuse_circle(jobs)
-    free: list[str | None] = list(devices) if len(devices) > 1 else [None]
+    free: list[Place | None] = list(places) if len(places) > 1 else [None]
     codes: dict[str, int] = {}
     waiting = list(jobs)
     started: list[subprocess.Popen[str]] = []
-    running: dict[Future[int], tuple[Job, str | None]] = {}
+    running: dict[Future[int], tuple[Job, Place | None]] = {}
     with ThreadPoolExecutor(len(free)) as pool, _ended_with_us(started):
         while waiting or running:
             for job in [job for job in waiting if any(codes.get(name, 0) for name in job.after)]:
@@ -80,13 +93,13 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[str]) -> dict[str, int]:
                 waiting.remove(job)
             ready = [job for job in waiting if all(codes.get(name) == 0 for name in job.after)]
             for job in ready[: len(free)]:
-                device = free.pop(0)
-                running[pool.submit(_run, job, device, started)] = job, device
+                place = free.pop(0)
+                running[pool.submit(_run, job, place, started)] = job, place
                 waiting.remove(job)
             for ended in wait(running, return_when=FIRST_COMPLETED).done:
-                job, device = running.pop(ended)
+                job, place = running.pop(ended)
                 codes[job.name] = ended.result()
-                free.append(device)
+                free.append(place)
     return {job.name: codes[job.name] for job in jobs}
 
 
@@ -133,10 +146,10 @@ def _name(task: str | None, fold: int | None) -> str:
     return f"{task}" if fold is None else f"{task}/fold-{fold}"
 
 
-def _run(job: Job, device: str | None, started: list[subprocess.Popen[str]]) -> int:
-    """Run a job to its end; on a device its lines bear its name, since others talk at the same time."""
-    environment = os.environ | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
-    pipe = None if device is None else subprocess.PIPE
+def _run(job: Job, place: Place | None, started: list[subprocess.Popen[str]]) -> int:
+    """Run a job to its end; in a place its lines bear its name, since others talk at the same time."""
+    environment = os.environ | (place or {})
+    pipe = None if place is None else subprocess.PIPE
     with subprocess.Popen(job.command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         started.append(process)
         threads = [

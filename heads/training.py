@@ -80,6 +80,7 @@ class Truth:
 
 AfterEpoch = Callable[[Learner, Predictions, bool], None]
 WhenStopped = Callable[[Learner], str]
+Resize = Callable[[Tensor, int], Tensor]
 
 
 def averaged(head: nn.Module, decay: float) -> AveragedModel:
@@ -101,6 +102,7 @@ def fit(
     after_epoch: AfterEpoch,
     mixing: Mixing | None = None,
     when_stopped: WhenStopped | None = None,
+    resizing: Resize | None = None,
 ) -> None:
     """Train `learner` until its plan ends, going on from its history of epochs and its progress within one.
 
@@ -113,6 +115,7 @@ def fit(
             by one process where there are several.
         mixing: of each training batch, or None.
         when_stopped: called where a signal ends the run, between two steps; returns what it kept, for the user.
+        resizing: of each training batch in an epoch (`heads.resizing`), after mixing, or None.
 
     Raises:
         InputError: the loss is no longer a number.
@@ -127,7 +130,7 @@ def fit(
             # Other photographs in another process: their dropout must not be the same.
             torch.manual_seed(plan.seed * 100_003 + epoch + accelerator.process_index * 1_000_000_007)
             sampler.epoch = epoch
-            train_loss = _train_epoch(learner, loss, train, sampler, plan, accelerator, mixing)
+            train_loss = _train_epoch(learner, loss, train, sampler, plan, accelerator, mixing, resizing)
             trained = time.perf_counter()
             share_buffers(learner.judged, accelerator)
             predictions = gather_predictions(
@@ -168,6 +171,7 @@ def _train_epoch(
     plan: Plan,
     accelerator: Accelerator,
     mixing: Mixing | None,
+    resizing: Resize | None,
 ) -> float:
     """What is left of one pass over `train`; returns the mean loss over photographs of the whole pass."""
     learner.head.train()
@@ -184,6 +188,8 @@ def _train_epoch(
                 if mixing is not None:
                     share = progress.steps * accelerator.num_processes + accelerator.process_index
                     pixels, targets = mixing(pixels, targets, (plan.seed, epoch, share))
+                if resizing is not None:
+                    pixels = resizing(pixels, epoch)
                 value = _step(learner, loss, pixels, targets, plan, accelerator)
                 if not np.isfinite(value):
                     raise _diverged(epoch, f"the loss is {value}")

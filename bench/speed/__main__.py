@@ -1,6 +1,6 @@
 """Measure the program against the plain loop and write bench/results.md.
 
-python -m bench.speed --data DIR --weights FILE [--portraits DIR] [--runs DIR] [--only combine forward ...]
+python -m bench.speed --data DIR --weights FILE [--runs DIR] [--only combine forward ...]
 """
 
 import argparse
@@ -34,11 +34,9 @@ def sections(args: argparse.Namespace, work: Path) -> dict[str, Callable[[], str
     """What can be measured, by name."""
     cache = str(work / "training" / "cache")  # made anew in each round, as all of the training is
     ours = [cache if word == "CACHE" else word for word in shlex.split(args.ours)]
-    recipe = training.Recipe(
-        args.data / "train", args.portraits or args.data / "train", args.weights, args.configs, args.set, ours
-    )
+    recipe = training.Recipe(args.data / "train", args.weights, args.configs, args.set, ours)
     joint, fast = args.configs / "joint.yaml", shlex.split(args.fast)
-    for folder in args.calibration or [args.data / "train", *([args.portraits] if args.portraits else [])]:
+    for folder in args.calibration or [args.data / "train"]:
         fast += ["--calibration", str(folder)]
     return {
         "combine": lambda: combining.measure(
@@ -55,7 +53,6 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds train/ and eval/")
-    parser.add_argument("--portraits", type=Path, metavar="DIR", help="of known age (default: train/)")
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="resnet18 from ImageNet")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="heads for combine")
     parser.add_argument("--configs", type=Path, default=Path("configs"), metavar="DIR")
@@ -68,7 +65,7 @@ def parse() -> argparse.Namespace:
         type=Path,
         nargs="+",
         metavar="DIR",
-        help="what the heads of --runs were trained on, for int8 (default: train/ and --portraits)",
+        help="what the heads of --runs were trained on, for int8 (default: train/)",
     )
     parser.add_argument(
         "--ours", default=OURS, metavar="OPTIONS", help="of train_task.py in the whole training (%(default)s)"
@@ -84,9 +81,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure the sections that are asked for; each goes into the page as soon as it is there."""
     args = parse()
-    for name in ("data", "portraits", "weights", "runs", "configs"):
-        if getattr(args, name) is not None:
-            setattr(args, name, getattr(args, name).resolve())  # commands run in the project's root
+    for name in ("data", "weights", "runs", "configs"):
+        setattr(args, name, getattr(args, name).resolve())  # commands run in the project's root
     args.calibration = [folder.resolve() for folder in args.calibration or []]
     with tempfile.TemporaryDirectory() as temporary:
         work = (args.work or Path(temporary)).resolve()

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.speed.results import MISSING
 
 ROOT = Path(__file__).parents[2]
-EPOCH = re.compile(r"epoch \d+: .*macro_f1 ([\d.e+-]+)")
+EPOCH = re.compile(r"(?:(\S+) \| )?epoch \d+: .*macro_f1 ([\d.e+-]+)")  # named where heads train side by side
 # How programs say that an option or a package is not there; other failures are failures.
 ABSENT = re.compile(r"unrecognized arguments|invalid choice|not installed|No module named")
 
@@ -23,11 +23,16 @@ class Missing(Exception):
 
 @dataclass
 class Ran:
-    """A command that ended well: its wall time, and at which second each epoch was told with which macro F1."""
+    """A command that ended well: its wall time, and at which second each epoch was told with which macro F1.
+
+    Attributes:
+        named: the same of each head by its name, where the command trained several.
+    """
 
     seconds: float = 0.0
     ends: list[float] = field(default_factory=list)
     macro_f1: list[float] = field(default_factory=list)
+    named: dict[str, "Ran"] = field(default_factory=dict)
 
     @property
     def epochs(self) -> list[float]:
@@ -69,8 +74,9 @@ def run(command: Sequence[str]) -> Ran:
         for line in process.stdout:
             told.append(line.rstrip())
             if found := EPOCH.match(line):
-                ran.ends.append(time.perf_counter() - began)
-                ran.macro_f1.append(float(found[1]))
+                its = ran if found[1] is None else ran.named.setdefault(found[1], Ran())
+                its.ends.append(time.perf_counter() - began)
+                its.macro_f1.append(float(found[2]))
     ran.seconds = time.perf_counter() - began
     if process.returncode:
         last = told[-1] if told else ""

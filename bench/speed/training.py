@@ -1,17 +1,21 @@
 """train_task.py against the plain loop: an epoch of a frozen trunk, and all four trainings to their end."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from statistics import median
 
 from bench.speed.results import ratio, spread, table
 from bench.speed.running import Ran, python, run, told_of
+from data.files import write_text
+from heads.config import TaskConfig
+from heads.schema import load
 
 TASKS = ("age_backbone", "age", "gender", "mask")
 FROZEN = "gender"
 PLAIN, OURS = "plain loop", "train_task.py"
+PLAINLY = ("-m", "bench.plain", "train")
 PLAIN_EPOCHS, FROZEN_EPOCHS = 2, 6
 
 
@@ -21,7 +25,6 @@ class Recipe:
 
     Attributes:
         data: the training folder.
-        portraits: photographs of known age, for age_backbone.
         weights: of the trunk that trainings begin with.
         configs: the folder of YAMLs.
         settings: key=value over the YAMLs, for both loops.
@@ -29,26 +32,37 @@ class Recipe:
     """
 
     data: Path
-    portraits: Path
     weights: Path
     configs: Path
     settings: Sequence[str] = ()
     ours: Sequence[str] = ()
 
-    def options(self, task: str, runs: Path, settings: Sequence[str]) -> list[str]:
-        """Options of either loop for one head."""
-        data = self.portraits if task == "age_backbone" else self.data
-        given = ["--task", task, "--data", str(data), "--runs", str(runs)]
-        return given + [each for setting in (*self.settings, *settings) for each in ("--set", setting)]
+    def options(self, tasks: Sequence[str], configs: Path, runs: Path) -> list[str]:
+        """Options of either loop for some heads, with the YAMLs of a folder."""
+        return ["--task", *tasks, "--config", str(configs), "--data", str(self.data), "--runs", str(runs)]
+
+    def write(self, tasks: Sequence[str], into: Path, settings: Sequence[str] = ()) -> Path:
+        """YAMLs of heads with the settings laid over, and with the weights in place of those from ImageNet."""
+        into.mkdir(parents=True, exist_ok=True)
+        for task in tasks:
+            config = load(TaskConfig, self.configs / f"{task}.yaml", [*self.settings, *settings])
+            if config.backbone.weights == "imagenet":
+                config.backbone.weights = str(self.weights)
+            write_text(into / f"{task}.yaml", config.to_yaml())
+        return into
 
 
 def frozen(recipe: Recipe, rounds: int, work: Path) -> str:
     """The section on an epoch with the trunk frozen, from the second on, as Markdown."""
-    begun = [f"backbone.weights={recipe.weights}"]
+    begun = [f"backbone.weights={recipe.weights}", "training.resizing=null"]
     still = ["backbone.freeze=all", "training.feature_views=2", f"training.epochs={FROZEN_EPOCHS}"]
+    plainly = recipe.write([FROZEN], work / "moving", [*begun, f"training.epochs={PLAIN_EPOCHS}"])
+    frozenly = recipe.write([FROZEN], work / "still", [*begun, *still])
     commands = {
-        PLAIN: _plain(recipe, FROZEN, work / "plain", [*begun, f"training.epochs={PLAIN_EPOCHS}"]),
-        OURS: _ours(recipe, FROZEN, work / "ours", [*begun, *still], ["--cache", str(work / "cache")]),
+        PLAIN: python(*PLAINLY, *recipe.options([FROZEN], plainly, work / "plain")),
+        OURS: python(
+            "train_task.py", *recipe.options([FROZEN], frozenly, work / "ours"), "--cache", work / "cache"
+        ),
     }
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(rounds):
@@ -63,65 +77,52 @@ def frozen(recipe: Recipe, rounds: int, work: Path) -> str:
     return f"{told}\n\n{table(['an epoch from the second on', 'seconds', 'times plain'], rows)}"
 
 
-@dataclass
-class Loop:
-    """What each round of a loop came to: each task's run."""
+@dataclass(frozen=True)
+class Trained:
+    """One round of a loop: the seconds that it took, and when each head told its epochs."""
 
-    rounds: list[dict[str, Ran]] = field(default_factory=list)
+    seconds: float
+    heads: Mapping[str, Ran]
 
-    def seconds(self) -> list[float]:
-        """Of all tasks, in each round."""
-        return [sum(ran.seconds for ran in each.values()) for each in self.rounds]
+    def best(self, task: str) -> float:
+        """A head's best macro F1 on its validation people."""
+        return max(self.heads[task].macro_f1)
 
-    def until(self, levels: Sequence[Mapping[str, float]]) -> list[float]:
-        """Seconds until each task reached its level of the round."""
-        return [
-            sum(ran.until(level[task]) for task, ran in each.items())
-            for each, level in zip(self.rounds, levels, strict=True)
-        ]
+
+def one_after_the_other(recipe: Recipe, configs: Path, runs: Path) -> Trained:
+    """The plain loop's round: each head in a process of its own."""
+    heads = {task: run(python(*PLAINLY, *recipe.options([task], configs, runs))) for task in TASKS}
+    return Trained(sum(ran.seconds for ran in heads.values()), heads)
 
 
 def whole(recipe: Recipe, rounds: int, work: Path) -> str:
     """The section on the age trunk and three heads, each loop from nothing to its end, as Markdown.
 
-    The level that both reach is, for each task and round, the lower one of both loops' best macro F1.
+    The level that both reach is, for each head and round, the lower one of both loops' best macro F1; a loop
+    has reached it when its last head has. The plain loop does not train a head further than it must.
     """
-    loops = {PLAIN: Loop(), OURS: Loop()}
+    seconds: dict[str, list[float]] = {PLAIN: [], OURS: []}
+    to_level: dict[str, list[float]] = {PLAIN: [], OURS: []}
+    best: dict[str, dict[str, list[float]]] = {name: {task: [] for task in TASKS} for name in seconds}
     for _ in range(rounds):
         rmtree(work, ignore_errors=True)
-        for name, command in ((PLAIN, _plain), (OURS, _ours)):
-            ran = {}
+        configs = recipe.write(TASKS, work / "configs")
+        plain = one_after_the_other(recipe, configs, work / "plain")
+        ran = run(python("train_task.py", *recipe.options(TASKS, configs, work / "ours"), *recipe.ours))
+        ours = Trained(ran.seconds, ran.named)
+        levels = {task: min(plain.best(task), ours.best(task)) for task in TASKS}
+        to_level[PLAIN].append(sum(plain.heads[task].until(levels[task]) for task in TASKS))
+        to_level[OURS].append(max(ours.heads[task].until(levels[task]) for task in TASKS))
+        for name, each in ((PLAIN, plain), (OURS, ours)):
+            seconds[name].append(each.seconds)
             for task in TASKS:
-                begun = [] if task in ("age", "gender") else [f"backbone.weights={recipe.weights}"]
-                ran[task] = run(command(recipe, task, work / name, begun, recipe.ours))
-            loops[name].rounds.append(ran)
-    pairs = zip(loops[PLAIN].rounds, loops[OURS].rounds, strict=True)
-    levels = [
-        {task: min(max(one[task].macro_f1), max(two[task].macro_f1)) for task in TASKS} for one, two in pairs
-    ]
-    plain = loops[PLAIN]
+                best[name][task].append(each.best(task))
     rows = []
-    for name, loop in loops.items():
-        to_level = loop.until(levels)
-        f1 = [spread([max(each[task].macro_f1) for each in loop.rounds]) for task in TASKS]
-        against = ratio(loop.seconds(), plain.seconds(), smaller_is_better=True)
-        to_same = ratio(to_level, plain.until(levels), smaller_is_better=True)
-        rows.append([name, spread(loop.seconds()), against, spread(to_level), to_same, *f1])
+    for name in seconds:
+        against, to_same = (ratio(of[name], of[PLAIN], smaller_is_better=True) for of in (seconds, to_level))
+        f1 = [spread(best[name][task]) for task in TASKS]
+        rows.append([name, spread(seconds[name]), against, spread(to_level[name]), to_same, *f1])
     header = ["", "seconds", "times plain", "seconds to the same macro F1", "times plain", *TASKS]
-    options = " ".join(told_of(recipe.ours)) or "no further options"
-    told = f"Each head in a process of its own, starting included; `{options}`."
+    both = " ".join(f"--set {setting}" for setting in recipe.settings) or "nothing set"
+    told = f"Both loops: `{both}`; train_task.py, all heads by one command: `{' '.join(told_of(recipe.ours))}`."
     return f"{told} The last columns are the best macro F1 on validation.\n\n{table(header, rows)}"
-
-
-def _plain(
-    recipe: Recipe, task: str, runs: Path, settings: Sequence[str], _options: Sequence[str] = ()
-) -> list[str]:
-    given = recipe.options(task, runs, settings)
-    return python("-m", "bench.plain", "train", "--config", recipe.configs, *given)
-
-
-def _ours(
-    recipe: Recipe, task: str, runs: Path, settings: Sequence[str], options: Sequence[str] = ()
-) -> list[str]:
-    given = recipe.options(task, runs, settings)
-    return python("train_task.py", "--config", recipe.configs, *given, *options)

@@ -12,11 +12,14 @@ from bench.speed import __main__ as speed
 from bench.speed.combining import FURTHER_VIEWS, listing, with_six_views
 from bench.speed.forward import flops_of
 from bench.speed.results import merged
-from bench.speed.running import Missing, Ran, python, run
+from bench.speed.running import ROOT, Missing, Ran, python, run
+from bench.speed.training import Recipe
 from data.errors import InputError
 from ensemble.submission import image_paths, read_listing
 from ensemble.views import make_views
 from heads.build import open_head
+from heads.config import TaskConfig
+from heads.schema import load
 
 EPOCHS = """
 import time
@@ -34,6 +37,22 @@ def test_epochs_are_timed_by_their_lines() -> None:
     assert min(ran.epochs) >= 0.05
     assert ran.until(0.3) == ran.ends[1] < ran.seconds
     assert Ran(9.0, [1.0, 3.0, 6.0], [0.1, 0.2, 0.3]).epochs == [2.0, 3.0]
+
+
+def test_epochs_of_heads_that_train_side_by_side_are_told_apart() -> None:
+    told = [("age", 1, 0.5), ("mask", 1, 0.75), ("age", 2, 1.0)]
+    lines = "\n".join(f"{name} | epoch {epoch}: macro_f1 {f1}, accuracy 0.9" for name, epoch, f1 in told)
+    ran = run(python("-c", f"print({lines!r})"))
+    assert {name: its.macro_f1 for name, its in ran.named.items()} == {"age": [0.5, 1.0], "mask": [0.75]}
+    assert ran.macro_f1 == []
+
+
+def test_yamls_for_both_loops_begin_with_the_weights_and_are_otherwise_the_same(tmp_path: Path) -> None:
+    recipe = Recipe(Path("train"), Path("w.safetensors"), ROOT / "configs", ["training.epochs=3"])
+    written = recipe.write(["age_backbone", "age"], tmp_path)
+    trunk, age = (load(TaskConfig, written / f"{task}.yaml") for task in ("age_backbone", "age"))
+    assert trunk.backbone.weights == "w.safetensors"
+    assert age == load(TaskConfig, ROOT / "configs/age.yaml", ["training.epochs=3"])
 
 
 def test_what_is_missing_is_told_apart_from_what_failed() -> None:

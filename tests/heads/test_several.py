@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data.errors import InputError
-from heads.several import SKIPPED, Job, plan_jobs, run_jobs
+from heads.several import SKIPPED, Job, places, plan_jobs, run_jobs
 
 NOTE = """
 import os, pathlib, sys, time
@@ -42,7 +42,7 @@ def test_one_after_another_without_devices(tmp_path: Path) -> None:
 
 def test_side_by_side_one_a_device(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     jobs = [job(tmp_path, "a", pause=1.0), job(tmp_path, "b", pause=1.0), job(tmp_path, "c", after=("a",))]
-    assert run_jobs(jobs, ["4", "7"]) == {"a": 0, "b": 0, "c": 0}
+    assert run_jobs(jobs, [{"CUDA_VISIBLE_DEVICES": name} for name in ("4", "7")]) == {"a": 0, "b": 0, "c": 0}
     first, second = times(tmp_path, "a"), times(tmp_path, "b")
     assert max(first[0], second[0]) < min(first[1], second[1])
     assert {(tmp_path / f"{name}.began").read_text() for name in "ab"} == {"4", "7"}
@@ -80,5 +80,39 @@ def test_a_trunk_that_was_not_asked_for_is_not_waited_for() -> None:
 
 def test_the_environment_is_left_as_it_was(tmp_path: Path) -> None:
     before = dict(os.environ)
-    run_jobs([job(tmp_path, "a"), job(tmp_path, "b")], ["0", "1"])
+    run_jobs([job(tmp_path, "a"), job(tmp_path, "b")], [{"OMP_NUM_THREADS": "3"}] * 2)
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(
+    ("cores", "jobs", "asked", "expected"),
+    [
+        (2, 4, None, [{"OMP_NUM_THREADS": "1"}] * 2),
+        (16, 3, None, [{"OMP_NUM_THREADS": "5"}] * 3),
+        (1, 3, None, [{"OMP_NUM_THREADS": "1"}]),
+        (8, 4, "4", [{}] * 2),
+        (2, 4, "4", [{}]),
+        (2, 2, "nonsense", [{"OMP_NUM_THREADS": "1"}] * 2),
+    ],
+)
+def test_without_devices_cores_are_shared_out(
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    jobs: int,
+    asked: str | None,
+    expected: list[dict[str, str]],
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("heads.several.cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert places(jobs) == expected
+
+
+def test_devices_come_before_cores_and_only_those_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert places(4) == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert places(1) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]

@@ -26,7 +26,7 @@ from heads.optim import make_optimiser, make_schedule
 from heads.progress import Progress
 from heads.sampling import BalancedSampler
 from heads.targets import Target
-from heads.training import Learner, Plan, Truth, WhenStopped, averaged, fit
+from heads.training import Learner, Plan, Resize, Truth, WhenStopped, averaged, fit
 from heads.validation import Predictions
 from train_task import loader
 
@@ -100,6 +100,7 @@ def run_fit(
     batch: int = BATCH,
     loss: nn.Module | None = None,
     when_stopped: WhenStopped | None = None,
+    resizing: Resize | None = None,
     **plan: Any,
 ) -> None:
     labels = np.array([TARGET.classes.index(colour) for colour in squares.colours])
@@ -118,6 +119,7 @@ def run_fit(
     fit(
         *(learner, TARGET, loss or FocalLoss(), train, valid, sampler, Truth(labels), whole, accelerator, told),
         when_stopped=when_stopped,
+        resizing=resizing,
     )
 
 
@@ -158,6 +160,20 @@ def test_another_seed_gives_other_weights(squares: Any, straight: Learner) -> No
     other = tiny_learner(ema=0.8)
     run_fit(other, squares, Told(), seed=4)
     assert not torch.equal(weights(other)["head/0.1.weight"], weights(straight)["head/0.1.weight"])
+
+
+def test_training_pictures_are_resized_by_the_epoch_and_validation_sees_whole_ones(squares: Any) -> None:
+    learner = tiny_learner()
+    heights: dict[bool, list[int]] = {True: [], False: []}
+
+    def note(head: nn.Module, args: tuple[Tensor]) -> None:
+        if (height := args[0].shape[2]) not in heights[head.training][-1:]:
+            heights[head.training].append(height)
+
+    learner.head.register_forward_pre_hook(note)
+    run_fit(learner, squares, Told(), resizing=lambda pixels, epoch: pixels[:, :, : 8 + 2 * epoch])
+    assert heights[True] == [8 + 2 * epoch for epoch in range(EPOCHS)]
+    assert heights[False] == [32]
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
