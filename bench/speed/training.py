@@ -45,9 +45,10 @@ class Recipe:
         """YAMLs of heads with the settings laid over, and with the weights in place of those from ImageNet."""
         into.mkdir(parents=True, exist_ok=True)
         for task in tasks:
-            config = load(TaskConfig, self.configs / f"{task}.yaml", [*self.settings, *settings])
+            file, laid_over = self.configs / f"{task}.yaml", [*self.settings, *settings]
+            config = load(TaskConfig, file, laid_over)
             if config.backbone.weights == "imagenet":
-                config.backbone.weights = str(self.weights)
+                config = load(TaskConfig, file, [*laid_over, f"backbone.weights={self.weights}"])
             write_text(into / f"{task}.yaml", config.to_yaml())
         return into
 

@@ -13,17 +13,25 @@ from heads.several import SKIPPED, Job, places, plan_jobs, run_jobs
 NOTE = """
 import os, pathlib, sys, time
 folder, name, code, pause = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+meets, late = sys.argv[5], time.monotonic() + 60
 (folder / f"{name}.began").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
 began = time.monotonic()
 time.sleep(pause)
+while meets and not (folder / f"{meets}.began").exists():
+    if time.monotonic() > late:
+        sys.exit(f"{name} never met {meets}")
+    time.sleep(0.01)
 print("line of", name)
 (folder / f"{name}.times").write_text(f"{began} {time.monotonic()}")
 os.kill(os.getpid(), -code) if code < 0 else sys.exit(code)
 """
 
 
-def job(folder: Path, name: str, code: int = 0, after: tuple[str, ...] = (), pause: float = 0.0) -> Job:
-    command = [sys.executable, "-c", NOTE, str(folder), name, str(code), str(pause)]
+def job(
+    folder: Path, name: str, code: int = 0, after: tuple[str, ...] = (), pause: float = 0.0, meets: str = ""
+) -> Job:
+    """Notes when it runs; with `meets` it does not end before that job has begun."""
+    command = [sys.executable, "-c", NOTE, str(folder), name, str(code), str(pause), meets]
     return Job(name, command, frozenset(after))
 
 
@@ -41,10 +49,8 @@ def test_one_after_another_without_devices(tmp_path: Path) -> None:
 
 
 def test_side_by_side_one_a_device(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    jobs = [job(tmp_path, "a", pause=1.0), job(tmp_path, "b", pause=1.0), job(tmp_path, "c", after=("a",))]
+    jobs = [job(tmp_path, "a", meets="b"), job(tmp_path, "b", meets="a"), job(tmp_path, "c", after=("a",))]
     assert run_jobs(jobs, [{"CUDA_VISIBLE_DEVICES": name} for name in ("4", "7")]) == {"a": 0, "b": 0, "c": 0}
-    first, second = times(tmp_path, "a"), times(tmp_path, "b")
-    assert max(first[0], second[0]) < min(first[1], second[1])
     assert {(tmp_path / f"{name}.began").read_text() for name in "ab"} == {"4", "7"}
     assert "a | line of a\n" in capfd.readouterr().out
 
