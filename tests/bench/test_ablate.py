@@ -46,7 +46,7 @@ def test_a_lever_changes_something(plan: Ablations) -> None:
     for lever in plan.levers:
         base = plan.heads[lever.head]
         assert (
-            lever.set != {key: base.set.get(key) for key in lever.set}
+            lever.set != {key: base.set.get(key, "as in the YAML") for key in lever.set}
             or (lever.data or base.data) != base.data
             or lever.steps
         )
