@@ -35,11 +35,17 @@ def predict_views(task: Task, paths: list[Path], workers: int) -> Predictions:
     for pixels, _ in loader:
         shown = Shown(pixels)
         with torch.inference_mode():
-            probabilities.append(MERGES[task.merge](task.view_probabilities(shown)).numpy())
+            logits = torch.stack(
+                [
+                    torch.stack([head.head(shown(name, view)) for head in task.heads])
+                    for name, view in task.views.items()
+                ]
+            )
+            shape, rows = logits.shape[:3], logits.flatten(0, 2)  # views, folds, photographs
+            views = target.probabilities(rows).view(*shape, -1).mean(dim=1)
+            probabilities.append(MERGES[task.merge](views).numpy())
             if target.numbers is not None:
-                views = [shown(name, view) for name, view in task.views.items()]
-                each = [head.target.expected(head.head(seen)) for head in task.heads for seen in views]
-                expected.append(torch.stack(each).mean(dim=0).numpy())
+                expected.append(target.expected(rows).view(shape).mean(dim=(0, 1)).numpy())
     return Predictions(np.concatenate(probabilities), np.concatenate(expected) if expected else None)
 
 
