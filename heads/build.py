@@ -76,9 +76,9 @@ def mixing_of(mix: schema.Mix | None, counts: npt.NDArray[np.int64], target: Tar
 
 
 def resizing_of(training: schema.Training) -> Resizing | None:
-    """The config's progressive resizing, if it wants one."""
+    """The config's progressive resizing, if it wants one; kept features are those of whole pictures."""
     r = training.resizing
-    return None if r is None else Resizing(r.least, r.until, training.epochs)
+    return None if r is None or training.feature_views else Resizing(r.least, r.until, training.epochs)
 
 
 def head_of(config: schema.TaskConfig) -> Head:

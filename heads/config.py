@@ -159,7 +159,8 @@ class Training(Section):
     """Length, batches, mixing, choice of the best epoch, seed.
 
     `feature_views`, for a trunk that is frozen up to a stage: so many augmented views of each photograph are
-    drawn once and shown in turn, epoch by epoch, and what the frozen stages make of them is kept.
+    drawn once and shown in turn, epoch by epoch, and what the frozen stages make of them is kept; all of them
+    are whole, so that there is nothing to resize.
     """
 
     epochs: Count
@@ -231,9 +232,8 @@ class TaskConfig(Section):
             return self
         if self.backbone.freeze == "none":
             raise ValueError("training.feature_views keeps what frozen stages make: it needs backbone.freeze")
-        for name in ("mix", "resizing"):
-            if getattr(self.training, name) is not None:
-                raise ValueError(f"training.{name} changes pixels, which training.feature_views has none of")
+        if self.training.mix is not None:
+            raise ValueError("training.mix mixes pixels, which training.feature_views has none of")
         return self
 
     def to_yaml(self) -> str:

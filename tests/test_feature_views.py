@@ -22,6 +22,7 @@ CALM = [
     f"training.epochs={EPOCHS}",
     "classifier.dropout=0",
     "training.ema=0.5",
+    "training.resizing=null",
     "optimiser={name: sgd, lr: 0.01}",
 ]
 

@@ -55,7 +55,7 @@ class Recipe:
 
 def frozen(recipe: Recipe, rounds: int, work: Path) -> str:
     """The section on an epoch with the trunk frozen, from the second on, as Markdown."""
-    begun = [f"backbone.weights={recipe.weights}", "training.resizing=null"]
+    begun = [f"backbone.weights={recipe.weights}"]
     still = ["backbone.freeze=all", "training.feature_views=2", f"training.epochs={FROZEN_EPOCHS}"]
     plainly = recipe.write([FROZEN], work / "moving", [*begun, f"training.epochs={PLAIN_EPOCHS}"])
     frozenly = recipe.write([FROZEN], work / "still", [*begun, *still])

@@ -10,15 +10,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from data.errors import InputError
-from heads.build import fill_trunk_of, head_of, learner_of, loss_of, open_head, target_of
+from heads.build import fill_trunk_of, head_of, learner_of, loss_of, open_head, resizing_of, target_of
 from heads.checkpoint import load_tensors, save_tensors
 from heads.config import Backbone, Loss, TaskConfig
 from heads.head import Head
 from heads.label_config import Label
 from heads.losses import focal_loss, soft_f1_loss
+from heads.resizing import Resizing
 from heads.run import PACKAGES, run_folder, save_head
+from heads.schema import load
 from heads.targets import Target
 
+AGE = Path(__file__).parents[2] / "configs" / "age.yaml"
 NAMES = ["under 30", "30 to 59", "60 and over"]
 AGE_LABEL = {
     "column": "age",
@@ -209,3 +212,12 @@ def test_a_checkpoint_that_names_a_file_outside_is_refused(tmp_path: Path, name:
     save_tensors(path, head.state_dict(), {"config": plain})
     with pytest.raises(InputError, match="outside of its folder; expected a name alone"):
         open_head(path)
+
+
+def test_resizing_is_of_all_epochs_and_of_no_kept_features() -> None:
+    asked = ["training.epochs=8", "training.resizing={least: 0.5, until: 0.75}"]
+    resizing = resizing_of(load(TaskConfig, AGE, asked).training)
+    assert resizing == Resizing(0.5, 0.75, 8)
+    kept = ["backbone.freeze=layer3", "training.feature_views=2"]
+    assert resizing_of(load(TaskConfig, AGE, [*asked, *kept]).training) is None
+    assert resizing_of(load(TaskConfig, AGE, ["training.resizing=null"]).training) is None

@@ -176,10 +176,6 @@ def test_wrong_class_weights_point_at_their_line(tmp_path: Path, written: str, e
         (["label.training.leave_out=[[28, 29]]"], "give borders"),
         (["training.mix={method: halfs}"], "halves"),
         (["training.resizing={least: 0.1}"], "0.25"),
-        (
-            ["backbone.freeze=all", "training.feature_views=1", "training.resizing={least: 0.5}"],
-            "training.resizing changes pixels",
-        ),
         (["label.parts=[{column: gender, classes: [male, female]}]"], "at least two of them"),
         (["classifier.factored=true"], "needs label.parts"),
         (["label.column=null"], "give column"),
