@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from data.processor import CPUINFO, instruction_sets
 from ensemble.engines import OpenVinoHead, openvino, openvino_model, package
 from heads.build import TrainedHead
 
@@ -27,18 +28,14 @@ DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 Model = tuple[bytes, bytes]  # OpenVINO's two files: the graph and the weights
 
 
-def has_dot_products(told: Path = Path("/proc/cpuinfo")) -> bool:
+def has_dot_products(told: Path = CPUINFO) -> bool:
     """Whether the processor adds up products of bytes without overflow; no where the system does not tell.
 
     Args:
         told: Linux's description of the processor.
     """
-    try:
-        lines = told.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    flags = [line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))]
-    return bool(flags) and all(DOT_PRODUCTS & set(each) for each in flags)
+    cores = instruction_sets(told)
+    return bool(cores) and all(DOT_PRODUCTS & each for each in cores)
 
 
 def quantise(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-CPUINFO = Path("/proc/cpuinfo")
+from data.processor import CPUINFO, instruction_sets, told_lines
 
 
 def accelerate_name(asked: str) -> str:
@@ -25,10 +25,7 @@ def bfloat16_pays(told: Path = CPUINFO) -> bool:
     Args:
         told: Linux's description of the processor.
     """
-    try:
-        lines = told.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    flags = {word for line in lines if line.startswith("flags") for word in line.partition(":")[2].split()}
-    is_intel = any(line.startswith("vendor_id") and "Intel" in line for line in lines)
-    return "amx_bf16" in flags or ("avx512_bf16" in flags and not is_intel)
+    cores = instruction_sets(told)
+    is_intel = any(line.startswith("vendor_id") and "Intel" in line for line in told_lines(told))
+    enough = {"amx_bf16"} if is_intel else {"amx_bf16", "avx512_bf16"}
+    return bool(cores) and all(enough & each for each in cores)
