@@ -69,7 +69,8 @@ results: $(RUNS)/age_backbone.done $(RUNS)/mask.done $(RUNS)/gender.done $(RUNS)
 	$(BIN)/python evaluate.py --submission $(RUNS)/out/submission.csv --answers $(DATA)/eval/answers.csv --runs $(RUNS)
 
 # Ratios against the plain loop, into bench/results.md: make bench DATA=DIR WEIGHTS=FILE [RUNS=DIR]
-# RUNS holds the heads that combine.py is measured with, CALIBRATION="DIR DIR" all that they were trained on. SECTIONS="combine help" and BENCH="--rounds 9 ..." choose.
+# RUNS holds the heads that combine.py is measured with, CALIBRATION="DIR DIR" all that they were trained on.
+# SECTIONS="combine help" and BENCH="--rounds 9 ..." choose.
 SECTIONS ?= combine forward frozen training help
 bench: install-dev
 	$(BIN)/python -m bench.speed --data $(DATA) --weights $(WEIGHTS) --runs $(RUNS) $(if $(CALIBRATION),--calibration $(CALIBRATION)) \

@@ -17,6 +17,7 @@ from torch import nn
 
 from data.files import write_text, written_whole
 from data.names import leads_outside
+from data.processor import told_lines
 from heads.checkpoint import save_tensors
 
 PACKAGES = ("torch", "torchvision", "albumentations", "numpy", "pillow")
@@ -103,11 +104,7 @@ def machine() -> dict[str, str]:
 
 def _processor() -> str:
     """The processor's own name where the system tells it (Linux), else its architecture."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        text = ""
-    names = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
+    names = (line.partition(":")[2].strip() for line in told_lines() if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
 
 

@@ -3,11 +3,11 @@
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from statistics import median
 
 import torch
 
+from data.processor import instruction_sets
 from heads.run import machine
 
 TITLE = """# Speed
@@ -41,13 +41,8 @@ def this_machine() -> str:
 
 
 def _instructions() -> list[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return []
-    lines = (line.partition(":")[2] for line in text.splitlines() if line.startswith(("flags", "Features")))
-    found = next(lines, "").split()
-    return [name for name in INSTRUCTIONS if name in found]
+    first = next(iter(instruction_sets()), set())
+    return [name for name in INSTRUCTIONS if name in first]
 
 
 def merged(before: str, header: str, sections: Mapping[str, str]) -> str:

@@ -100,7 +100,7 @@ def whole(recipe: Recipe, rounds: int, work: Path) -> str:
     """The section on the age trunk and three heads, each loop from nothing to its end, as Markdown.
 
     The level that both reach is, for each head and round, the lower one of both loops' best macro F1; a loop
-    has reached it when its last head has. The plain loop does not train a head further than it must.
+    has reached it when its last head has. What the plain loop trains a head beyond its level does not count.
     """
     seconds: dict[str, list[float]] = {PLAIN: [], OURS: []}
     to_level: dict[str, list[float]] = {PLAIN: [], OURS: []}

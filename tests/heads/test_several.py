@@ -14,8 +14,8 @@ NOTE = """
 import os, pathlib, sys, time
 folder, name, code, pause = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 meets, late = sys.argv[5], time.monotonic() + 60
-(folder / f"{name}.began").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
 began = time.monotonic()
+(folder / f"{name}.began").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
 time.sleep(pause)
 while meets and not (folder / f"{meets}.began").exists():
     if time.monotonic() > late:
@@ -51,6 +51,8 @@ def test_one_after_another_without_devices(tmp_path: Path) -> None:
 def test_side_by_side_one_a_device(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     jobs = [job(tmp_path, "a", meets="b"), job(tmp_path, "b", meets="a"), job(tmp_path, "c", after=("a",))]
     assert run_jobs(jobs, [{"CUDA_VISIBLE_DEVICES": name} for name in ("4", "7")]) == {"a": 0, "b": 0, "c": 0}
+    first, second = times(tmp_path, "a"), times(tmp_path, "b")
+    assert max(first[0], second[0]) < min(first[1], second[1])
     assert {(tmp_path / f"{name}.began").read_text() for name in "ab"} == {"4", "7"}
     assert "a | line of a\n" in capfd.readouterr().out
 
