@@ -179,6 +179,7 @@ def combine(args: argparse.Namespace) -> None:
     import torch
 
     from data.locks import held
+    from data.memory import keep_freed_memory
     from data.processes import usable_workers
     from ensemble.answering import UNSEEN, predict_into, write_answers
     from ensemble.engines import ENGINES, device_of, version_of
@@ -186,6 +187,7 @@ def combine(args: argparse.Namespace) -> None:
     from ensemble.parts import Parts, key_of
     from ensemble.probabilities import FILE_NAME
 
+    keep_freed_memory()
     read = reader_of(args.boxes, args.box_margin)
     crops = read if isinstance(read, CroppedReader) else None
     if crops is not None:

@@ -251,6 +251,7 @@ def train(args: argparse.Namespace) -> None:
     from accelerate import Accelerator
 
     from data.dataset import Photographs, in_order
+    from data.memory import keep_freed_memory
     from data.soundness import list_left_out
     from data.transforms import Pipeline
     from heads.build import (
@@ -263,6 +264,7 @@ def train(args: argparse.Namespace) -> None:
         target_of,
         trained_target_of,
     )
+    from heads.convolutions import with_winograd
     from heads.dealing import deal_training, deal_validation
     from heads.keeper import Keeper
     from heads.precision import accelerate_name
@@ -271,6 +273,7 @@ def train(args: argparse.Namespace) -> None:
     from heads.sampling import BalancedSampler, class_counts
     from heads.training import Plan, Truth, fit
 
+    keep_freed_memory()
     target, t = target_of(config.label), config.training
     accelerator = Accelerator(mixed_precision=accelerate_name(t.precision))
     bad = find_bad(args)
@@ -288,6 +291,8 @@ def train(args: argparse.Namespace) -> None:
     head = head_of(config)
     synchronise_batch_norm(head, accelerator)
     accelerator.print(f"trunk from {fill_trunk_of(head, config.backbone, args.runs, args.fold)}", flush=True)
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no":
+        with_winograd(head.trunk)
 
     persons = train_rows["person"].tolist()
     sampler = BalancedSampler(labels, persons, config.sampler.power, config.sampler.per_person, t.seed)

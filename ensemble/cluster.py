@@ -13,6 +13,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from data.errors import InputError, refuse
+from data.memory import keep_freed_memory
 from ensemble.engines import ENGINES, device_of
 from ensemble.predict import Predictor, Task
 from ensemble.remote_parts import Parts
@@ -29,6 +30,7 @@ class PartPredictor:
     """
 
     def __init__(self, tasks: Any, parts: Parts) -> None:
+        keep_freed_memory()
         engine = parts.plan.engine
         self.predictor = Predictor(ray.get(tasks[0]), device_of(engine), ENGINES[engine])
         self.parts = parts

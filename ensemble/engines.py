@@ -4,6 +4,7 @@ Such a module takes a head's place: pixels [N, 3, H, W], uint8 or float in 0..1,
 engine computes with PyTorch's number of threads, which OMP_NUM_THREADS sets; all but PyTorch on the processor.
 """
 
+import copy
 import sys
 import tempfile
 import warnings
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 from data.errors import InputError
 from data.transforms import Pipeline
 from heads.build import TrainedHead
+from heads.convolutions import with_winograd
 from heads.folding import folded
 from heads.graph import write_onnx
 
@@ -103,8 +105,9 @@ class OpenVinoHead(nn.Module):
 
 
 def on_torch(trained: TrainedHead) -> nn.Module:
-    """PyTorch: channels last in memory, batch norm folded into the convolutions."""
-    return folded(trained.head)
+    """PyTorch: channels last in memory, batch norm folded into the convolutions, on a processor by tiles."""
+    head = folded(trained.head)
+    return with_winograd(copy.deepcopy(head), fixed=True) if device_of("torch").type == "cpu" else head
 
 
 def on_onnx(trained: TrainedHead) -> nn.Module:
