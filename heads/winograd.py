@@ -78,12 +78,13 @@ class _Convolution(torch.autograd.Function):
         of_pixels = (
             gradient.new_empty(number, height, width, weights.shape[1]) if ctx.needs_input_grad[0] else None
         )
-        of_weights = torch.zeros_like(weights) if inputs else None
+        of_weights = torch.empty_like(weights) if inputs else None
         at_once = _at_once(height, width)
         for at, part in enumerate(torch.split(gradient, at_once)):
             products = (OUTPUT_MAP.to(part).t() @ _tiled(part)).view(INPUTS**2, -1, weights.shape[2])
             if of_weights is not None:
-                of_weights.baddbmm_(inputs[at].transpose(1, 2), products)
+                # Beta 0: what stands in new memory does not count.
+                of_weights.baddbmm_(inputs[at].transpose(1, 2), products, beta=min(at, 1))
             if of_pixels is not None:
                 tiles = INPUT_MAP.to(part).t() @ torch.bmm(products, weights.transpose(1, 2)).flatten(1)
                 place = of_pixels[at * at_once :][: len(part)]
