@@ -42,7 +42,7 @@ def quantise(
     trained: TrainedHead,
     photographs: Sequence[npt.NDArray[np.float32]],
     overflow_fix: bool,
-    first_in_float: bool = False,
+    in_float: int = 0,
 ) -> Model:
     """A head's model in int8.
 
@@ -50,7 +50,7 @@ def quantise(
         trained: stays as it is.
         photographs: to calibrate on, as the head is shown them: float [3, H, W] in 0..1.
         overflow_fix: keeps weights to seven bits, for processors that add up products of bytes in 16 bits.
-        first_in_float: leaves the first convolution as it is, from which most of the rounding comes; slower.
+        in_float: leaves so many convolutions, counted from the pixels, as they are: slower, closer to the head.
 
     Raises:
         InputError: a package is not installed.
@@ -60,7 +60,7 @@ def quantise(
     model = openvino_model(trained)
     model.reshape([1, *photographs[0].shape])
     convolutions = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
-    left = [convolutions[0].get_friendly_name()] if first_in_float else []
+    left = [convolution.get_friendly_name() for convolution in convolutions[:in_float]]
     with _quiet():
         found = nncf.quantize(
             model,

@@ -204,19 +204,26 @@ def test_a_head_that_loses_too_much_is_refused(
     counted: list[TrainedHead],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    answers = iter([0.9, 0.8, 0.9, 0.8969])  # whole, then with the first convolution in float
+    answers = iter([0.9, 0.8, 0.9, 0.8, 0.9, 0.8969])  # whole, then with one convolution in float, then five
     monkeypatch.setattr(ensemble.quantised, "figures", lambda *_: {"macro_f1": next(answers)})
     own = run_of(run, tmp_path / "runs" / "mask")
     for _ in range(2):  # the second time as it was kept
         with pytest.raises(InputError, match=r"macro F1 0\.9000 in float32, 0\.8969 in int8 .* at most 0\.003"):
             make(trained, own, faces / "train", tmp_path)
-    assert len(counted) == 2
+    assert len(counted) == 3
 
 
-def test_the_first_convolution_stays_in_float_where_a_head_would_lose_too_much(
-    trained: TrainedHead, run: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("after", "in_float"), [([0.8969, 0.8971], 1), ([0.8969, 0.8, 0.8971], 5)])
+def test_the_first_convolutions_stay_in_float_where_a_head_would_lose_too_much(
+    trained: TrainedHead,
+    run: Path,
+    faces: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    after: list[float],
+    in_float: int,
 ) -> None:
-    answers = iter([0.9, 0.8969, 0.9, 0.8971])
+    answers = iter([figure for each in after for figure in (0.9, each)])
     monkeypatch.setattr(ensemble.quantised, "figures", lambda *_: {"macro_f1": next(answers)})
     own = run_of(run, tmp_path / "runs" / "mask")
     [(graph, weights)] = make(trained, own, faces / "train", tmp_path).models.values()
@@ -227,7 +234,7 @@ def test_the_first_convolution_stays_in_float_where_a_head_would_lose_too_much(
     ]
     # Weights in float are a constant; those in int8 are scaled first.
     in_int8 = [node.input_value(1).get_node().get_type_name() != "Constant" for node in convolutions]
-    assert in_int8 == [False] + [True] * (len(convolutions) - 1)
+    assert in_int8 == [False] * in_float + [True] * (len(convolutions) - in_float)
 
 
 def test_the_figures_are_those_of_the_run(
