@@ -44,7 +44,8 @@ class Sources:
 def paths_to_calibrate(sources: Sources, held_out: Arrays) -> list[Path]:
     """Up to `CALIBRATED_ON` photographs of people whom a head does not validate on, always the same ones.
 
-    People are told by their names alone, so that a copy of the data under another name lets none of them in.
+    They are of the sources that hold its validation people, where any does: a head was trained on the others of
+    these. People are told by their names alone, so that a copy of the data under another name lets none in.
 
     Raises:
         InputError: fewer than `LEAST` are there.
@@ -52,7 +53,8 @@ def paths_to_calibrate(sources: Sources, held_out: Arrays) -> list[Path]:
     table = sources.table
     people = {person_name(str(person)) for person in held_out["person"]}
     held = table["person"].map(person_name).isin(people) | table["path"].isin(held_out["path"].astype(str))
-    paths = sorted(table["path"][~held])
+    own = table["source"].isin(table["source"][held]) if held.any() else True
+    paths = sorted(table["path"][~held & own])
     if len(paths) < LEAST:
         raise InputError(
             f"{sources.named}: found {len(paths)} photographs of people to train on, expected at least {LEAST} "

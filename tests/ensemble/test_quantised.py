@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -125,6 +126,17 @@ def test_nobody_whom_a_head_validates_on_is_calibrated_on(run: Path, faces: Path
         assert 50 <= len(paths) <= CALIBRATED_ON
         assert len(set(paths)) == len(paths)
         assert not {path.parent.name for path in paths} & people
+
+
+def test_sources_that_a_head_was_not_trained_on_are_not_calibrated_on(run: Path, faces: Path) -> None:
+    held_out = read_validation(run / "validation.npz")
+    table = read_table([faces / "train"])
+    places = "/elsewhere" + table["path"]
+    other = table.assign(source="/elsewhere", path=places, person=[f"other-1/{n}" for n in range(len(table))])
+    both = Sources(pd.concat([table, other], ignore_index=True), "data", decode, 0)
+    assert paths_to_calibrate(both, held_out) == paths_to_calibrate(Sources(table, "data", decode, 0), held_out)
+    # Where no source holds anybody of its validation, all are taken.
+    assert len(paths_to_calibrate(Sources(other, "data", decode, 0), held_out)) == min(CALIBRATED_ON, len(other))
 
 
 def test_too_few_to_calibrate_on_is_told(run: Path, faces: Path) -> None:
