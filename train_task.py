@@ -271,7 +271,7 @@ def train(args: argparse.Namespace) -> None:
     from heads.processes import WholeBatchLoss, refuse_disagreement, synchronise_batch_norm, together
     from heads.run import run_folder
     from heads.sampling import BalancedSampler, class_counts
-    from heads.training import Plan, Truth, fit
+    from heads.training import Material, Plan, Truth, fit
 
     keep_freed_memory()
     target, t = target_of(config.label), config.training
@@ -323,30 +323,16 @@ def train(args: argparse.Namespace) -> None:
     values = target.values(valid_rows).numpy() if target.numbers else None
     truth = Truth(target.class_indices(valid_rows), values)
     loss = WholeBatchLoss(loss_of(config.loss, counts, trained).to(accelerator.device), accelerator)
-    mixing = mixing_of(t.mix, counts, trained)
+    mixing, resizing = mixing_of(t.mix, counts, trained), resizing_of(t)
+    material = Material(target, train_loader, valid_loader, sampler, truth, mixing, resizing)
     plan = Plan(t.epochs, t.select_by, t.patience, t.clip_norm, t.seed)
 
     keeper = Keeper(run_folder(args.runs, config.task, args.fold), config, valid_rows, valid_set, truth)
     keeper.open(learner, args.resume)
-    kept, stopped = keeper.after_epoch, keeper.when_stopped
     with together(accelerator):
         refuse_disagreement("photographs to train", len(sampler), accelerator)
         refuse_disagreement("epochs to go on from", len(learner.history), accelerator)
-        fit(
-            learner,
-            target,
-            loss,
-            train_loader,
-            valid_loader,
-            sampler,
-            truth,
-            plan,
-            accelerator,
-            kept,
-            mixing,
-            stopped,
-            resizing_of(t),
-        )
+        fit(learner, material, loss, plan, accelerator, keeper.after_epoch, keeper.when_stopped)
     if accelerator.is_main_process:
         list_left_out(keeper.run.folder, bad or {})
         keeper.close(learner, plan)

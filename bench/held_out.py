@@ -27,31 +27,23 @@ BATCH = 64
 
 def predict_views(task: Task, paths: list[Path], workers: int) -> Predictions:
     """A task's merged probabilities [N, C]; where it predicts numbers, their mean over folds and views [N]."""
-    target = task.heads[0].target
     probabilities, expected = [], []
     loader = DataLoader(
         Decoded(paths, [Pipeline(task.heads[0].config.pixels.evaluate)]), BATCH, num_workers=workers
     )
     for pixels, _ in loader:
-        shown = Shown(pixels)
         with torch.inference_mode():
-            logits = torch.stack(
-                [
-                    torch.stack([head.head(shown(name, view)) for head in task.heads])
-                    for name, view in task.views.items()
-                ]
-            )
-            shape, rows = logits.shape[:3], logits.flatten(0, 2)  # views, folds, photographs
-            views = target.probabilities(rows).view(*shape, -1).mean(dim=1)
-            probabilities.append(MERGES[task.merge](views).numpy())
-            if target.numbers is not None:
-                expected.append(target.expected(rows).view(shape).mean(dim=(0, 1)).numpy())
+            logits = task.view_logits(Shown(pixels))
+            probabilities.append(MERGES[task.merge](task.probabilities(logits)).numpy())
+            if task.target.numbers is not None:
+                rows = task.target.expected(logits.flatten(0, 2))
+                expected.append(rows.view(logits.shape[:3]).mean(dim=(0, 1)).numpy())
     return Predictions(np.concatenate(probabilities), np.concatenate(expected) if expected else None)
 
 
 def table_of(task: Task, rows: pd.DataFrame, predictions: Predictions, by: str | None) -> str:
     """A Markdown table: all rows, then those of each value of the column `by`."""
-    target = task.heads[0].target
+    target = task.target
     truth = target.class_indices(rows)
     values = target.values(rows).numpy() if target.numbers is not None else None
     groups = {"all": np.ones(len(rows), dtype=bool)}
@@ -85,7 +77,7 @@ def main() -> None:
     files = head_files(args.runs, args.task)
     refuse(f"{args.runs}: heads are missing", [] if files else [no_heads(args.task)])
     task = make_task([open_head(file) for file in files])
-    rows = task.heads[0].target.labelled(read_table(args.data))
+    rows = task.target.labelled(read_table(args.data))
     if args.by is not None and args.by not in rows:
         raise InputError(f"--by {args.by}: no such column, expected one of {', '.join(map(str, rows))}")
     predictions = predict_views(task, [Path(path) for path in rows["path"]], args.workers)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from data.errors import InputError
 from data.transforms import Pipeline
 from heads.build import TrainedHead
-from heads.convolutions import with_winograd
+from heads.convolutions import fits, with_winograd
 from heads.folding import folded
 from heads.graph import write_onnx
 
@@ -107,7 +107,9 @@ class OpenVinoHead(nn.Module):
 def on_torch(trained: TrainedHead) -> nn.Module:
     """PyTorch: channels last in memory, batch norm folded into the convolutions, on a processor by tiles."""
     head = folded(trained.head)
-    return with_winograd(copy.deepcopy(head), fixed=True) if device_of("torch").type == "cpu" else head
+    if device_of("torch").type == "cpu" and any(map(fits, head.modules())):
+        head = with_winograd(copy.deepcopy(head), fixed=True)
+    return head
 
 
 def on_onnx(trained: TrainedHead) -> nn.Module:

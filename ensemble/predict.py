@@ -21,6 +21,7 @@ from data.transforms import Pipeline, least_size
 from ensemble.engines import Engine, on_torch
 from ensemble.views import MERGES, Shown, View, make_views
 from heads.build import TrainedHead
+from heads.targets import Target
 
 Probabilities = npt.NDArray[np.float32]
 Read = Callable[[Path], npt.NDArray[np.uint8]]
@@ -46,14 +47,24 @@ class Task:
         """The evaluation pipeline as text: tasks with the same text share their pixels."""
         return json.dumps(self.heads[0].config.pixels.evaluate)
 
+    @property
+    def target(self) -> Target:
+        """What the heads' logits mean."""
+        return self.heads[0].target
+
     def view_probabilities(self, shown: Shown, names: Iterable[str] | None = None) -> Tensor:
         """Probabilities of a batch in each of the views named (in all), averaged over folds, [V, N, C]."""
-        return torch.stack(
-            [
-                torch.stack([h.target.probabilities(h.head(seen)) for h in self.heads]).mean(dim=0)
-                for seen in (shown(name, self.views[name]) for name in (self.views if names is None else names))
-            ]
-        )
+        return self.probabilities(self.view_logits(shown, names))
+
+    def view_logits(self, shown: Shown, names: Iterable[str] | None = None) -> Tensor:
+        """Logits of a batch in each of the views named (in all), of each fold's head, [V, F, N, outputs]."""
+        seen = [shown(name, self.views[name]) for name in (self.views if names is None else names)]
+        return torch.stack([torch.stack([trained.head(each) for trained in self.heads]) for each in seen])
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities [V, N, C] of such logits [V, F, N, outputs], averaged over folds."""
+        rows = self.target.probabilities(logits.flatten(0, 2))
+        return rows.view(*logits.shape[:3], -1).mean(dim=1)
 
 
 def make_task(heads: Sequence[TrainedHead]) -> Task:

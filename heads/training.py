@@ -78,9 +78,33 @@ class Truth:
     numbers: npt.NDArray[np.float64] | None = None
 
 
+Resize = Callable[[Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a head learns from and is judged on.
+
+    Attributes:
+        target: what its logits mean.
+        train, validation: batches of pixels [B, 3, H, W] and targets, as the processes share them.
+        sampler: the one that `train` draws from; the loop tells it the epoch.
+        truth: labels of `validation`, in its order.
+        mixing: of each training batch, or None.
+        resizing: of each training batch in an epoch (`heads.resizing`), after mixing, or None.
+    """
+
+    target: Target
+    train: DataLoader[Any]
+    validation: DataLoader[Any]
+    sampler: BalancedSampler
+    truth: Truth
+    mixing: Mixing | None = None
+    resizing: Resize | None = None
+
+
 AfterEpoch = Callable[[Learner, Predictions, bool], None]
 WhenStopped = Callable[[Learner], str]
-Resize = Callable[[Tensor, int], Tensor]
 
 
 def averaged(head: nn.Module, decay: float) -> AveragedModel:
@@ -91,31 +115,22 @@ def averaged(head: nn.Module, decay: float) -> AveragedModel:
 
 def fit(
     learner: Learner,
-    target: Target,
+    material: Material,
     loss: nn.Module,
-    train: DataLoader[Any],
-    validation: DataLoader[Any],
-    sampler: BalancedSampler,
-    truth: Truth,
     plan: Plan,
     accelerator: Accelerator,
     after_epoch: AfterEpoch,
-    mixing: Mixing | None = None,
     when_stopped: WhenStopped | None = None,
-    resizing: Resize | None = None,
 ) -> None:
     """Train `learner` until its plan ends, going on from its history of epochs and its progress within one.
 
     Args:
         learner: changed in place; its parts are prepared by `accelerator`, as are the loaders.
+        material: stays as it is, but for the epoch of its sampler.
         loss: (logits, targets) -> scalar; of the whole batch where processes share it.
-        sampler: the one that `train` draws from; the loop tells it the epoch.
-        truth: labels of `validation`, in its order.
         after_epoch: called with the learner, the validation predictions and whether they are the best so far;
             by one process where there are several.
-        mixing: of each training batch, or None.
         when_stopped: called where a signal ends the run, between two steps; returns what it kept, for the user.
-        resizing: of each training batch in an epoch (`heads.resizing`), after mixing, or None.
 
     Raises:
         InputError: the loss is no longer a number.
@@ -129,13 +144,12 @@ def fit(
             # Dropout draws from here on, the same whether the run was interrupted before or not.
             # Other photographs in another process: their dropout must not be the same.
             torch.manual_seed(plan.seed * 100_003 + epoch + accelerator.process_index * 1_000_000_007)
-            sampler.epoch = epoch
-            train_loss = _train_epoch(learner, loss, train, sampler, plan, accelerator, mixing, resizing)
+            material.sampler.epoch = epoch
+            train_loss = _train_epoch(learner, material, loss, plan, accelerator)
             trained = time.perf_counter()
             share_buffers(learner.judged, accelerator)
-            predictions = gather_predictions(
-                predict(learner.judged, target, validation), validation, accelerator
-            )
+            own = predict(learner.judged, material.target, material.validation)
+            predictions = gather_predictions(own, material.validation, accelerator)
             if not np.isfinite(predictions.probabilities).all():
                 raise _diverged(epoch, "its predictions are not numbers")
             with unbroken():
@@ -145,8 +159,8 @@ def fit(
                         "epoch": epoch + 1,
                         "lr": float(learner.schedule.get_last_lr()[-1]),
                         "train_loss": train_loss,
-                        **figures(predictions, truth.indices, truth.numbers),
-                        "images_per_second": round(len(sampler) / (before + trained - started), 1),
+                        **figures(predictions, material.truth.indices, material.truth.numbers),
+                        "images_per_second": round(len(material.sampler) / (before + trained - started), 1),
                         "seconds": round(before + time.perf_counter() - started, 1),
                     }
                 )
@@ -164,17 +178,11 @@ def fit(
 
 
 def _train_epoch(
-    learner: Learner,
-    loss: nn.Module,
-    train: DataLoader[Any],
-    sampler: BalancedSampler,
-    plan: Plan,
-    accelerator: Accelerator,
-    mixing: Mixing | None,
-    resizing: Resize | None,
+    learner: Learner, material: Material, loss: nn.Module, plan: Plan, accelerator: Accelerator
 ) -> float:
-    """What is left of one pass over `train`; returns the mean loss over photographs of the whole pass."""
+    """What is left of one pass over the training batches; returns the mean loss over all photographs of it."""
     learner.head.train()
+    train, sampler, mixing, resizing = material.train, material.sampler, material.mixing, material.resizing
     progress, epoch = learner.progress, sampler.epoch
     progress.restore()
     together = _rows_in_a_step(train)

@@ -136,7 +136,9 @@ def test_sources_that_a_head_was_not_trained_on_are_not_calibrated_on(run: Path,
     both = Sources(pd.concat([table, other], ignore_index=True), "data", decode, 0)
     assert paths_to_calibrate(both, held_out) == paths_to_calibrate(Sources(table, "data", decode, 0), held_out)
     # Where no source holds anybody of its validation, all are taken.
-    assert len(paths_to_calibrate(Sources(other, "data", decode, 0), held_out)) == min(CALIBRATED_ON, len(other))
+    assert len(paths_to_calibrate(Sources(other, "data", decode, 0), held_out)) == min(
+        CALIBRATED_ON, len(other)
+    )
 
 
 def test_too_few_to_calibrate_on_is_told(run: Path, faces: Path) -> None:

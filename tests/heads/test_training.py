@@ -26,7 +26,7 @@ from heads.optim import make_optimiser, make_schedule
 from heads.progress import Progress
 from heads.sampling import BalancedSampler
 from heads.targets import Target
-from heads.training import Learner, Plan, Resize, Truth, WhenStopped, averaged, fit
+from heads.training import Learner, Material, Plan, Resize, Truth, WhenStopped, averaged, fit
 from heads.validation import Predictions
 from train_task import loader
 
@@ -116,11 +116,8 @@ def run_fit(
         loader(valid_set, in_order(len(valid_set)), batch, workers, 3),
     )
     whole = Plan(**{"epochs": EPOCHS, "seed": 3, "clip_norm": 5.0} | plan)
-    fit(
-        *(learner, TARGET, loss or FocalLoss(), train, valid, sampler, Truth(labels), whole, accelerator, told),
-        when_stopped=when_stopped,
-        resizing=resizing,
-    )
+    material = Material(TARGET, train, valid, sampler, Truth(labels), resizing=resizing)
+    fit(learner, material, loss or FocalLoss(), whole, accelerator, told, when_stopped)
 
 
 def weights(learner: Learner) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from heads.optim import make_optimiser, make_schedule
 from heads.processes import WholeBatchLoss
 from heads.sampling import BalancedSampler
 from heads.targets import Target
-from heads.training import Learner, Plan, Truth, fit
+from heads.training import Learner, Material, Plan, Truth, fit
 from heads.validation import Predictions
 from train_task import loader
 
@@ -84,12 +84,8 @@ def main() -> None:
     kept: list[Predictions] = []
     fit(
         learner,
-        Target("colour", CLASSES),
+        Material(Target("colour", CLASSES), train, valid, sampler, Truth(labels)),
         loss,
-        train,
-        valid,
-        sampler,
-        Truth(labels),
         Plan(EPOCHS, seed=3, clip_norm=5.0),
         accelerator,
         lambda _, predictions, __: kept.append(predictions),
