@@ -23,7 +23,7 @@ class Winograd(nn.Module):
 
     Args:
         convolution: one that `fits`.
-        fixed: its weights no longer change: what is made of them is kept.
+        fixed: its weights no longer change: what is made of them is kept, in four times their memory.
     """
 
     kept: Tensor | None

@@ -19,6 +19,7 @@ from data.errors import InputError
 from ensemble.engines import CHUNK, ENGINES, PACKAGES, Compared, shown_size
 from ensemble.parts import key_of
 from heads.build import TrainedHead, open_head
+from heads.convolutions import Winograd
 
 pytestmark = pytest.mark.engines
 TASKS = ("mask", "gender", "age")
@@ -69,6 +70,23 @@ def test_every_engine_gives_pytorch_s_probabilities(
             rtol=0,
             atol=tolerance,
         )
+
+
+def test_the_default_engine_computes_by_tiles_on_processors_and_leaves_the_head_as_it_is(
+    heads: dict[str, TrainedHead],
+) -> None:
+    trained, wide = heads["mask"], nn.Sequential(nn.Conv2d(3, 128, 1), nn.Conv2d(128, 8, 3, padding=1))
+    with_wide = replace(trained, head=wide.eval())
+    with patch("torch.cuda.is_available", return_value=False):
+        engine = ENGINES["torch"](with_wide)
+        assert ENGINES["torch"](replace(trained, head=wide[0])) is wide[0]  # nothing to gain
+    assert isinstance(engine[1], Winograd)
+    assert isinstance(wide[1], nn.Conv2d)
+    pixels = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(engine(pixels), wide(pixels), rtol=0, atol=1e-5)
+    with patch("torch.cuda.is_available", return_value=True):
+        assert ENGINES["torch"](with_wide) is wide
 
 
 class Off(nn.Module):
