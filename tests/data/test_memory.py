@@ -1,5 +1,6 @@
 """What is freed is kept, where the C library can: the same memory again costs no fault."""
 
+import platform
 import subprocess
 import sys
 
@@ -28,10 +29,9 @@ def faults(how: str) -> int:
     return int(ran.stdout)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc is asked")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc is asked")
 def test_memory_is_not_given_back_and_taken_again() -> None:
-    assert faults("kept") < 1000
-    assert faults("as it comes") > 5 * 1000  # 64 MiB are 16,384 pages, or fewer large ones
+    assert 10 * faults("kept") < faults("as it comes")  # there 16,384 pages each time, or 32 large ones
 
 
 def test_elsewhere_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
