@@ -39,10 +39,6 @@ class Ran:
         """Seconds of each epoch from the second on, its validation and all that is kept of it included."""
         return [end - start for start, end in zip(self.ends, self.ends[1:], strict=False)]
 
-    def until(self, level: float) -> float:
-        """Seconds from the start to the end of the first epoch whose macro F1 is at least `level`."""
-        return next(end for end, reached in zip(self.ends, self.macro_f1, strict=True) if reached >= level)
-
 
 def python(*arguments: object) -> list[str]:
     """A command line of this interpreter."""

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
-from statistics import median
+from statistics import fmean, median
 
 from bench.speed.results import ratio, spread, table
-from bench.speed.running import Ran, python, run, told_of
+from bench.speed.running import python, run, told_of
 from data.files import write_text
 from heads.config import TaskConfig
 from heads.schema import load
@@ -80,50 +80,94 @@ def frozen(recipe: Recipe, rounds: int, work: Path) -> str:
 
 @dataclass(frozen=True)
 class Trained:
-    """One round of a loop: the seconds that it took, and when each head told its epochs."""
+    """One round of a loop: the seconds that all of it took, and each head's epochs.
+
+    Attributes:
+        ends: by head, the second of the round at which each epoch was told.
+        macro_f1: by head, that of each epoch on validation people.
+    """
 
     seconds: float
-    heads: Mapping[str, Ran]
+    ends: Mapping[str, Sequence[float]]
+    macro_f1: Mapping[str, Sequence[float]]
 
     def best(self, task: str) -> float:
-        """A head's best macro F1 on its validation people."""
-        return max(self.heads[task].macro_f1)
+        """A head's best macro F1."""
+        return max(self.macro_f1[task])
+
+    def until(self, levels: Mapping[str, float]) -> float:
+        """The second at which the last head has come to its level; nothing is stopped there."""
+        return max(
+            next(end for end, f1 in zip(self.ends[task], self.macro_f1[task], strict=True) if f1 >= level)
+            for task, level in levels.items()
+        )
 
 
 def one_after_the_other(recipe: Recipe, configs: Path, runs: Path) -> Trained:
     """The plain loop's round: each head in a process of its own."""
-    heads = {task: run(python(*PLAINLY, *recipe.options([task], configs, runs))) for task in TASKS}
-    return Trained(sum(ran.seconds for ran in heads.values()), heads)
+    began, ends, macro_f1 = 0.0, {}, {}
+    for task in TASKS:
+        ran = run(python(*PLAINLY, *recipe.options([task], configs, runs)))
+        ends[task], macro_f1[task] = [began + end for end in ran.ends], ran.macro_f1
+        began += ran.seconds
+    return Trained(began, ends, macro_f1)
+
+
+def all_at_once(recipe: Recipe, configs: Path, runs: Path) -> Trained:
+    """The round of train_task.py: all heads by one command."""
+    ran = run(python("train_task.py", *recipe.options(TASKS, configs, runs), *recipe.ours))
+    heads = {task: ran.named[task] for task in TASKS}
+    ends, macro_f1 = ({task: getattr(head, of) for task, head in heads.items()} for of in ("ends", "macro_f1"))
+    return Trained(ran.seconds, ends, macro_f1)
 
 
 def whole(recipe: Recipe, rounds: int, work: Path) -> str:
     """The section on the age trunk and three heads, each loop from nothing to its end, as Markdown.
 
-    The level that both reach is, for each head and round, the lower one of both loops' best macro F1; a loop
-    has reached it when its last head has. What the plain loop trains a head beyond its level does not count.
+    Each round has a seed of its own, for both loops: one training's macro F1 tells little on few people.
     """
-    seconds: dict[str, list[float]] = {PLAIN: [], OURS: []}
-    to_level: dict[str, list[float]] = {PLAIN: [], OURS: []}
-    best: dict[str, dict[str, list[float]]] = {name: {task: [] for task in TASKS} for name in seconds}
-    for _ in range(rounds):
+    loops: dict[str, list[Trained]] = {PLAIN: [], OURS: []}
+    for seed in range(rounds):
         rmtree(work, ignore_errors=True)
-        configs = recipe.write(TASKS, work / "configs")
-        plain = one_after_the_other(recipe, configs, work / "plain")
-        ran = run(python("train_task.py", *recipe.options(TASKS, configs, work / "ours"), *recipe.ours))
-        ours = Trained(ran.seconds, ran.named)
-        levels = {task: min(plain.best(task), ours.best(task)) for task in TASKS}
-        to_level[PLAIN].append(sum(plain.heads[task].until(levels[task]) for task in TASKS))
-        to_level[OURS].append(max(ours.heads[task].until(levels[task]) for task in TASKS))
-        for name, each in ((PLAIN, plain), (OURS, ours)):
-            seconds[name].append(each.seconds)
-            for task in TASKS:
-                best[name][task].append(each.best(task))
+        configs = recipe.write(TASKS, work / "configs", [f"training.seed={seed}"])
+        loops[PLAIN].append(one_after_the_other(recipe, configs, work / "plain"))
+        loops[OURS].append(all_at_once(recipe, configs, work / "ours"))
+        latest = "; ".join(f"{name} {summary(each[-1])}" for name, each in loops.items())
+        print(f"round {seed + 1} of {rounds}: {latest}", flush=True)
+    return page(recipe, loops)
+
+
+def summary(trained: Trained) -> str:
+    """A finished round in a line."""
+    best = ", ".join(f"{task} {trained.best(task):.3f}" for task in TASKS)
+    return f"{trained.seconds:.0f} s, best macro F1 {best}"
+
+
+def page(recipe: Recipe, loops: Mapping[str, Sequence[Trained]]) -> str:
+    """Finished rounds as a table, and how it was made.
+
+    The level that both loops reach is, for each head and round, the lower one of both loops' best macro F1; a
+    loop has reached it when its last head has.
+    """
+    pairs = list(zip(loops[PLAIN], loops[OURS], strict=True))
+    levels = [{task: min(each.best(task) for each in pair) for task in TASKS} for pair in pairs]
+    seconds = {name: [each.seconds for each in rounds] for name, rounds in loops.items()}
+    to_level = {
+        name: [each.until(level) for each, level in zip(rounds, levels, strict=True)]
+        for name, rounds in loops.items()
+    }
     rows = []
-    for name in seconds:
+    for name, rounds in loops.items():
         against, to_same = (ratio(of[name], of[PLAIN], smaller_is_better=True) for of in (seconds, to_level))
-        f1 = [spread(best[name][task]) for task in TASKS]
+        f1 = [spread([each.best(task) for each in rounds]) for task in TASKS]
         rows.append([name, spread(seconds[name]), against, spread(to_level[name]), to_same, *f1])
     header = ["", "seconds", "times plain", "seconds to the same macro F1", "times plain", *TASKS]
     both = " ".join(f"--set {setting}" for setting in recipe.settings) or "nothing set"
-    told = f"Both loops: `{both}`; train_task.py, all heads by one command: `{' '.join(told_of(recipe.ours))}`."
-    return f"{told} The last columns are the best macro F1 on validation.\n\n{table(header, rows)}"
+    less = [fmean(ours.best(task) - plain.best(task) for task in TASKS) for plain, ours in pairs]
+    how = (
+        f"Both loops: `{both}`, each round with a seed of its own; train_task.py, all heads by one command:",
+        f"`{' '.join(told_of(recipe.ours))}`. The same macro F1 is, for each head and round, what both loops",
+        "come to, and reached when the last head has. The last columns are the best macro F1 on validation;",
+        f"from plain to ours its mean over the four is {fmean(less):+.3f} ({min(less):+.3f} to {max(less):+.3f}).",
+    )
+    return f"{' '.join(how)}\n\n{table(header, rows)}"

@@ -13,7 +13,7 @@ from bench.speed.combining import FURTHER_VIEWS, listing, with_six_views
 from bench.speed.forward import flops_of
 from bench.speed.results import merged
 from bench.speed.running import ROOT, Missing, Ran, python, run
-from bench.speed.training import Recipe
+from bench.speed.training import OURS, PLAIN, TASKS, Recipe, Trained, page
 from data.errors import InputError
 from ensemble.submission import image_paths, read_listing
 from ensemble.views import make_views
@@ -35,7 +35,7 @@ def test_epochs_are_timed_by_their_lines() -> None:
     assert ran.macro_f1 == [0.25, 0.75, 0.5]
     assert len(ran.epochs) == 2
     assert min(ran.epochs) >= 0.1  # lines come a little late, each by its own
-    assert ran.until(0.3) == ran.ends[1] < ran.seconds
+    assert 0 < ran.ends[0] < ran.ends[2] <= ran.seconds
     assert Ran(9.0, [1.0, 3.0, 6.0], [0.1, 0.2, 0.3]).epochs == [2.0, 3.0]
 
 
@@ -45,6 +45,25 @@ def test_epochs_of_heads_that_train_side_by_side_are_told_apart() -> None:
     ran = run(python("-c", f"print({lines!r})"))
     assert {name: its.macro_f1 for name, its in ran.named.items()} == {"age": [0.5, 1.0], "mask": [0.75]}
     assert ran.macro_f1 == []
+
+
+def round_of(macro_f1: list[float], begin: list[float], epoch: float) -> Trained:
+    """Four heads with one curve and epochs of one length, that begin at these seconds."""
+    ends = {
+        task: [first + epoch * (1 + number) for number in range(len(macro_f1))]
+        for task, first in zip(TASKS, begin, strict=True)
+    }
+    return Trained(max(map(max, ends.values())), ends, dict.fromkeys(TASKS, macro_f1))
+
+
+def test_a_loop_has_come_to_the_level_of_both_when_its_last_head_has() -> None:
+    plain = round_of([0.5, 0.7, 0.9], [0, 30, 60, 90], 10)
+    ours = round_of([0.4, 0.6, 0.7], [0, 24, 24, 0], 8)
+    text = page(Recipe(Path(), Path(), Path()), {PLAIN: [plain], OURS: [ours]})
+    cells = [[cell.strip() for cell in line.split("|")][2:7] for line in text.splitlines()[-2:]]
+    assert cells[0] == ["120 (120 to 120)", "1.00x", "110 (110 to 110)", "1.00x", "0.9 (0.9 to 0.9)"]
+    assert cells[1] == ["48 (48 to 48)", "2.50x", "48 (48 to 48)", "2.29x", "0.7 (0.7 to 0.7)"]
+    assert "-0.200 (-0.200 to -0.200)" in text
 
 
 def test_yamls_for_both_loops_begin_with_the_weights_and_are_otherwise_the_same(tmp_path: Path) -> None:
