@@ -164,10 +164,11 @@ def page(recipe: Recipe, loops: Mapping[str, Sequence[Trained]]) -> str:
     header = ["", "seconds", "times plain", "seconds to the same macro F1", "times plain", *TASKS]
     both = " ".join(f"--set {setting}" for setting in recipe.settings) or "nothing set"
     less = [fmean(ours.best(task) - plain.best(task) for task in TASKS) for plain, ours in pairs]
+    change = f"{fmean(less):+.3f} ({min(less):+.3f} to {max(less):+.3f})"
     how = (
         f"Both loops: `{both}`, each round with a seed of its own; train_task.py, all heads by one command:",
         f"`{' '.join(told_of(recipe.ours))}`. The same macro F1 is, for each head and round, what both loops",
         "come to, and reached when the last head has. The last columns are the best macro F1 on validation;",
-        f"from plain to ours its mean over the four is {fmean(less):+.3f} ({min(less):+.3f} to {max(less):+.3f}).",
+        f"from plain to ours its mean over the four is {change}.",
     )
     return f"{' '.join(how)}\n\n{table(header, rows)}"
