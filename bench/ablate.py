@@ -22,12 +22,15 @@ from heads.schema import load
 from heads.yaml_file import dump_yaml
 
 
-def command(run: Run, runs: Path, folders: Mapping[str, str], files: Mapping[str, str]) -> list[str]:
+def command(
+    run: Run, runs: Path, folders: Mapping[str, str], files: Mapping[str, str], cache: Path | None = None
+) -> list[str]:
     """The call of train_task.py that makes `run`; `{name}` in a setting stands for one of `files`."""
     missing = [name for name in run.data if name not in folders]
     refuse("data of the plan are not given", [f"{name}: give --data {name}=DIR" for name in missing])
     call = [sys.executable, "train_task.py", "--task", run.head, "--runs", str(run.folder(runs))]
     call += ["--config", run.config] if run.config else []
+    call += ["--cache", str(cache)] if cache else []
     for name in run.data:
         call += ["--data", folders[name]]
     for key, value in {**run.settings, "training.seed": run.seed}.items():
@@ -59,7 +62,7 @@ def train(args: argparse.Namespace) -> None:
     for run in wanted:
         if run.done(args.runs) or (args.seed is not None and run.seed not in args.seed):
             continue
-        call = command(run, args.runs, dict(args.data), dict(args.file))
+        call = command(run, args.runs, dict(args.data), dict(args.file), args.cache)
         print(f"--- {run.lever}, {run.head}, seed {run.seed}", flush=True)
         if subprocess.run(call, check=False).returncode:
             failed.append(f"{run.lever}, {run.head}, seed {run.seed}")
@@ -101,6 +104,7 @@ def parse() -> argparse.Namespace:
     trains.add_argument("--runs", type=Path, required=True, metavar="DIR")
     trains.add_argument("--data", type=pair, action="append", default=[], metavar="NAME=DIR")
     trains.add_argument("--file", type=pair, action="append", default=[], metavar="NAME=FILE")
+    trains.add_argument("--cache", type=Path, metavar="DIR", help="of train_task.py")
     trains.add_argument("--only", action="append", metavar="LEVER", help="only these; may be repeated")
     trains.add_argument("--head", action="append", help="only these; may be repeated")
     trains.add_argument("--seed", type=int, action="append", help="only these; may be repeated")
