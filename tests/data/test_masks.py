@@ -86,3 +86,13 @@ def test_the_step_draws_as_often_as_it_says():
     assert abs(np.mean(changed) - 0.7) < 0.1
     never = Pipeline([{"drawn_mask": {"p": 0.0}}])
     assert np.array_equal(never(FACE, (0, 0, 0)), FACE)
+
+
+@pytest.mark.parametrize("middle", [-500.0, -20.0, 100.0, 500.0])
+def test_a_mask_that_reaches_over_the_edge_is_cut_there(middle: float):
+    face = Face(middle, eyes=60.0, mouth=90.0, half_width=30.0)
+    drawn = draw_mask(FACE, face, "worn", np.random.default_rng(0))
+    assert drawn.shape == FACE.shape
+    columns = np.flatnonzero((drawn != FACE).any(axis=(0, 2)))
+    assert all(abs(column - middle) < 1.3 * face.half_width for column in columns)
+    assert bool(len(columns)) == (-30 < middle < 126)
