@@ -63,8 +63,8 @@ class _Convolution(torch.autograd.Function):
         out = pixels.new_empty(number, height, width, weights.shape[2])
         at_once = _at_once(height, width)
         inputs = []
-        for part, place in zip(torch.split(pixels, at_once), torch.split(out, at_once), strict=True):
-            tiles = _mapped_tiles(part)
+        for part, place in zip(_parts(pixels, at_once), torch.split(out, at_once), strict=True):
+            tiles = _mapped_tiles(_stacked(part))
             place.copy_(_untiled(OUTPUT_MAP.to(tiles) @ torch.bmm(tiles, weights).flatten(1), place))
             if ctx.needs_input_grad[1]:
                 inputs.append(tiles)
@@ -80,8 +80,8 @@ class _Convolution(torch.autograd.Function):
         )
         of_weights = torch.empty_like(weights) if inputs else None
         at_once = _at_once(height, width)
-        for at, part in enumerate(torch.split(gradient, at_once)):
-            products = (OUTPUT_MAP.to(part).t() @ _tiled(part)).view(INPUTS**2, -1, weights.shape[2])
+        for at, part in enumerate(_parts(gradient, at_once)):
+            products = (OUTPUT_MAP.to(part).t() @ _tiled(_stacked(part))).view(INPUTS**2, -1, weights.shape[2])
             if of_weights is not None:
                 # Beta 0: what stands in new memory does not count.
                 of_weights.baddbmm_(inputs[at].transpose(1, 2), products, beta=min(at, 1))
@@ -92,45 +92,89 @@ class _Convolution(torch.autograd.Function):
         return None if of_pixels is None else of_pixels.permute(0, 3, 1, 2), of_weights
 
 
+def _parts(pictures: Tensor, at_once: int) -> tuple[Tensor, ...]:
+    """Pictures [N, C, H, W] as [n, H, W, C], so many at once."""
+    return torch.split(pictures.permute(0, 2, 3, 1), at_once)
+
+
 def _at_once(height: int, width: int) -> int:
     """Pictures that are worked on together."""
     down, across = tiles_of(height, width)
     return max(TOGETHER // (down * across), 1)
 
 
-def _mapped_tiles(pixels: Tensor) -> Tensor:
-    """Overlapping input tiles of pixels [N, C, H, W] through the input's map: [36, tiles, C]."""
-    _, channels, height, width = pixels.shape
+def _rows(height: int) -> int:
+    """Rows that a picture takes: where tiles would reach over its lower edge, the next one begins a row below.
+
+    The row of zeros between them is the padding of both.
+
+    >>> [_rows(height) for height in (20, 19, 10, 5)]
+    [20, 19, 11, 6]
+    """
+    return height + 1 if height + 1 < tiles_of(height, height)[0] * OUTPUTS else height
+
+
+def _stacked(pictures: Tensor) -> Tensor:
+    """Pictures [N, H, W, C] as they are, or as one tall picture [1, N * `_rows`, W, C] of fewer tiles."""
+    number, height, width, channels = pictures.shape
+    if (rows := _rows(height)) == height:
+        return pictures
+    return F.pad(pictures, (0, 0, 0, 0, 0, rows - height)).reshape(1, number * rows, width, channels)
+
+
+def _apart(whole: Tensor, like: Tensor) -> Tensor:
+    """The reverse of `_stacked`, of pictures with more below and beside: [N, H, W, C] as `like` is."""
+    number, height, width, channels = like.shape
+    if (rows := _rows(height)) != height:
+        whole = whole[0, : number * rows].view(number, rows, -1, channels)
+    return whole[:, :height, :width]
+
+
+def _shape_of_stacked(number: int, height: int) -> tuple[int, int]:
+    """Pictures and their height, as `_stacked` gives them.
+
+    >>> _shape_of_stacked(3, 20), _shape_of_stacked(3, 5)
+    ((3, 20), (1, 18))
+    """
+    rows = _rows(height)
+    return (number, height) if rows == height else (1, number * rows)
+
+
+def _mapped_tiles(pictures: Tensor) -> Tensor:
+    """Overlapping input tiles of pictures [N, H, W, C] through the input's map: [36, tiles, C]."""
+    _, height, width, channels = pictures.shape
     down, across = tiles_of(height, width)
     below, beside = down * OUTPUTS + 1 - height, across * OUTPUTS + 1 - width
-    padded = F.pad(pixels.permute(0, 2, 3, 1), (0, 0, 1, beside, 1, below))
+    padded = F.pad(pictures, (0, 0, 1, beside, 1, below))
     tiles = padded.unfold(1, INPUTS, OUTPUTS).unfold(2, INPUTS, OUTPUTS)  # [N, down, across, C, 6, 6]
     flat = tiles.permute(4, 5, 0, 1, 2, 3).reshape(INPUTS**2, -1)
-    return (INPUT_MAP.to(pixels) @ flat).view(INPUTS**2, -1, channels)
+    return (INPUT_MAP.to(pictures) @ flat).view(INPUTS**2, -1, channels)
 
 
 def _untiled(tiles: Tensor, like: Tensor) -> Tensor:
     """Output tiles [16, tiles * K] put side by side and cut to [N, H, W, K] as `like` is."""
-    number, height, width, channels = like.shape
-    down, across = tiles_of(height, width)
+    number, height = _shape_of_stacked(*like.shape[:2])
+    down, across = tiles_of(height, like.shape[2])
+    channels = like.shape[3]
     apart = tiles.view(OUTPUTS, OUTPUTS, number, down, across, channels).permute(2, 3, 0, 4, 1, 5)
-    return apart.reshape(number, down * OUTPUTS, across * OUTPUTS, channels)[:, :height, :width]
+    return _apart(apart.reshape(number, down * OUTPUTS, across * OUTPUTS, channels), like)
 
 
 def _tiled(gradient: Tensor) -> Tensor:
-    """The reverse of `_untiled`: a gradient [N, K, H, W] as output tiles [16, tiles * K]."""
-    number, channels, height, width = gradient.shape
+    """The reverse of `_untiled`: a stacked gradient [N, H, W, K] as output tiles [16, tiles * K]."""
+    number, height, width, channels = gradient.shape
     down, across = tiles_of(height, width)
     below, beside = down * OUTPUTS - height, across * OUTPUTS - width
-    padded = F.pad(gradient.permute(0, 2, 3, 1), (0, 0, 0, beside, 0, below))
+    padded = F.pad(gradient, (0, 0, 0, beside, 0, below))
     apart = padded.reshape(number, down, OUTPUTS, across, OUTPUTS, channels)
     return apart.permute(2, 4, 0, 1, 3, 5).reshape(OUTPUTS**2, -1)
 
 
 def _overlapped(tiles: Tensor, like: Tensor) -> Tensor:
     """Input tiles [36, tiles * C] added up where they lie, cut to [N, H, W, C] as `like` is."""
-    number, height, width, channels = like.shape
-    down, across = tiles_of(height, width)
+    number, height = _shape_of_stacked(*like.shape[:2])
+    down, across = tiles_of(height, like.shape[2])
+    channels = like.shape[3]
     apart = tiles.view(INPUTS, INPUTS, number, down, across, channels).permute(2, 3, 0, 4, 1, 5)
     # A tile is as wide as the distance to the next one, and two more: these go to the next one's place.
     total = like.new_zeros(number, down + 1, OUTPUTS, across + 1, OUTPUTS, channels)
@@ -139,4 +183,4 @@ def _overlapped(tiles: Tensor, like: Tensor) -> Tensor:
     total[:, :-1, :, 1:, :2] += apart[:, :, :OUTPUTS, :, OUTPUTS:]
     total[:, 1:, :2, 1:, :2] += apart[:, :, OUTPUTS:, :, OUTPUTS:]
     whole = total.view(number, (down + 1) * OUTPUTS, (across + 1) * OUTPUTS, channels)
-    return whole[:, 1 : height + 1, 1 : width + 1]
+    return _apart(whole[:, 1:, 1:], like)

@@ -22,7 +22,10 @@ def convolution(inputs: int, outputs: int, bias: bool = False) -> nn.Conv2d:
 
 
 # Tiles that fit, that hang over one edge or both, one alone, more than are worked on at once, and one channel.
-SHAPES = [(8, 3, 8, 8), (20, 5, 5, 4), (3, 2, 15, 20), (32, 3, 4, 4), (90, 2, 8, 10), (4, 1, 7, 29)]
+SHAPES = [
+    *((8, 3, 8, 8), (20, 5, 5, 4), (3, 2, 15, 20), (32, 3, 4, 4), (90, 2, 8, 10), (4, 1, 7, 29)),
+    *((90, 2, 10, 8), (340, 1, 5, 4), (40, 2, 6, 8)),  # one below the other, in several parts
+]
 
 
 @pytest.mark.parametrize("fixed", [False, True])
