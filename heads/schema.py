@@ -58,7 +58,9 @@ def _override(value: dict[str, Any], text: str) -> Location:
     *parents, last = key.strip().split(".")
     place: Any = value
     for depth, parent in enumerate(parents):
-        if not isinstance(place.setdefault(parent, {}), dict):
+        if place.get(parent) is None:  # a section that is written as null has its keys all the same
+            place[parent] = {}
+        if not isinstance(place[parent], dict):
             raise InputError(f"--set {text}: {'.'.join(parents[: depth + 1])} holds no keys")
         place = place[parent]
     place[last] = parse_yaml(written, f"--set {text}")[0] if written.strip() else ""

@@ -114,8 +114,9 @@ def test_overrides_are_laid_over_the_file(path: Path) -> None:
     )
 
 
-def test_an_override_makes_a_section_that_the_file_lacks(path: Path) -> None:
-    path.write_text("task: age\nepochs: 3\n", encoding="utf-8")
+@pytest.mark.parametrize("section", ["", "optimiser: null\n"])
+def test_an_override_makes_a_section_that_the_file_lacks(path: Path, section: str) -> None:
+    path.write_text(f"task: age\nepochs: 3\n{section}", encoding="utf-8")
     assert load(Example, path, ["optimiser.lr=0.5"]).optimiser.lr == 0.5
 
 
