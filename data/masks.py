@@ -105,7 +105,7 @@ def draw_mask(pixels: Pixels, face: Face, way: str, rng: np.random.Generator) ->
         rng: the source of all chance.
     """
     outline = _outline(face, WAYS[way], rng)
-    box = _box(outline, *pixels.shape[:2])  # a mask is a fifth of a portrait: the rest costs nothing
+    box = _box(outline, *pixels.shape[:2])  # what lies beside it costs nothing
     masked, under = pixels.copy(), pixels[box]
     if not under.size:
         return masked

@@ -130,14 +130,12 @@ def _apart(whole: Tensor, like: Tensor) -> Tensor:
     return whole[:, :height, :width]
 
 
-def _shape_of_stacked(number: int, height: int) -> tuple[int, int]:
-    """Pictures and their height, as `_stacked` gives them.
-
-    >>> _shape_of_stacked(3, 20), _shape_of_stacked(3, 5)
-    ((3, 20), (1, 18))
-    """
-    rows = _rows(height)
-    return (number, height) if rows == height else (1, number * rows)
+def _tiling(like: Tensor) -> tuple[int, int, int, int]:
+    """Of pictures [N, H, W, C], as `_stacked` gives them: their number, tiles down and across, channels."""
+    number, height, width, channels = like.shape
+    if (rows := _rows(height)) != height:
+        number, height = 1, number * rows
+    return number, *tiles_of(height, width), channels
 
 
 def _mapped_tiles(pictures: Tensor) -> Tensor:
@@ -153,9 +151,7 @@ def _mapped_tiles(pictures: Tensor) -> Tensor:
 
 def _untiled(tiles: Tensor, like: Tensor) -> Tensor:
     """Output tiles [16, tiles * K] put side by side and cut to [N, H, W, K] as `like` is."""
-    number, height = _shape_of_stacked(*like.shape[:2])
-    down, across = tiles_of(height, like.shape[2])
-    channels = like.shape[3]
+    number, down, across, channels = _tiling(like)
     apart = tiles.view(OUTPUTS, OUTPUTS, number, down, across, channels).permute(2, 3, 0, 4, 1, 5)
     return _apart(apart.reshape(number, down * OUTPUTS, across * OUTPUTS, channels), like)
 
@@ -172,9 +168,7 @@ def _tiled(gradient: Tensor) -> Tensor:
 
 def _overlapped(tiles: Tensor, like: Tensor) -> Tensor:
     """Input tiles [36, tiles * C] added up where they lie, cut to [N, H, W, C] as `like` is."""
-    number, height = _shape_of_stacked(*like.shape[:2])
-    down, across = tiles_of(height, like.shape[2])
-    channels = like.shape[3]
+    number, down, across, channels = _tiling(like)
     apart = tiles.view(INPUTS, INPUTS, number, down, across, channels).permute(2, 3, 0, 4, 1, 5)
     # A tile is as wide as the distance to the next one, and two more: these go to the next one's place.
     total = like.new_zeros(number, down + 1, OUTPUTS, across + 1, OUTPUTS, channels)

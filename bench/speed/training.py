@@ -116,8 +116,8 @@ def one_after_the_other(recipe: Recipe, configs: Path, runs: Path) -> Trained:
 def all_at_once(recipe: Recipe, configs: Path, runs: Path) -> Trained:
     """The round of train_task.py: all heads by one command."""
     ran = run(python("train_task.py", *recipe.options(TASKS, configs, runs), *recipe.ours))
-    heads = {task: ran.named[task] for task in TASKS}
-    ends, macro_f1 = ({task: getattr(head, of) for task, head in heads.items()} for of in ("ends", "macro_f1"))
+    ends = {task: ran.named[task].ends for task in TASKS}
+    macro_f1 = {task: ran.named[task].macro_f1 for task in TASKS}
     return Trained(ran.seconds, ends, macro_f1)
 
 
