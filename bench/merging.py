@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.metrics import f1_score
 from tqdm import tqdm
 
 from data.errors import run_script
@@ -28,6 +27,7 @@ from ensemble.joint import encode, joint_probabilities
 from ensemble.predict import make_task
 from ensemble.views import Shown, make_views
 from heads.build import open_head
+from heads.macro_f1 import macro_f1
 from heads.run import run_folder
 
 JOINT_YAML = Path("configs/joint.yaml")
@@ -97,11 +97,6 @@ def judge(runs: Path, task: str) -> Judged:
         with torch.inference_mode():
             parts.append(shown.view_probabilities(Shown(torch.from_numpy(np.stack(batch)))).numpy())
     return Judged(dict(zip(shown.views, np.concatenate(parts, axis=1), strict=True)), truth, person, path)
-
-
-def macro_f1(truth: npt.NDArray[np.int64], answers: npt.NDArray[np.integer], classes: int) -> float:
-    """scikit-learn's, over all classes."""
-    return float(f1_score(truth, answers, labels=range(classes), average="macro", zero_division=0))
 
 
 def view_table(heads: Mapping[str, Judged]) -> str:

@@ -5,15 +5,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    f1_score,
-    precision_recall_fscore_support,
-)
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from ensemble.joint import class_names as joint_class_names
 from ensemble.joint import decode, encode
+from heads.macro_f1 import macro_f1
 
 Codes = npt.NDArray[np.integer]
 Score = dict[str, Any]
@@ -51,7 +47,7 @@ def score(truth: Codes, predicted: Codes, class_names: Sequence[str]) -> Score:
         )
     ]
     return {
-        "macro_f1": _macro_f1(truth, predicted, len(class_names)),
+        "macro_f1": macro_f1(truth, predicted, len(class_names)),
         "accuracy": float(accuracy_score(truth, predicted)),
         "count": len(truth),
         "absent_classes": [each["name"] for each in classes if each["support"] == 0],
@@ -83,7 +79,7 @@ def score_joint(
         for index, each in enumerate(scores[task]["classes"]):
             mended = list(predicted)
             mended[position] = np.where(truth[position] == index, index, predicted[position])
-            reached = _macro_f1(truth_codes, encode(mended, radices), len(names))
+            reached = macro_f1(truth_codes, encode(mended, radices), len(names))
             each["joint_cost"] = reached - scores[JOINT]["macro_f1"]
     return scores
 
@@ -110,10 +106,6 @@ def expected_calibration_error(probabilities: npt.NDArray[np.floating], truth: C
     bin_of = np.searchsorted(edges, confidence)  # left side: a value on an edge belongs to the bin below it
     gap = np.bincount(bin_of, weights=(predicted == truth) - confidence)
     return float(np.abs(gap).sum() / len(truth))
-
-
-def _macro_f1(truth: Codes, predicted: Codes, classes: int) -> float:
-    return float(f1_score(truth, predicted, labels=range(classes), average="macro", zero_division=0))
 
 
 def _check_samples(truth: Codes, predicted: Codes, classes: int) -> None:

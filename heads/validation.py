@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score
 from torch import Tensor, nn
 
+from heads.macro_f1 import macro_f1
 from heads.targets import Target
 
 
@@ -67,9 +68,8 @@ def figures(
         values: true numbers [N], or None.
     """
     answers = predictions.probabilities.argmax(axis=1)
-    labels = range(predictions.probabilities.shape[1])
     result = {
-        "macro_f1": float(f1_score(indices, answers, labels=labels, average="macro", zero_division=0)),
+        "macro_f1": macro_f1(indices, answers, predictions.probabilities.shape[1]),
         "accuracy": float(accuracy_score(indices, answers)),
     }
     if values is not None and predictions.expected is not None:

@@ -9,7 +9,6 @@ from shutil import rmtree
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import f1_score
 
 from bench.speed.results import ratio, spread, table
 from bench.speed.running import Missing, python, run, told_of
@@ -19,6 +18,7 @@ from ensemble.probabilities import FILE_NAME, read_arrays
 from ensemble.submission import ID, match, read_answers, read_listing
 from heads.build import open_head
 from heads.checkpoint import load_tensors, save_tensors
+from heads.macro_f1 import macro_f1
 from heads.run import run_folder
 
 PLAIN, EXACT, FAST = "plain loop", "combine.py", "combine.py, fast"
@@ -137,7 +137,7 @@ def _of_all(data: Path, config: Path, exact: Path, fast: Path) -> str:
 def _joint_f1(truth: pd.DataFrame, answers: pd.DataFrame, classes: int) -> float:
     """Macro F1 over all joint classes, of the photographs that are answered."""
     right, given = match(answers, truth[truth[ID].isin(answers[ID])])
-    return float(f1_score(right, given, labels=range(classes), average="macro", zero_division=0))
+    return macro_f1(right, given, classes)
 
 
 def _page(

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import f1_score
 
 from ensemble.joint import encode
 from ensemble.metrics import JOINT, Score
 from ensemble.report.evaluation import Evaluation
+from heads.macro_f1 import macro_f1
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,7 @@ def scores_if_right(evaluation: Evaluation) -> dict[str, float]:
     reached = {}
     for task in evaluation.tasks:
         codes = encode(list((predicted | {task: truth[task]}).values()), evaluation.radices)
-        labels = range(len(evaluation.joint_classes))
-        reached[task] = float(
-            f1_score(evaluation.truth, codes, labels=labels, average="macro", zero_division=0)
-        )
+        reached[task] = macro_f1(evaluation.truth, codes, len(evaluation.joint_classes))
     return reached
 
 
