@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from accelerate import Accelerator
     from torch import Tensor
-    from torch.utils.data import DataLoader, Dataset
+    from torch.utils.data import Dataset
 
     from data.dataset import Photographs
     from heads.config import TaskConfig
@@ -174,30 +174,6 @@ def reader(
     return cached_reader(args.cache, kept, size, int(args.cache_limit * 1e9), read=read, mark=mark)
 
 
-def loader(
-    photographs: "Shown", sampler: Any, batch_size: int, workers: int | None, seed: int
-) -> "DataLoader[Any]":
-    """Batches of `photographs` in the sampler's order; None for `workers` takes one a core, up to 8."""
-    import torch
-    from torch.utils.data import DataLoader
-
-    from data.processes import usable_workers
-    from data.stopping import leave_to_parent
-    from heads.processes import on_this_machine
-
-    count = usable_workers(workers, on_this_machine())
-    return DataLoader(
-        photographs,
-        batch_size,
-        sampler=sampler,
-        num_workers=count,
-        worker_init_fn=leave_to_parent,
-        persistent_workers=count > 0,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator().manual_seed(seed),  # else starting an epoch draws from dropout's generator
-    )
-
-
 def with_kept_features(
     config: "TaskConfig",
     args: argparse.Namespace,
@@ -211,6 +187,7 @@ def with_kept_features(
     from data.cache import CachedReader
     from heads.features import Features, kept_features
     from heads.halves import Prefix, Suffix
+    from heads.loading import loader
     from heads.run import PACKAGES
 
     t, up_to = config.training, config.backbone.freeze
@@ -267,6 +244,7 @@ def train(args: argparse.Namespace) -> None:
     from heads.convolutions import with_winograd
     from heads.dealing import deal_training, deal_validation
     from heads.keeper import Keeper
+    from heads.loading import loader
     from heads.precision import accelerate_name
     from heads.processes import WholeBatchLoss, refuse_disagreement, synchronise_batch_norm, together
     from heads.run import run_folder

@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils.data import BatchSampler
 
 from heads.dealing import Shares, WholeBatches, deal_training
+from heads.loading import loader
 from heads.losses import SoftF1Loss
 from heads.processes import WholeBatchLoss
 from heads.sampling import BalancedSampler
-from train_task import loader
 
 NUMBERS = {"rows": st.integers(1, 40), "size": st.integers(1, 9), "processes": st.integers(1, 5)}
 

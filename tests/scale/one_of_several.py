@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from data.dataset import Photographs, in_order
 from data.transforms import Pipeline
 from heads.dealing import deal_training, deal_validation
+from heads.loading import loader
 from heads.losses import WeightedSum, make_loss
 from heads.optim import make_optimiser, make_schedule
 from heads.processes import WholeBatchLoss
@@ -22,7 +23,6 @@ from heads.sampling import BalancedSampler
 from heads.targets import Target
 from heads.training import Learner, Material, Plan, Truth, fit
 from heads.validation import Predictions
-from train_task import loader
 
 CLASSES = ("red", "green", "blue")
 EPOCHS = 10

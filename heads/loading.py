@@ -1,0 +1,36 @@
+"""Batches of photographs (or kept features) for one head, ready for whoever deals them to processes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data.processes import usable_workers
+from data.stopping import leave_to_parent
+from heads.processes import on_this_machine
+
+
+def loader(
+    photographs: Dataset[tuple[Tensor, Tensor]], sampler: Any, batch_size: int, workers: int | None, seed: int
+) -> DataLoader[Any]:
+    """Batches of `photographs` in the sampler's order, each once an epoch, the last one as long as it comes.
+
+    Args:
+        photographs: indexed by what `sampler` draws, gives (pixels [3, H, W], target).
+        sampler: its draws are (epoch, row), see `heads.sampling.Draw`.
+        batch_size: of all processes that train a head together.
+        workers: processes that load; None takes one a core, up to 8, and 0 this process alone.
+        seed: of the workers; what they draw is seeded by epoch and row, whichever worker it is.
+    """
+    count = usable_workers(workers, on_this_machine())
+    return DataLoader(
+        photographs,
+        batch_size,
+        sampler=sampler,
+        num_workers=count,
+        worker_init_fn=leave_to_parent,
+        persistent_workers=count > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(seed),  # else starting an epoch draws from dropout's generator
+    )
