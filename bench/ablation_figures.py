@@ -3,16 +3,19 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import f1_score
 
-from bench.ablation_plan import DEFAULT, Ablations, Run, runs_of
+from bench.ablation_plan import DEFAULT, Ablations, Run, products_of, runs_of
 from data.files import write_text
 from ensemble.config import tasks_of
-from ensemble.joint import encode
+from ensemble.joint import encode, joint_probabilities
+from heads.macro_f1 import macro_f1
 from heads.run import run_folder
 
 JOINT_YAML = Path("configs/joint.yaml")
@@ -45,15 +48,22 @@ def figures_of(run: Run, runs: Path) -> Figures:
     return Figures(head, joint, metrics["minutes"])
 
 
+def figures_of_product(head: str, others: Path) -> Figures | None:
+    """Figures of a joint head times the tasks' heads, all in the folder `others`; None: one is missing."""
+    folders = [run_folder(others, name) for name in (head, *tasks_of(JOINT_YAML))]
+    if not all(folder.metrics.is_file() for folder in folders):
+        return None
+    merged = product_macro_f1([folder.validation for folder in folders])
+    told = [json.loads(folder.metrics.read_text(encoding="utf-8")) for folder in folders]
+    return Figures(merged, merged, sum(metrics["minutes"] for metrics in told))
+
+
 def head_macro_f1(validation: Path, default: Path) -> float:
     """Macro F1 of a head on the photographs that judge the default: a lever may bring data of its own."""
-    with np.load(validation) as arrays:
-        classes = range(len(arrays["classes"]))
-    answers = _answers(validation)
-    answers = answers[answers.index.isin(_answers(default).index)] if default.is_file() else answers
-    return float(
-        f1_score(answers["truth"], answers["answer"], labels=classes, average="macro", zero_division=0)
-    )
+    judged = _judged(validation)
+    if default.is_file():
+        judged = judged[judged.index.isin(_judged(default).index)]
+    return macro_f1(judged["truth"].to_numpy(), _answers(judged), _classes(judged))
 
 
 def joint_macro_f1(validation: Mapping[str, Path]) -> float:
@@ -62,21 +72,47 @@ def joint_macro_f1(validation: Mapping[str, Path]) -> float:
     Args:
         validation: each task's file, the most significant task first.
     """
-    tables = {task: _answers(path) for task, path in validation.items()}
-    shared = sorted(set.intersection(*(set(each.index) for each in tables.values())))
-    radices = [len(tasks) for tasks in tasks_of(JOINT_YAML).values()]
-    truth, answers = (
-        encode([each.loc[shared, column].to_numpy() for each in tables.values()], radices)
-        for column in ("truth", "answer")
-    )
-    classes = range(int(np.prod(radices)))
-    return float(f1_score(truth, answers, labels=classes, average="macro", zero_division=0))
+    tables = _shared([_judged(path) for path in validation.values()])
+    radices = [_classes(table) for table in tables]
+    truth = encode([table["truth"].to_numpy() for table in tables], radices)
+    return macro_f1(truth, encode([_answers(table) for table in tables], radices), prod(radices))
 
 
-def _answers(path: Path) -> pd.DataFrame:
+def product_macro_f1(validation: Sequence[Path]) -> float:
+    """Macro F1 of the class whose probability, times the product of the tasks' own, is the largest.
+
+    Args:
+        validation: the joint head's file, then each task's, the most significant task first.
+    """
+    whole, *tables = _shared([_judged(path) for path in validation])
+    merged = _probabilities(whole) * joint_probabilities([_probabilities(table) for table in tables])
+    return macro_f1(whole["truth"].to_numpy(), merged.argmax(axis=1), _classes(whole))
+
+
+def _judged(path: Path) -> pd.DataFrame:
+    """What a validation.npz holds, by photograph: `truth`, and the probabilities by class index."""
     with np.load(path) as arrays:
-        answer = arrays["probabilities"].argmax(axis=1)
-        return pd.DataFrame({"truth": arrays["truth"], "answer": answer}, index=arrays["path"])
+        table = pd.DataFrame(arrays["probabilities"], index=arrays["path"])
+        table["truth"] = arrays["truth"]
+    return table
+
+
+def _shared(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """The rows of photographs that all tables have, in one order."""
+    paths = sorted(set.intersection(*(set(table.index) for table in tables)))
+    return [table.loc[paths] for table in tables]
+
+
+def _probabilities(judged: pd.DataFrame) -> npt.NDArray[np.float32]:
+    return judged.drop(columns="truth").to_numpy()
+
+
+def _answers(judged: pd.DataFrame) -> npt.NDArray[np.int64]:
+    return _probabilities(judged).argmax(axis=1)
+
+
+def _classes(judged: pd.DataFrame) -> int:
+    return len(judged.columns) - 1
 
 
 def read_figures(file: Path) -> pd.DataFrame:
@@ -95,10 +131,17 @@ def collect(plans: Sequence[Ablations], runs: Sequence[Path], file: Path) -> int
     for plan, folder in zip(plans, runs, strict=True):
         for run in runs_of(plan):
             if run.done(folder):
-                its = figures_of(run, folder)
-                key = [plan.title, run.head, run.lever, run.seed]
-                found.append([*key, round(its.head, 5), its.joint, its.minutes])
+                found.append(_row(plan, run, figures_of(run, folder)))
+        for run in products_of(plan):
+            if its := figures_of_product(run.head, replace(run, lever=DEFAULT).folder(folder)):
+                found.append(_row(plan, run, its))
     table = pd.concat([read_figures(file).astype(object), pd.DataFrame(found, columns=COLUMNS, dtype=object)])
     table = table.drop_duplicates(KEY, keep="last").sort_values(KEY)
     write_text(file, table.to_csv(index=False, float_format="%.5f"))
     return len(found)
+
+
+def _row(plan: Ablations, run: Run, figures: Figures) -> list[Any]:
+    """The CSV's row of a run, in the order of `COLUMNS`."""
+    key = [plan.title, run.head, run.lever, run.seed]
+    return [*key, round(figures.head, 5), figures.joint, figures.minutes]

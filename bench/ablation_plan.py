@@ -26,7 +26,8 @@ class Base(Section):
 class Lever(Section):
     """One change against the default of a head; `data` and `set` are laid over the default's.
 
-    `steps` changes steps of the head's `pixels`, wherever they stand: new values by name, null leaves one out.
+    `steps` changes steps of the head's `pixels`, wherever they stand: new values by name, a list puts other
+    steps there, null leaves one out.
     """
 
     name: str
@@ -37,14 +38,23 @@ class Lever(Section):
     steps: dict[str, Any] = Field(default_factory=dict)
 
 
+class Product(Section):
+    """A head over the joint classes merged with the heads of the tasks: their probabilities multiplied."""
+
+    name: str
+    head: str
+    group: str
+
+
 class Ablations(Section):
-    """A plan: what it is measured on, the seeds, the defaults of the heads and the levers."""
+    """A plan: what it is measured on, the seeds, the defaults of the heads, the levers, and products."""
 
     title: str
     note: str
     seeds: Annotated[list[int], Field(min_length=1)]
     heads: dict[str, Base]
     levers: list[Lever]
+    products: list[Product] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,14 @@ def runs_of(plan: Ablations) -> Iterator[Run]:
             yield Run(lever.name, lever.head, seed, base.config, lever.data or base.data, settings)
 
 
+def products_of(plan: Ablations) -> Iterator[Run]:
+    """What comes of multiplying defaults, seed by seed, as runs that nothing has to train."""
+    for seed in plan.seeds:
+        for product in plan.products:
+            base = plan.heads[product.head]
+            yield Run(product.name, product.head, seed, base.config, base.data, base.set)
+
+
 def config_file(head: str, config: str | None) -> Path:
     """The YAML of a plan's head."""
     return Path(config or f"configs/{head}.yaml")
@@ -96,14 +114,22 @@ def _changed_steps(lever: Lever, config: str | None) -> dict[str, Any]:
         f"{lever.name}: steps that {lever.head} does not have",
         [f"{name}: expected one of {', '.join(sorted(there))}" for name in lever.steps if name not in there],
     )
-    return {
-        key: [
-            {name: lever.steps[name]} if (name := _name(step)) in lever.steps else step
-            for step in steps
-            if lever.steps.get(_name(step), step) is not None
-        ]
-        for key, steps in named.items()
-    }
+    return {key: [new for step in steps for new in _instead(step, lever.steps)] for key, steps in named.items()}
+
+
+def _instead(step: Any, changes: Mapping[str, Any]) -> list[Any]:
+    """What stands where `step` stood.
+
+    >>> _instead("hflip", {}), _instead("hflip", {"hflip": None}), _instead("hflip", {"hflip": {"p": 0.1}})
+    (['hflip'], [], [{'hflip': {'p': 0.1}}])
+    """
+    name = _name(step)
+    if name not in changes:
+        return [step]
+    change = changes[name]
+    if change is None:
+        return []
+    return change if isinstance(change, list) else [{name: change}]
 
 
 def _name(step: Any) -> str:

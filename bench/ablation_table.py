@@ -25,7 +25,8 @@ def write_page(plans: Sequence[Ablations], figures: pd.DataFrame) -> str:
 def _section(plan: Ablations, figures: pd.DataFrame) -> str:
     lines = [f"\n## {plan.title}\n\n{plan.note}\n"]
     for head in plan.heads:
-        levers = {DEFAULT: ""} | {lever.name: lever.group for lever in plan.levers if lever.head == head}
+        told = [each for each in (*plan.levers, *plan.products) if each.head == head]
+        levers = {DEFAULT: ""} | {each.name: each.group for each in told}
         runs = figures[figures["head"] == head].set_index("seed")
         rows = {lever: found for lever in levers if len(found := runs[runs["lever"] == lever])}
         if not rows:

@@ -75,6 +75,11 @@ def test_steps_are_changed_where_they_stand() -> None:
         {"grey": {"p": 0.1}},
     ]
     assert len(after["pixels.train"]) == len(before.train) - 1
+    larger = [{"letterbox": {"height": 90, "width": 68}}, {"center_crop": {"height": 80, "width": 60}}]
+    cropped = {**lever, "steps": {"letterbox": larger}}
+    _, run = runs_of(Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[cropped]))
+    assert run.settings["pixels.evaluate"] == larger
+    assert run.settings["pixels.train"][1:3] == larger
     wrong = {**lever, "steps": {"gray": None}}
     with pytest.raises(InputError, match="gray: expected one of"):
         list(runs_of(Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[wrong])))
@@ -167,3 +172,37 @@ def test_the_joint_macro_f1_is_scikit_learns_on_the_shared_photographs(tmp_path:
     moved = {name: array if name == "classes" else array[order] for name, array in arrays["age"].items()}
     write_arrays(files["age"], moved)
     assert joint_macro_f1(files) == pytest.approx(expected)
+
+
+def test_a_joint_head_is_multiplied_by_the_tasks_heads(tmp_path: Path) -> None:
+    joint = {"config": "configs/baselines/joint18.yaml", "data": ["train"]}
+    heads = {task: {"data": ["train"]} for task in CLASSES} | {"joint18": joint}
+    product = {"name": "times", "head": "joint18", "group": "all multiplied"}
+    plan = Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[], products=[product])
+    folder, file = tmp_path / "default" / "seed-0", tmp_path / "figures.csv"
+    for task in CLASSES:
+        finished(folder, task, 0.7)
+    three = {task: run_folder(folder, task).validation for task in CLASSES}
+    arrays = {task: np.load(path) for task, path in three.items()}
+    truth = arrays["mask"]["truth"] * 6 + arrays["gender"]["truth"] * 3 + arrays["age"]["truth"]
+    whole = run_folder(folder, "joint18")
+    whole.folder.mkdir()
+    collect([plan], [tmp_path], file)
+    assert "times" not in read_figures(file)["lever"].tolist(), "its head is not done"
+    write_json(whole.metrics, {"minutes": 2.0})
+    order = np.random.default_rng(1).permutation(60)
+    for probabilities, expected in (
+        (np.full((60, 18), 1 / 18), joint_macro_f1(three)),  # it says nothing: the three heads decide
+        (np.eye(18)[truth], f1_score(truth, truth, labels=range(18), average="macro", zero_division=0)),
+    ):
+        softened = 0.99 * probabilities + 0.01 / 18
+        kept = {"path": arrays["age"]["path"], "truth": truth, "probabilities": softened}
+        write_arrays(whole.validation, {name: array[order] for name, array in kept.items()})
+        for task, its in arrays.items():
+            flat = 0.9 * its["probabilities"] + 0.1 / CLASSES[task]
+            write_arrays(three[task], {**its, "probabilities": flat})
+        collect([plan], [tmp_path], file)
+        figures = read_figures(file).set_index("lever")
+        assert figures.loc["times", "macro_f1"] == pytest.approx(expected, abs=1e-5)
+        assert figures.loc["times", "minutes"] == 3 * 1.5 + 2.0
+    assert "| times | all multiplied |" in write_page([plan], read_figures(file))

@@ -1,0 +1,96 @@
+"""Labels that trained heads give to photographs without any, as a folder to train on beside labelled ones.
+
+python -m bench.pseudo_labels --runs RUNS --task age gender --data path/to/unlabelled --out OUT --least 0.9
+
+Labels that the photographs have are not looked at. OUT then is a data folder for `--data`, with those
+photographs of which a head at least is sure (Lee 2013, ICML workshop on challenges in representation learning).
+"""
+
+import argparse
+import csv
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.held_out import predict_views
+from data.errors import InputError, refuse, run_script
+from data.files import write_text
+from data.manifest import LABELS_FILE, read_table
+from ensemble.find import head_files, no_heads
+from ensemble.predict import Task, make_task
+from heads.build import open_head
+from heads.validation import Predictions
+
+
+def labels_of(task: Task, predictions: Predictions, least: float) -> list[str]:
+    """A label for each photograph, as a labels.csv has it; empty where no class is as likely as `least`.
+
+    Where the task predicts years, the label is their mean, rounded.
+
+    Raises:
+        InputError: the task cuts years into classes without predicting years.
+    """
+    label = task.heads[0].config.label
+    if label.borders is not None and predictions.expected is None:
+        raise InputError(f"{label.column}: a class is no label, expected a head with label.distribution")
+    sure = predictions.probabilities.max(axis=1) >= least
+    if predictions.expected is None:
+        told = [label.classes[index] for index in predictions.probabilities.argmax(axis=1)]
+    else:
+        told = [str(round(float(years))) for years in predictions.expected]
+    return [text if its else "" for text, its in zip(told, sure, strict=True)]
+
+
+def write_folder(
+    paths: Sequence[Path], people: Sequence[str], labels: Mapping[str, Sequence[str]], out: Path
+) -> int:
+    """Write `out`/images and `out`/labels.csv, of the photographs with a label at least; returns how many."""
+    images = out / "images"
+    images.mkdir(parents=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "person", *labels])
+    count = 0
+    for number, (path, person, *told) in enumerate(zip(paths, people, *labels.values(), strict=True)):
+        if any(told):
+            name = f"{number:06}{path.suffix}"
+            shutil.copyfile(path, images / name)
+            writer.writerow([name, person, *told])
+            count += 1
+    write_text(out / LABELS_FILE, text.getvalue())
+    return count
+
+
+def main() -> None:
+    """Read photographs, answer, write."""
+    parser = argparse.ArgumentParser(prog="python -m bench.pseudo_labels", description="Labels by heads.")
+    parser.add_argument("--runs", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--task", required=True, nargs="+", metavar="NAME")
+    parser.add_argument(
+        "--data", type=Path, required=True, action="append", metavar="DIR", help="as train_task.py's"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="a new or an empty folder")
+    parser.add_argument("--least", type=float, default=0.9, help="probability of a class (%(default)s)")
+    parser.add_argument("--workers", type=int, default=1)
+    args = parser.parse_args()
+    if not 0 <= args.least <= 1:
+        raise InputError(f"--least {args.least}: expected a probability, 0..1")
+    if args.out.exists() and any(args.out.iterdir()):
+        raise InputError(f"{args.out}: is not empty, expected a new or an empty folder")
+    files = {name: head_files(args.runs, name) for name in args.task}
+    refuse(f"{args.runs}: heads are missing", [no_heads(name) for name, found in files.items() if not found])
+    table = read_table(args.data)
+    paths = [Path(path) for path in table["path"]]
+    labels = {}
+    for name, found in files.items():
+        task = make_task([open_head(file) for file in found])
+        column = task.heads[0].config.label.column or name
+        labels[column] = labels_of(task, predict_views(task, paths, args.workers), args.least)
+        print(f"{name}: sure of {sum(map(bool, labels[column]))} of {len(paths)} photographs")
+    count = write_folder(paths, table["person"].tolist(), labels, args.out)
+    print(f"{args.out}: {count} photographs, labels in {args.out / LABELS_FILE}")
+
+
+if __name__ == "__main__":
+    run_script(main)
