@@ -108,7 +108,8 @@ def _probabilities(judged: pd.DataFrame) -> npt.NDArray[np.float32]:
 
 
 def _answers(judged: pd.DataFrame) -> npt.NDArray[np.int64]:
-    return _probabilities(judged).argmax(axis=1)
+    answers: npt.NDArray[np.int64] = _probabilities(judged).argmax(axis=1)
+    return answers
 
 
 def _classes(judged: pd.DataFrame) -> int:

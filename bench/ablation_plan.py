@@ -23,27 +23,28 @@ class Base(Section):
     set: dict[str, Any] = Field(default_factory=dict)
 
 
-class Lever(Section):
+class Entry(Section):
+    """What gets a row of the table: its name, the head that it concerns, and what it is, for the reader."""
+
+    name: str
+    head: str
+    group: str
+
+
+class Lever(Entry):
     """One change against the default of a head; `data` and `set` are laid over the default's.
 
     `steps` changes steps of the head's `pixels`, wherever they stand: new values by name, a list puts other
     steps there, null leaves one out.
     """
 
-    name: str
-    head: str
-    group: str
     data: list[str] | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     steps: dict[str, Any] = Field(default_factory=dict)
 
 
-class Product(Section):
+class Product(Entry):
     """A head over the joint classes merged with the heads of the tasks: their probabilities multiplied."""
-
-    name: str
-    head: str
-    group: str
 
 
 class Ablations(Section):

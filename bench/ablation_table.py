@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.ablation_plan import DEFAULT, Ablations
+from bench.ablation_plan import DEFAULT, Ablations, Entry
 
 HEADING = """# Ablations
 
@@ -25,8 +25,8 @@ def write_page(plans: Sequence[Ablations], figures: pd.DataFrame) -> str:
 def _section(plan: Ablations, figures: pd.DataFrame) -> str:
     lines = [f"\n## {plan.title}\n\n{plan.note}\n"]
     for head in plan.heads:
-        told = [each for each in (*plan.levers, *plan.products) if each.head == head]
-        levers = {DEFAULT: ""} | {each.name: each.group for each in told}
+        entries: list[Entry] = [*plan.levers, *plan.products]
+        levers = {DEFAULT: ""} | {entry.name: entry.group for entry in entries if entry.head == head}
         runs = figures[figures["head"] == head].set_index("seed")
         rows = {lever: found for lever in levers if len(found := runs[runs["lever"] == lever])}
         if not rows:
