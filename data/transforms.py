@@ -181,6 +181,7 @@ STEPS: dict[str, Callable[..., Transform]] = {
 
 # The steps that scale whatever they are given to a size of their own.
 SCALING = ("resize", "fit", "letterbox")
+CUTTING = ("center_crop", "random_crop")  # so many of the photograph's own pixels
 
 
 class Pipeline:
@@ -236,9 +237,24 @@ def least_size(pipelines: Iterable[Pipeline]) -> tuple[int, int] | None:
 
 
 def working_size(*pipelines: Sequence[Step]) -> tuple[int, int] | None:
-    """Height and width that all of the pipelines letterbox to, or None where they do not agree on one."""
-    sizes = set()
-    for steps in pipelines:
-        boxes = [step["letterbox"] for step in steps if not isinstance(step, str) and "letterbox" in step]
-        sizes.add((boxes[0]["height"], boxes[0]["width"]) if boxes and boxes[0] else None)
+    """Height and width that all of the pipelines letterbox to, or None where they do not agree on one.
+
+    None, too, where one of them cuts by pixels before it letterboxes: a smaller copy would lose more by it.
+
+    >>> box, crop = {"letterbox": {"height": 8, "width": 6}}, {"center_crop": {"height": 4, "width": 3}}
+    >>> working_size(["hflip", box], [box, crop]), working_size([crop, box], [box])
+    ((8, 6), None)
+    """
+    sizes = {_letterboxed(steps) for steps in pipelines}
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def _letterboxed(steps: Sequence[Step]) -> tuple[int, int] | None:
+    """Height and width of the first letterbox, None without one or where it comes after a cut."""
+    for step in steps:
+        name, arguments = (step, None) if isinstance(step, str) else next(iter(step.items()))
+        if name in CUTTING:
+            return None
+        if name == "letterbox" and arguments:
+            return arguments["height"], arguments["width"]
+    return None

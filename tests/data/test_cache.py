@@ -165,3 +165,7 @@ def test_the_working_size_is_the_one_that_all_pipelines_letterbox_to() -> None:
     assert working_size(["hflip", box], [box]) == (128, 96)
     assert working_size(["hflip"], [box]) is None
     assert working_size([box], [{"letterbox": {"height": 64, "width": 48}}]) is None
+    for cut in ("center_crop", "random_crop"):
+        crop = {cut: {"height": 100, "width": 80}}
+        assert working_size([box, crop], [box, "hflip"]) == (128, 96)
+        assert working_size([crop, box], [crop, box]) is None, "kept copies are smaller than photographs"
