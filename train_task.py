@@ -166,7 +166,8 @@ def reader(
     size = working_size(config.pixels.train, config.pixels.evaluate)
     if size is None:
         raise InputError(
-            "--cache: pixels.train and pixels.evaluate do not both letterbox to one size before any crop"
+            "--cache: pixels.train and pixels.evaluate do not both letterbox to one size before any crop, "
+            "expected that; change the YAML or leave --cache out"
         )
     table = read_table(args.data, lenient=bad is not None)
     kept = table[~table["path"].isin(bad or {})]
