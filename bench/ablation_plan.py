@@ -80,7 +80,8 @@ class Run:
 
 def runs_of(plan: Ablations) -> Iterator[Run]:
     """Every run of a plan, seed by seed: the defaults first, since all is compared with them."""
-    unknown = [f"{lever.name}: {lever.head}" for lever in plan.levers if lever.head not in plan.heads]
+    entries: list[Entry] = [*plan.levers, *plan.products]
+    unknown = [f"{entry.name}: {entry.head}" for entry in entries if entry.head not in plan.heads]
     refuse(f"levers of heads that the plan has no default for; it has {', '.join(plan.heads)}", unknown)
     for seed in plan.seeds:
         for head, base in plan.heads.items():
