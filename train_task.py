@@ -304,7 +304,7 @@ def train(args: argparse.Namespace) -> None:
     loss = WholeBatchLoss(loss_of(config.loss, counts, trained).to(accelerator.device), accelerator)
     mixing, resizing = mixing_of(t.mix, counts, trained), resizing_of(t)
     material = Material(target, train_loader, valid_loader, sampler, truth, mixing, resizing)
-    plan = Plan(t.epochs, t.select_by, t.patience, t.clip_norm, t.seed)
+    plan = Plan(t.epochs, t.select_by, t.validate_every, t.patience, t.clip_norm, t.seed)
 
     keeper = Keeper(run_folder(args.runs, config.task, args.fold), config, valid_rows, valid_set, truth)
     keeper.open(learner, args.resume)

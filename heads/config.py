@@ -168,6 +168,7 @@ class Training(Section):
     clip_norm: Positive | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     select_by: Literal["macro_f1", "mae"] = "macro_f1"
+    validate_every: Count = 1
     patience: Count | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mix: Mix | None = None

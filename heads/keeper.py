@@ -54,7 +54,7 @@ class Keeper:
                 path.unlink(missing_ok=True)
         return Monitor(self.run.events, next_epoch=len(learner.history) - 1)
 
-    def after_epoch(self, learner: Learner, predictions: Predictions, is_best: bool) -> None:
+    def after_epoch(self, learner: Learner, predictions: Predictions | None, is_best: bool) -> None:
         """Keep the epoch that ended: the head where it is the best, then the state, then what people look at.
 
         Killed in between, a run goes on from the state before and writes the same best again.
@@ -62,7 +62,7 @@ class Keeper:
         record = learner.history[-1]
         if self.monitor is None:
             self.monitor = self._begin(learner)
-        if is_best:
+        if predictions is not None and is_best:
             head = extract_model_from_parallel(learner.judged)
             save_head(self.run.best, head, self.config.model_dump(), record)
             self._write_validation(predictions)
@@ -74,7 +74,7 @@ class Keeper:
         write_history(self.run.history, learner.history)
         write_manifest(self.run.folder, growing=self.run.events)
         self.monitor.scalars(record)
-        if is_best:  # of the head that is kept; drawing takes longer than an epoch of kept features
+        if predictions is not None and is_best:  # drawing takes longer than an epoch of kept features
             probabilities, indices = predictions.probabilities[self._shown], self.truth.indices[self._shown]
             figure = draw_predictions(self._pictures, probabilities, indices, self.config.label.classes)
             self.monitor.pictures(int(record["epoch"]), figure)

@@ -53,17 +53,23 @@ class Learner:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, how careful, and by which figure the best epoch is chosen."""
+    """How long, how careful, after which epochs to validate, and by which figure the best of them is chosen."""
 
     epochs: int
     select_by: str = "macro_f1"
+    validate_every: int = 1
     patience: int | None = None
     clip_norm: float | None = None
     seed: int = 0
 
+    def validates(self, epoch: int) -> bool:
+        """Whether the head is validated after `epoch` (from 0): counted back from the last, which always is."""
+        return (self.epochs - 1 - epoch) % self.validate_every == 0
+
     def score(self, record: Record) -> float:
-        """The figure to be raised; an error counts downwards."""
-        return -record["mae"] if self.select_by == "mae" else record[self.select_by]
+        """The figure to be raised; an error counts downwards, an epoch without validation least of all."""
+        found = record.get(self.select_by, np.inf if self.select_by == "mae" else -np.inf)
+        return -found if self.select_by == "mae" else found
 
     def best(self, history: list[Record]) -> int:
         """Index of the best epoch so far, the earliest among equals."""
@@ -103,7 +109,7 @@ class Material:
     resizing: Resize | None = None
 
 
-AfterEpoch = Callable[[Learner, Predictions, bool], None]
+AfterEpoch = Callable[[Learner, Predictions | None, bool], None]
 WhenStopped = Callable[[Learner], str]
 
 
@@ -128,8 +134,8 @@ def fit(
         learner: changed in place; its parts are prepared by `accelerator`, as are the loaders.
         material: stays as it is, but for the epoch of its sampler.
         loss: (logits, targets) -> scalar; of the whole batch where processes share it.
-        after_epoch: called with the learner, the validation predictions and whether they are the best so far;
-            by one process where there are several.
+        after_epoch: called with the learner, the validation predictions (None: this epoch has none) and whether
+            they are the best so far; by one process where there are several.
         when_stopped: called where a signal ends the run, between two steps; returns what it kept, for the user.
 
     Raises:
@@ -147,11 +153,7 @@ def fit(
             material.sampler.epoch = epoch
             train_loss = _train_epoch(learner, material, loss, plan, accelerator)
             trained = time.perf_counter()
-            share_buffers(learner.judged, accelerator)
-            own = predict(learner.judged, material.target, material.validation)
-            predictions = gather_predictions(own, material.validation, accelerator)
-            if not np.isfinite(predictions.probabilities).all():
-                raise _diverged(epoch, "its predictions are not numbers")
+            predictions = _validate(learner, material, accelerator, epoch) if plan.validates(epoch) else None
             with unbroken():
                 before, learner.progress = learner.progress.seconds, Progress()
                 learner.history.append(
@@ -159,13 +161,14 @@ def fit(
                         "epoch": epoch + 1,
                         "lr": float(learner.schedule.get_last_lr()[-1]),
                         "train_loss": train_loss,
-                        **figures(predictions, material.truth.indices, material.truth.numbers),
+                        **_figures(predictions, material.truth),
                         "images_per_second": round(len(material.sampler) / (before + trained - started), 1),
                         "seconds": round(before + time.perf_counter() - started, 1),
                     }
                 )
                 if accelerator.is_main_process:
-                    after_epoch(learner, predictions, plan.best(learner.history) == epoch)
+                    is_best = predictions is not None and plan.best(learner.history) == epoch
+                    after_epoch(learner, predictions, is_best)
                 started = time.perf_counter()
     except Stopped as stopped:  # anywhere, between two epochs too
         # Several processes hear of a signal at different steps: what they share is the last whole epoch.
@@ -206,6 +209,20 @@ def _train_epoch(
     return progress.loss
 
 
+def _validate(learner: Learner, material: Material, accelerator: Accelerator, epoch: int) -> Predictions:
+    """What the judged head makes of all validation photographs, those of other processes too."""
+    share_buffers(learner.judged, accelerator)
+    own = predict(learner.judged, material.target, material.validation)
+    predictions = gather_predictions(own, material.validation, accelerator)
+    if not np.isfinite(predictions.probabilities).all():
+        raise _diverged(epoch, "its predictions are not numbers")
+    return predictions
+
+
+def _figures(predictions: Predictions | None, truth: Truth) -> Record:
+    return {} if predictions is None else figures(predictions, truth.indices, truth.numbers)
+
+
 def _rows_in_a_step(train: DataLoader[Any]) -> int:
     """Rows that a step draws in all processes; a loader that was not dealt knows its own batch size only."""
     return int(getattr(train, "total_batch_size", train.batch_size or 1))
@@ -235,6 +252,6 @@ def _diverged(epoch: int, found: str) -> InputError:
 
 
 def _out_of_patience(history: list[Record], plan: Plan) -> bool:
-    if plan.patience is None or not history:
+    if plan.patience is None or not history or not plan.validates(len(history) - 1):
         return False
     return len(history) - 1 - plan.best(history) >= plan.patience

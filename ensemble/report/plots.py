@@ -109,7 +109,9 @@ def history_figure(history: Mapping[str, Sequence[float]], best: float | None) -
     for place, name in enumerate(shown):
         axes = figure.add_subplot(1, len(shown), place + 1)
         ink(axes)
-        axes.plot(history["epoch"], history[name], color=SERIES[place], marker="o", markersize=3)
+        there = np.isfinite(history[name])  # not every epoch need be validated
+        epochs, values = np.array(history["epoch"])[there], np.array(history[name])[there]
+        axes.plot(epochs, values, color=SERIES[place], marker="o", markersize=3)
         if best is not None:
             axes.axvline(best, color=GREY, linestyle="--", linewidth=1)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

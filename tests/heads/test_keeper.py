@@ -75,6 +75,12 @@ class Epochs:
         best = self.plan.best(self.learner.history) == len(self.learner.history) - 1
         self.keeper.after_epoch(self.learner, Predictions(np.eye(3, dtype=np.float32)[answers], None), best)
 
+    def end_unseen(self) -> None:
+        """End an epoch without validation."""
+        nn.init.constant_(self.learner.head.weight, -1.0)
+        self.learner.history.append({"epoch": len(self.learner.history) + 1, "seconds": 60.0})
+        self.keeper.after_epoch(self.learner, None, is_best=False)
+
     def close(self) -> None:
         self.keeper.close(self.learner, self.plan)
 
@@ -97,6 +103,22 @@ def test_best_and_last_are_the_best_and_the_last_epoch(tmp_path: Path, squares: 
     assert kept_weight(epochs.run.last, "head/weight") == 0.5
     assert load_tensors(epochs.run.best)[1]["validation"]["epoch"] == 2
     assert epochs.history() == [0.25, 0.75, 0.5]
+
+
+def test_an_epoch_without_validation_is_kept_to_go_on_from_alone(tmp_path: Path, squares: Any) -> None:
+    epochs = Epochs(tmp_path, squares)
+    epochs.keeper.open(epochs.learner, resume=False)
+    epochs.end_unseen()
+    assert kept_weight(epochs.run.last, "head/weight") == -1.0
+    assert not epochs.run.best.exists()
+    epochs.end(0.5)
+    epochs.end_unseen()
+    epochs.close()
+    assert kept_weight(epochs.run.best, "weight") == 0.5
+    assert kept_weight(epochs.run.last, "head/weight") == -1.0
+    assert pd.read_csv(epochs.run.history)["macro_f1"].isna().tolist() == [True, False, True]
+    metrics = json.loads(epochs.run.metrics.read_text())
+    assert (metrics["epoch"], metrics["epochs"], metrics["minutes"]) == (2, 3, 3.0)
 
 
 def test_metrics_are_scikit_learns_of_the_best_epochs_answers(tmp_path: Path, squares: Any) -> None:

@@ -79,10 +79,10 @@ class Told:
 
     def __init__(self, state: Path | None = None, killed_after: int | None = None) -> None:
         self.state, self.killed_after = state, killed_after
-        self.predictions: list[Predictions] = []
+        self.predictions: list[Predictions | None] = []
         self.best: list[bool] = []
 
-    def __call__(self, learner: Learner, predictions: Predictions, is_best: bool) -> None:
+    def __call__(self, learner: Learner, predictions: Predictions | None, is_best: bool) -> None:
         self.predictions.append(predictions)
         self.best.append(is_best)
         if self.state is not None:
@@ -300,10 +300,39 @@ def test_patience_counts_on_after_an_interruption(squares: Any) -> None:
     assert len(learner.history) == 3
 
 
+def test_validating_less_often_changes_nothing_else(squares: Any, straight: Learner) -> None:
+    learner, told = tiny_learner(ema=0.8), Told()
+    run_fit(learner, squares, told, validate_every=2)
+    assert [predictions is not None for predictions in told.predictions] == [False, True, False, True]
+    assert weights(learner).keys() == weights(straight).keys()
+    assert all(torch.equal(tensor, weights(straight)[name]) for name, tensor in weights(learner).items())
+    figures = ("macro_f1", "accuracy")
+    for epoch, (seldom, always) in enumerate(zip(*map(without_times, (learner, straight)), strict=True)):
+        told_of = always if epoch % 2 else {k: v for k, v in always.items() if k not in figures}
+        assert seldom == told_of
+
+
+@pytest.mark.parametrize(("epochs", "every"), [(5, 2), (5, 5), (3, 7), (4, 1)])
+def test_the_last_epoch_is_always_validated(epochs: int, every: int) -> None:
+    plan = Plan(epochs, validate_every=every)
+    validated = [epoch for epoch in range(epochs) if plan.validates(epoch)]
+    assert validated == sorted(range(epochs - 1, -1, -every))
+
+
+def test_an_epoch_without_validation_is_never_the_best_and_costs_no_patience(squares: Any) -> None:
+    right = [TARGET.classes.index(colour) for colour in squares.colours]
+    wrong = [(label + 1) % 3 for label in right]
+    learner, told = scripted_learner([wrong, right, wrong, right]), Told()
+    run_fit(learner, squares, told, batch=24, epochs=8, patience=1, validate_every=2)
+    assert told.best == [False, True, False, True, False, False]
+    assert Plan(8, validate_every=2).best(learner.history) == 3
+
+
 def test_an_error_is_better_the_lower_it_is() -> None:
     history = [{"mae": 9.0, "macro_f1": 0.9}, {"mae": 7.0, "macro_f1": 0.1}, {"mae": 7.0, "macro_f1": 0.1}]
     assert Plan(3, "mae").best(history) == 1
     assert Plan(3, "macro_f1").best(history) == 0
+    assert Plan(3, "mae").best([{"train_loss": 0.0}, *history]) == 2
 
 
 class Steep(nn.Module):

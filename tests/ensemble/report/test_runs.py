@@ -7,6 +7,7 @@ from sklearn.metrics import log_loss
 
 from data.errors import InputError
 from ensemble.calibration import scale
+from ensemble.report.plots import history_figure
 from ensemble.report.runs import find_runs, read_run, validation_temperature
 from heads.checkpoint import load_tensors
 from heads.run import RunFolder, machine
@@ -23,6 +24,18 @@ def test_a_run_tells_its_curves_config_versions_time_and_machine(runs: Path) -> 
     assert {"system", "processor", "cores"} <= run.machine.keys()
     assert run.minutes == pytest.approx(history["seconds"].sum() / 60, abs=0.006)
     assert run.best["macro_f1"] == pytest.approx(history["macro_f1"].max())
+
+
+def test_curves_join_the_epochs_that_were_validated() -> None:
+    nan = float("nan")
+    history = {
+        "epoch": [1.0, 2.0, 3.0, 4.0],
+        "train_loss": [4.0, 3.0, 2.0, 1.0],
+        "macro_f1": [nan, 0.5, nan, 0.7],
+    }
+    loss, f1 = [axes.lines[0].get_xydata().tolist() for axes in history_figure(history, None).axes]
+    assert loss == [[1, 4], [2, 3], [3, 2], [4, 1]]
+    assert f1 == [[2, 0.5], [4, 0.7]]
 
 
 def test_the_temperature_has_the_least_log_loss_on_the_validation_people_of_all_folds(tmp_path: Path) -> None:
