@@ -11,25 +11,36 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.ablation_plan import DEFAULT, Ablations, Run, products_of, runs_of
+from bench.ablation_plan import DEFAULT, Ablations, Run, config_file, products_of, runs_of
 from data.files import write_text
 from ensemble.config import tasks_of
 from ensemble.joint import encode, joint_probabilities
+from heads.config import TaskConfig
 from heads.macro_f1 import macro_f1
 from heads.run import run_folder
+from heads.schema import load
 
 JOINT_YAML = Path("configs/joint.yaml")
+EXPECTED, VALUE = "expected", "value"  # of validation.npz
 KEY = ["plan", "head", "lever", "seed"]
-COLUMNS = [*KEY, "macro_f1", "joint_macro_f1", "minutes"]
+COLUMNS = [*KEY, "macro_f1", "joint_macro_f1", "mae", "minutes"]
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run came to: macro F1 of its head and of the joint code (None: not all heads there), minutes."""
+    """What one run came to.
+
+    Attributes:
+        head: macro F1 of its head.
+        joint: macro F1 of the joint code; None: not all heads are there, or the head is none of the code's.
+        mae: mean absolute error of a head that predicts a number, in the label's unit.
+        minutes: of training and validating.
+    """
 
     head: float
     joint: float | None
     minutes: float
+    mae: float | None = None
 
 
 def figures_of(run: Run, runs: Path) -> Figures:
@@ -38,14 +49,19 @@ def figures_of(run: Run, runs: Path) -> Figures:
     metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
     tasks = tasks_of(JOINT_YAML)
     others = replace(run, lever=DEFAULT).folder(runs)
-    head = head_macro_f1(folder.validation, run_folder(others, run.head).validation)
-    if run.head not in tasks:  # a head over the joint classes themselves
-        return Figures(head, head, metrics["minutes"])
+    judged = _as_the_default(folder.validation, run_folder(others, run.head).validation)
+    head = macro_f1(judged["truth"].to_numpy(), _answers(judged), _classes(judged))
+    mae = float((judged[EXPECTED] - judged[VALUE]).abs().mean()) if EXPECTED in judged else None
+    if run.head not in tasks:
+        is_joint = _classes(judged) == prod(
+            len(load(TaskConfig, config_file(task, None), []).label.classes) for task in tasks
+        )
+        return Figures(head, head if is_joint else None, metrics["minutes"], mae)
     paths = {
         task: folder.validation if task == run.head else run_folder(others, task).validation for task in tasks
     }
     joint = joint_macro_f1(paths) if all(path.is_file() for path in paths.values()) else None
-    return Figures(head, joint, metrics["minutes"])
+    return Figures(head, joint, metrics["minutes"], mae)
 
 
 def figures_of_product(head: str, others: Path) -> Figures | None:
@@ -56,14 +72,6 @@ def figures_of_product(head: str, others: Path) -> Figures | None:
     merged = product_macro_f1([folder.validation for folder in folders])
     told = [json.loads(folder.metrics.read_text(encoding="utf-8")) for folder in folders]
     return Figures(merged, merged, sum(metrics["minutes"] for metrics in told))
-
-
-def head_macro_f1(validation: Path, default: Path) -> float:
-    """Macro F1 of a head on the photographs that judge the default: a lever may bring data of its own."""
-    judged = _judged(validation)
-    if default.is_file():
-        judged = judged[judged.index.isin(_judged(default).index)]
-    return macro_f1(judged["truth"].to_numpy(), _answers(judged), _classes(judged))
 
 
 def joint_macro_f1(validation: Mapping[str, Path]) -> float:
@@ -90,11 +98,19 @@ def product_macro_f1(validation: Sequence[Path]) -> float:
 
 
 def _judged(path: Path) -> pd.DataFrame:
-    """What a validation.npz holds, by photograph: `truth`, and the probabilities by class index."""
+    """What a validation.npz holds, by photograph: `truth`, the probabilities by class index, numbers if any."""
     with np.load(path) as arrays:
         table = pd.DataFrame(arrays["probabilities"], index=arrays["path"])
-        table["truth"] = arrays["truth"]
+        for name in ("truth", EXPECTED, VALUE):
+            if name in arrays:
+                table[name] = arrays[name]
     return table
+
+
+def _as_the_default(validation: Path, default: Path) -> pd.DataFrame:
+    """`_judged` on the photographs that judge the default: a lever may bring data of its own."""
+    judged = _judged(validation)
+    return judged[judged.index.isin(_judged(default).index)] if default.is_file() else judged
 
 
 def _shared(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -104,7 +120,7 @@ def _shared(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
 
 
 def _probabilities(judged: pd.DataFrame) -> npt.NDArray[np.float32]:
-    return judged.drop(columns="truth").to_numpy()
+    return judged[range(_classes(judged))].to_numpy()
 
 
 def _answers(judged: pd.DataFrame) -> npt.NDArray[np.int64]:
@@ -113,7 +129,7 @@ def _answers(judged: pd.DataFrame) -> npt.NDArray[np.int64]:
 
 
 def _classes(judged: pd.DataFrame) -> int:
-    return len(judged.columns) - 1
+    return sum(isinstance(name, int) for name in judged.columns)
 
 
 def read_figures(file: Path) -> pd.DataFrame:
@@ -145,4 +161,4 @@ def collect(plans: Sequence[Ablations], runs: Sequence[Path], file: Path) -> int
 def _row(plan: Ablations, run: Run, figures: Figures) -> list[Any]:
     """The CSV's row of a run, in the order of `COLUMNS`."""
     key = [plan.title, run.head, run.lever, run.seed]
-    return [*key, round(figures.head, 5), figures.joint, figures.minutes]
+    return [*key, figures.head, figures.joint, figures.mae, figures.minutes]

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bench.ablation_plan import DEFAULT, Ablations, Entry
@@ -13,8 +11,9 @@ HEADING = """# Ablations
 Every figure is of people held out of training, never of an evaluation set. `python -m bench.ablate collect`
 read them from the folders of the runs, `python -m bench.ablate table` wrote this page. Mean ± standard
 deviation over seeds; one seed has no spread. The difference is the mean, over the seeds that both have, of
-the head's macro F1 less the default's.
+the head's macro F1 less the default's; mean absolute errors are in years.
 """
+ALWAYS = ("lever", "what", "macro F1", "difference", "minutes", "seeds")
 
 
 def write_page(plans: Sequence[Ablations], figures: pd.DataFrame) -> str:
@@ -31,35 +30,37 @@ def _section(plan: Ablations, figures: pd.DataFrame) -> str:
         rows = {lever: found for lever in levers if len(found := runs[runs["lever"] == lever])}
         if not rows:
             continue
-        lines.append(
-            f"\n### {head}\n\n| lever | what | macro F1 | difference | joint macro F1 | minutes | seeds |"
-        )
-        lines.append("\n| --- | --- | --- | --- | --- | --- | --- |\n")
         default = rows.get(DEFAULT, runs[:0])["macro_f1"]
-        lines += [_row(lever, levers[lever], found, default) for lever, found in rows.items()]
+        cells = [_cells(lever, levers[lever], found, default) for lever, found in rows.items()]
+        # A head without numbers has no error, one outside the joint code no joint figure.
+        filled = [name for name in cells[0] if name in ALWAYS or any(row[name] for row in cells)]
+        lines.append(f"\n### {head}\n\n| {' | '.join(filled)} |\n|{' --- |' * len(filled)}\n")
+        lines += [f"| {' | '.join(row[name] for name in filled)} |\n" for row in cells]
     return "".join(lines)
 
 
-def _row(lever: str, group: str, found: pd.DataFrame, default: pd.Series) -> str:
+def _cells(lever: str, group: str, found: pd.DataFrame, default: pd.Series) -> dict[str, str]:
+    """A row's cells by the name of their column; one that has no figure is empty."""
     less = (found["macro_f1"] - default).dropna()
-    joint = found["joint_macro_f1"].dropna()
-    cells = (
-        lever,
-        group,
-        _spread(found["macro_f1"].tolist()),
-        "" if lever == DEFAULT or less.empty else f"{less.mean():+.3f}",
-        "" if joint.empty else _spread(joint.tolist()),
-        f"{found['minutes'].mean():.1f}",
-        str(len(found)),
-    )
-    return f"| {' | '.join(cells)} |\n"
+    return {
+        "lever": lever,
+        "what": group,
+        "macro F1": _spread(found["macro_f1"], 3),
+        "difference": "" if lever == DEFAULT or less.empty else f"{less.mean():+.3f}",
+        "joint macro F1": _spread(found["joint_macro_f1"], 3),
+        "mean absolute error": _spread(found["mae"], 2),
+        "minutes": f"{found['minutes'].mean():.1f}",
+        "seeds": str(len(found)),
+    }
 
 
-def _spread(values: Sequence[float]) -> str:
-    """Mean and, from two values on, the sample's standard deviation.
+def _spread(values: pd.Series, digits: int) -> str:
+    """Mean and, from two values on, the sample's standard deviation; nothing where no value is there.
 
-    >>> _spread([0.5]), _spread([0.5, 0.7])
+    >>> _spread(pd.Series([0.5]), 3), _spread(pd.Series([0.5, None, 0.7]), 3)
     ('0.500', '0.600 ± 0.141')
     """
-    mean: npt.NDArray[np.float64] | np.floating = np.mean(values)
-    return f"{mean:.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
+    there = values.dropna()
+    if there.empty:
+        return ""
+    return f"{there.mean():.{digits}f}" + (f" ± {there.std():.{digits}f}" if len(there) > 1 else "")

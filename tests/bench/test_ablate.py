@@ -18,6 +18,7 @@ from heads.schema import load
 ROOT = Path(__file__).parents[2]
 PLANS = sorted((ROOT / "bench").glob("ablations*.yaml"))
 CLASSES = {"mask": 3, "gender": 2, "age": 3}
+HEADS = {**CLASSES, "age_backbone": 3}
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,10 @@ def test_every_run_of_a_shipped_plan_is_a_config_that_loads(plan: Ablations) -> 
     folders = {name: "DIR" for base in [*plan.heads.values(), *plan.levers] for name in base.data or []}
     for run in runs_of(plan):
         call = command(
-            run, Path("runs"), folders, {name: f"{name}.safetensors" for name in ("trunk", "bare", "weights")}
+            run,
+            Path("runs"),
+            folders,
+            {name: f"{name}.safetensors" for name in ("trunk", "short", "bare", "weights")},
         )
         changes = [call[place + 1] for place, word in enumerate(call) if word == "--set"]
         config = load(TaskConfig, config_file(run.head, run.config), changes)
@@ -91,10 +95,15 @@ def small_plan() -> Ablations:
     return Ablations(title="T", note="N", seeds=[0, 1], heads=heads, levers=[lever])
 
 
-def finished(folder: Path, task: str, right: float, seed: int = 0, extra: int = 0) -> float:
-    """A run of 60 photographs and some of its own, with a share of right answers; its macro F1 on the 60."""
+def finished(
+    folder: Path, task: str, right: float, seed: int = 0, extra: int = 0, off: float | None = None
+) -> float:
+    """A run of 60 photographs and some of its own, with a share of right answers; its macro F1 on the 60.
+
+    With `off` it predicts years, on the 60 so many from the true ones.
+    """
     rng = np.random.default_rng([len(task), int(right * 100), seed])
-    classes = CLASSES[task]
+    classes = HEADS[task]
     truth = np.r_[np.random.default_rng(len(task)).integers(0, classes, 60), np.zeros(extra, dtype=int)]
     answers = np.where(rng.random(60 + extra) < right, truth, classes - 1)
     run = run_folder(folder, task)
@@ -105,6 +114,11 @@ def finished(folder: Path, task: str, right: float, seed: int = 0, extra: int = 
         "truth": truth,
         "probabilities": np.eye(classes)[answers],
     }
+    if off is not None:
+        arrays |= {
+            "value": np.full(60 + extra, 30.0),
+            "expected": np.r_[np.full(60, 30 - off), np.zeros(extra)],
+        }
     write_arrays(run.validation, arrays)
     write_json(run.metrics, {"macro_f1": 0.123, "minutes": 1.5})
     return f1_score(truth[:60], answers[:60], labels=range(classes), average="macro", zero_division=0)
@@ -128,6 +142,22 @@ def test_the_table_has_means_spreads_and_paired_differences(tmp_path: Path) -> N
     told = f"{np.mean(better):.3f} ± {np.std(better, ddof=1):.3f} | {np.mean(better) - np.mean(default):+.3f}"
     assert row.startswith(f"| better | a change | {told} | ")
     assert row.endswith("| 1.5 | 2 |")
+
+
+def test_a_head_of_numbers_has_its_error_on_the_photographs_of_the_default(tmp_path: Path) -> None:
+    heads = {"age_backbone": {"data": ["train"]}}
+    lever = {"name": "longer", "head": "age_backbone", "group": "G", "set": {"training.epochs": 2}}
+    plan = Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[lever])
+    for name, off, extra in (("default", 4.0, 0), ("longer", 2.5, 5)):
+        folder = tmp_path / name / "seed-0"
+        finished(folder, "age_backbone", 0.8, extra=extra, off=off)
+    collect([plan], [tmp_path], tmp_path / "figures.csv")
+    figures = read_figures(tmp_path / "figures.csv").set_index("lever")
+    assert figures["mae"].to_dict() == {"default": 4.0, "longer": 2.5}
+    assert figures["joint_macro_f1"].isna().all(), "three classes of age are not the joint code's eighteen"
+    heading, _, _, row = write_page([plan], read_figures(tmp_path / "figures.csv")).strip().splitlines()[-4:]
+    assert heading == "| lever | what | macro F1 | difference | mean absolute error | minutes | seeds |"
+    assert row.split(" | ")[-3:] == ["2.50", "1.5", "1 |"]
 
 
 def test_what_did_not_end_is_not_in_the_table(tmp_path: Path) -> None:
