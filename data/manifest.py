@@ -65,6 +65,15 @@ def person_name(person: str) -> str:
     return person.partition("/")[2] or person
 
 
+def source_name(person: str) -> str:
+    """What names a person's data folder and its content, in the table's `person`.
+
+    >>> source_name("train-0123abcd/000123_female_Asian_34")
+    'train-0123abcd'
+    """
+    return person.partition("/")[0]
+
+
 def _read_source(source: Path, lenient: bool) -> tuple[list[Row], list[str]]:
     """One source's rows, each with its `source`, and its problems."""
     name = str(source)

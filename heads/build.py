@@ -27,10 +27,10 @@ from heads.mixing import Mixing
 from heads.optim import make_optimiser, make_schedule
 from heads.ordinal import SharedWeights
 from heads.resizing import Resizing
-from heads.run import run_folder
 from heads.schema import check
 from heads.targets import Target
 from heads.training import Learner, averaged
+from heads.trunk_run import is_run, trunk_run
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def fill_trunk_of(head: Head, backbone: schema.Backbone, runs: Path, fold: int |
         head: its trunk is filled in place.
         backbone: `weights` is imagenet, random, run:NAME or a file.
         runs: where run:NAME stands.
-        fold: whose run:NAME/fold-K is taken where there is one, so that no trunk saw its validation people.
+        fold: whose run:NAME/fold-K is taken where there is one.
     """
     weights = backbone.weights
     if weights == "random":
@@ -118,17 +118,7 @@ def fill_trunk_of(head: Head, backbone: schema.Backbone, runs: Path, fold: int |
     elif weights == "imagenet":
         told = f"imagenet: {load_imagenet(head.trunk, backbone.name)}"
     else:
-        path = Path(weights)
-        if weights.startswith("run:"):
-            task = weights.removeprefix("run:")
-            path = run_folder(runs, task).best
-            if fold is not None and run_folder(runs, task, fold).best.is_file():
-                path = run_folder(runs, task, fold).best
-            if not path.is_file():
-                raise InputError(
-                    f"backbone.weights={weights}: {path} is not there; "
-                    f"train it first with train_task.py --task {task} --runs {runs}"
-                )
+        path = trunk_run(weights, runs, fold).best if is_run(weights) else Path(weights)
         told = f"{path}: {load_trunk(head.trunk, path)}"
         if backbone.with_classifier:
             prefix, tensors = "classifier.", read_tensors(path)

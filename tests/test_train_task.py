@@ -169,6 +169,18 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     assert [line.split(",")[0] for line in history] == ["epoch", "1", "2"]
 
 
+def test_a_trunk_that_learnt_from_validation_people_is_told(
+    six_people: Path, train: Callable, tmp_path: Path
+) -> None:
+    arguments = ["--data", six_people, "--runs", tmp_path, "--set", "split={folds: 2, seed: 0, strata: {}}"]
+    train("mask", *arguments)
+    for fold in (0, 1):
+        told = train("gender", *arguments, "--set", "backbone.weights=run:mask", "--fold", fold).err
+        seen = len(validated(tmp_path / "gender" / f"fold-{fold}") - validated(tmp_path / "mask"))
+        assert seen == 3 * fold
+        assert (f"{tmp_path / 'mask'}: this trunk was trained on 3 people whom the head" in told) == bool(seen)
+
+
 def test_a_run_under_another_config_is_not_gone_on_with(
     six_people: Path, runs: Path, call: Callable, configs: Path, tmp_path: Path
 ) -> None:
