@@ -114,7 +114,9 @@ def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int)
     fill_trunk_of(head, config.backbone.model_copy(update={"freeze": "none"}), runs, None)
     net, trunk, classifier = PlainHead(head), head.trunk, head.classifier
     loss = loss_of(config.loss, class_counts(labels, target.classes), trained)
-    optimiser = make_optimiser(trunk, classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum)
+    optimiser = make_optimiser(
+        trunk, classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr
+    )
     steps = -(-len(sampler) // t.batch_size)
     schedule = make_schedule(optimiser, s.name, t.epochs, steps, s.warmup, s.step_epochs, s.step_factor)
     pictures = Pictures(rows["path"].tolist(), Pipeline(config.pixels.train), trained.encode(rows))

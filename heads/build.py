@@ -144,7 +144,7 @@ def learner_of(config: schema.TaskConfig, head: Head | Suffix, steps_per_epoch: 
     """Head (or what of it is trained), optimiser, schedule and, where asked for, average of weights."""
     o, s = config.optimiser, config.schedule
     optimiser = make_optimiser(
-        head.trunk, head.classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum
+        head.trunk, head.classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr
     )
     schedule = make_schedule(
         optimiser, s.name, config.training.epochs, steps_per_epoch, s.warmup, s.step_epochs, s.step_factor

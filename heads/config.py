@@ -121,11 +121,15 @@ class Pixels(Section):
 
 
 class Optimiser(Section):
-    """lr is the classifier's; the trunk's is lr * trunk_lr. Decay leaves biases and batch norm alone."""
+    """lr is the classifier's, lr * trunk_lr that of the last stage; a stage has stage_lr of the next one's.
+
+    Decay leaves biases and batch norm alone.
+    """
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: Positive = 1e-3
     trunk_lr: Share = 1.0
+    stage_lr: Annotated[float, Field(gt=0, le=1)] = 1.0
     weight_decay: NotNegative = 0.01
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
 

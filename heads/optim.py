@@ -14,6 +14,8 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
+from heads.backbone import STAGES
+
 WARMUP_START = 0.01
 
 
@@ -25,6 +27,7 @@ def make_optimiser(
     trunk_lr: float = 1.0,
     weight_decay: float = 0.0,
     momentum: float = 0.9,
+    stage_lr: float = 1.0,
 ) -> Optimizer:
     """An optimiser over what is not frozen: the classifier at `lr`, the trunk at `lr * trunk_lr`.
 
@@ -33,8 +36,11 @@ def make_optimiser(
     Args:
         name: adamw, adam or sgd.
         momentum: read by sgd alone.
+        stage_lr: each stage of the trunk learns at this share of the rate of the next one (Howard & Ruder 2018,
+            doi:10.18653/v1/P18-1031); the last one at the trunk's rate.
     """
-    groups = [*_groups(trunk, lr * trunk_lr, weight_decay), *_groups(classifier, lr, weight_decay)]
+    rates = [*_stage_rates(trunk, lr * trunk_lr, stage_lr), (classifier, lr)]
+    groups = [group for module, rate in rates for group in _groups(module, rate, weight_decay)]
     if name == "adamw":
         return AdamW(groups, lr=lr)
     if name == "adam":
@@ -79,6 +85,14 @@ def make_schedule(
         return main
     first = LinearLR(optimiser, start_factor=WARMUP_START, total_iters=rising)
     return SequentialLR(optimiser, [first, main], milestones=[rising])
+
+
+def _stage_rates(trunk: nn.Module, lr: float, stage_lr: float) -> list[tuple[nn.Module, float]]:
+    """Parts of the trunk with their rates; the whole of it where all stages learn alike."""
+    if stage_lr == 1.0:
+        return [(trunk, lr)]
+    stages = [nn.ModuleList(map(trunk.get_submodule, names)) for names in STAGES.values()]
+    return [(stage, lr * stage_lr**depth) for depth, stage in enumerate(reversed(stages))]
 
 
 def _groups(module: nn.Module, lr: float, weight_decay: float) -> Iterator[dict[str, Any]]:

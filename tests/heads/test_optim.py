@@ -53,6 +53,20 @@ def test_biases_and_batch_norm_are_not_decayed_and_the_trunk_has_its_own_rate() 
             assert group["lr"] == (1e-3 * TRUNK_LR if id(parameter) in trunk else 1e-3)
 
 
+@pytest.mark.parametrize("frozen", ["none", "layer2"])
+def test_each_stage_learns_at_its_share_of_the_next_ones_rate(frozen: str) -> None:
+    head = Head("resnet18", 3)
+    freeze(head.trunk, frozen)
+    optimiser = make_optimiser(head.trunk, head.classifier, "adamw", 1e-3, TRUNK_LR, 0.05, stage_lr=0.5)
+    rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    names = {name: rates[id(p)] for name, p in head.named_parameters() if p.requires_grad}
+    assert len(rates) == len(names)
+    last = {"layer4": 1, "layer3": 2, "layer2": 4, "layer1": 8, "conv1": 16, "bn1": 16}
+    for name, rate in names.items():
+        part, stage = name.split(".")[:2]
+        assert rate == pytest.approx(1e-3 if part == "classifier" else 1e-3 * TRUNK_LR / last[stage])
+
+
 @pytest.mark.parametrize(("name", "kind"), [("adamw", "AdamW"), ("adam", "Adam"), ("sgd", "SGD")])
 def test_optimisers_go_by_name(name: str, kind: str) -> None:
     assert type(tiny_optimiser(name)).__name__ == kind
