@@ -251,7 +251,7 @@ def train(args: argparse.Namespace) -> None:
     from heads.run import run_folder
     from heads.sampling import BalancedSampler, class_counts
     from heads.training import Material, Plan, Truth, fit
-    from heads.trunk_run import is_run, tell_of_seen, trunk_run
+    from heads.trunk_run import tell_of_seen, trunk_run
 
     keep_freed_memory()
     target, t = target_of(config.label), config.training
@@ -271,8 +271,8 @@ def train(args: argparse.Namespace) -> None:
     head = head_of(config)
     synchronise_batch_norm(head, accelerator)
     accelerator.print(f"trunk from {fill_trunk_of(head, config.backbone, args.runs, args.fold)}", flush=True)
-    if is_run(config.backbone.weights) and accelerator.is_main_process:
-        run = trunk_run(config.backbone.weights, args.runs, args.fold)
+    run = trunk_run(config.backbone.weights, args.runs, args.fold)
+    if run is not None and accelerator.is_main_process:
         print(tell_of_seen(run, valid_rows["person"]), end="", file=sys.stderr, flush=True)
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no":
         with_winograd(head.trunk)

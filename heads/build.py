@@ -30,7 +30,7 @@ from heads.resizing import Resizing
 from heads.schema import check
 from heads.targets import Target
 from heads.training import Learner, averaged
-from heads.trunk_run import is_run, trunk_run
+from heads.trunk_run import trunk_run
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def fill_trunk_of(head: Head, backbone: schema.Backbone, runs: Path, fold: int |
     elif weights == "imagenet":
         told = f"imagenet: {load_imagenet(head.trunk, backbone.name)}"
     else:
-        path = trunk_run(weights, runs, fold).best if is_run(weights) else Path(weights)
+        run = trunk_run(weights, runs, fold)
+        path = Path(weights) if run is None else run.best
         told = f"{path}: {load_trunk(head.trunk, path)}"
         if backbone.with_classifier:
             prefix, tensors = "classifier.", read_tensors(path)

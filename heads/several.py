@@ -13,6 +13,7 @@ from typing import IO, TextIO
 
 from data.errors import InputError
 from data.processes import cores
+from heads.trunk_run import named_run
 
 CODES = {0: "done", 2: "wrong input"}
 Place = Mapping[str, str]  # what a job's environment says of the device, or of the cores, that are its own
@@ -43,9 +44,7 @@ def plan_jobs(
     """
     jobs = []
     for task, fold in dict.fromkeys(product(tasks, folds)):
-        before = (
-            weights.get(task, "").removeprefix("run:") if weights.get(task, "").startswith("run:") else None
-        )
+        before = named_run(weights.get(task, ""))
         one = [*command, "--task", task, *([] if fold is None else ["--fold", str(fold)])]
         jobs.append(Job(_name(task, fold), one, frozenset({_name(before, fold)} if before in tasks else ())))
     return jobs

@@ -12,18 +12,24 @@ from heads.run import RunFolder, run_folder
 PREFIX = "run:"
 
 
-def is_run(weights: str) -> bool:
-    """Whether a config's `backbone.weights` name a run."""
-    return weights.startswith(PREFIX)
+def named_run(weights: str) -> str | None:
+    """The NAME where a config's `backbone.weights` are run:NAME.
+
+    >>> named_run("run:age_backbone"), named_run("imagenet")
+    ('age_backbone', None)
+    """
+    return weights.removeprefix(PREFIX) if weights.startswith(PREFIX) else None
 
 
-def trunk_run(weights: str, runs: Path, fold: int | None) -> RunFolder:
-    """The run that `run:NAME` stands for: of the same fold where there is one.
+def trunk_run(weights: str, runs: Path, fold: int | None) -> RunFolder | None:
+    """The run that `run:NAME` stands for, of the same fold where there is one; None for other weights.
 
     Raises:
         InputError: it has no head yet.
     """
-    task = weights.removeprefix(PREFIX)
+    task = named_run(weights)
+    if task is None:
+        return None
     run = run_folder(runs, task)
     if fold is not None and run_folder(runs, task, fold).best.is_file():
         run = run_folder(runs, task, fold)
