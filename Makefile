@@ -50,10 +50,10 @@ TRAIN = OMP_NUM_THREADS=$(THREADS) $(BIN)/python train_task.py --runs $(RUNS) --
 HEAD = $(TRAIN) $(if $(FOLDS),--fold $(FOLDS)) --data $(DATA)/train
 
 $(RUNS)/age_backbone.done: $(VENV)/installed
-	$(TRAIN) --task age_backbone --data $(PORTRAITS) --set backbone.weights=$(WEIGHTS)
+	$(HEAD) --task age_backbone --data $(PORTRAITS) --set backbone.weights=$(WEIGHTS)
 	touch $@
 $(RUNS)/age.done: $(RUNS)/age_backbone.done
-	$(HEAD) --task age
+	$(HEAD) --task age --data $(PORTRAITS)
 	touch $@
 $(RUNS)/gender.done: $(RUNS)/age_backbone.done
 	$(HEAD) --task gender --data $(PORTRAITS)

@@ -154,11 +154,12 @@ def collect(plans: Sequence[Ablations], runs: Sequence[Path], file: Path) -> int
                 found.append(_row(plan, run, its))
     table = pd.concat([read_figures(file).astype(object), pd.DataFrame(found, columns=COLUMNS, dtype=object)])
     table = table.drop_duplicates(KEY, keep="last").sort_values(KEY)
-    write_text(file, table.to_csv(index=False, float_format="%.5f"))
+    write_text(file, table.to_csv(index=False))
     return len(found)
 
 
 def _row(plan: Ablations, run: Run, figures: Figures) -> list[Any]:
     """The CSV's row of a run, in the order of `COLUMNS`."""
     key = [plan.title, run.head, run.lever, run.seed]
-    return [*key, figures.head, figures.joint, figures.mae, figures.minutes]
+    told = (figures.head, figures.joint, figures.mae, figures.minutes)
+    return [*key, *(None if value is None else round(value, 5) for value in told)]
