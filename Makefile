@@ -46,11 +46,11 @@ SEED ?= 0
 FOLDS ?=
 THREADS ?= 1
 TRAIN = OMP_NUM_THREADS=$(THREADS) $(BIN)/python train_task.py --runs $(RUNS) --cache $(RUNS)/cache \
-	--set training.seed=$(SEED) --set training.workers=1
-HEAD = $(TRAIN) $(if $(FOLDS),--fold $(FOLDS)) --data $(DATA)/train
+	--set training.seed=$(SEED) --set training.workers=1 $(if $(FOLDS),--fold $(FOLDS))
+HEAD = $(TRAIN) --data $(DATA)/train
 
 $(RUNS)/age_backbone.done: $(VENV)/installed
-	$(HEAD) --task age_backbone --data $(PORTRAITS) --set backbone.weights=$(WEIGHTS)
+	$(TRAIN) --task age_backbone --data $(PORTRAITS) --data $(DATA)/train --set backbone.weights=$(WEIGHTS)
 	touch $@
 $(RUNS)/age.done: $(RUNS)/age_backbone.done
 	$(HEAD) --task age --data $(PORTRAITS)

@@ -46,7 +46,7 @@ class Keeper:
         """Take the folder: only once an epoch is there to keep, so that a false start costs no earlier run.
 
         Of an earlier run the states go at once, since they must not be gone on from with this run's best head;
-        its best head stays until this run's takes its place.
+        its best head stays until this run's takes its place, or this run's first epoch ends without validation.
         """
         sweep(self.run.folder)
         if len(learner.history) == 1:
@@ -62,20 +62,24 @@ class Keeper:
         record = learner.history[-1]
         if self.monitor is None:
             self.monitor = self._begin(learner)
-        if predictions is not None and is_best:
+        best = predictions if is_best else None
+        if best is not None:
             head = extract_model_from_parallel(learner.judged)
             save_head(self.run.best, head, self.config.model_dump(), record)
-            self._write_validation(predictions)
+            self._write_validation(best)
         if len(learner.history) == 1:
             self.run.metrics.unlink(missing_ok=True)
+            if best is None:  # what an earlier run left would be taken for this one's
+                self.run.best.unlink(missing_ok=True)
+                self.run.validation.unlink(missing_ok=True)
         write_text(self.run.config, self.config.to_yaml())
         keep(self.run.last, learner, self.config)
         self.run.interrupted.unlink(missing_ok=True)
         write_history(self.run.history, learner.history)
         write_manifest(self.run.folder, growing=self.run.events)
         self.monitor.scalars(record)
-        if predictions is not None and is_best:  # drawing takes longer than an epoch of kept features
-            probabilities, indices = predictions.probabilities[self._shown], self.truth.indices[self._shown]
+        if best is not None:  # of the head that is kept; drawing takes longer than an epoch of kept features
+            probabilities, indices = best.probabilities[self._shown], self.truth.indices[self._shown]
             figure = draw_predictions(self._pictures, probabilities, indices, self.config.label.classes)
             self.monitor.pictures(int(record["epoch"]), figure)
         told = ", ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "epoch")

@@ -68,8 +68,9 @@ class Plan:
 
     def score(self, record: Record) -> float:
         """The figure to be raised; an error counts downwards, an epoch without validation least of all."""
-        found = record.get(self.select_by, np.inf if self.select_by == "mae" else -np.inf)
-        return -found if self.select_by == "mae" else found
+        if self.select_by not in record:
+            return -np.inf
+        return -record["mae"] if self.select_by == "mae" else record[self.select_by]
 
     def best(self, history: list[Record]) -> int:
         """Index of the best epoch so far, the earliest among equals."""

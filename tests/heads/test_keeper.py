@@ -121,6 +121,18 @@ def test_an_epoch_without_validation_is_kept_to_go_on_from_alone(tmp_path: Path,
     assert (metrics["epoch"], metrics["epochs"], metrics["minutes"]) == (2, 3, 3.0)
 
 
+def test_a_new_run_without_validation_yet_leaves_no_head_of_the_old(tmp_path: Path, squares: Any) -> None:
+    old = Epochs(tmp_path, squares)
+    old.keeper.open(old.learner, resume=False)
+    old.end(0.5)
+    old.close()
+    new = Epochs(tmp_path, squares)
+    new.keeper.open(new.learner, resume=False)
+    new.end_unseen()
+    assert kept_weight(new.run.last, "head/weight") == -1.0
+    assert [path.exists() for path in (new.run.best, new.run.validation, new.run.metrics)] == [False] * 3
+
+
 def test_metrics_are_scikit_learns_of_the_best_epochs_answers(tmp_path: Path, squares: Any) -> None:
     epochs = Epochs(tmp_path, squares)
     epochs.keeper.open(epochs.learner, resume=False)
