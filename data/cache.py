@@ -182,7 +182,9 @@ def _fill(
     problems = []
     for place in range(start, min(start + CHUNK, len(paths))):
         try:
-            pixels = fit(read(Path(paths[place])), (0,))
+            pixels = read(Path(paths[place]))
+            if any(side > most for side, most in zip(pixels.shape, size, strict=False)):  # larger ones alone
+                pixels = fit(pixels, (0,))
         except InputError as error:
             problems.append(str(error))
             continue

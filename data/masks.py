@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 Pixels = npt.NDArray[np.uint8]
 Image3 = npt.NDArray[np.float32]
 Box = tuple[slice, slice]  # rows and columns
+Span = tuple[float, float]
 
 SUPERSAMPLING = 2
 
@@ -66,6 +67,8 @@ class Face:
 _WIDE_CROP = (0.52, 0.73, 0.28)
 _CLOSE_CROP = (0.30, 0.73, 0.37)
 _SQUARE = 1.15
+# What `around` leaves: above the eyes and below the mouth in units of the face, beside in halves of its cheeks.
+_ABOVE, _BELOW, _BESIDE = 1.4, 0.7, 1.55
 _IN_BOX = (0.35, 0.76)  # eyes and mouth of an upright face, as shares of its box's height
 
 
@@ -93,6 +96,32 @@ def face_of_landmarks(landmarks: npt.NDArray[np.floating]) -> Face:
         float(mouth[1]),
         float(abs(landmarks[1, 0] - landmarks[0, 0])),
     )
+
+
+def around(face: Face, height: int, width: int, margin: float = 1.0) -> Box:
+    """Rows and columns of a picture of this size that show the face with hair and chin, about as high as wide.
+
+    Args:
+        face: in the picture.
+        height, width: of the picture, in pixels.
+        margin: times the usual one.
+    """
+    rows, columns = _reach(face, height, width, margin)
+    return slice(round(rows[0]), round(rows[1])), slice(round(columns[0]), round(columns[1]))
+
+
+def least_around(margin: float = 1.0) -> tuple[float, float]:
+    """The least shares of a picture's height and width that `around` its aligned face takes up."""
+    reaches = [_reach(Face(0.5, *crop), 1, 1, margin) for crop in (_WIDE_CROP, _CLOSE_CROP)]
+    return min(r[1] - r[0] for r, _ in reaches), min(c[1] - c[0] for _, c in reaches)
+
+
+def _reach(face: Face, height: float, width: float, margin: float) -> tuple[Span, Span]:
+    """From where to where a face with hair and chin reaches, down and across, within a picture of this size."""
+    top, bottom = face.eyes - margin * _ABOVE * face.unit, face.mouth + margin * _BELOW * face.unit
+    beside = margin * _BESIDE * face.half_width
+    left, right = face.middle - beside, face.middle + beside
+    return (max(top, 0), min(bottom, height)), (max(left, 0), min(right, width))
 
 
 def draw_mask(pixels: Pixels, face: Face, way: str, rng: np.random.Generator) -> Pixels:

@@ -4,6 +4,7 @@ A pipeline is a list of steps as a YAML writes them: `[hflip, {resize: {height: 
 pipeline does to a photograph depends on the entropy it is handed and on nothing else.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, TypeAlias
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from data.masks import WAYS, WORN, aligned_face, draw_mask
+from data.masks import WAYS, WORN, aligned_face, around, draw_mask, least_around
 from data.steps import Step, call_steps
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer release
@@ -21,7 +22,7 @@ import albumentations as A
 import cv2
 
 Pixels = npt.NDArray[np.uint8]
-Transform: TypeAlias = "A.BasicTransform | A.Compose | DrawnMask"
+Transform: TypeAlias = "A.BasicTransform | A.Compose | DrawnMask | AlignedCrop"
 Size = Annotated[int, Field(ge=1, le=4096)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -45,6 +46,20 @@ class DrawnMask:
         return {"image": draw_mask(image, aligned_face(*image.shape[:2]), way, self.rng)}
 
 
+class AlignedCrop:
+    """`data.masks.around` an aligned face, as a step; before any step that moves the face."""
+
+    def __init__(self, margin: float) -> None:
+        self.margin = margin
+
+    def set_random_seed(self, seed: int) -> None:
+        """Nothing here is left to chance."""
+
+    def __call__(self, image: Pixels) -> dict[str, Pixels]:
+        height, width = image.shape[:2]
+        return {"image": image[around(aligned_face(height, width), height, width, self.margin)]}
+
+
 def resize(height: Size, width: Size) -> Transform:
     """Scale to height x width pixels, by area where that shrinks."""
     return A.Resize(height, width, area_for_downscale="image")
@@ -63,6 +78,15 @@ def letterbox(height: Size, width: Size) -> Transform:
 def center_crop(height: Size, width: Size) -> Transform:
     """Cut height x width from the middle at original pixel size; smaller pictures are padded with black."""
     return A.CenterCrop(height, width, pad_if_needed=True)
+
+
+def aligned_crop(margin: Annotated[float, Field(gt=0)] = 1.0) -> Transform:
+    """Cut an aligned face with its hair and chin out, `margin` times as much as usual around it.
+
+    Faces are then about as large in photographs with hair and shoulders (taller than wide) as in those that are
+    cropped close to the face (square ones, which stay nearly whole).
+    """
+    return AlignedCrop(margin)
 
 
 def random_crop(height: Size, width: Size) -> Transform:
@@ -163,6 +187,7 @@ STEPS: dict[str, Callable[..., Transform]] = {
     "fit": fit,
     "letterbox": letterbox,
     "center_crop": center_crop,
+    "aligned_crop": aligned_crop,
     "random_crop": random_crop,
     "zoom_crop": zoom_crop,
     "hflip": hflip,
@@ -182,6 +207,7 @@ STEPS: dict[str, Callable[..., Transform]] = {
 # The steps that scale whatever they are given to a size of their own.
 SCALING = ("resize", "fit", "letterbox")
 CUTTING = ("center_crop", "random_crop")  # so many of the photograph's own pixels
+COPIES = 64  # kept copies of what is cropped have sides of whole multiples, as most photographs do
 
 
 class Pipeline:
@@ -203,9 +229,14 @@ class Pipeline:
         called = call_steps(steps, STEPS)
         self.steps: list[Transform] = [step.result for step in called]
         self.least: tuple[int, int] | None = None
-        # The first step alone: what a step before it (noise, jpeg, a crop) does depends on the size.
-        if called and called[0].name in SCALING:
-            self.least = (called[0].arguments["width"], called[0].arguments["height"])
+        # Of the first steps, an aligned crop and a scaling alone: what a step before them (noise, jpeg, a crop)
+        # does depends on the size.
+        share, following = (1.0, 1.0), called
+        if called and isinstance(called[0].result, AlignedCrop):
+            share, following = least_around(called[0].result.margin), called[1:]
+        if following and following[0].name in SCALING:
+            height, width = (following[0].arguments[side] for side in ("height", "width"))
+            self.least = (math.ceil(width / share[1]), math.ceil(height / share[0]))
 
     def __call__(self, pixels: Pixels, entropy: Sequence[int]) -> Pixels:
         """Return the transformed pixels; the same pixels and entropy (numbers >= 0) give the same result.
@@ -237,9 +268,10 @@ def least_size(pipelines: Iterable[Pipeline]) -> tuple[int, int] | None:
 
 
 def working_size(*pipelines: Sequence[Step]) -> tuple[int, int] | None:
-    """Height and width that all of the pipelines letterbox to, or None where they do not agree on one.
+    """Height and width of copies that all of the pipelines can take for the photographs, or None.
 
-    None, too, where one of them cuts by pixels before it letterboxes: a smaller copy would lose more by it.
+    They have to letterbox to one size; a crop to the aligned face before it needs larger copies, by as much as
+    it leaves out. None, too, where one of them cuts by pixels before: a smaller copy would lose more by it.
 
     >>> box, crop = {"letterbox": {"height": 8, "width": 6}}, {"center_crop": {"height": 4, "width": 3}}
     >>> working_size(["hflip", box], [box, crop]), working_size([crop, box], [box])
@@ -250,11 +282,18 @@ def working_size(*pipelines: Sequence[Step]) -> tuple[int, int] | None:
 
 
 def _letterboxed(steps: Sequence[Step]) -> tuple[int, int] | None:
-    """Height and width of the first letterbox, None without one or where it comes after a cut."""
+    """Height and width that a photograph needs before the first letterbox; None without one or after a cut."""
+    shares: tuple[float, float] | None = None
     for step in steps:
         name, arguments = (step, None) if isinstance(step, str) else next(iter(step.items()))
         if name in CUTTING:
             return None
+        if name == "aligned_crop":
+            shares = least_around(**(arguments or {}))
         if name == "letterbox" and arguments:
-            return arguments["height"], arguments["width"]
+            size = (arguments["height"], arguments["width"])
+            if shares is None:
+                return size
+            height, width = (math.ceil(side / share / COPIES) for side, share in zip(size, shares, strict=True))
+            return height * COPIES, width * COPIES
     return None

@@ -123,8 +123,8 @@ def test_each_source_has_its_own_cache(pictures: list[str], tmp_path: Path) -> N
     table = pd.DataFrame({"source": ["a", "a", "b", "b", "b"], "path": pictures})
     read = cached_reader(tmp_path / "cache", table, SIZE, PLENTY, processes=1)
     assert len(files(tmp_path / "cache")) == 2
-    fit = Pipeline([{"fit": {"height": SIZE[0], "width": SIZE[1]}}])
-    assert all(np.array_equal(read(Path(p)), fit(decode(Path(p)), (0,))) for p in pictures)
+    letterbox = Pipeline([{"letterbox": {"height": SIZE[0], "width": SIZE[1]}}])
+    assert all(np.array_equal(*(letterbox(of(Path(path)), (0,)) for of in (read, decode))) for path in pictures)
     cached_reader(tmp_path / "cache", table[table["source"] == "b"], SIZE, PLENTY, processes=1)
     assert len(files(tmp_path / "cache")) == 2
 
@@ -169,3 +169,19 @@ def test_the_working_size_is_the_one_that_all_pipelines_letterbox_to() -> None:
         crop = {cut: {"height": 100, "width": 80}}
         assert working_size([box, crop], [box, "hflip"]) == (128, 96)
         assert working_size([crop, box], [crop, box]) is None, "kept copies are smaller than photographs"
+
+
+@pytest.mark.parametrize("shape", [(256, 192), (144, 144), (185, 144), (300, 200), (512, 384)])
+def test_an_aligned_crop_from_the_cache_is_that_of_the_file(shape: tuple[int, int], tmp_path: Path) -> None:
+    steps = ["aligned_crop", {"letterbox": {"height": 144, "width": 144}}]
+    size = working_size(["hflip", *steps], steps)
+    assert size == (256, 192)
+    rows, columns = np.mgrid[: shape[0], : shape[1]] / max(shape)
+    waves = np.stack([rows, columns, (np.sin(9 * rows) + np.cos(7 * columns)) / 4 + 0.5], axis=2)
+    file = tmp_path / "face.png"
+    Image.fromarray((waves * 255).astype(np.uint8)).save(file)
+    cached = Pipeline(steps)(open_cache(tmp_path / "cache", [str(file)], size, PLENTY, 1).read(file), (0,))
+    decoded = Pipeline(steps)(decode(file), (0,))
+    if shape[0] <= size[0] and shape[1] <= size[1]:
+        assert np.array_equal(cached, decoded)
+    assert np.quantile(np.abs(cached.astype(int) - decoded), 0.95) <= 4

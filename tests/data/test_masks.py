@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from data.masks import WAYS, Face, aligned_face, draw_mask, face_of_box, face_of_landmarks
+from data.masks import (
+    WAYS,
+    Face,
+    aligned_face,
+    around,
+    draw_mask,
+    face_of_box,
+    face_of_landmarks,
+    least_around,
+)
 from data.transforms import Pipeline
 
 FACE = np.full((128, 96, 3), 120, dtype=np.uint8)
@@ -96,3 +105,30 @@ def test_a_mask_that_reaches_over_the_edge_is_cut_there(middle: float):
     columns = np.flatnonzero((drawn != FACE).any(axis=(0, 2)))
     assert all(abs(column - middle) < 1.3 * face.half_width for column in columns)
     assert bool(len(columns)) == (-30 < middle < 126)
+
+
+@pytest.mark.parametrize("margin", [0.8, 1.0, 1.2])
+@pytest.mark.parametrize(("height", "width"), [(256, 192), (144, 144), (185, 144), (96, 128)])
+def test_what_lies_around_a_face_holds_it_and_at_least_the_least_shares(
+    height: int, width: int, margin: float
+) -> None:
+    face = aligned_face(height, width)
+    rows, columns = around(face, height, width, margin)
+    assert 0 <= rows.start < face.eyes < face.mouth < rows.stop <= height
+    assert columns.start <= face.middle - 0.9 * face.half_width
+    assert columns.stop >= face.middle + 0.9 * face.half_width
+    assert columns.start + columns.stop == pytest.approx(width, abs=1)
+    least = least_around(margin)
+    assert rows.stop - rows.start >= least[0] * height - 1
+    assert columns.stop - columns.start >= least[1] * width - 1
+
+
+def test_faces_are_about_as_large_in_crops_of_portraits_and_of_close_ones():
+    shares = []
+    for height, width in ((256, 192), (144, 144)):
+        face = aligned_face(height, width)
+        rows, columns = around(face, height, width)
+        shares.append((face.unit / (rows.stop - rows.start), face.half_width / (columns.stop - columns.start)))
+    (tall, wide), (close_tall, close_wide) = shares
+    assert wide == pytest.approx(close_wide, rel=0.2)
+    assert tall == pytest.approx(close_tall, rel=0.35)

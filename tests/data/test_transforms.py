@@ -15,7 +15,8 @@ from data.transforms import STEPS, Pipeline, least_size
 
 SIZE = {"height": 24, "width": 16}
 SIZED = ["resize", "letterbox", "center_crop", "random_crop", "zoom_crop"]
-STILL = ["resize", "letterbox", "center_crop"]
+STILL = ["resize", "letterbox", "center_crop", "aligned_crop"]
+OF_ANY_SIZE = {"fit", "aligned_crop"}  # what they give depends on the picture's shape: no size is promised
 # A step that always acts, and acts visibly on noise.
 RANDOM = {
     "random_crop": SIZE,
@@ -42,8 +43,7 @@ def noise_picture(height: int = 40, width: int = 32, seed: int = 0) -> np.ndarra
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-# A fitted picture keeps its shape, so that its size is no promise of the step's.
-@pytest.mark.parametrize("name", sorted(STEPS.keys() - {"fit"}))
+@pytest.mark.parametrize("name", sorted(STEPS.keys() - OF_ANY_SIZE))
 @pytest.mark.parametrize("shape", [(40, 32), (32, 40), (17, 9), (64, 64)])
 def test_a_step_keeps_uint8_rgb_and_gives_the_size_it_promises(name: str, shape: tuple[int, int]) -> None:
     step = {name: SIZE} if name in SIZED else name
@@ -138,7 +138,8 @@ def test_the_same_entropy_gives_the_same_pixels_and_another_gives_others(name: s
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_leaves_the_pixels_it_was_given_alone(name: str) -> None:
     pixels = noise_picture()
-    Pipeline([{name: SIZE} if name in [*SIZED, "fit"] else {name: {"p": 1.0}}])(pixels, [0])
+    arguments = SIZE if name in [*SIZED, "fit"] else {} if name == "aligned_crop" else {"p": 1.0}
+    Pipeline([{name: arguments}])(pixels, [0])
     assert np.array_equal(pixels, noise_picture())
 
 
@@ -213,12 +214,32 @@ def test_a_jpeg_decoded_at_the_least_size_is_shown_as_the_whole_one_is(
         assert max(abs(a - b) for a, b in zip(of_whole.shape, of_scaled.shape, strict=True)) == 1
 
 
-@pytest.mark.parametrize("first", [name for name in STEPS if name not in ("letterbox", "resize", "fit")])
+@pytest.mark.parametrize("first", sorted(STEPS.keys() - {"letterbox", "resize", "fit", "aligned_crop"}))
 def test_photographs_come_whole_where_another_step_sees_them_first(first: str) -> None:
     step = {first: {"height": 90, "width": 90}} if first in SIZED else first
     assert Pipeline([step, {"letterbox": WORKING}]).least is None
     assert least_size([Pipeline([{"letterbox": WORKING}]), Pipeline([step])]) is None
     assert Pipeline([{"letterbox": WORKING}, step]).least == (30, 40)
+
+
+@settings(max_examples=40)
+@given(st.integers(8, 400), st.floats(0.9, 1.5), st.sampled_from([0.8, 1.0, 1.3]))
+def test_an_aligned_face_is_cut_alike_from_a_jpeg_decoded_at_the_least_size(
+    width: int, tall: float, margin: float
+) -> None:
+    pipeline = Pipeline([{"aligned_crop": {"margin": margin}}, {"letterbox": WORKING}])
+    encoded = jpeg_of(round(tall * width), width)
+    whole, scaled = (decode_bytes(encoded, "x", least) for least in (None, pipeline.least))
+    cut_whole, cut_scaled = (Pipeline([{"aligned_crop": {"margin": margin}}])(x, (0,)) for x in (whole, scaled))
+    if len(scaled) < len(whole):
+        assert cut_scaled.shape[0] >= 40 or cut_scaled.shape[1] >= 30  # nothing is scaled up that need not be
+    far = np.abs(pipeline(whole, (0,)).astype(int) - pipeline(scaled, (0,)))
+    assert np.quantile(far, 0.9) <= 12, (cut_whole.shape, cut_scaled.shape)
+
+
+def test_a_jpeg_is_decoded_smaller_before_an_aligned_crop_too() -> None:
+    least = Pipeline(["aligned_crop", {"letterbox": WORKING}]).least
+    assert decode_bytes(jpeg_of(512, 384), "x", least).shape == (64, 48, 3)
 
 
 def test_nothing_is_known_of_no_pipeline_or_an_empty_one() -> None:
