@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
@@ -41,13 +42,30 @@ def make_optimiser(
     """
     rates = [*_stage_rates(trunk, lr * trunk_lr, stage_lr), (classifier, lr)]
     groups = [group for module, rate in rates for group in _groups(module, rate, weight_decay)]
+    optimiser: Optimizer
+    # Fused: one pass over the weights in place of one for each operation.
     if name == "adamw":
-        return AdamW(groups, lr=lr)
-    if name == "adam":
-        return Adam(groups, lr=lr)
-    if name == "sgd":
-        return SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
-    raise ValueError(f"unknown optimiser {name!r}")
+        optimiser = AdamW(groups, lr=lr, fused=True)
+    elif name == "adam":
+        optimiser = Adam(groups, lr=lr, fused=True)
+    elif name == "sgd":
+        optimiser = SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
+    else:
+        raise ValueError(f"unknown optimiser {name!r}")
+    optimiser.register_load_state_dict_post_hook(_lay_as_parameters)
+    return optimiser
+
+
+def _lay_as_parameters(optimiser: Optimizer) -> None:
+    """Lay what was loaded out in memory as the parameters are.
+
+    The fused kernels walk parameter, gradient and moments in the order of memory, whatever their strides: moments of
+    a checkpoint, which lie row by row, would meet the wrong weights of a channels-last convolution.
+    """
+    for parameter, slots in optimiser.state.items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                slots[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def make_schedule(

@@ -1,5 +1,7 @@
 """Optimisers decay and scale the right parameters; schedules run through the rates that PyTorch's own do."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -130,3 +132,35 @@ def test_unknown_names_are_refused() -> None:
         tiny_optimiser("lion")
     with pytest.raises(ValueError, match="unknown schedule 'linear'"):
         make_schedule(tiny_optimiser(), "linear", 1, 1)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_moments_out_of_a_checkpoint_meet_the_weights_that_they_belong_to(name: str) -> None:
+    torch.manual_seed(0)
+    first = nn.Conv2d(4, 6, 3).to(memory_format=torch.channels_last)
+    second, classifier = copy.deepcopy(first), nn.Linear(2, 2)
+    gradients = [torch.randn_like(first.weight) for _ in range(3)]  # channels last, as convolutions give them
+
+    def step(conv: nn.Conv2d, optimiser: Optimizer, gradient: torch.Tensor) -> None:
+        conv.weight.grad, conv.bias.grad = gradient.clone(), torch.zeros_like(conv.bias)
+        optimiser.step()
+
+    before = make_optimiser(first, classifier, name, 0.1, weight_decay=0.1)
+    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+    plain: Optimizer = (
+        kinds[name](second.parameters(), lr=0.1, weight_decay=0.0, foreach=False)
+        if name in kinds
+        else torch.optim.SGD(second.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    )
+    plain.param_groups[0]["weight_decay"] = 0.1
+    for gradient in gradients[:2]:
+        step(first, before, gradient)
+        step(second, plain, gradient)
+    state = before.state_dict()
+    for slots in state["state"].values():
+        slots |= {key: value.contiguous() for key, value in slots.items()}  # as a file has them
+    resumed = make_optimiser(first, classifier, name, 0.1, weight_decay=0.1)
+    resumed.load_state_dict(state)
+    step(first, resumed, gradients[2])
+    step(second, plain, gradients[2])
+    torch.testing.assert_close(first.weight, second.weight)
