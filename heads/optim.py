@@ -59,8 +59,8 @@ def make_optimiser(
 def _lay_as_parameters(optimiser: Optimizer) -> None:
     """Lay what was loaded out in memory as the parameters are.
 
-    The fused kernels walk parameter, gradient and moments in the order of memory, whatever their strides: moments
-    of a checkpoint, which lie row by row, would meet the wrong weights of a channels-last convolution.
+    The fused kernels walk parameter, gradient and moments in the order of memory, whatever their strides: a
+    checkpoint's moments, which lie row by row, would meet the wrong weights of a channels-last convolution.
     """
     for parameter, slots in optimiser.state.items():
         for name, value in slots.items():
