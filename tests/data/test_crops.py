@@ -74,7 +74,7 @@ def test_a_cache_of_crops_is_another_one_than_that_of_whole_photographs(scene: P
     read = cropped_reader(scene / "boxes.csv", 0)
     cropped = cached_reader(scene / "cache", table, (100, 100), 10**6, 1, read, read.digest)
     whole = cached_reader(scene / "cache", table, (100, 100), 10**6, 1)
-    assert cropped(place).shape == (100, 100, 3)  # 20 x 20 made larger
+    assert cropped(place).shape == (20, 20, 3)  # smaller than the working size: as it is
     assert whole(place).shape == (100, 80, 3)
     wider = cropped_reader(scene / "boxes.csv", 1)
     assert wider.digest != read.digest
