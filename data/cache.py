@@ -1,4 +1,4 @@
-"""Photographs decoded once and scaled to the working size, in one file that heads, folds and epochs share.
+"""Photographs decoded once and scaled down to the working size, in one file that heads, folds and epochs share.
 
 A cache stands for exactly the photographs that it was made from: its name is a digest of their paths, sizes and
 times of change and of the working size (`data.kept_arrays` has what follows from that).
@@ -25,7 +25,7 @@ from data.transforms import Pipeline
 Pixels = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 
-FORMAT = 1
+FORMAT = 2
 SHAPE_BYTES = 4  # height and width of the scaled photograph before its pixels, two bytes each
 CHUNK = 64
 
@@ -36,7 +36,7 @@ class PixelCache:
     Args:
         file: made by `open_cache`.
         paths: of its photographs, in its order.
-        size: height and width that they were scaled to fit.
+        size: height and width that the larger of them were scaled to fit.
     """
 
     def __init__(self, file: Path, paths: Sequence[str], size: Size) -> None:
@@ -98,7 +98,7 @@ def open_cache(
     Args:
         folder: holds the caches of any number of data folders and sizes.
         paths: of the photographs; order and repetition do not matter.
-        size: height and width that they are scaled to fit, as the step `fit` does.
+        size: height and width that larger ones are scaled to fit, as the step `fit` does.
         limit: bytes that all caches of the folder may take; older ones make room.
         processes: that decode; None for one a core.
         read: gives a photograph's pixels.
@@ -183,7 +183,7 @@ def _fill(
     for place in range(start, min(start + CHUNK, len(paths))):
         try:
             pixels = read(Path(paths[place]))
-            if any(side > most for side, most in zip(pixels.shape, size, strict=False)):  # larger ones alone
+            if pixels.shape[0] > size[0] or pixels.shape[1] > size[1]:  # letterboxes enlarge what is smaller
                 pixels = fit(pixels, (0,))
         except InputError as error:
             problems.append(str(error))

@@ -6,7 +6,7 @@ pipeline does to a photograph depends on the entropy it is handed and on nothing
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, TypeAlias
 
 import numpy as np
@@ -231,12 +231,11 @@ class Pipeline:
         self.least: tuple[int, int] | None = None
         # Of the first steps, an aligned crop and a scaling alone: what a step before them (noise, jpeg, a crop)
         # does depends on the size.
-        share, following = (1.0, 1.0), called
-        if called and isinstance(called[0].result, AlignedCrop):
-            share, following = least_around(called[0].result.margin), called[1:]
-        if following and following[0].name in SCALING:
-            height, width = (following[0].arguments[side] for side in ("height", "width"))
-            self.least = (math.ceil(width / share[1]), math.ceil(height / share[0]))
+        crops = [step.result for step in called[:1] if isinstance(step.result, AlignedCrop)]
+        for step in called[len(crops) : len(crops) + 1]:
+            if step.name in SCALING:
+                height, width = _needed(step.arguments, crops)
+                self.least = (width, height)
 
     def __call__(self, pixels: Pixels, entropy: Sequence[int]) -> Pixels:
         """Return the transformed pixels; the same pixels and entropy (numbers >= 0) give the same result.
@@ -283,17 +282,24 @@ def working_size(*pipelines: Sequence[Step]) -> tuple[int, int] | None:
 
 def _letterboxed(steps: Sequence[Step]) -> tuple[int, int] | None:
     """Height and width that a photograph needs before the first letterbox; None without one or after a cut."""
-    shares: tuple[float, float] | None = None
-    for step in steps:
-        name, arguments = (step, None) if isinstance(step, str) else next(iter(step.items()))
-        if name in CUTTING:
+    crops: list[AlignedCrop] = []
+    for step in call_steps(steps, STEPS):
+        if step.name in CUTTING:
             return None
-        if name == "aligned_crop":
-            shares = least_around(**(arguments or {}))
-        if name == "letterbox" and arguments:
-            size = (arguments["height"], arguments["width"])
-            if shares is None:
-                return size
-            height, width = (math.ceil(side / share / COPIES) for side, share in zip(size, shares, strict=True))
-            return height * COPIES, width * COPIES
+        if isinstance(step.result, AlignedCrop):
+            crops.append(step.result)
+        if step.name == "letterbox":
+            height, width = _needed(step.arguments, crops)
+            if crops:
+                height, width = (math.ceil(side / COPIES) * COPIES for side in (height, width))
+            return height, width
     return None
+
+
+def _needed(size: Mapping[str, int], crops: Sequence[AlignedCrop]) -> tuple[int, int]:
+    """Height and width of a photograph that has `size` left after the crops, whatever its shape."""
+    height, width = size["height"], size["width"]
+    for crop in crops:
+        share = least_around(crop.margin)
+        height, width = math.ceil(height / share[0]), math.ceil(width / share[1])
+    return height, width

@@ -146,13 +146,9 @@ def test_moments_out_of_a_checkpoint_meet_the_weights_that_they_belong_to(name: 
         optimiser.step()
 
     before = make_optimiser(first, classifier, name, 0.1, weight_decay=0.1)
-    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-    plain: Optimizer = (
-        kinds[name](second.parameters(), lr=0.1, weight_decay=0.0, foreach=False)
-        if name in kinds
-        else torch.optim.SGD(second.parameters(), lr=0.1, momentum=0.9, nesterov=True)
-    )
-    plain.param_groups[0]["weight_decay"] = 0.1
+    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    options = {"momentum": 0.9, "nesterov": True} if name == "sgd" else {}
+    plain: Optimizer = kinds[name](second.parameters(), lr=0.1, weight_decay=0.1, foreach=False, **options)
     for gradient in gradients[:2]:
         step(first, before, gradient)
         step(second, plain, gradient)
