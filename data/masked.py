@@ -21,10 +21,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from data.errors import InputError, run_script
+from data.faces import aligned_face
 from data.files import write_text, written_whole
 from data.images import decode
 from data.manifest import LABELS_FILE, OWN_COLUMNS, read_table
-from data.masks import WAYS, WORN, aligned_face, draw_mask
+from data.masks import WAYS, WORN, draw_mask
 
 LABEL = "mask"
 CLASSES = ("wear", "incorrect", "normal")

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from data.masks import WAYS, WORN, aligned_face, around, draw_mask, least_around
+from data.faces import aligned_face, around, least_around
+from data.masks import WAYS, WORN, draw_mask
 from data.steps import Step, call_steps
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer release
@@ -47,7 +48,7 @@ class DrawnMask:
 
 
 class AlignedCrop:
-    """`data.masks.around` an aligned face, as a step; before any step that moves the face."""
+    """`data.faces.around` an aligned face, as a step; before any step that moves the face."""
 
     def __init__(self, margin: float) -> None:
         self.margin = margin
