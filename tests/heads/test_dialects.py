@@ -1,6 +1,7 @@
 """Files as other programs write them fill the trunk with the same tensors, or are refused with the reason."""
 
 import argparse
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def compiled_blocks(model: nn.Module) -> State:
 
 
 def parallel(model: nn.Module) -> State:
-    return nn.DataParallel(model).state_dict()
+    return nn.DataParallel(copy.deepcopy(model)).state_dict()  # it moves what it is given to a GPU, if there is one
 
 
 def lightning(model: nn.Module) -> dict[str, Any]:
