@@ -39,18 +39,20 @@ demo: install
 
 # The recipe of the README, on your own copies: make -j2 results DATA=DIR PORTRAITS=DIR MASKS=DIR WEIGHTS=FILE
 # [RUNS=DIR] [SEED=0] [FOLDS="0 1 2 3 4"]. DATA holds train/ and eval/ with answers.csv; PORTRAITS has faces with age and
-# gender; MASKS has photographs of masks with a column mask; WEIGHTS is resnet18 from ImageNet. With -j2 two heads are
-# trained side by side, a core each; what is done already is not done again.
+# gender; MASKS has photographs of masks with a column mask; WEIGHTS is resnet18 from ImageNet. The age trunk comes
+# first, on TRUNK_THREADS cores; with -j2 two heads at a time then follow, THREADS cores each; what is done already is not
+# done again.
 RUNS ?= runs
 SEED ?= 0
 FOLDS ?=
 THREADS ?= 1
-TRAIN = OMP_NUM_THREADS=$(THREADS) $(BIN)/python train_task.py --runs $(RUNS) --cache $(RUNS)/cache \
+TRUNK_THREADS ?= 2
+TRAIN = $(BIN)/python train_task.py --runs $(RUNS) --cache $(RUNS)/cache \
 	--set training.seed=$(SEED) --set training.workers=1 $(if $(FOLDS),--fold $(FOLDS))
-HEAD = $(TRAIN) --data $(DATA)/train
+HEAD = OMP_NUM_THREADS=$(THREADS) $(TRAIN) --data $(DATA)/train
 
 $(RUNS)/age_backbone.done: $(VENV)/installed
-	$(TRAIN) --task age_backbone --data $(PORTRAITS) --data $(DATA)/train --set backbone.weights=$(WEIGHTS)
+	OMP_NUM_THREADS=$(TRUNK_THREADS) $(TRAIN) --task age_backbone --data $(PORTRAITS) --data $(DATA)/train --set backbone.weights=$(WEIGHTS)
 	touch $@
 $(RUNS)/age.done: $(RUNS)/age_backbone.done
 	$(HEAD) --task age --data $(PORTRAITS)
@@ -61,7 +63,7 @@ $(RUNS)/gender.done: $(RUNS)/age_backbone.done
 $(RUNS)/masked.done: $(VENV)/installed
 	$(BIN)/python -m data.masked --data $(PORTRAITS) --out $(RUNS)/masked --per-face 1 --wrong 0.5
 	touch $@
-$(RUNS)/mask.done: $(RUNS)/masked.done
+$(RUNS)/mask.done: $(RUNS)/masked.done | $(RUNS)/age_backbone.done
 	$(HEAD) --task mask --data $(MASKS) --data $(RUNS)/masked --set backbone.weights=$(WEIGHTS)
 	touch $@
 results: $(RUNS)/age_backbone.done $(RUNS)/mask.done $(RUNS)/gender.done $(RUNS)/age.done
