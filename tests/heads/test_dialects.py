@@ -29,7 +29,8 @@ def compiled_blocks(model: nn.Module) -> State:
 
 
 def parallel(model: nn.Module) -> State:
-    return nn.DataParallel(copy.deepcopy(model)).state_dict()  # it moves what it is given to a GPU, if there is one
+    # A copy: where there is a GPU, it moves what it is given there.
+    return nn.DataParallel(copy.deepcopy(model)).state_dict()
 
 
 def lightning(model: nn.Module) -> dict[str, Any]:
