@@ -23,6 +23,7 @@ CALM = [
     "classifier.dropout=0",
     "training.ema=0.5",
     "training.resizing=null",
+    "training.mix=null",
     "optimiser={name: sgd, lr: 0.01}",
 ]
 

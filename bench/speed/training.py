@@ -17,6 +17,8 @@ FROZEN = "gender"
 PLAIN, OURS = "plain loop", "train_task.py"
 PLAINLY = ("-m", "bench.plain", "train")
 PLAIN_EPOCHS, FROZEN_EPOCHS = 2, 6
+# What the plain loop does not have, so that both train the same.
+WITHOUT = ("training.mix=null", "training.ema=0.0")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Recipe:
         """YAMLs of heads with the settings laid over, and with the weights in place of those from ImageNet."""
         into.mkdir(parents=True, exist_ok=True)
         for task in tasks:
-            file, laid_over = self.configs / f"{task}.yaml", [*self.settings, *settings]
+            file, laid_over = self.configs / f"{task}.yaml", [*WITHOUT, *self.settings, *settings]
             config = load(TaskConfig, file, laid_over)
             if config.backbone.weights == "imagenet":
                 config = load(TaskConfig, file, [*laid_over, f"backbone.weights={self.weights}"])
