@@ -9,7 +9,6 @@ of the validation fold, whose people no run of the plan trained on.
 """
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,9 @@ from typing import Any
 from bench.ablation_plan import Ablations, Run, runs_of
 from data.errors import InputError, refuse, run_script
 from data.files import write_text
+from data.processes import cores
 from heads.schema import load
+from heads.several import Job, run_jobs
 from heads.yaml_file import dump_yaml
 
 
@@ -51,22 +52,22 @@ def _flow(value: Any) -> str:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train what the plan names and is not there yet, one after the other; what fails is told at the end."""
+    """Train what the plan names and is not there yet; what fails is told at the end."""
     plan = load(Ablations, args.plan, [])
-    wanted = [
-        run
+    jobs = [
+        Job(
+            f"{run.lever}, {run.head}, seed {run.seed}",
+            command(run, args.runs, dict(args.data), dict(args.file), args.cache),
+        )
         for run in runs_of(plan)
-        if (not args.only or run.lever in args.only) and (not args.head or run.head in args.head)
+        if (not args.only or run.lever in args.only)
+        and (not args.head or run.head in args.head)
+        and (args.seed is None or run.seed in args.seed)
+        and not run.done(args.runs)
     ]
-    failed = []
-    for run in wanted:
-        if run.done(args.runs) or (args.seed is not None and run.seed not in args.seed):
-            continue
-        call = command(run, args.runs, dict(args.data), dict(args.file), args.cache)
-        print(f"--- {run.lever}, {run.head}, seed {run.seed}", flush=True)
-        if subprocess.run(call, check=False).returncode:
-            failed.append(f"{run.lever}, {run.head}, seed {run.seed}")
-    refuse("runs failed; the others are done", failed)
+    share = {"OMP_NUM_THREADS": str(max(1, cores() // args.jobs))}
+    codes = run_jobs(jobs, [share] * args.jobs)
+    refuse("runs failed; the others are done", [name for name, code in codes.items() if code])
 
 
 def collect(args: argparse.Namespace) -> None:
@@ -105,6 +106,14 @@ def parse() -> argparse.Namespace:
     trains.add_argument("--data", type=pair, action="append", default=[], metavar="NAME=DIR")
     trains.add_argument("--file", type=pair, action="append", default=[], metavar="NAME=FILE")
     trains.add_argument("--cache", type=Path, metavar="DIR", help="of train_task.py")
+    trains.add_argument(
+        "--jobs",
+        type=int,
+        choices=range(1, 65),
+        default=1,
+        metavar="N",
+        help="side by side, on 1/N of the cores each",
+    )
     trains.add_argument("--only", action="append", metavar="LEVER", help="only these; may be repeated")
     trains.add_argument("--head", action="append", help="only these; may be repeated")
     trains.add_argument("--seed", type=int, action="append", help="only these; may be repeated")

@@ -1,14 +1,16 @@
 """The plan becomes calls of train_task.py, and run folders become the table; joint F1 is scikit-learn's."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from bench import ablate
 from bench.ablate import command
 from bench.ablation_figures import collect, joint_macro_f1, read_figures
-from bench.ablation_plan import Ablations, config_file, runs_of
+from bench.ablation_plan import Ablations, Run, config_file, runs_of
 from bench.ablation_table import write_page
 from data.errors import InputError
 from heads.config import TaskConfig
@@ -62,6 +64,35 @@ def test_what_the_plan_needs_and_is_not_given_is_told(plan: Ablations) -> None:
         command(run, Path("runs"), {}, {})
     with pytest.raises(InputError, match="give --file"):
         command(run, Path("runs"), dict.fromkeys(run.data, "DIR"), {})
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_what_is_not_there_yet_is_trained_and_what_fails_is_told(
+    jobs: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.yaml"
+    levers = "".join(
+        f"  - {{name: {name}, head: mask, group: '', set: {{}}}}\n" for name in ("bad", "good", "old")
+    )
+    plan.write_text(f"title: T\nnote: N\nseeds: [0]\nheads: {{mask: {{data: [train]}}}}\nlevers:\n{levers}")
+
+    def write_and_fail_if_bad(run: Run, runs: Path, *_: object) -> list[str]:
+        done = run_folder(run.folder(runs), run.head).metrics
+        script = "import pathlib, sys; p = pathlib.Path(sys.argv[1]); p.parent.mkdir(parents=True); p.touch()"
+        return [sys.executable, "-c", "raise SystemExit(1)" if run.lever == "bad" else script, str(done)]
+
+    monkeypatch.setattr(ablate, "command", write_and_fail_if_bad)
+    old = run_folder(tmp_path / "old/seed-0", "mask").metrics
+    old.parent.mkdir(parents=True)
+    old.write_text("kept")
+    monkeypatch.setattr(
+        sys, "argv", ["ablate", "train", "--plan", str(plan), "--runs", str(tmp_path), "--jobs", jobs]
+    )
+    with pytest.raises(InputError, match="bad, mask, seed 0"):
+        ablate.main()
+    assert old.read_text() == "kept"
+    assert run_folder(tmp_path / "good/seed-0", "mask").metrics.is_file()
+    assert run_folder(tmp_path / "default/seed-0", "mask").metrics.is_file()
 
 
 def test_steps_are_changed_where_they_stand() -> None:
