@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -115,9 +115,18 @@ WhenStopped = Callable[[Learner], str]
 
 
 def averaged(head: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and batch statistics (Polyak & Juditsky 1992)."""
-    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(head, multi_avg_fn=average, use_buffers=True)
+    """An exponential moving average of weights and batch statistics (Polyak & Juditsky 1992).
+
+    The decay rises to `decay` as TensorFlow's does (tf.train.ExponentialMovingAverage with `num_updates`):
+    after n updates it is at most (1 + n) / (10 + n), so that a short run does not end with its first weights.
+    """
+
+    def update(average: PARAM_LIST, current: PARAM_LIST, updates: int | Tensor) -> None:
+        rising = (1 + int(updates)) / (10 + int(updates))
+        move = get_ema_multi_avg_fn(min(decay, rising))  # type: ignore[no-untyped-call]
+        move(average, current, updates)
+
+    return AveragedModel(head, multi_avg_fn=update, use_buffers=True)
 
 
 def fit(

@@ -374,10 +374,21 @@ def test_the_average_is_the_exponential_one_of_weights_and_statistics() -> None:
     model = nn.BatchNorm1d(2)
     average = averaged(model, 0.75)
     expected = None
-    for value in (1.0, 2.0, 4.0):
+    for updates in range(40):  # from the 26th on the decay is 0.75
+        value = float(updates % 7)
         nn.init.constant_(model.weight, value)
         nn.init.constant_(model.running_mean, 10 * value)
         average.update_parameters(model)
-        expected = value if expected is None else 0.75 * expected + 0.25 * value
+        decay = min(0.75, (1 + updates) / (10 + updates))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
     assert average.module.weight.tolist() == pytest.approx([expected] * 2)
     assert average.module.running_mean.tolist() == pytest.approx([10 * expected] * 2)
+
+
+def test_the_average_of_a_short_run_is_not_its_first_weights() -> None:
+    model = nn.Linear(1, 1)
+    average = averaged(model, 0.998)
+    for value in [0.0] + [1.0] * 200:  # 0.998 ** 200 is 0.67
+        nn.init.constant_(model.weight, value)
+        average.update_parameters(model)
+    assert average.module.weight.item() == pytest.approx(1.0, abs=1e-6)
