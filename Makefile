@@ -41,14 +41,15 @@ demo: install
 # [RUNS=DIR] [SEED=0] [FOLDS="0 1 2 3 4"]. DATA holds train/ and eval/ with answers.csv; PORTRAITS has faces with age and
 # gender; MASKS has photographs of masks with a column mask; WEIGHTS is resnet18 from ImageNet. The age trunk comes
 # first, on TRUNK_THREADS cores; with -j2 two heads at a time then follow, THREADS cores each; what is done already is not
-# done again.
+# done again. WORKERS processes load photographs for each head: one suffices for two cores, a GPU wants several.
 RUNS ?= runs
 SEED ?= 0
 FOLDS ?=
 THREADS ?= 1
 TRUNK_THREADS ?= 2
+WORKERS ?= 1
 TRAIN = $(BIN)/python train_task.py --runs $(RUNS) --cache $(RUNS)/cache \
-	--set training.seed=$(SEED) --set training.workers=1 $(if $(FOLDS),--fold $(FOLDS))
+	--set training.seed=$(SEED) --set training.workers=$(WORKERS) $(if $(FOLDS),--fold $(FOLDS))
 HEAD = OMP_NUM_THREADS=$(THREADS) $(TRAIN) --data $(DATA)/train
 
 $(RUNS)/age_backbone.done: $(VENV)/installed
