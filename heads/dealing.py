@@ -19,23 +19,27 @@ from heads.sampling import Draw
 
 
 @dataclass
-class Shares(Sampler[list[Draw]]):
-    """Of each batch of `batches` every `processes`-th row, from `process` on; empty where there is none left.
+class _Part(Sampler[list[Draw]]):
+    """What one process takes of `batches`, a BatchSampler (which PyTorch takes to hold bare indices)."""
+
+    batches: Any
+    processes: int
+    process: int
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a whole batch."""
+        return int(self.batches.batch_size)
+
+
+class Shares(_Part):
+    """Of each batch every `processes`-th row, from `process` on; empty where there is none left.
 
     >>> from torch.utils.data import BatchSampler
     >>> whole = BatchSampler([(0, row) for row in (5, 6, 7, 8)], batch_size=3, drop_last=False)
     >>> list(Shares(whole, 2, 1)), list(Shares(whole, 2, 0))
     ([[(0, 6)], []], [[(0, 5), (0, 7)], [(0, 8)]])
     """
-
-    batches: Any  # a BatchSampler, which PyTorch takes to hold bare indices
-    processes: int
-    process: int
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of a whole batch, which all processes draw together."""
-        return int(self.batches.batch_size)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -44,24 +48,14 @@ class Shares(Sampler[list[Draw]]):
         return (batch[self.process :: self.processes] for batch in self.batches)
 
 
-@dataclass
-class WholeBatches(Sampler[list[Draw]]):
-    """Every `processes`-th batch of `batches`, from `process` on: each as one process alone would see it.
+class WholeBatches(_Part):
+    """Every `processes`-th batch, from `process` on: each as one process alone would see it.
 
     >>> from torch.utils.data import BatchSampler
     >>> whole = BatchSampler([(0, row) for row in (5, 6, 7, 8)], batch_size=3, drop_last=False)
     >>> list(WholeBatches(whole, 2, 0)), list(WholeBatches(whole, 2, 1))
     ([[(0, 5), (0, 6), (0, 7)]], [[(0, 8)]])
     """
-
-    batches: Any  # a BatchSampler, which PyTorch takes to hold bare indices
-    processes: int
-    process: int
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of a batch."""
-        return int(self.batches.batch_size)
 
     def __len__(self) -> int:
         return len(range(self.process, len(self.batches), self.processes))
