@@ -54,10 +54,12 @@ def _flow(value: Any) -> str:
 def train(args: argparse.Namespace) -> None:
     """Train what the plan names and is not there yet; what fails is told at the end."""
     plan = load(Ablations, args.plan, [])
+    share = str(max(1, cores() // args.jobs))
+    workers = ["--set", f"training.workers={share}"] if args.jobs > 1 else []
     jobs = [
         Job(
             f"{run.lever}, {run.head}, seed {run.seed}",
-            command(run, args.runs, dict(args.data), dict(args.file), args.cache),
+            [*command(run, args.runs, dict(args.data), dict(args.file), args.cache), *workers],
         )
         for run in runs_of(plan)
         if (not args.only or run.lever in args.only)
@@ -65,8 +67,7 @@ def train(args: argparse.Namespace) -> None:
         and (args.seed is None or run.seed in args.seed)
         and not run.done(args.runs)
     ]
-    share = {"OMP_NUM_THREADS": str(max(1, cores() // args.jobs))}
-    codes = run_jobs(jobs, [share] * args.jobs)
+    codes = run_jobs(jobs, [{"OMP_NUM_THREADS": share}] * args.jobs)
     refuse("runs failed; the others are done", [name for name, code in codes.items() if code])
 
 

@@ -45,19 +45,18 @@ VIEW_SETS: dict[str, list[Any]] = {
 }
 PAGE = """# Merging
 
-Written by `python -m bench.merging` from three finished heads and the photographs of their validation fold
-({people} people).
+Written by `python -m bench.merging` from three finished heads and the photographs of their validation fold.
 
 ## Test-time views
 
-Macro F1 of each head; the views' probabilities are averaged.
+Macro F1 of each head on all that it was validated on; the views' probabilities are averaged.
 
 {views}
 
 ## Decision
 
-Multipliers of the probabilities, fitted on half of the people for macro F1 and judged on the others, {splits}
-times.
+On the {photographs} photographs of {people} people that all heads were validated on. Multipliers of the
+probabilities are fitted for macro F1 on half of the people and judged on the others, {splits} times.
 
 {decisions}
 """
@@ -78,6 +77,13 @@ class Judged:
         """Mean probabilities [N, C] over identity and `steps`."""
         mean: Array = np.mean([self.views[name] for name in make_views(steps)], axis=0)
         return mean
+
+    def at(self, paths: Sequence[str]) -> "Judged":
+        """The same head on some of its photographs, in their order."""
+        places = {path: row for row, path in enumerate(self.path.tolist())}
+        rows = np.array([places[path] for path in paths])
+        views = {name: each[rows] for name, each in self.views.items()}
+        return Judged(views, self.truth[rows], self.person[rows], self.path[rows])
 
 
 def judge(runs: Path, task: str) -> Judged:
@@ -101,7 +107,8 @@ def judge(runs: Path, task: str) -> Judged:
 
 def view_table(heads: Mapping[str, Judged]) -> str:
     """Macro F1 of each head by its set of views."""
-    lines = [f"| views | {' | '.join(heads)} |", f"| --- |{' --- |' * len(heads)}"]
+    titles = [f"{task}, {len(head.truth)} photographs" for task, head in heads.items()]
+    lines = [f"| views | {' | '.join(titles)} |", f"| --- |{' --- |' * len(heads)}"]
     for name, steps in VIEW_SETS.items():
         scores = [
             macro_f1(head.truth, (merged := head.merged(steps)).argmax(axis=1), merged.shape[1])
@@ -138,16 +145,20 @@ def decisions(
     return found
 
 
-def decision_table(heads: Mapping[str, Judged]) -> str:
-    """Joint macro F1 of each way to decide: mean and standard deviation over the splits, and the difference."""
-    shared = sorted(set.intersection(*(set(head.path.tolist()) for head in heads.values())))
-    rows = [{path: row for row, path in enumerate(head.path.tolist())} for head in heads.values()]
-    picks = [np.array([places[path] for path in shared]) for places in rows]
-    probabilities = [
-        head.merged(VIEW_SETS["hflip"])[pick] for head, pick in zip(heads.values(), picks, strict=True)
-    ]
-    truths = [head.truth[pick] for head, pick in zip(heads.values(), picks, strict=True)]
-    person = next(iter(heads.values())).person[picks[0]]
+def shared(heads: Mapping[str, Judged]) -> list[Judged]:
+    """The heads on the photographs that all of them have, in one order."""
+    paths = sorted(set.intersection(*(set(head.path.tolist()) for head in heads.values())))
+    return [head.at(paths) for head in heads.values()]
+
+
+def decision_table(heads: Sequence[Judged]) -> str:
+    """Joint macro F1 of each way to decide: mean and standard deviation over the splits, and the difference.
+
+    Args:
+        heads: on the same photographs in the same order.
+    """
+    probabilities = [head.merged(VIEW_SETS["hflip"]) for head in heads]
+    truths, person = [head.truth for head in heads], heads[0].person
     found = decisions(probabilities, truths, person, seed=0)
     plain = np.array(found["argmax"])
     lines = ["| decision | joint macro F1 | against argmax |", "| --- | --- | --- |"]
@@ -167,8 +178,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     args = parser.parse_args()
     heads = {task: judge(args.runs, task) for task in tasks_of(JOINT_YAML)}
-    people = len(np.unique(next(iter(heads.values())).person))
-    page = PAGE.format(people=people, splits=SPLITS, views=view_table(heads), decisions=decision_table(heads))
+    common = shared(heads)
+    page = PAGE.format(
+        photographs=len(common[0].truth),
+        people=len(np.unique(common[0].person)),
+        splits=SPLITS,
+        views=view_table(heads),
+        decisions=decision_table(common),
+    )
     write_text(args.out, page)
     print(page)
 

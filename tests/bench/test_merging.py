@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.merging import VIEW_SETS, Judged, decisions, judge
+from bench.merging import VIEW_SETS, Judged, decisions, judge, shared
 from ensemble.views import make_views
 from heads.run import run_folder
 
@@ -29,6 +29,18 @@ def test_a_set_of_views_is_the_mean_of_its_views() -> None:
     judged = Judged(views, np.zeros(5, dtype=np.int64), np.array(["a"] * 5), np.array(["p"] * 5))
     assert np.allclose(judged.merged(["hflip"]), (views["identity"] + views["hflip"]) / 2)
     assert np.allclose(judged.merged([]), views["identity"])
+
+
+def test_heads_are_compared_on_what_they_share_in_one_order() -> None:
+    def judged(paths: str) -> Judged:
+        rows = np.array([ord(path) for path in paths])
+        views = {"identity": np.stack([rows, -rows], axis=1).astype(np.float32)}
+        return Judged(views, rows, rows.astype(str), np.array(list(paths)))
+
+    first, second = shared({"mask": judged("dbca"), "age": judged("cxdb")})
+    assert first.path.tolist() == second.path.tolist() == ["b", "c", "d"]
+    assert first.truth.tolist() == second.truth.tolist() == [98, 99, 100]
+    assert second.merged([])[:, 0].tolist() == [98, 99, 100]
 
 
 def test_the_identity_view_is_what_the_run_validated_with(runs: Path) -> None:
