@@ -40,7 +40,7 @@ def test_every_run_of_a_shipped_plan_is_a_config_that_loads(plan: Ablations) -> 
             run,
             Path("runs"),
             folders,
-            {name: f"{name}.safetensors" for name in ("trunk", "alone", "short", "bare", "weights")},
+            {name: f"{name}.safetensors" for name in ("trunk", "alone", "weights")},
         )
         changes = [call[place + 1] for place, word in enumerate(call) if word == "--set"]
         config = load(TaskConfig, config_file(run.head, run.config), changes)
