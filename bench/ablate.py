@@ -24,16 +24,26 @@ from heads.yaml_file import dump_yaml
 
 
 def command(
-    run: Run, runs: Path, folders: Mapping[str, str], files: Mapping[str, str], cache: Path | None = None
+    run: Run,
+    fold: int | None,
+    runs: Path,
+    folders: Mapping[str, str],
+    files: Mapping[str, str],
+    cache: Path | None = None,
 ) -> list[str]:
-    """The call of train_task.py that makes `run`; `{name}` in a setting stands for one of `files`."""
+    """The call of train_task.py that makes one fold of `run`.
+
+    `{name}` in a setting stands for one of `files`, and `{fold}` in a file's path for the fold.
+    """
     missing = [name for name in run.data if name not in folders]
     refuse("data of the plan are not given", [f"{name}: give --data {name}=DIR" for name in missing])
     call = [sys.executable, "train_task.py", "--task", run.head, "--runs", str(run.folder(runs))]
     call += ["--config", run.config] if run.config else []
+    call += [] if fold is None else ["--fold", str(fold)]
     call += ["--cache", str(cache)] if cache else []
     for name in run.data:
         call += ["--data", folders[name]]
+    files = {name: path.replace("{fold}", str(fold)) for name, path in files.items()}
     for key, value in {**run.settings, "training.seed": run.seed}.items():
         try:
             shown = value.format_map(files) if isinstance(value, str) else value
@@ -54,19 +64,22 @@ def _flow(value: Any) -> str:
 def train(args: argparse.Namespace) -> None:
     """Train what the plan names and is not there yet; what fails is told at the end."""
     plan = load(Ablations, args.plan, [])
-    share = str(max(1, cores() // args.jobs))
-    workers = ["--set", f"training.workers={share}"] if args.jobs > 1 else []
-    jobs = [
-        Job(
-            f"{run.lever}, {run.head}, seed {run.seed}",
-            [*command(run, args.runs, dict(args.data), dict(args.file), args.cache), *workers],
-        )
+    wanted = [
+        run
         for run in runs_of(plan)
         if (not args.only or run.lever in args.only)
         and (not args.head or run.head in args.head)
         and (args.seed is None or run.seed in args.seed)
-        and not run.done(args.runs)
     ]
+    share = str(max(1, cores() // args.jobs))
+    workers = ["--set", f"training.workers={share}"] if args.jobs > 1 else []
+    jobs = []
+    for run in wanted:
+        for fold, folder in zip(run.folds, run.folders(args.runs), strict=True):
+            if not folder.metrics.is_file():
+                call = command(run, fold, args.runs, dict(args.data), dict(args.file), args.cache)
+                name = f"{run.lever}, {run.head}, seed {run.seed}" + ("" if fold is None else f", fold {fold}")
+                jobs.append(Job(name, [*call, *workers]))
     codes = run_jobs(jobs, [{"OMP_NUM_THREADS": share}] * args.jobs)
     refuse("runs failed; the others are done", [name for name, code in codes.items() if code])
 

@@ -1,8 +1,8 @@
 """What the runs of a plan came to, as rows of one CSV that outlives the run folders."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.ablation_plan import DEFAULT, Ablations, Run, config_file, products_of, runs_of
+from bench.ablation_plan import Ablations, Run, config_file, default_of, products_of, runs_of
 from data.files import write_text
 from ensemble.config import tasks_of
 from ensemble.joint import encode, joint_probabilities
 from heads.config import TaskConfig
 from heads.macro_f1 import macro_f1
-from heads.run import run_folder
+from heads.run import RunFolder
 from heads.schema import load
 
 JOINT_YAML = Path("configs/joint.yaml")
@@ -43,74 +43,80 @@ class Figures:
     mae: float | None = None
 
 
-def figures_of(run: Run, runs: Path) -> Figures:
+def figures_of(plan: Ablations, run: Run, runs: Path) -> Figures:
     """Figures of one finished run; the other heads are the plan's defaults with the same seed."""
-    folder = run_folder(run.folder(runs), run.head)
-    metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
     tasks = tasks_of(JOINT_YAML)
-    others = replace(run, lever=DEFAULT).folder(runs)
-    judged = _as_the_default(folder.validation, run_folder(others, run.head).validation)
+    judged, default = _judged(run.folders(runs)), default_of(plan, run.head, run.seed)
+    if default.done(runs):  # a lever may bring data of its own
+        judged = judged[judged.index.isin(_judged(default.folders(runs)).index)]
     head = macro_f1(judged["truth"].to_numpy(), _answers(judged), _classes(judged))
     mae = float((judged[EXPECTED] - judged[VALUE]).abs().mean()) if EXPECTED in judged else None
     if run.head not in tasks:
         is_joint = _classes(judged) == prod(
             len(load(TaskConfig, config_file(task, None), []).label.classes) for task in tasks
         )
-        return Figures(head, head if is_joint else None, metrics["minutes"], mae)
-    paths = {
-        task: folder.validation if task == run.head else run_folder(others, task).validation for task in tasks
-    }
-    joint = joint_macro_f1(paths) if all(path.is_file() for path in paths.values()) else None
-    return Figures(head, joint, metrics["minutes"], mae)
+        return Figures(head, head if is_joint else None, _minutes(run.folders(runs)), mae)
+    whole = _heads(plan, tasks, run.seed, runs) | {run.head: run.folders(runs)}
+    joint = joint_macro_f1([whole[task] for task in tasks]) if whole.keys() == tasks.keys() else None
+    return Figures(head, joint, _minutes(run.folders(runs)), mae)
 
 
-def figures_of_product(head: str, others: Path) -> Figures | None:
-    """Figures of a joint head times the tasks' heads, all in the folder `others`; None: one is missing."""
-    folders = [run_folder(others, name) for name in (head, *tasks_of(JOINT_YAML))]
-    if not all(folder.metrics.is_file() for folder in folders):
+def figures_of_product(plan: Ablations, run: Run, runs: Path) -> Figures | None:
+    """Figures of a joint head times the tasks' heads, all of them defaults; None: one is missing."""
+    wanted = [run.head, *tasks_of(JOINT_YAML)]
+    heads = _heads(plan, wanted, run.seed, runs)
+    if len(heads) < len(wanted):
         return None
-    merged = product_macro_f1([folder.validation for folder in folders])
-    told = [json.loads(folder.metrics.read_text(encoding="utf-8")) for folder in folders]
-    return Figures(merged, merged, sum(metrics["minutes"] for metrics in told))
+    merged = product_macro_f1([heads[name] for name in wanted])
+    return Figures(merged, merged, sum(map(_minutes, heads.values())))
 
 
-def joint_macro_f1(validation: Mapping[str, Path]) -> float:
-    """Macro F1 over the joint classes on the photographs that all of the heads' validation.npz hold.
+def _heads(plan: Ablations, names: Iterable[str], seed: int, runs: Path) -> dict[str, list[RunFolder]]:
+    """The run folders of the plan's default heads that are done, by name."""
+    defaults = {name: default_of(plan, name, seed) for name in names if name in plan.heads}
+    return {name: default.folders(runs) for name, default in defaults.items() if default.done(runs)}
+
+
+def joint_macro_f1(heads: Sequence[Sequence[RunFolder]]) -> float:
+    """Macro F1 over the joint classes on the photographs that all of the heads were validated on.
 
     Args:
-        validation: each task's file, the most significant task first.
+        heads: the run folders of each task's folds, the most significant task first.
     """
-    tables = _shared([_judged(path) for path in validation.values()])
+    tables = _shared([_judged(folders) for folders in heads])
     radices = [_classes(table) for table in tables]
     truth = encode([table["truth"].to_numpy() for table in tables], radices)
     return macro_f1(truth, encode([_answers(table) for table in tables], radices), prod(radices))
 
 
-def product_macro_f1(validation: Sequence[Path]) -> float:
+def product_macro_f1(heads: Sequence[Sequence[RunFolder]]) -> float:
     """Macro F1 of the class whose probability, times the product of the tasks' own, is the largest.
 
     Args:
-        validation: the joint head's file, then each task's, the most significant task first.
+        heads: the run folders of the joint head's folds, then of each task's, the most significant task first.
     """
-    whole, *tables = _shared([_judged(path) for path in validation])
+    whole, *tables = _shared([_judged(folders) for folders in heads])
     merged = _probabilities(whole) * joint_probabilities([_probabilities(table) for table in tables])
     return macro_f1(whole["truth"].to_numpy(), merged.argmax(axis=1), _classes(whole))
 
 
-def _judged(path: Path) -> pd.DataFrame:
-    """What a validation.npz holds, by photograph: `truth`, the probabilities by class index, numbers if any."""
-    with np.load(path) as arrays:
-        table = pd.DataFrame(arrays["probabilities"], index=arrays["path"])
-        for name in ("truth", EXPECTED, VALUE):
-            if name in arrays:
-                table[name] = arrays[name]
-    return table
+def _minutes(folders: Sequence[RunFolder]) -> float:
+    """What a training took, the mean over folds."""
+    told = [json.loads(folder.metrics.read_text(encoding="utf-8"))["minutes"] for folder in folders]
+    return float(np.mean(told))
 
 
-def _as_the_default(validation: Path, default: Path) -> pd.DataFrame:
-    """`_judged` on the photographs that judge the default: a lever may bring data of its own."""
-    judged = _judged(validation)
-    return judged[judged.index.isin(_judged(default).index)] if default.is_file() else judged
+def _judged(folders: Sequence[RunFolder]) -> pd.DataFrame:
+    """What all folds' validation.npz hold, by photograph: `truth`, probabilities by class, numbers if any."""
+    tables = []
+    for folder in folders:
+        with np.load(folder.validation) as arrays:
+            table = pd.DataFrame(arrays["probabilities"], index=arrays["path"])
+            for name in ("truth", EXPECTED, VALUE):
+                if name in arrays:
+                    table[name] = arrays[name]
+        tables.append(table)
+    return pd.concat(tables)
 
 
 def _shared(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -148,9 +154,9 @@ def collect(plans: Sequence[Ablations], runs: Sequence[Path], file: Path) -> int
     for plan, folder in zip(plans, runs, strict=True):
         for run in runs_of(plan):
             if run.done(folder):
-                found.append(_row(plan, run, figures_of(run, folder)))
+                found.append(_row(plan, run, figures_of(plan, run, folder)))
         for run in products_of(plan):
-            if its := figures_of_product(run.head, replace(run, lever=DEFAULT).folder(folder)):
+            if its := figures_of_product(plan, run, folder):
                 found.append(_row(plan, run, its))
     table = pd.concat([read_figures(file).astype(object), pd.DataFrame(found, columns=COLUMNS, dtype=object)])
     table = table.drop_duplicates(KEY, keep="last").sort_values(KEY)

@@ -1,7 +1,7 @@
 """A plan of ablations: the defaults of some heads, levers against them, and the runs that this makes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,17 +9,21 @@ from pydantic import Field
 
 from data.errors import refuse
 from heads.config import TaskConfig
-from heads.run import run_folder
+from heads.run import RunFolder, run_folder
 from heads.schema import Section, load
 
 DEFAULT = "default"
 
 
 class Base(Section):
-    """How one head is trained by default: its YAML (configs/HEAD.yaml), names of its data, what differs."""
+    """How one head is trained by default: its YAML (configs/HEAD.yaml), names of its data, folds, what differs.
+
+    Without `folds` it is trained on the YAML's one; with several it is judged on the people of all of them.
+    """
 
     config: str | None = None
     data: list[str]
+    folds: list[int] = Field(default_factory=list)
     set: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -60,7 +64,7 @@ class Ablations(Section):
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a lever (or the default) of one head with one seed."""
+    """A lever (or the default) of one head with one seed: a training for each fold, None the YAML's own."""
 
     lever: str
     head: str
@@ -68,14 +72,25 @@ class Run:
     config: str | None
     data: Sequence[str]
     settings: Mapping[str, Any]
+    folds: Sequence[int | None] = (None,)
 
     def folder(self, runs: Path) -> Path:
         """Where `train_task.py --runs` writes it."""
         return runs / self.lever.replace(" ", "_").replace("/", "-") / f"seed-{self.seed}"
 
+    def folders(self, runs: Path) -> list[RunFolder]:
+        """The run folder of each fold."""
+        return [run_folder(self.folder(runs), self.head, fold) for fold in self.folds]
+
     def done(self, runs: Path) -> bool:
-        """Whether it came to its end."""
-        return run_folder(self.folder(runs), self.head).metrics.is_file()
+        """Whether all of it came to its end."""
+        return all(folder.metrics.is_file() for folder in self.folders(runs))
+
+
+def default_of(plan: Ablations, head: str, seed: int) -> Run:
+    """The default run of one of the plan's heads."""
+    base = plan.heads[head]
+    return Run(DEFAULT, head, seed, base.config, base.data, base.set, base.folds or (None,))
 
 
 def runs_of(plan: Ablations) -> Iterator[Run]:
@@ -84,20 +99,19 @@ def runs_of(plan: Ablations) -> Iterator[Run]:
     unknown = [f"{entry.name}: {entry.head}" for entry in entries if entry.head not in plan.heads]
     refuse(f"levers of heads that the plan has no default for; it has {', '.join(plan.heads)}", unknown)
     for seed in plan.seeds:
-        for head, base in plan.heads.items():
-            yield Run(DEFAULT, head, seed, base.config, base.data, base.set)
+        for head in plan.heads:
+            yield default_of(plan, head, seed)
         for lever in plan.levers:
-            base = plan.heads[lever.head]
-            settings = base.set | lever.set | _changed_steps(lever, base.config)
-            yield Run(lever.name, lever.head, seed, base.config, lever.data or base.data, settings)
+            default = default_of(plan, lever.head, seed)
+            settings = {**default.settings, **lever.set, **_changed_steps(lever, default.config)}
+            yield replace(default, lever=lever.name, data=lever.data or default.data, settings=settings)
 
 
 def products_of(plan: Ablations) -> Iterator[Run]:
     """What comes of multiplying defaults, seed by seed, as runs that nothing has to train."""
     for seed in plan.seeds:
         for product in plan.products:
-            base = plan.heads[product.head]
-            yield Run(product.name, product.head, seed, base.config, base.data, base.set)
+            yield replace(default_of(plan, product.head, seed), lever=product.name)
 
 
 def config_file(head: str, config: str | None) -> Path:

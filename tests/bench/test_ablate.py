@@ -38,6 +38,7 @@ def test_every_run_of_a_shipped_plan_is_a_config_that_loads(plan: Ablations) -> 
     for run in runs_of(plan):
         call = command(
             run,
+            run.folds[0],
             Path("runs"),
             folders,
             {name: f"{name}.safetensors" for name in ("trunk", "alone", "weights")},
@@ -61,9 +62,9 @@ def test_a_lever_changes_something(plan: Ablations) -> None:
 def test_what_the_plan_needs_and_is_not_given_is_told(plan: Ablations) -> None:
     run = next(iter(runs_of(plan)))
     with pytest.raises(InputError, match="give --data"):
-        command(run, Path("runs"), {}, {})
+        command(run, None, Path("runs"), {}, {})
     with pytest.raises(InputError, match="give --file"):
-        command(run, Path("runs"), dict.fromkeys(run.data, "DIR"), {})
+        command(run, None, Path("runs"), dict.fromkeys(run.data, "DIR"), {})
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
@@ -76,7 +77,7 @@ def test_what_is_not_there_yet_is_trained_and_what_fails_is_told(
     )
     plan.write_text(f"title: T\nnote: N\nseeds: [0]\nheads: {{mask: {{data: [train]}}}}\nlevers:\n{levers}")
 
-    def write_and_fail_if_bad(run: Run, runs: Path, *_: object) -> list[str]:
+    def write_and_fail_if_bad(run: Run, _: None, runs: Path, *__: object) -> list[str]:
         done = run_folder(run.folder(runs), run.head).metrics
         script = "import pathlib, sys; p = pathlib.Path(sys.argv[1]); p.parent.mkdir(parents=True); p.touch()"
         return [sys.executable, "-c", "raise SystemExit(1)" if run.lever == "bad" else script, str(done)]
@@ -127,20 +128,26 @@ def small_plan() -> Ablations:
 
 
 def finished(
-    folder: Path, task: str, right: float, seed: int = 0, extra: int = 0, off: float | None = None
+    folder: Path,
+    task: str,
+    right: float,
+    seed: int = 0,
+    extra: int = 0,
+    off: float | None = None,
+    fold: int | None = None,
 ) -> float:
     """A run of 60 photographs and some of its own, with a share of right answers; its macro F1 on the 60.
 
-    With `off` it predicts years, on the 60 so many from the true ones.
+    With `off` it predicts years, on the 60 so many from the true ones. Each fold has photographs of its own.
     """
     rng = np.random.default_rng([len(task), int(right * 100), seed])
     classes = HEADS[task]
     truth = np.r_[np.random.default_rng(len(task)).integers(0, classes, 60), np.zeros(extra, dtype=int)]
     answers = np.where(rng.random(60 + extra) < right, truth, classes - 1)
-    run = run_folder(folder, task)
+    run = run_folder(folder, task, fold)
     run.folder.mkdir(parents=True)
     arrays = {
-        "path": np.array([f"/x/{row}.jpg" for row in range(60 + extra)]),
+        "path": np.array([f"/x{fold or ''}/{row}.jpg" for row in range(60 + extra)]),
         "classes": np.arange(classes).astype(str),
         "truth": truth,
         "probabilities": np.eye(classes)[answers],
@@ -191,6 +198,37 @@ def test_a_head_of_numbers_has_its_error_on_the_photographs_of_the_default(tmp_p
     assert row.split(" | ")[-3:] == ["2.50", "1.5", "1 |"]
 
 
+def test_several_folds_are_judged_on_the_people_of_all_of_them(tmp_path: Path) -> None:
+    heads = {task: {"data": ["train"], "folds": [0, 1] if task == "age" else []} for task in CLASSES}
+    plan = Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[])
+    folder, file = tmp_path / "default" / "seed-0", tmp_path / "figures.csv"
+    finished(folder, "age", 0.7, fold=0)
+    assert collect([plan], [tmp_path], file) == 0, "one of its folds is not done"
+    finished(folder, "age", 0.9, seed=1, fold=1)
+    for task in ("mask", "gender"):
+        finished(folder, task, 0.8)
+    assert collect([plan], [tmp_path], file) == 3
+    arrays = [np.load(run_folder(folder, "age", fold).validation) for fold in (0, 1)]
+    truth = np.concatenate([each["truth"] for each in arrays])
+    answers = np.concatenate([each["probabilities"].argmax(axis=1) for each in arrays])
+    row = read_figures(file).set_index("head").loc["age"]
+    assert row["macro_f1"] == pytest.approx(f1_score(truth, answers, average="macro"), abs=1e-5)
+    assert row["minutes"] == 1.5
+    shared = [[run_folder(folder, task, 0 if task == "age" else None)] for task in CLASSES]
+    assert row["joint_macro_f1"] == pytest.approx(joint_macro_f1(shared), abs=1e-5), (
+        "the other heads have one fold"
+    )
+
+
+def test_each_fold_is_a_call_with_files_of_its_own() -> None:
+    heads = {"age": {"data": ["train"], "folds": [3, 4], "set": {"backbone.weights": "{trunk}"}}}
+    (run,) = runs_of(Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[]))
+    files = {"trunk": "runs/age_backbone/fold-{fold}/best.safetensors"}
+    call = command(run, run.folds[1], Path("runs"), {"train": "DIR"}, files)
+    assert call[call.index("--fold") + 1] == "4"
+    assert "backbone.weights=runs/age_backbone/fold-4/best.safetensors" in call
+
+
 def test_what_did_not_end_is_not_in_the_table(tmp_path: Path) -> None:
     finished(tmp_path / "default" / "seed-0", "age", 0.8)
     page = page_of(tmp_path)
@@ -218,8 +256,8 @@ def test_figures_outlive_their_runs_and_newer_ones_replace_them(tmp_path: Path) 
 def test_the_joint_macro_f1_is_scikit_learns_on_the_shared_photographs(tmp_path: Path) -> None:
     for task in CLASSES:
         finished(tmp_path, task, 0.7)
-    files = {task: run_folder(tmp_path, task).validation for task in CLASSES}
-    arrays = {task: dict(np.load(path)) for task, path in files.items()}
+    folders = {task: run_folder(tmp_path, task) for task in CLASSES}
+    arrays = {task: dict(np.load(folder.validation)) for task, folder in folders.items()}
     codes = {
         name: sum(value * radix for value, radix in zip(digits, (6, 3, 1), strict=True))
         for name, digits in (
@@ -228,11 +266,11 @@ def test_the_joint_macro_f1_is_scikit_learns_on_the_shared_photographs(tmp_path:
         )
     }
     expected = f1_score(codes["truth"], codes["answer"], labels=range(18), average="macro", zero_division=0)
-    assert joint_macro_f1(files) == pytest.approx(expected)
+    assert joint_macro_f1([[folder] for folder in folders.values()]) == pytest.approx(expected)
     order = np.random.default_rng(0).permutation(60)
     moved = {name: array if name == "classes" else array[order] for name, array in arrays["age"].items()}
-    write_arrays(files["age"], moved)
-    assert joint_macro_f1(files) == pytest.approx(expected)
+    write_arrays(folders["age"].validation, moved)
+    assert joint_macro_f1([[folder] for folder in folders.values()]) == pytest.approx(expected)
 
 
 def test_a_joint_head_is_multiplied_by_the_tasks_heads(tmp_path: Path) -> None:
@@ -243,8 +281,8 @@ def test_a_joint_head_is_multiplied_by_the_tasks_heads(tmp_path: Path) -> None:
     folder, file = tmp_path / "default" / "seed-0", tmp_path / "figures.csv"
     for task in CLASSES:
         finished(folder, task, 0.7)
-    three = {task: run_folder(folder, task).validation for task in CLASSES}
-    arrays = {task: np.load(path) for task, path in three.items()}
+    three = {task: run_folder(folder, task) for task in CLASSES}
+    arrays = {task: np.load(its.validation) for task, its in three.items()}
     truth = arrays["mask"]["truth"] * 6 + arrays["gender"]["truth"] * 3 + arrays["age"]["truth"]
     whole = run_folder(folder, "joint18")
     whole.folder.mkdir()
@@ -252,8 +290,9 @@ def test_a_joint_head_is_multiplied_by_the_tasks_heads(tmp_path: Path) -> None:
     assert "times" not in read_figures(file)["lever"].tolist(), "its head is not done"
     write_json(whole.metrics, {"minutes": 2.0})
     order = np.random.default_rng(1).permutation(60)
+    of_three = joint_macro_f1([[its] for its in three.values()])
     for probabilities, expected in (
-        (np.full((60, 18), 1 / 18), joint_macro_f1(three)),  # it says nothing: the three heads decide
+        (np.full((60, 18), 1 / 18), of_three),  # it says nothing: the three heads decide
         (np.eye(18)[truth], f1_score(truth, truth, labels=range(18), average="macro", zero_division=0)),
     ):
         softened = 0.99 * probabilities + 0.01 / 18
@@ -261,7 +300,7 @@ def test_a_joint_head_is_multiplied_by_the_tasks_heads(tmp_path: Path) -> None:
         write_arrays(whole.validation, {name: array[order] for name, array in kept.items()})
         for task, its in arrays.items():
             flat = 0.9 * its["probabilities"] + 0.1 / CLASSES[task]
-            write_arrays(three[task], {**its, "probabilities": flat})
+            write_arrays(three[task].validation, {**its, "probabilities": flat})
         collect([plan], [tmp_path], file)
         figures = read_figures(file).set_index("lever")
         assert figures.loc["times", "macro_f1"] == pytest.approx(expected, abs=1e-5)
