@@ -116,7 +116,8 @@ def test_a_disk_that_fills_during_a_checkpoint(
     assert call(train_task, *given).code == 0
     run = small_disk / "mask"
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    outcome = call(train_task, *given, "--set", "training.epochs=3", "--set", "training.ema=0.5")
+    longer = ("training.epochs=3", "training.validate_every=1", "training.ema=0.5")
+    outcome = call(train_task, *given, *(word for change in longer for word in ("--set", change)))
     assert outcome.code == 2
     assert outcome.err.startswith(f"error: {run}/")
     assert outcome.err.endswith("files that were there are as they were\n")
