@@ -208,7 +208,9 @@ def test_a_jpeg_decoded_at_the_least_size_is_shown_as_the_whole_one_is(
     of_whole, of_scaled = pipeline(whole, (0,)), pipeline(scaled, (0,))
     if of_whole.shape == of_scaled.shape:
         far = np.abs(of_whole.astype(int) - of_scaled)
-        assert np.quantile(far, 0.8) <= 12  # the edges of a letterbox may lie a pixel off
+        if height % scaled.shape[0] == 0 and width % scaled.shape[1] == 0:
+            assert np.quantile(far, 0.9) <= 6
+        assert np.quantile(far, 0.8) <= 12  # of a rounded side the edges of a letterbox may lie a pixel off
     else:  # a side that no scale divides, rounded
         assert step == "fit"
         assert max(abs(a - b) for a, b in zip(of_whole.shape, of_scaled.shape, strict=True)) == 1
@@ -237,7 +239,7 @@ def test_an_aligned_face_is_cut_alike_from_a_jpeg_decoded_at_the_least_size(
     if len(scaled) < len(whole):
         assert cut_scaled.shape[0] >= 40 or cut_scaled.shape[1] >= 30  # nothing is scaled up that need not be
     far = np.abs(pipeline(whole, (0,)).astype(int) - pipeline(scaled, (0,)))
-    assert np.median(far) <= 15, (cut_whole.shape, cut_scaled.shape)
+    assert np.quantile(far, 0.8) <= 24, (cut_whole.shape, cut_scaled.shape)
 
 
 def test_a_jpeg_is_decoded_smaller_before_an_aligned_crop_too() -> None:
