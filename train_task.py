@@ -242,7 +242,7 @@ def train(args: argparse.Namespace) -> None:
         target_of,
         trained_target_of,
     )
-    from heads.convolutions import with_winograd
+    from heads.convolutions import tiles_pay, with_winograd
     from heads.dealing import deal_training, deal_validation
     from heads.keeper import Keeper
     from heads.loading import loader
@@ -274,7 +274,7 @@ def train(args: argparse.Namespace) -> None:
     run = trunk_run(config.backbone.weights, args.runs, args.fold)
     if run is not None and accelerator.is_main_process:
         print(tell_of_seen(run, valid_rows["person"]), end="", file=sys.stderr, flush=True)
-    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no":
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no" and tiles_pay():
         with_winograd(head.trunk)
 
     persons = train_rows["person"].tolist()

@@ -17,3 +17,8 @@ def instruction_sets(told: Path = CPUINFO) -> list[set[str]]:
     """Linux's names of the instruction sets, x86's or ARM's, of each of its cores."""
     lines = (line for line in told_lines(told) if line.startswith(("flags", "Features")))
     return [set(line.partition(":")[2].split()) for line in lines]
+
+
+def is_intel(told: Path = CPUINFO) -> bool:
+    """Whether the processor is Intel's; no where the system does not tell whose it is."""
+    return any(line.startswith("vendor_id") and "Intel" in line for line in told_lines(told))

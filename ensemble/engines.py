@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from data.errors import InputError
 from data.transforms import Pipeline
 from heads.build import TrainedHead
-from heads.convolutions import fits, with_winograd
+from heads.convolutions import fits, tiles_pay, with_winograd
 from heads.folding import folded
 from heads.graph import write_onnx
 
@@ -105,9 +105,9 @@ class OpenVinoHead(nn.Module):
 
 
 def on_torch(trained: TrainedHead) -> nn.Module:
-    """PyTorch: channels last in memory, batch norm folded into the convolutions, on a processor by tiles."""
+    """PyTorch: channels last in memory, batch norm folded into the convolutions, by tiles where that pays."""
     head = folded(trained.head)
-    if device_of("torch").type == "cpu" and any(map(fits, head.modules())):
+    if device_of("torch").type == "cpu" and tiles_pay() and any(map(fits, head.modules())):
         head = with_winograd(copy.deepcopy(head), fixed=True)
     return head
 

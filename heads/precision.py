@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from data.processor import CPUINFO, instruction_sets, told_lines
+from data.processor import CPUINFO, instruction_sets, is_intel
 
 
 def accelerate_name(asked: str) -> str:
@@ -26,6 +26,5 @@ def bfloat16_pays(told: Path = CPUINFO) -> bool:
         told: Linux's description of the processor.
     """
     cores = instruction_sets(told)
-    is_intel = any(line.startswith("vendor_id") and "Intel" in line for line in told_lines(told))
-    enough = {"amx_bf16"} if is_intel else {"amx_bf16", "avx512_bf16"}
+    enough = {"amx_bf16"} if is_intel(told) else {"amx_bf16", "avx512_bf16"}
     return bool(cores) and all(enough & each for each in cores)

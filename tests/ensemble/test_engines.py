@@ -72,12 +72,15 @@ def test_every_engine_gives_pytorch_s_probabilities(
         )
 
 
-def test_the_default_engine_computes_by_tiles_on_processors_and_leaves_the_head_as_it_is(
+def test_the_default_engine_computes_by_tiles_on_processors_where_they_pay_and_leaves_the_head_as_it_is(
     heads: dict[str, TrainedHead],
 ) -> None:
     trained, wide = heads["mask"], nn.Sequential(nn.Conv2d(3, 128, 1), nn.Conv2d(128, 8, 3, padding=1))
     with_wide = replace(trained, head=wide.eval())
-    with patch("torch.cuda.is_available", return_value=False):
+    with patch("torch.cuda.is_available", return_value=False), patch("ensemble.engines.tiles_pay") as pays:
+        pays.return_value = False
+        assert ENGINES["torch"](with_wide) is wide
+        pays.return_value = True
         engine = ENGINES["torch"](with_wide)
         assert ENGINES["torch"](replace(trained, head=wide[0])) is wide[0]  # nothing to gain
     assert isinstance(engine[1], Winograd)

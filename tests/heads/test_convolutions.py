@@ -1,13 +1,14 @@
 """Winograd convolutions are PyTorch's, forward and backward, and only where they are chosen."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from heads.convolutions import LEAST_TILES, Winograd, fits, pays, with_winograd
+from heads.convolutions import LEAST_TILES, Winograd, fits, pays, tiles_pay, with_winograd
 from heads.head import Head
 from heads.winograd import mapped
 
@@ -114,6 +115,13 @@ def test_where_it_does_not_pay_it_is_the_direct_convolution_to_the_bit() -> None
 )
 def test_other_layers_do_not_fit(other: nn.Module) -> None:
     assert not fits(other)
+
+
+@pytest.mark.parametrize(("vendor", "pays"), [("GenuineIntel", True), ("AuthenticAMD", False)])
+def test_tiles_pay_where_they_were_measured_to(tmp_path: Path, vendor: str, pays: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {vendor}\nflags\t\t: avx2 avx512f\n", encoding="utf-8")
+    assert tiles_pay(tmp_path / "cpuinfo") is pays
+    assert not tiles_pay(tmp_path / "nothing")
 
 
 def test_a_head_keeps_its_parameters_names_and_answers() -> None:
