@@ -117,10 +117,10 @@ def test_other_layers_do_not_fit(other: nn.Module) -> None:
     assert not fits(other)
 
 
-@pytest.mark.parametrize(("vendor", "pays"), [("GenuineIntel", True), ("AuthenticAMD", False)])
-def test_tiles_pay_where_they_were_measured_to(tmp_path: Path, vendor: str, pays: bool) -> None:
+@pytest.mark.parametrize(("vendor", "expected"), [("GenuineIntel", True), ("AuthenticAMD", False)])
+def test_tiles_pay_where_they_were_measured_to(tmp_path: Path, vendor: str, expected: bool) -> None:
     (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {vendor}\nflags\t\t: avx2 avx512f\n", encoding="utf-8")
-    assert tiles_pay(tmp_path / "cpuinfo") is pays
+    assert tiles_pay(tmp_path / "cpuinfo") is expected
     assert not tiles_pay(tmp_path / "nothing")
 
 
