@@ -1,8 +1,8 @@
 """Train each lever of a plan beside the plan's defaults, and write the table from what the runs left.
 
-python -m bench.ablate train --plan bench/ablations.yaml --runs RUNS --data train=DIR --file trunk=FILE
-python -m bench.ablate collect --plan bench/ablations.yaml --runs RUNS --figures bench/ablations.csv
-python -m bench.ablate table --plan bench/ablations.yaml --figures bench/ablations.csv --out docs/ablations.md
+python -m bench.ablate train --plan PLAN --runs RUNS --data train=DIR --file trunk=FILE
+python -m bench.ablate collect --plan PLAN --runs RUNS --figures bench/ablations.csv
+python -m bench.ablate table --plan PLAN [--plan PLAN ...] --figures bench/ablations.csv --out docs/ablations.md
 
 A run that has its metrics.json is not trained again. Nothing here sees evaluation people: all figures are those
 of the validation fold, whose people no run of the plan trained on.

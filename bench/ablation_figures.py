@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.ablation_judged import EXPECTED, TRUTH, VALUE, judged, judged_as_default
 from bench.ablation_plan import Ablations, Run, config_file, default_of, products_of, runs_of
 from data.files import write_text
 from ensemble.config import tasks_of
@@ -21,7 +22,6 @@ from heads.run import RunFolder
 from heads.schema import load
 
 JOINT_YAML = Path("configs/joint.yaml")
-EXPECTED, VALUE = "expected", "value"  # of validation.npz
 KEY = ["plan", "head", "lever", "seed"]
 COLUMNS = [*KEY, "macro_f1", "joint_macro_f1", "mae", "minutes"]
 
@@ -46,13 +46,11 @@ class Figures:
 def figures_of(plan: Ablations, run: Run, runs: Path) -> Figures:
     """Figures of one finished run; the other heads are the plan's defaults with the same seed."""
     tasks = tasks_of(JOINT_YAML)
-    judged, default = _judged(run.folders(runs)), default_of(plan, run.head, run.seed)
-    if default.done(runs):  # a lever may bring data of its own
-        judged = judged[judged.index.isin(_judged(default.folders(runs)).index)]
-    head = macro_f1(judged["truth"].to_numpy(), _answers(judged), _classes(judged))
-    mae = float((judged[EXPECTED] - judged[VALUE]).abs().mean()) if EXPECTED in judged else None
+    table = judged_as_default(plan, run, runs)
+    head = macro_f1(table[TRUTH].to_numpy(), _answers(table), _classes(table))
+    mae = float((table[EXPECTED] - table[VALUE]).abs().mean()) if EXPECTED in table else None
     if run.head not in tasks:
-        is_joint = _classes(judged) == prod(
+        is_joint = _classes(table) == prod(
             len(load(TaskConfig, config_file(task, None), []).label.classes) for task in tasks
         )
         return Figures(head, head if is_joint else None, _minutes(run.folders(runs)), mae)
@@ -83,9 +81,9 @@ def joint_macro_f1(heads: Sequence[Sequence[RunFolder]]) -> float:
     Args:
         heads: the run folders of each task's folds, the most significant task first.
     """
-    tables = _shared([_judged(folders) for folders in heads])
+    tables = _shared([judged(folders) for folders in heads])
     radices = [_classes(table) for table in tables]
-    truth = encode([table["truth"].to_numpy() for table in tables], radices)
+    truth = encode([table[TRUTH].to_numpy() for table in tables], radices)
     return macro_f1(truth, encode([_answers(table) for table in tables], radices), prod(radices))
 
 
@@ -95,9 +93,9 @@ def product_macro_f1(heads: Sequence[Sequence[RunFolder]]) -> float:
     Args:
         heads: the run folders of the joint head's folds, then of each task's, the most significant task first.
     """
-    whole, *tables = _shared([_judged(folders) for folders in heads])
+    whole, *tables = _shared([judged(folders) for folders in heads])
     merged = _probabilities(whole) * joint_probabilities([_probabilities(table) for table in tables])
-    return macro_f1(whole["truth"].to_numpy(), merged.argmax(axis=1), _classes(whole))
+    return macro_f1(whole[TRUTH].to_numpy(), merged.argmax(axis=1), _classes(whole))
 
 
 def _minutes(folders: Sequence[RunFolder]) -> float:
@@ -106,36 +104,23 @@ def _minutes(folders: Sequence[RunFolder]) -> float:
     return float(np.mean(told))
 
 
-def _judged(folders: Sequence[RunFolder]) -> pd.DataFrame:
-    """What all folds' validation.npz hold, by photograph: `truth`, probabilities by class, numbers if any."""
-    tables = []
-    for folder in folders:
-        with np.load(folder.validation) as arrays:
-            table = pd.DataFrame(arrays["probabilities"], index=arrays["path"])
-            for name in ("truth", EXPECTED, VALUE):
-                if name in arrays:
-                    table[name] = arrays[name]
-        tables.append(table)
-    return pd.concat(tables)
-
-
 def _shared(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     """The rows of photographs that all tables have, in one order."""
     paths = sorted(set.intersection(*(set(table.index) for table in tables)))
     return [table.loc[paths] for table in tables]
 
 
-def _probabilities(judged: pd.DataFrame) -> npt.NDArray[np.float32]:
-    return judged[range(_classes(judged))].to_numpy()
+def _probabilities(table: pd.DataFrame) -> npt.NDArray[np.float32]:
+    return table[range(_classes(table))].to_numpy()
 
 
-def _answers(judged: pd.DataFrame) -> npt.NDArray[np.int64]:
-    answers: npt.NDArray[np.int64] = _probabilities(judged).argmax(axis=1)
+def _answers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
+    answers: npt.NDArray[np.int64] = _probabilities(table).argmax(axis=1)
     return answers
 
 
-def _classes(judged: pd.DataFrame) -> int:
-    return sum(isinstance(name, int) for name in judged.columns)
+def _classes(table: pd.DataFrame) -> int:
+    return sum(isinstance(name, int) for name in table.columns)
 
 
 def read_figures(file: Path) -> pd.DataFrame:

@@ -1,15 +1,19 @@
 """The plan becomes calls of train_task.py, and run folders become the table; joint F1 is scikit-learn's."""
 
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
 from bench import ablate
 from bench.ablate import command
 from bench.ablation_figures import collect, joint_macro_f1, read_figures
+from bench.ablation_judged import judged_as_default
 from bench.ablation_plan import Ablations, Run, config_file, runs_of
 from bench.ablation_table import write_page
 from data.errors import InputError
@@ -196,6 +200,26 @@ def test_a_head_of_numbers_has_its_error_on_the_photographs_of_the_default(tmp_p
     heading, _, _, row = write_page([plan], read_figures(tmp_path / "figures.csv")).strip().splitlines()[-4:]
     assert heading == "| lever | what | macro F1 | difference | mean absolute error | minutes | seeds |"
     assert row.split(" | ")[-3:] == ["2.50", "1.5", "1 |"]
+
+
+def test_a_lever_with_less_data_is_shown_the_photographs_of_the_default(runs: Path, tmp_path: Path) -> None:
+    heads = {"age": {"data": ["train", "portraits"]}}
+    lever = {"name": "alone", "head": "age", "group": "G", "data": ["train"]}
+    plan = Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[lever])
+    default, alone = runs_of(plan)
+    for run in (default, alone):
+        shutil.copytree(runs / "age", run.folder(tmp_path) / "age")
+    whole = judged_as_default(plan, default, tmp_path)
+    with np.load(runs / "age" / "validation.npz") as arrays:
+        half = len(arrays["path"]) // 2
+        known = {name: array if array.ndim == 0 else array[:half] for name, array in arrays.items()}
+    write_arrays(alone.folders(tmp_path)[0].validation, {**known, "classes": whole.columns[:3].to_numpy(str)})
+    found = judged_as_default(plan, alone, tmp_path).loc[whole.index]
+    pd.testing.assert_frame_equal(found, whole, rtol=0, atol=1e-4)
+    more = {**lever, "data": ["train", "portraits", "others"]}
+    plan = Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[more])
+    assert len(judged_as_default(plan, alone, tmp_path)) == len(whole)
+    assert len(judged_as_default(plan, replace(alone, data=more["data"]), tmp_path)) == half, "nobody asked"
 
 
 def test_several_folds_are_judged_on_the_people_of_all_of_them(tmp_path: Path) -> None:
