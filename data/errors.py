@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import gc
 import io
 import os
 import select
@@ -89,18 +90,25 @@ def run_script(main: Callable[[], None]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode must not end a run
             stream.reconfigure(errors="backslashreplace")
+    code = 0
     try:
         with stoppable():
             main()
         sys.stdout.flush()
     except Stopped as stopped:
-        _end(str(stopped), stopped.exit_code)
+        code = _tell(str(stopped), stopped.exit_code)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads_on():
             # What is left to print goes nowhere, so that Python does not fail on it once more at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(128 + signal.SIGPIPE)
-        _end(*explain(error))
+            code = 128 + signal.SIGPIPE
+        else:
+            code = _tell(*explain(error))
+    # A loader that only a cycle holds ends its workers here, now that no traceback holds it either. Python's
+    # exit would send them one SIGTERM, which they take for the group's (`leave_to_parent`), and wait for ever.
+    gc.collect()
+    if code:
+        sys.exit(code)
 
 
 def explain(error: Exception) -> tuple[str, int]:
@@ -130,8 +138,9 @@ def _nobody_reads_on() -> bool:
     return any(events & select.POLLERR for _, events in watched.poll(0))
 
 
-def _end(message: str, code: int) -> None:
+def _tell(message: str, code: int) -> int:
+    """Print how a script ends, from within the handler of its error; returns the exit code."""
     if "--debug" in sys.argv:
         traceback.print_exc()
     print(message, file=sys.stderr, flush=True)
-    sys.exit(code)
+    return code
