@@ -29,7 +29,7 @@ settings.load_profile("project")
 SIZE = "{height: 48, width: 36}"
 TINY = [
     "backbone={name: resnet18, weights: random}",
-    "split.folds=5",
+    "split.folds=5",  # of 24 people a tenth is two or three
     "training.epochs=1",
     "training.batch_size=16",
     "training.workers=0",
