@@ -192,7 +192,7 @@ def combine(args: argparse.Namespace) -> None:
     crops = read if isinstance(read, CroppedReader) else None
     if crops is not None:
         print(crops.told(paths))
-    tasks = find_heads(args.config, args.runs)
+    tasks = find_heads(args.config, args.runs, None if crops is None else crops.margin)
     device = device_of(args.engine)
     engine: Engine = ENGINES[args.engine]
     options = {name: value for name, value in vars(args).items() if name not in FREE_OPTIONS}

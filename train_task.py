@@ -280,8 +280,9 @@ def train(args: argparse.Namespace) -> None:
     persons = train_rows["person"].tolist()
     sampler = BalancedSampler(labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
     pipeline, still = Pipeline(config.pixels.train), Pipeline(config.pixels.evaluate)
-    crops = reader_of(args.boxes, args.box_margin)
+    crops, margin = reader_of(args.boxes, args.box_margin), None
     if isinstance(crops, CroppedReader):
+        margin = crops.margin
         accelerator.print(crops.told([*train_rows["path"], *valid_rows["path"]]))
     with accelerator.main_process_first():  # one writes the cache, the others find it there
         read = reader(config, args, crops, bad)
@@ -310,7 +311,8 @@ def train(args: argparse.Namespace) -> None:
     material = Material(target, train_loader, valid_loader, sampler, truth, mixing, resizing)
     plan = Plan(t.epochs, t.select_by, t.validate_every, t.patience, t.clip_norm, t.seed)
 
-    keeper = Keeper(run_folder(args.runs, config.task, args.fold), config, valid_rows, valid_set, truth)
+    run_here = run_folder(args.runs, config.task, args.fold)
+    keeper = Keeper(run_here, config, valid_rows, valid_set, truth, margin)
     keeper.open(learner, args.resume)
     with together(accelerator):
         refuse_disagreement("photographs to train", len(sampler), accelerator)

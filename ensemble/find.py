@@ -22,8 +22,25 @@ def no_heads(task: str) -> str:
     return f"{task}: found no {task}/best.safetensors, expected one; train_task.py --task {task} makes it"
 
 
-def find_heads(config: Path, runs: Path) -> dict[str, Task]:
-    """Open every head of the joint code; all that are missing or do not fit are told at once."""
+def shown_otherwise(trained: float | None, shown: float | None) -> str | None:
+    """What to tell of a head trained on faces cropped to boxes, where it is shown something else.
+
+    Margins are those of --box-margin; None stands for whole photographs. Nothing is told of a head trained on
+    whole photographs, which may frame their faces as boxes crop them.
+    """
+    if trained is None or trained == shown:
+        return None
+    answers = "whole photographs" if shown is None else f"a margin of {shown:g}"
+    return (
+        f"trained on faces cropped to boxes with a margin of {trained:g} (--boxes), answers here for {answers}"
+    )
+
+
+def find_heads(config: Path, runs: Path, box_margin: float | None = None) -> dict[str, Task]:
+    """Open every head of the joint code; all that are missing or do not fit are told at once.
+
+    `box_margin` is of the boxes that photographs are cropped to here; heads trained otherwise are told of.
+    """
     expected = tasks_of(config)
     files = {task: head_files(runs, task) for task in expected}
     refuse(
@@ -48,6 +65,9 @@ def find_heads(config: Path, runs: Path) -> dict[str, Task]:
             ):
                 if its != wanted:
                     problems.append(f"{path}: found the {key} {its}, expected {wanted}")
+            note = shown_otherwise(head.box_margin, box_margin)
+            if note is not None:
+                print(f"{path}: {note}", file=sys.stderr)
         print(f"{task}: {', '.join(str(path) for path in found)}")
         try:
             tasks[task] = make_task(heads)

@@ -37,7 +37,8 @@ from heads.trunk_run import trunk_run
 class TrainedHead:
     """A head out of its checkpoint, in eval mode, with what it says of itself and the file's SHA-256.
 
-    `head` is a `Head`, or what an engine made of one: pixels to the same logits.
+    `head` is a `Head`, or what an engine made of one: pixels to the same logits. `box_margin` is that of the
+    boxes which its training photographs were cropped to, None where they were shown whole.
     """
 
     head: nn.Module
@@ -45,6 +46,7 @@ class TrainedHead:
     config: schema.TaskConfig
     validation: dict[str, Any]
     checksum: str = ""
+    box_margin: float | None = None
 
 
 def target_of(label: Label) -> Target:
@@ -172,4 +174,11 @@ def open_head(path: Path) -> TrainedHead:
         refuse_other_shapes(head_of(config), tensors, str(path))
     head = head_of(config)
     fill(head, tensors, str(path))
-    return TrainedHead(head.eval(), target_of(config.label), config, description.get("validation", {}))
+    margin = description.get("box_margin")
+    return TrainedHead(
+        head.eval(),
+        target_of(config.label),
+        config,
+        description.get("validation", {}),
+        box_margin=float(margin) if isinstance(margin, int | float) else None,
+    )

@@ -32,6 +32,7 @@ def head_section(trained: TrainedHead, file: Path) -> str:
         f"- Network: {config.backbone.name}, begun from {Path(config.backbone.weights).name!r}",
         f"- Pixels: {json.dumps(config.pixels.evaluate)}; mean {config.pixels.mean}, std {config.pixels.std}",
         f"- Data: {_data(run, config.split.fold, config.split.folds)}",
+        *_crops(trained.box_margin),
         "",
         "| figure | on validation |",
         "| --- | --- |",
@@ -62,6 +63,12 @@ def write_card(
     parts += ["## Trained on\n\n" + data] if data else []
     parts += [*sections, f"## Limits\n\n{LIMITS}", f"## Terms\n\n{terms or UNTOLD}"]
     write_text(path, "\n\n".join(parts) + "\n")
+
+
+def _crops(box_margin: float | None) -> list[str]:
+    if box_margin is None:
+        return []
+    return [f"- Photographs: cropped to boxes of faces, with {box_margin:g} times the margin of docs/boxes.md"]
 
 
 def _data(run: RunFolder, fold: int, folds: int) -> str:

@@ -27,12 +27,20 @@ class Keeper:
         rows: the validation rows (person, path), in the order of `truth` and `photographs`.
         photographs: of the validation fold, for the picture of predictions.
         truth: their labels.
+        box_margin: around the boxes that photographs are cropped to; None where they are shown whole.
     """
 
     def __init__(
-        self, run: RunFolder, config: TaskConfig, rows: pd.DataFrame, photographs: Photographs, truth: Truth
+        self,
+        run: RunFolder,
+        config: TaskConfig,
+        rows: pd.DataFrame,
+        photographs: Photographs,
+        truth: Truth,
+        box_margin: float | None = None,
     ) -> None:
         self.run, self.config, self.rows, self.truth = run, config, rows, truth
+        self.box_margin = box_margin
         self.monitor: Monitor | None = None
         self._shown = np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)
         self._pictures = [photographs[(0, int(row))][0] for row in self._shown]
@@ -65,7 +73,7 @@ class Keeper:
         best = predictions if is_best else None
         if best is not None:
             head = extract_model_from_parallel(learner.judged)
-            save_head(self.run.best, head, self.config.model_dump(), record)
+            save_head(self.run.best, head, self.config.model_dump(), record, self.box_margin)
             self._write_validation(best)
         if len(learner.history) == 1:
             self.run.metrics.unlink(missing_ok=True)

@@ -118,12 +118,22 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "backbone": backbone, "corrections": alone(config["corrections"])}
 
 
-def save_head(path: Path, head: nn.Module, config: Mapping[str, Any], validation: Mapping[str, Any]) -> None:
-    """Write weights with their config (classes, pixels, normalisation), versions, machine and figures."""
+def save_head(
+    path: Path,
+    head: nn.Module,
+    config: Mapping[str, Any],
+    validation: Mapping[str, Any],
+    box_margin: float | None = None,
+) -> None:
+    """Write weights with their config (classes, pixels, normalisation), versions, machine and figures.
+
+    `box_margin` is that of --box-margin where the head was trained on faces cropped to their boxes.
+    """
     versions = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
     description = {
         "config": portable(config),
         "validation": validation,
+        "box_margin": box_margin,
         "versions": versions,
         "machine": machine(),
     }

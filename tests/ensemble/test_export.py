@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import patch
@@ -20,6 +21,7 @@ from ensemble.config import tasks_of
 from ensemble.joint import joint_probabilities
 from heads import export as heads_export
 from heads.build import open_head
+from heads.card import head_section
 from heads.graph import HeadGraph
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load:FutureWarning")
@@ -123,6 +125,16 @@ def test_the_card_tells_classes_data_figures_limits_and_terms(
         "Not told by whoever exported this.",
     ):
         assert told in card, told
+
+
+def test_card_and_weights_tell_of_photographs_cropped_to_boxes(runs: Path, tmp_path: Path) -> None:
+    file = runs / "mask" / "best.safetensors"
+    whole = open_head(file)
+    assert "cropped to boxes" not in head_section(whole, file)
+    cropped = replace(whole, box_margin=0.5)
+    told = "- Photographs: cropped to boxes of faces, with 0.5 times the margin of docs/boxes.md"
+    assert told in head_section(cropped, file).splitlines()
+    assert open_head(heads_export.export_head(cropped, "mask", tmp_path, "safetensors")).box_margin == 0.5
 
 
 def test_each_head_and_all_of_them_are_exported_with_their_cards(

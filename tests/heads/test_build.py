@@ -112,11 +112,21 @@ def test_a_head_comes_out_of_its_file_as_it_went_in(tmp_path: Path, pixels: Tens
     assert opened.config == config
     assert opened.target == target_of(config.label)
     assert opened.validation == {"macro_f1": 0.5}
+    assert opened.box_margin is None
     assert not opened.head.training
     with torch.inference_mode():
         assert torch.equal(opened.head(pixels), head(pixels))
     assert load_tensors(path)[1]["versions"].keys() == {"python", *PACKAGES}
     assert load_tensors(path)[1]["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+@pytest.mark.parametrize(("written", "read"), [(1.5, 1.5), (0, 0.0), (None, None), ("1", None)])
+def test_a_head_tells_the_margin_of_the_boxes_it_was_trained_on(
+    tmp_path: Path, written: Any, read: float | None
+) -> None:
+    config, path = config_of(), tmp_path / "best.safetensors"
+    save_head(path, head_of(config), config.model_dump(), {}, written)
+    assert open_head(path).box_margin == read
 
 
 def test_a_file_that_is_no_head_or_disagrees_with_its_config_is_refused(tmp_path: Path) -> None:
