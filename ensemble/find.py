@@ -65,9 +65,8 @@ def find_heads(config: Path, runs: Path, box_margin: float | None = None) -> dic
             ):
                 if its != wanted:
                     problems.append(f"{path}: found the {key} {its}, expected {wanted}")
-            note = shown_otherwise(head.box_margin, box_margin)
-            if note is not None:
-                print(f"{path}: {note}", file=sys.stderr)
+            if (told := shown_otherwise(head.box_margin, box_margin)) is not None:
+                print(f"{path}: {told}", file=sys.stderr)
         print(f"{task}: {', '.join(str(path) for path in found)}")
         try:
             tasks[task] = make_task(heads)

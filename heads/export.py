@@ -32,8 +32,11 @@ def export_head(trained: TrainedHead, name: str, out: Path, kind: str) -> Path:
     """Write one head as `out`/`name` in the format `kind` (a key of `SUFFIXES`); returns the file."""
     path = out / f"{name}{SUFFIXES[kind]}"
     if kind == "safetensors":
-        description = {"config": trained.config.model_dump(), "validation": trained.validation}
-        description["box_margin"] = trained.box_margin
+        description = {
+            "config": trained.config.model_dump(),
+            "validation": trained.validation,
+            "box_margin": trained.box_margin,
+        }
         save_tensors(path, trained.head.state_dict(), description)
     elif kind == "onnx":
         write_onnx(path, HeadGraph(trained, name), [OUTPUT])
