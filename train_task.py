@@ -8,30 +8,22 @@ import os
 import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from data.crops import CroppedReader, boxes_options, reader_of
 from data.errors import InputError, bad_image_option, debug_option, run_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pandas as pd
     from accelerate import Accelerator
     from torch import Tensor
     from torch.utils.data import Dataset
 
-    from data.dataset import Photographs
     from heads.config import TaskConfig
-    from heads.features import Features
     from heads.halves import Suffix
     from heads.head import Head
-    from heads.targets import Target
 
     Shown = Dataset[tuple[Tensor, Tensor]]
-
-
-FEATURE_BATCH = 64  # fixed, since features' last digits depend on how many are computed at once
 
 
 def parse() -> argparse.Namespace:
@@ -117,106 +109,28 @@ def read_config(args: argparse.Namespace) -> "TaskConfig":
     return adopted(config, str(path))
 
 
-def find_bad(args: argparse.Namespace) -> "dict[str, str] | None":
-    """What is wrong with each photograph that is to be left out; None where such a one ends the run."""
-    if args.on_bad_image == "stop":
-        return None
-    from data.manifest import read_table
-    from data.soundness import tell, undecodable
+def begun(
+    config: "TaskConfig", args: argparse.Namespace, judged_on: "pd.Series[str]", accelerator: "Accelerator"
+) -> "Head":
+    """The head with its trunk filled and frozen; tells what was loaded, and which of its judges it has seen."""
+    import torch
 
-    bad = undecodable(read_table(args.data, lenient=True)["path"].tolist())
-    if bad:
-        print(tell(bad), file=sys.stderr)
-    return bad
+    from heads.build import fill_trunk_of, head_of
+    from heads.convolutions import tiles_pay, with_winograd
+    from heads.processes import synchronise_batch_norm
+    from heads.trunk_run import tell_of_seen, trunk_run
 
-
-def read_rows(
-    config: "TaskConfig", sources: list[Path], target: "Target", bad: "dict[str, str] | None" = None
-) -> tuple["pd.DataFrame", "pd.DataFrame"]:
-    """Labelled rows to train on and to validate on, without those of `bad`; no person is in both."""
-    from data.corrections import apply_corrections
-    from data.manifest import read_table
-    from data.split import assign_folds
-
-    table = read_table(sources, lenient=bad is not None)
-    if config.corrections is not None:
-        table = apply_corrections(table, Path(config.corrections))
-    # Before any row is left out: a person's fold must be the same for heads with other labels.
-    table["fold"] = assign_folds(table, config.split.folds, config.split.strata, config.split.seed)
-    rows = target.labelled(table[~table["path"].isin(bad or {})])
-    held_out = rows["fold"] == config.split.fold
-    if not held_out.any():
-        raise InputError(f"fold {config.split.fold}: found no labelled photograph, expected at least 1")
-    return rows[~held_out].reset_index(drop=True), rows[held_out].reset_index(drop=True)
-
-
-def reader(
-    config: "TaskConfig",
-    args: argparse.Namespace,
-    read: "Callable[[Path], Any]",
-    bad: "dict[str, str] | None" = None,
-) -> "Callable[[Path], Any]":
-    """What reads a photograph's pixels: `read`, or with --cache the copy that is kept at the working size."""
-    if args.cache is None:
-        return read
-    from data.cache import cached_reader
-    from data.manifest import read_table
-    from data.transforms import working_size
-
-    size = working_size(config.pixels.train, config.pixels.evaluate)
-    if size is None:
-        raise InputError(
-            "--cache: pixels.train and pixels.evaluate do not both letterbox to one size before any crop, "
-            "expected that; change the YAML or leave --cache out"
-        )
-    table = read_table(args.data, lenient=bad is not None)
-    kept = table[~table["path"].isin(bad or {})]
-    mark = read.digest if isinstance(read, CroppedReader) else ""
-    return cached_reader(args.cache, kept, size, int(args.cache_limit * 1e9), read=read, mark=mark)
-
-
-def with_kept_features(
-    config: "TaskConfig",
-    args: argparse.Namespace,
-    head: "Head",
-    sets: tuple["Photographs", "Photographs"],
-    accelerator: "Accelerator",
-) -> tuple["Suffix", "Features", "Features"]:
-    """What of `head` is trained, and what its frozen part makes of the sets to train and to validate on."""
-    from importlib.metadata import version
-
-    from data.cache import CachedReader
-    from heads.features import Features, kept_features
-    from heads.halves import Prefix, Suffix
-    from heads.loading import loader
-    from heads.run import PACKAGES
-
-    t, up_to = config.training, config.backbone.freeze
-    prefix, read = Prefix(head, up_to), sets[0].read
-    assert isinstance(read, CachedReader)
-    in_use = read.files
-    # The pixel caches' names stand for their photographs, crops and size.
-    marks = [*sorted(file.name for file in in_use), accelerator.mixed_precision, accelerator.device.type]
-    marks += map(version, PACKAGES)
-    kept = []
-    with accelerator.main_process_first(), accelerator.autocast():  # one computes, the others find it there
-        for photographs, views, steps in (
-            (sets[0], t.feature_views or 1, config.pixels.train),
-            (sets[1], 1, config.pixels.evaluate),
-        ):
-            file = kept_features(
-                args.cache,
-                prefix,
-                photographs,
-                views,
-                lambda shown, draws: loader(shown, draws, FEATURE_BATCH, t.workers, t.seed),
-                [steps, *marks],
-                int(args.cache_limit * 1e9),
-                in_use,
-            )
-            in_use.add(file)
-            kept.append(Features(file, photographs.targets))
-    return Suffix(head, up_to), kept[0], kept[1]
+    torch.manual_seed(config.training.seed)
+    head = head_of(config)
+    synchronise_batch_norm(head, accelerator)
+    told = fill_trunk_of(head, config.backbone, args.runs, args.fold)
+    accelerator.print(f"trunk from {told}", flush=True)
+    run = trunk_run(config.backbone.weights, args.runs, args.fold)
+    if run is not None and accelerator.is_main_process:
+        print(tell_of_seen(run, judged_on), end="", file=sys.stderr, flush=True)
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no" and tiles_pay():
+        with_winograd(head.trunk)
+    return head
 
 
 def train(args: argparse.Namespace) -> None:
@@ -225,40 +139,31 @@ def train(args: argparse.Namespace) -> None:
     if config.training.feature_views is not None and args.cache is None:
         raise InputError("training.feature_views: needs --cache DIR, where features are kept")
 
-    import torch
     from accelerate import Accelerator
 
     from data.dataset import Photographs, in_order
     from data.memory import keep_freed_memory
     from data.soundness import list_left_out
     from data.transforms import Pipeline
-    from heads.build import (
-        fill_trunk_of,
-        head_of,
-        learner_of,
-        loss_of,
-        mixing_of,
-        resizing_of,
-        target_of,
-        trained_target_of,
-    )
-    from heads.convolutions import tiles_pay, with_winograd
+    from heads.build import learner_of, loss_of, mixing_of, resizing_of, target_of, trained_target_of
     from heads.dealing import deal_training, deal_validation
     from heads.keeper import Keeper
     from heads.loading import loader
     from heads.precision import accelerate_name
-    from heads.processes import WholeBatchLoss, refuse_disagreement, synchronise_batch_norm, together
+    from heads.processes import WholeBatchLoss, refuse_disagreement, together
+    from heads.rows import find_bad, read_rows
     from heads.run import run_folder
     from heads.sampling import BalancedSampler, class_counts
+    from heads.shown import reader_of_kept, with_kept_features
     from heads.training import Material, Plan, Truth, fit
-    from heads.trunk_run import tell_of_seen, trunk_run
 
     keep_freed_memory()
-    target, t = target_of(config.label), config.training
+    target, trained, t = target_of(config.label), trained_target_of(config.label), config.training
     accelerator = Accelerator(mixed_precision=accelerate_name(t.precision))
-    bad = find_bad(args)
+
+    # Who is trained on, and who judges.
+    bad = find_bad(args.data) if args.on_bad_image == "skip" else None
     train_rows, valid_rows = read_rows(config, args.data, target, bad)
-    trained = trained_target_of(config.label)
     train_rows = trained.without(train_rows, config.label.training.leave_out)
     labels = trained.class_indices(train_rows)
     counts = class_counts(labels, target.classes)
@@ -266,26 +171,18 @@ def train(args: argparse.Namespace) -> None:
     accelerator.print(
         f"{config.task}: {len(train_rows)} photographs to train ({told}), {len(valid_rows)} to validate"
     )
+    head = begun(config, args, valid_rows["person"], accelerator)
 
-    torch.manual_seed(t.seed)
-    head = head_of(config)
-    synchronise_batch_norm(head, accelerator)
-    accelerator.print(f"trunk from {fill_trunk_of(head, config.backbone, args.runs, args.fold)}", flush=True)
-    run = trunk_run(config.backbone.weights, args.runs, args.fold)
-    if run is not None and accelerator.is_main_process:
-        print(tell_of_seen(run, valid_rows["person"]), end="", file=sys.stderr, flush=True)
-    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no" and tiles_pay():
-        with_winograd(head.trunk)
-
-    persons = train_rows["person"].tolist()
-    sampler = BalancedSampler(labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
+    # What it is shown of them.
+    read, limit = reader_of(args.boxes, args.box_margin), int(args.cache_limit * 1e9)
+    box_margin = None
+    if isinstance(read, CroppedReader):
+        box_margin = read.margin
+        accelerator.print(read.told([*train_rows["path"], *valid_rows["path"]]))
+    if args.cache is not None:
+        with accelerator.main_process_first():  # one writes the cache, the others find it there
+            read = reader_of_kept(config, args.data, args.cache, limit, read, bad)
     pipeline, still = Pipeline(config.pixels.train), Pipeline(config.pixels.evaluate)
-    crops, margin = reader_of(args.boxes, args.box_margin), None
-    if isinstance(crops, CroppedReader):
-        margin = crops.margin
-        accelerator.print(crops.told([*train_rows["path"], *valid_rows["path"]]))
-    with accelerator.main_process_first():  # one writes the cache, the others find it there
-        read = reader(config, args, crops, bad)
     train_set = Photographs(train_rows["path"].tolist(), trained.encode(train_rows), pipeline, t.seed, read)
     valid_set = Photographs(valid_rows["path"].tolist(), target.encode(valid_rows), still, read=read)
     learned: Head | Suffix = head.to(accelerator.device)
@@ -294,25 +191,33 @@ def train(args: argparse.Namespace) -> None:
     workers = t.workers
     if t.feature_views is not None:
         learned, shown_train, shown_valid = with_kept_features(
-            config, args, head, (train_set, valid_set), accelerator
+            config, args.cache, limit, head, (train_set, valid_set), accelerator
         )
         workers = 0  # reading features takes less than handing them over
+    persons = train_rows["person"].tolist()
+    sampler = BalancedSampler(labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
     train_loader = loader(shown_train, sampler, t.batch_size, workers, t.seed)
     valid_loader = loader(shown_valid, in_order(len(valid_set)), t.batch_size, workers, t.seed)
 
+    # How it learns, on whatever there is to compute with.
     learner = learner_of(config, learned, len(train_loader))
     learner.head, learner.optimiser = accelerator.prepare(learner.head, learner.optimiser)
-    train_loader = deal_training(train_loader, accelerator)
-    valid_loader = deal_validation(valid_loader, accelerator)
+    loss = WholeBatchLoss(loss_of(config.loss, counts, trained).to(accelerator.device), accelerator)
     values = target.values(valid_rows).numpy() if target.numbers else None
     truth = Truth(target.class_indices(valid_rows), values)
-    loss = WholeBatchLoss(loss_of(config.loss, counts, trained).to(accelerator.device), accelerator)
-    mixing, resizing = mixing_of(t.mix, counts, trained), resizing_of(t)
-    material = Material(target, train_loader, valid_loader, sampler, truth, mixing, resizing)
+    material = Material(
+        target,
+        deal_training(train_loader, accelerator),
+        deal_validation(valid_loader, accelerator),
+        sampler,
+        truth,
+        mixing_of(t.mix, counts, trained),
+        resizing_of(t),
+    )
     plan = Plan(t.epochs, t.select_by, t.validate_every, t.patience, t.clip_norm, t.seed)
 
-    run_here = run_folder(args.runs, config.task, args.fold)
-    keeper = Keeper(run_here, config, valid_rows, valid_set, truth, margin)
+    run = run_folder(args.runs, config.task, args.fold)
+    keeper = Keeper(run, config, valid_rows, valid_set, truth, box_margin)
     keeper.open(learner, args.resume)
     with together(accelerator):
         refuse_disagreement("photographs to train", len(sampler), accelerator)

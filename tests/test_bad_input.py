@@ -13,6 +13,7 @@ import combine
 import evaluate
 import train_task
 from heads.config import TaskConfig
+from heads.rows import read_rows
 from heads.schema import load
 
 TASKS = ("mask", "gender", "age")
@@ -337,7 +338,7 @@ def to_train_on(world: World) -> Path:
     from heads.build import target_of
 
     config = load(TaskConfig, world.configs / "mask.yaml")
-    rows, _ = train_task.read_rows(config, [world.data], target_of(config.label))
+    rows, _ = read_rows(config, [world.data], target_of(config.label))
     return Path(rows["path"].iloc[0])
 
 

@@ -18,6 +18,7 @@ from ensemble.joint import encode
 from ensemble.submission import read_answers
 from heads.build import target_of
 from heads.config import TaskConfig
+from heads.rows import read_rows
 from heads.schema import load
 
 COLUMNS = ["path", "person", "age", "gender", "mask", "glasses"]
@@ -88,7 +89,7 @@ def test_the_new_head_validates_the_same_people_as_the_others(with_glasses: Path
     people = []
     for task in ("mask", "gender", "age", "glasses"):
         config = load(TaskConfig, four_tasks / f"{task}.yaml")
-        _, to_validate = train_task.read_rows(config, [with_glasses], target_of(config.label))
+        _, to_validate = read_rows(config, [with_glasses], target_of(config.label))
         people.append(set(to_validate["person"]))
     assert people[0]
     assert people[1:] == people[:1] * 3

@@ -22,6 +22,7 @@ from heads.build import target_of
 from heads.checkpoint import load_tensors
 from heads.config import TaskConfig
 from heads.keeper import Keeper
+from heads.rows import read_rows
 from heads.schema import load
 
 ROOT = Path(__file__).parents[1]
@@ -104,7 +105,7 @@ def test_a_further_data_folder_changes_nobody_s_fold(
     sources = [tmp_path / "more", faces / "train"]
     for task in TASKS:
         config = load(TaskConfig, configs / f"{task}.yaml")
-        to_train, to_validate = train_task.read_rows(config, sources, target_of(config.label))
+        to_train, to_validate = read_rows(config, sources, target_of(config.label))
         people, held_out = set(to_train["person"]), set(to_validate["person"])
         assert people.isdisjoint(held_out)
         added = {person for person in people | held_out if person.startswith("more")}

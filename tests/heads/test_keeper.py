@@ -242,6 +242,7 @@ def twice(
             "data": [squares.folder],
             "fold": None,
             "cache": None,
+            "cache_limit": 10.0,
             "on_bad_image": "stop",
             "boxes": None,
             "box_margin": 0.0,
