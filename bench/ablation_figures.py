@@ -16,6 +16,7 @@ from bench.ablation_plan import Ablations, Run, config_file, default_of, product
 from data.files import write_text
 from ensemble.config import tasks_of
 from ensemble.joint import encode, joint_probabilities
+from heads.checkpoint import find_description
 from heads.config import TaskConfig
 from heads.macro_f1 import macro_f1
 from heads.run import RunFolder
@@ -23,7 +24,7 @@ from heads.schema import load
 
 JOINT_YAML = Path("configs/joint.yaml")
 KEY = ["plan", "head", "lever", "seed"]
-COLUMNS = [*KEY, "macro_f1", "joint_macro_f1", "mae", "minutes"]
+COLUMNS = [*KEY, "macro_f1", "joint_macro_f1", "mae", "minutes", "gpu"]
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,16 @@ class Figures:
     Attributes:
         head: macro F1 of its head.
         joint: macro F1 of the joint code; None: not all heads are there, or the head is none of the code's.
-        mae: mean absolute error of a head that predicts a number, in the label's unit.
         minutes: of training and validating.
+        mae: mean absolute error of a head that predicts a number, in the label's unit.
+        gpu: the name of what it was trained on; None: a processor.
     """
 
     head: float
     joint: float | None
     minutes: float
     mae: float | None = None
+    gpu: str | None = None
 
 
 def figures_of(plan: Ablations, run: Run, runs: Path) -> Figures:
@@ -49,14 +52,15 @@ def figures_of(plan: Ablations, run: Run, runs: Path) -> Figures:
     table = judged_as_default(plan, run, runs)
     head = macro_f1(table[TRUTH].to_numpy(), _answers(table), _classes(table))
     mae = float((table[EXPECTED] - table[VALUE]).abs().mean()) if EXPECTED in table else None
+    gpu = _gpu(run.folders(runs)[0])
     if run.head not in tasks:
         is_joint = _classes(table) == prod(
             len(load(TaskConfig, config_file(task, None), []).label.classes) for task in tasks
         )
-        return Figures(head, head if is_joint else None, _minutes(run.folders(runs)), mae)
+        return Figures(head, head if is_joint else None, _minutes(run.folders(runs)), mae, gpu)
     whole = _heads(plan, tasks, run.seed, runs) | {run.head: run.folders(runs)}
     joint = joint_macro_f1([whole[task] for task in tasks]) if whole.keys() == tasks.keys() else None
-    return Figures(head, joint, _minutes(run.folders(runs)), mae)
+    return Figures(head, joint, _minutes(run.folders(runs)), mae, gpu)
 
 
 def figures_of_product(plan: Ablations, run: Run, runs: Path) -> Figures | None:
@@ -102,6 +106,12 @@ def _minutes(folders: Sequence[RunFolder]) -> float:
     """What a training took, the mean over folds."""
     told = [json.loads(folder.metrics.read_text(encoding="utf-8"))["minutes"] for folder in folders]
     return float(np.mean(told))
+
+
+def _gpu(folder: RunFolder) -> str | None:
+    """What its checkpoint says that it was trained on; None: no GPU, or the checkpoint is gone."""
+    name = (find_description(folder.best) or {}).get("machine", {}).get("GPU")
+    return None if name is None else str(name)
 
 
 def _shared(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -153,4 +163,4 @@ def _row(plan: Ablations, run: Run, figures: Figures) -> list[Any]:
     """The CSV's row of a run, in the order of `COLUMNS`."""
     key = [plan.title, run.head, run.lever, run.seed]
     told = (figures.head, figures.joint, figures.mae, figures.minutes)
-    return [*key, *(None if value is None else round(value, 5) for value in told)]
+    return [*key, *(None if value is None else round(value, 5) for value in told), figures.gpu]

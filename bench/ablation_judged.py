@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import file_digest
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +13,24 @@ from bench.held_out import predict_views
 from ensemble.predict import make_task
 from ensemble.views import make_views
 from heads.build import open_head
-from heads.run import RunFolder
+from heads.run import RunFolder, write_arrays
 
 TRUTH, EXPECTED, VALUE = "truth", "expected", "value"  # of validation.npz
 
 
 def judged(folders: Sequence[RunFolder]) -> pd.DataFrame:
     """What all folds' validation.npz hold, by photograph: `truth`, probabilities by class, numbers if any."""
-    tables = []
-    for folder in folders:
-        with np.load(folder.validation) as arrays:
-            table = pd.DataFrame(arrays["probabilities"], index=arrays["path"])
-            for name in (TRUTH, EXPECTED, VALUE):
-                if name in arrays:
-                    table[name] = arrays[name]
-        tables.append(table)
-    return pd.concat(tables)
+    return pd.concat([_table(folder.validation) for folder in folders])
+
+
+def _table(file: Path) -> pd.DataFrame:
+    """An .npz of validation as a table."""
+    with np.load(file) as arrays:
+        table = pd.DataFrame(arrays["probabilities"], index=arrays["path"])
+        for name in (TRUTH, EXPECTED, VALUE):
+            if name in arrays:
+                table[name] = arrays[name]
+    return table
 
 
 def judged_as_default(plan: Ablations, run: Run, runs: Path) -> pd.DataFrame:
@@ -51,11 +54,22 @@ def judged_as_default(plan: Ablations, run: Run, runs: Path) -> pd.DataFrame:
 
 
 def _answered(folder: RunFolder, wanted: pd.DataFrame) -> pd.DataFrame:
-    """What a run's best head answers to the photographs of `wanted`, with their `truth` and `value`."""
+    """What a run's best head answers to the photographs of `wanted`, with their `truth` and `value`.
+
+    It is kept in the run's folder, named after the head, since thousands of photographs take minutes.
+    """
+    with folder.best.open("rb") as file:
+        kept = folder.folder / f"shown-{file_digest(file, 'sha256').hexdigest()[:16]}.npz"
+    if kept.is_file() and wanted.index.isin((table := _table(kept)).index).all():
+        return table.loc[wanted.index]
     task = replace(make_task([open_head(folder.best)]), views=make_views([]))
     predictions = predict_views(task, [Path(path) for path in wanted.index], workers=0)
-    table = pd.DataFrame(predictions.probabilities, index=wanted.index)
-    table[TRUTH] = wanted[TRUTH]
+    arrays = {
+        "path": wanted.index.to_numpy(str),
+        "probabilities": predictions.probabilities,
+        TRUTH: wanted[TRUTH],
+    }
     if predictions.expected is not None:
-        table[EXPECTED], table[VALUE] = predictions.expected, wanted[VALUE]
-    return table
+        arrays |= {EXPECTED: predictions.expected, VALUE: wanted[VALUE]}
+    write_arrays(kept, arrays)
+    return _table(kept)

@@ -13,7 +13,7 @@ read them from the folders of the runs, `python -m bench.ablate table` wrote thi
 deviation over seeds; one seed has no spread. The difference is the mean, over the seeds that both have, of
 the head's macro F1 less the default's; mean absolute errors are in years.
 """
-ALWAYS = ("lever", "what", "macro F1", "difference", "minutes", "seeds")
+ALWAYS = ("lever", "what", "macro F1", "difference", "seeds")
 
 
 def write_page(plans: Sequence[Ablations], figures: pd.DataFrame) -> str:
@@ -32,7 +32,7 @@ def _section(plan: Ablations, figures: pd.DataFrame) -> str:
             continue
         default = rows.get(DEFAULT, runs[:0])["macro_f1"]
         cells = [_cells(lever, levers[lever], found, default) for lever, found in rows.items()]
-        # A head without numbers has no error, one outside the joint code no joint figure.
+        # A head without numbers has no error, one outside the joint code no joint figure, few runs a GPU.
         filled = [name for name in cells[0] if name in ALWAYS or any(row[name] for row in cells)]
         lines.append(f"\n### {head}\n\n| {' | '.join(filled)} |\n|{' --- |' * len(filled)}\n")
         lines += [f"| {' | '.join(row[name] for name in filled)} |\n" for row in cells]
@@ -49,9 +49,15 @@ def _cells(lever: str, group: str, found: pd.DataFrame, default: pd.Series) -> d
         "difference": "" if lever == DEFAULT or less.empty else f"{less.mean():+.3f}",
         "joint macro F1": _spread(found["joint_macro_f1"], 3),
         "mean absolute error": _spread(found["mae"], 2),
-        "minutes": f"{found['minutes'].mean():.1f}",
+        "minutes": _mean(found["minutes"][found["gpu"].isna()]),
+        "minutes on a GPU": _mean(found["minutes"][found["gpu"].notna()]),
         "seeds": str(len(found)),
     }
+
+
+def _mean(values: pd.Series) -> str:
+    """One digit of the mean; nothing where no value is there."""
+    return "" if values.empty else f"{values.mean():.1f}"
 
 
 def _spread(values: pd.Series, digits: int) -> str:

@@ -4,10 +4,12 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import f1_score
 
 from bench import ablate
@@ -17,6 +19,7 @@ from bench.ablation_judged import judged_as_default
 from bench.ablation_plan import Ablations, Run, config_file, runs_of
 from bench.ablation_table import write_page
 from data.errors import InputError
+from heads.checkpoint import save_tensors
 from heads.config import TaskConfig
 from heads.run import run_folder, write_arrays, write_json
 from heads.schema import load
@@ -186,6 +189,18 @@ def test_the_table_has_means_spreads_and_paired_differences(tmp_path: Path) -> N
     assert row.endswith("| 1.5 | 2 |")
 
 
+def test_minutes_of_a_gpu_stand_apart(tmp_path: Path) -> None:
+    for seed, gpu in ((0, {}), (1, {"GPU": "NVIDIA H200"})):
+        folder = tmp_path / "default" / f"seed-{seed}"
+        finished(folder, "age", 0.6, seed)
+        write_json(run_folder(folder, "age").metrics, {"minutes": 8.0 / (1 + 15 * seed)})
+        save_tensors(run_folder(folder, "age").best, {"x": torch.zeros(1)}, {"machine": {"cores": "2", **gpu}})
+    heading, _, row = page_of(tmp_path).strip().splitlines()[-3:]
+    assert heading == "| lever | what | macro F1 | difference | minutes | minutes on a GPU | seeds |"
+    assert row.endswith(" | 8.0 | 0.5 | 2 |")
+    assert read_figures(tmp_path / "figures.csv")["gpu"].fillna("").tolist() == ["", "NVIDIA H200"]
+
+
 def test_a_head_of_numbers_has_its_error_on_the_photographs_of_the_default(tmp_path: Path) -> None:
     heads = {"age_backbone": {"data": ["train"]}}
     lever = {"name": "longer", "head": "age_backbone", "group": "G", "set": {"training.epochs": 2}}
@@ -216,6 +231,13 @@ def test_a_lever_with_less_data_is_shown_the_photographs_of_the_default(runs: Pa
     write_arrays(alone.folders(tmp_path)[0].validation, {**known, "classes": whole.columns[:3].to_numpy(str)})
     found = judged_as_default(plan, alone, tmp_path).loc[whole.index]
     pd.testing.assert_frame_equal(found, whole, rtol=0, atol=1e-4)
+    with patch("bench.ablation_judged.predict_views", side_effect=AssertionError("shown again")):
+        pd.testing.assert_frame_equal(judged_as_default(plan, alone, tmp_path).loc[whole.index], found)
+    shutil.copy(runs / "gender" / "best.safetensors", alone.folders(tmp_path)[0].best)
+    other = patch("bench.ablation_judged.predict_views", side_effect=AssertionError("another head"))
+    with other, pytest.raises(AssertionError, match="another head"):
+        judged_as_default(plan, alone, tmp_path)
+    shutil.copy(runs / "age" / "best.safetensors", alone.folders(tmp_path)[0].best)
     more = {**lever, "data": ["train", "portraits", "others"]}
     plan = Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[more])
     assert len(judged_as_default(plan, alone, tmp_path)) == len(whole)
