@@ -42,11 +42,12 @@ def _section(plan: Ablations, figures: pd.DataFrame) -> str:
 def _cells(lever: str, group: str, found: pd.DataFrame, default: pd.Series) -> dict[str, str]:
     """A row's cells by the name of their column; one that has no figure is empty."""
     less = (found["macro_f1"] - default).dropna()
+    # + 0.0: no minus before a difference that rounds to nothing.
     return {
         "lever": lever,
         "what": group,
         "macro F1": _spread(found["macro_f1"], 3),
-        "difference": "" if lever == DEFAULT or less.empty else f"{less.mean():+.3f}",
+        "difference": "" if lever == DEFAULT or less.empty else f"{round(less.mean(), 3) + 0.0:+.3f}",
         "joint macro F1": _spread(found["joint_macro_f1"], 3),
         "mean absolute error": _spread(found["mae"], 2),
         "minutes": _mean(found["minutes"][found["gpu"].isna()]),
