@@ -52,15 +52,16 @@ def figures_of(plan: Ablations, run: Run, runs: Path) -> Figures:
     table = judged_as_default(plan, run, runs)
     head = macro_f1(table[TRUTH].to_numpy(), _answers(table), _classes(table))
     mae = float((table[EXPECTED] - table[VALUE]).abs().mean()) if EXPECTED in table else None
-    gpu = _gpu(run.folders(runs)[0])
+    folders = run.folders(runs)
+    minutes, gpu = _minutes(folders), _gpu(folders[0])
     if run.head not in tasks:
         is_joint = _classes(table) == prod(
             len(load(TaskConfig, config_file(task, None), []).label.classes) for task in tasks
         )
-        return Figures(head, head if is_joint else None, _minutes(run.folders(runs)), mae, gpu)
-    whole = _heads(plan, tasks, run.seed, runs) | {run.head: run.folders(runs)}
+        return Figures(head, head if is_joint else None, minutes, mae, gpu)
+    whole = _heads(plan, tasks, run.seed, runs) | {run.head: folders}
     joint = joint_macro_f1([whole[task] for task in tasks]) if whole.keys() == tasks.keys() else None
-    return Figures(head, joint, _minutes(run.folders(runs)), mae, gpu)
+    return Figures(head, joint, minutes, mae, gpu)
 
 
 def figures_of_product(plan: Ablations, run: Run, runs: Path) -> Figures | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import file_digest
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from bench.held_out import predict_views
 from ensemble.predict import make_task
 from ensemble.views import make_views
 from heads.build import open_head
+from heads.manifest import checksum
 from heads.run import RunFolder, write_arrays
 
 TRUTH, EXPECTED, VALUE = "truth", "expected", "value"  # of validation.npz
@@ -58,8 +58,7 @@ def _answered(folder: RunFolder, wanted: pd.DataFrame) -> pd.DataFrame:
 
     It is kept in the run's folder, named after the head, since thousands of photographs take minutes.
     """
-    with folder.best.open("rb") as file:
-        kept = folder.folder / f"shown-{file_digest(file, 'sha256').hexdigest()[:16]}.npz"
+    kept = folder.folder / f"shown-{checksum(folder.best)[:16]}.npz"
     if kept.is_file() and wanted.index.isin((table := _table(kept)).index).all():
         return table.loc[wanted.index]
     task = replace(make_task([open_head(folder.best)]), views=make_views([]))
