@@ -1,14 +1,14 @@
-"""What merging is worth: test-time views of each head, and answers tuned for macro F1, on validation people.
+"""What merging is worth: test-time views of each head, and answers tuned for macro F1, out of fold.
 
 python -m bench.merging --runs RUNS --out docs/merging.md
 
-Reads three finished heads of one fold. Temperature has no row: it does not change which class of a head is the
-likeliest, and heads are merged by their likeliest classes.
+Reads all finished folds of every head, each on the people that it was validated on. Temperature has no row: it
+does not change which class of a head is the likeliest, and heads are merged by their likeliest classes.
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,19 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from data.errors import run_script
+from data.errors import refuse, run_script
 from data.files import write_text
 from data.images import decode
 from data.transforms import Pipeline
 from ensemble.config import tasks_of
 from ensemble.decide import fit_multipliers
+from ensemble.find import head_files, no_heads
 from ensemble.joint import encode, joint_probabilities
 from ensemble.predict import make_task
 from ensemble.views import Shown, make_views
 from heads.build import open_head
 from heads.macro_f1 import macro_f1
-from heads.run import run_folder
+from heads.run import RunFolder
 
 JOINT_YAML = Path("configs/joint.yaml")
 Array = npt.NDArray[np.float32]
@@ -45,11 +46,12 @@ VIEW_SETS: dict[str, list[Any]] = {
 }
 PAGE = """# Merging
 
-Written by `python -m bench.merging` from three finished heads and the photographs of their validation fold.
+Written by `python -m bench.merging` from finished heads ({folds}) and the photographs that
+they were validated on.
 
 ## Test-time views
 
-Macro F1 of each head on all that it was validated on; the views' probabilities are averaged.
+Macro F1 of each task's heads on all that they were validated on; the views' probabilities are averaged.
 
 {views}
 
@@ -66,7 +68,7 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Judged:
-    """One head on its validation photographs: probabilities of each view [V, N, C], truth [N], person [N]."""
+    """A task's heads on their validation photographs: probabilities [N, C] by view, truth, person, path [N]."""
 
     views: dict[str, Array]
     truth: npt.NDArray[np.int64]
@@ -86,23 +88,29 @@ class Judged:
         return Judged(views, self.truth[rows], self.person[rows], self.path[rows])
 
 
-def judge(runs: Path, task: str) -> Judged:
-    """Run a head over its validation photographs with every view of `VIEW_SETS`."""
-    run = run_folder(runs, task)
-    head = open_head(run.best)
-    with np.load(run.validation) as arrays:
+def judge(file: Path) -> Judged:
+    """Run the head of a checkpoint over its validation photographs with every view of `VIEW_SETS`."""
+    head = open_head(file)
+    with np.load(RunFolder(file.parent).validation) as arrays:
         truth, person, path = arrays["truth"], arrays["person"], arrays["path"]
     pipeline = Pipeline(head.config.pixels.evaluate)
-    widest = head.config.model_copy(
-        update={"views": head.config.views.model_copy(update={"steps": VIEW_SETS["all of these"]})}
-    )
-    shown = make_task([type(head)(head.head, head.target, widest, head.validation)])
+    views = head.config.views.model_copy(update={"steps": VIEW_SETS["all of these"]})
+    shown = make_task([replace(head, config=head.config.model_copy(update={"views": views}))])
     parts = []
-    for start in tqdm(range(0, len(path), BATCH), desc=task, disable=None):
+    for start in tqdm(range(0, len(path), BATCH), desc=str(file.parent), disable=None):
         batch = [pipeline(decode(Path(p)), (0, 0, 0)).transpose(2, 0, 1) for p in path[start : start + BATCH]]
         with torch.inference_mode():
             parts.append(shown.view_probabilities(Shown(torch.from_numpy(np.stack(batch)))).numpy())
     return Judged(dict(zip(shown.views, np.concatenate(parts, axis=1), strict=True)), truth, person, path)
+
+
+def pooled(folds: Sequence[Judged]) -> Judged:
+    """What several folds answered, one after the other: out-of-fold probabilities of all their people."""
+    views = {name: np.concatenate([fold.views[name] for fold in folds]) for name in folds[0].views}
+    truth, person, path = (
+        np.concatenate([getattr(fold, name) for fold in folds]) for name in ("truth", "person", "path")
+    )
+    return Judged(views, truth, person, path)
 
 
 def view_table(heads: Mapping[str, Judged]) -> str:
@@ -177,9 +185,12 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     args = parser.parse_args()
-    heads = {task: judge(args.runs, task) for task in tasks_of(JOINT_YAML)}
+    files = {task: head_files(args.runs, task) for task in tasks_of(JOINT_YAML)}
+    refuse(f"{args.runs}: heads are missing", [no_heads(task) for task, found in files.items() if not found])
+    heads = {task: pooled([judge(file) for file in found]) for task, found in files.items()}
     common = shared(heads)
     page = PAGE.format(
+        folds=", ".join(f"{task}: {len(found)}" for task, found in files.items()),
         photographs=len(common[0].truth),
         people=len(np.unique(common[0].person)),
         splits=SPLITS,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.merging import VIEW_SETS, Judged, decisions, judge, shared
+from bench.merging import VIEW_SETS, Judged, decisions, judge, pooled, shared
 from ensemble.views import make_views
 from heads.run import run_folder
 
@@ -31,6 +31,20 @@ def test_a_set_of_views_is_the_mean_of_its_views() -> None:
     assert np.allclose(judged.merged([]), views["identity"])
 
 
+def test_folds_follow_one_another_with_their_truths_people_and_paths() -> None:
+    def fold(paths: str) -> Judged:
+        rows = np.array([ord(path) for path in paths])
+        return Judged(
+            {"identity": rows[:, None] / np.float32(200)}, rows, rows.astype(str), np.array(list(paths))
+        )
+
+    both = pooled([fold("ab"), fold("c")])
+    assert both.path.tolist() == ["a", "b", "c"]
+    assert both.truth.tolist() == [97, 98, 99]
+    assert both.person.tolist() == ["97", "98", "99"]
+    assert both.merged([])[:, 0] == pytest.approx(np.array([97, 98, 99]) / 200)
+
+
 def test_heads_are_compared_on_what_they_share_in_one_order() -> None:
     def judged(paths: str) -> Judged:
         rows = np.array([ord(path) for path in paths])
@@ -44,7 +58,7 @@ def test_heads_are_compared_on_what_they_share_in_one_order() -> None:
 
 
 def test_the_identity_view_is_what_the_run_validated_with(runs: Path) -> None:
-    judged = judge(runs, "gender")
+    judged = judge(run_folder(runs, "gender").best)
     with np.load(run_folder(runs, "gender").validation) as saved:
         assert judged.merged([]) == pytest.approx(saved["probabilities"], abs=1e-5)
     assert list(judged.views) == list(make_views(VIEW_SETS["all of these"]))
