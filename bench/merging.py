@@ -46,8 +46,7 @@ VIEW_SETS: dict[str, list[Any]] = {
 }
 PAGE = """# Merging
 
-Written by `python -m bench.merging` from finished heads ({folds}) and the photographs that
-they were validated on.
+Written by `python -m bench.merging` from finished heads (folds: {folds}) and their validation photographs.
 
 ## Test-time views
 
@@ -190,7 +189,7 @@ def main() -> None:
     heads = {task: pooled([judge(file) for file in found]) for task, found in files.items()}
     common = shared(heads)
     page = PAGE.format(
-        folds=", ".join(f"{task}: {len(found)}" for task, found in files.items()),
+        folds=", ".join(f"{task} {len(found)}" for task, found in files.items()),
         photographs=len(common[0].truth),
         people=len(np.unique(common[0].person)),
         splits=SPLITS,
