@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from data.errors import InputError, refuse, run_script
+from data.errors import InputError, run_script
 from data.manifest import read_table
 from data.transforms import Pipeline
-from ensemble.find import head_files, no_heads
+from ensemble.find import files_of_heads
 from ensemble.predict import Decoded, Task, make_task
 from ensemble.views import MERGES, Shown
 from heads.build import open_head
@@ -74,9 +74,8 @@ def main() -> None:
     parser.add_argument("--by", metavar="COLUMN", help="a row of the table for each of its values")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
-    files = head_files(args.runs, args.task)
-    refuse(f"{args.runs}: heads are missing", [] if files else [no_heads(args.task)])
-    task = make_task([open_head(file) for file in files])
+    files = files_of_heads(args.runs, [args.task])
+    task = make_task([open_head(file) for file in files[args.task]])
     rows = task.target.labelled(read_table(args.data))
     if args.by is not None and args.by not in rows:
         raise InputError(f"--by {args.by}: no such column, expected one of {', '.join(map(str, rows))}")

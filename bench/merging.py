@@ -17,13 +17,13 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from data.errors import refuse, run_script
+from data.errors import run_script
 from data.files import write_text
 from data.images import decode
 from data.transforms import Pipeline
 from ensemble.config import tasks_of
 from ensemble.decide import fit_multipliers
-from ensemble.find import head_files, no_heads
+from ensemble.find import files_of_heads
 from ensemble.joint import encode, joint_probabilities
 from ensemble.predict import make_task
 from ensemble.views import Shown, make_views
@@ -184,8 +184,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     args = parser.parse_args()
-    files = {task: head_files(args.runs, task) for task in tasks_of(JOINT_YAML)}
-    refuse(f"{args.runs}: heads are missing", [no_heads(task) for task, found in files.items() if not found])
+    files = files_of_heads(args.runs, tasks_of(JOINT_YAML))
     heads = {task: pooled([judge(file) for file in found]) for task, found in files.items()}
     common = shared(heads)
     page = PAGE.format(

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.held_out import predict_views
-from data.errors import InputError, refuse, run_script
+from data.errors import InputError, run_script
 from data.files import write_text
 from data.manifest import LABELS_FILE, read_table
-from ensemble.find import head_files, no_heads
+from ensemble.find import files_of_heads
 from ensemble.predict import Task, make_task
 from heads.build import open_head
 from heads.validation import Predictions
@@ -78,8 +78,7 @@ def main() -> None:
         raise InputError(f"--least {args.least}: expected a probability, 0..1")
     if args.out.exists() and any(args.out.iterdir()):
         raise InputError(f"{args.out}: is not empty, expected a new or an empty folder")
-    files = {name: head_files(args.runs, name) for name in args.task}
-    refuse(f"{args.runs}: heads are missing", [no_heads(name) for name, found in files.items() if not found])
+    files = files_of_heads(args.runs, args.task)
     table = read_table(args.data)
     paths = [Path(path) for path in table["path"]]
     labels = {}

@@ -1,6 +1,7 @@
 """The heads of a joint code in a folder of runs: each task's run, or all folds of it."""
 
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,22 @@ def head_files(runs: Path, task: str) -> list[Path]:
     return sorted((runs / task).glob("fold-*/best.safetensors")) or ([alone] if alone.is_file() else [])
 
 
-def no_heads(task: str) -> str:
-    """What to tell of a task whose heads are not there."""
-    return f"{task}: found no {task}/best.safetensors, expected one; train_task.py --task {task} makes it"
+def files_of_heads(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
+    """The checkpoints of each task; all tasks without any are told at once.
+
+    Raises:
+        InputError: a task has no head in `runs`.
+    """
+    files = {task: head_files(runs, task) for task in tasks}
+    refuse(
+        f"{runs}: heads are missing",
+        [
+            f"{task}: found no {task}/best.safetensors, expected one; train_task.py --task {task} makes it"
+            for task, found in files.items()
+            if not found
+        ],
+    )
+    return files
 
 
 def shown_otherwise(trained: float | None, shown: float | None) -> str | None:
@@ -42,14 +56,9 @@ def find_heads(config: Path, runs: Path, box_margin: float | None = None) -> dic
     `box_margin` is of the boxes that photographs are cropped to here; heads trained otherwise are told of.
     """
     expected = tasks_of(config)
-    files = {task: head_files(runs, task) for task in expected}
-    refuse(
-        f"{runs}: heads are missing",
-        [no_heads(task) for task, found in files.items() if not found],
-    )
     tasks = {}
     problems = []
-    for task, found in files.items():
+    for task, found in files_of_heads(runs, expected).items():
         checks = [checked(path) for path in found]
         for _, note in checks:
             print(note, end="\n" if note else "", file=sys.stderr)
