@@ -150,16 +150,14 @@ def margins_for(
         return None
     if args.margin is not None:
         return dict.fromkeys(tasks, args.margin)
-    from ensemble.find import head_files
     from ensemble.kept_margins import kept_margins
     from ensemble.predict import predict_tasks
 
-    files = {task: head_files(args.runs, task) for task in tasks}
     predict = partial(
         predict_tasks, device=device, batch_size=args.batch_size, workers=workers, read=read, engine=engine
     )
     known = {name: options.get(name) for name in ("engine", "int8", "crops")}
-    choice = kept_margins(args.runs, tasks, files, predict, known)
+    choice = kept_margins(args.runs, tasks, predict, known)
     print(choice, flush=True)
     return choice.margins
 
@@ -183,7 +181,7 @@ def combine(args: argparse.Namespace) -> None:
     from data.processes import usable_workers
     from ensemble.answering import UNSEEN, predict_into, write_answers
     from ensemble.engines import ENGINES, device_of, version_of
-    from ensemble.find import find_heads, head_files
+    from ensemble.find import find_heads
     from ensemble.parts import Parts, key_of
     from ensemble.probabilities import FILE_NAME
 
@@ -202,8 +200,7 @@ def combine(args: argparse.Namespace) -> None:
     if args.precision == "int8":
         from ensemble.quantised import quantised
 
-        files = {task: head_files(args.runs, task) for task in tasks}
-        engine = quantised(tasks, files, args.calibration, args.out.parent, read, workers)
+        engine = quantised(tasks, args.calibration, args.out.parent, read, workers)
         options |= {"int8": engine.digest}
     options |= {"crops": crops.digest} if crops is not None else {}
     margins = margins_for(args, tasks, device, workers, engine, options, crops)
@@ -238,12 +235,12 @@ def combine_on_ray(args: argparse.Namespace) -> None:
 
     from data.processes import usable_workers
     from ensemble.engines import ENGINES, device_of, version_of
-    from ensemble.find import find_heads, head_files
+    from ensemble.find import find_heads
     from ensemble.remote_parts import Parts, plan_of
 
     version = version_of(args.engine)  # told here if it is missing, rather than by every actor
     tasks = find_heads(args.config, args.runs)
-    heads = {task: head_files(args.runs, task) for task in tasks}
+    heads = {name: task.files for name, task in tasks.items()}
     options = {"engine": f"{args.engine} {version}"}
     device, workers = device_of(args.engine), usable_workers(None)
     margins = margins_for(args, tasks, device, workers, ENGINES[args.engine], options)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from data.errors import InputError, run_script
-from ensemble.find import find_heads, head_files
+from ensemble.find import find_heads
 from ensemble.metrics import JOINT
 from ensemble.predict import Task
 from ensemble.views import MERGES, Shown
@@ -89,10 +89,9 @@ def main() -> None:
     tasks = find_heads(args.config, args.runs)
     path = export(tasks, out, args.kind)
     sections = []
-    for name, task in tasks.items():
-        file = head_files(args.runs, name)[0]
+    for task in tasks.values():
         views = ", ".join(task.views)
-        sections.append(f"{head_section(task.heads[0], file)}\n\nViews: {views}; {len(task.heads)} heads.")
+        sections.append(f"{head_section(task.heads[0])}\n\nViews: {views}; {len(task.heads)} heads.")
     told = interface_of(args.kind, outputs_of(tasks))
     card = out / f"{NAME}.md"
     write_card(card, ", ".join(tasks), told, sections, args.trained_on, args.terms)

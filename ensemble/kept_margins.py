@@ -1,7 +1,7 @@
 """The margins of `--views adaptive`, chosen once on validation photographs and kept beside the runs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,6 @@ class Choice:
 def kept_margins(
     runs: Path,
     tasks: Mapping[str, Task],
-    files: Mapping[str, Sequence[Path]],
     predict: Predict,
     options: Mapping[str, object],
 ) -> Choice:
@@ -62,8 +61,7 @@ def kept_margins(
 
     Args:
         runs: holds the file.
-        tasks: by name.
-        files: each task's checkpoints, in the order of its heads; validation.npz lies beside each.
+        tasks: by name, their heads out of files; validation.npz lies beside each.
         predict: `predict_tasks` with all but its first two arguments.
         options: whatever else changes what the heads answer.
 
@@ -77,7 +75,7 @@ def kept_margins(
     kept = _read(file)
     if key in kept:
         return Choice(**kept[key])
-    choice = choose(tasks, files, predict)
+    choice = choose(tasks, predict)
     try:
         write_text(file, json.dumps(kept | {key: asdict(choice)}, indent=2) + "\n")
     except OSError as error:
@@ -85,10 +83,11 @@ def kept_margins(
     return choice
 
 
-def choose(tasks: Mapping[str, Task], files: Mapping[str, Sequence[Path]], predict: Predict) -> Choice:
+def choose(tasks: Mapping[str, Task], predict: Predict) -> Choice:
     """Choose margins on the validation photographs that all tasks share; arguments as for `kept_margins`."""
-    beside = {task: [path.parent / "validation.npz" for path in its] for task, its in files.items()}
-    validated = validated_by(beside)
+    validated = validated_by(
+        {name: [file.parent / "validation.npz" for file in task.files] for name, task in tasks.items()}
+    )
     further = {name: (len(task.views) - 1) * len(task.heads) for name, task in tasks.items()}
     every = float(sum(len(task.views) * len(task.heads) for task in tasks.values()))
     budget = allowed_disagreements(len(validated))

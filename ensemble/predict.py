@@ -48,6 +48,11 @@ class Task:
         return json.dumps(self.heads[0].config.pixels.evaluate)
 
     @property
+    def files(self) -> list[Path]:
+        """The checkpoints of the heads, in their order."""
+        return [head.file for head in self.heads]
+
+    @property
     def target(self) -> Target:
         """What the heads' logits mean."""
         return self.heads[0].target

@@ -79,7 +79,6 @@ class Int8:
 
 def quantised(
     tasks: Mapping[str, Task],
-    files: Mapping[str, Sequence[Path]],
     training: Sequence[Path],
     beside: Path,
     read: Read,
@@ -88,8 +87,7 @@ def quantised(
     """All heads of `tasks` in int8, made now or kept from before.
 
     Args:
-        tasks: by name.
-        files: the checkpoints of each task's heads; `validation.npz` stands beside each.
+        tasks: by name, their heads out of files; `validation.npz` stands beside each.
         training: the data folders that the heads were trained on.
         beside: takes the folder `.int8` where a run's folder cannot be written to.
         read: gives a photograph's pixels.
@@ -104,12 +102,13 @@ def quantised(
     sources = Sources(read_table(training), ", ".join(map(str, training)), read, workers)
     models, keys, problems = {}, [], []
     for task, its in tasks.items():
-        for trained, file in zip(its.heads, files[task], strict=True):
-            key, kept = _quantised_head(trained, file.parent, sources, beside, how)
+        for trained in its.heads:
+            key, kept = _quantised_head(trained, sources, beside, how)
+            folder = trained.file.parent
             told = f"macro F1 {kept.before:.4f} in float32, {kept.after:.4f} in int8 on its validation people"
-            print(f"{task}: {file.parent}: {told}", flush=True)
+            print(f"{task}: {folder}: {told}", flush=True)
             if not kept.is_good:
-                problems.append(f"{file.parent}: {told}, expected to lose at most {MOST_LOST}")
+                problems.append(f"{folder}: {told}, expected to lose at most {MOST_LOST}")
             models[trained.checksum] = kept.model
             keys.append(key)
     refuse("--precision int8: heads lose too much, use --precision fp32", problems)
@@ -117,9 +116,10 @@ def quantised(
 
 
 def _quantised_head(
-    trained: TrainedHead, folder: Path, sources: Sources, beside: Path, how: Sequence[object]
+    trained: TrainedHead, sources: Sources, beside: Path, how: Sequence[object]
 ) -> tuple[str, Kept]:
     """A head in int8 and the key it is kept under."""
+    folder = trained.file.parent
     validation = run_folder(folder.parent, folder.name).validation
     held_out, with_fix = read_validation(validation), not has_dot_products()
     shown = paths_to_calibrate(sources, held_out)

@@ -35,16 +35,23 @@ from heads.trunk_run import trunk_run
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A head out of its checkpoint, in eval mode, with what it says of itself and the file's SHA-256.
+    """A head out of its checkpoint, in eval mode, with what it says of itself.
 
-    `head` is a `Head`, or what an engine made of one: pixels to the same logits. `box_margin` is that of the
-    boxes which its training photographs were cropped to, None where they were shown whole.
+    Attributes:
+        head: a `Head`, or what an engine made of one: pixels to the same logits.
+        target: what the logits mean.
+        config: that it was trained by.
+        validation: its figures on the validation people.
+        file: the checkpoint, `validation.npz` beside it; of no meaning for a head made in memory.
+        checksum: the file's SHA-256, where it was asked for.
+        box_margin: of the boxes that its training photographs were cropped to; None: they were shown whole.
     """
 
     head: nn.Module
     target: Target
     config: schema.TaskConfig
     validation: dict[str, Any]
+    file: Path = Path()
     checksum: str = ""
     box_margin: float | None = None
 
@@ -180,5 +187,6 @@ def open_head(path: Path) -> TrainedHead:
         target_of(config.label),
         config,
         description.get("validation", {}),
+        path,
         box_margin=float(margin) if isinstance(margin, int | float) else None,
     )

@@ -22,9 +22,9 @@ LIMITS = """- Figures are of people held out of the same data; other cameras, li
   fit for decisions about a person."""
 
 
-def head_section(trained: TrainedHead, file: Path) -> str:
+def head_section(trained: TrainedHead) -> str:
     """One head's classes, origin and validation figures in Markdown; its run's files add to them."""
-    config, run = trained.config, RunFolder(file.parent)
+    config, run = trained.config, RunFolder(trained.file.parent)
     lines = [
         f"## {config.task}",
         "",

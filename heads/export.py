@@ -88,7 +88,7 @@ def main() -> None:
         trained = open_head(file)
         path = export_head(trained, name, out, args.kind)
         told = interface_of(args.kind, f"`{OUTPUT}` [n, {len(trained.config.label.classes)}]")
-        sections = [head_section(trained, file)]
+        sections = [head_section(trained)]
         write_card(out / f"{name}.md", f"Head {name}", told, sections, args.trained_on, args.terms)
         print(f"{path}, {out / f'{name}.md'}", flush=True)
     if not args.heads_only:

@@ -130,10 +130,10 @@ def test_the_card_tells_classes_data_figures_limits_and_terms(
 def test_card_and_weights_tell_of_photographs_cropped_to_boxes(runs: Path, tmp_path: Path) -> None:
     file = runs / "mask" / "best.safetensors"
     whole = open_head(file)
-    assert "cropped to boxes" not in head_section(whole, file)
+    assert "cropped to boxes" not in head_section(whole)
     cropped = replace(whole, box_margin=0.5)
     told = "- Photographs: cropped to boxes of faces, with 0.5 times the margin of docs/boxes.md"
-    assert told in head_section(cropped, file).splitlines()
+    assert told in head_section(cropped).splitlines()
     assert open_head(heads_export.export_head(cropped, "mask", tmp_path, "safetensors")).box_margin == 0.5
 
 

@@ -60,9 +60,9 @@ def photographs(trained: TrainedHead) -> list[np.ndarray]:
     return list(torch.rand(size, generator=torch.Generator().manual_seed(0)).numpy())
 
 
-def make(trained: TrainedHead, run: Path, data: Path, beside: Path) -> Int8:
+def make(trained: TrainedHead, data: Path, beside: Path) -> Int8:
     tasks: dict[str, Task] = {"mask": make_task([trained])}
-    return quantised(tasks, {"mask": [run / "best.safetensors"]}, [data], beside, decode)
+    return quantised(tasks, [data], beside, decode)
 
 
 @pytest.mark.parametrize(
@@ -187,9 +187,9 @@ def test_what_is_kept_is_used_while_it_is_true(
     counted: list[TrainedHead],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first = make(trained, run, faces / "train", tmp_path)
+    first = make(trained, faces / "train", tmp_path)
     [file] = (run / ".int8").iterdir()
-    assert make(trained, run, faces / "train", tmp_path) == first
+    assert make(trained, faces / "train", tmp_path) == first
     assert len(counted) == 1
     content = file.read_bytes()
     middle = len(content) // 2
@@ -201,11 +201,11 @@ def test_what_is_kept_is_used_while_it_is_true(
         file.write_bytes(damaged)
         (run / ".int8" / f".{file.stem}.unfinished-x.npz").write_bytes(damaged)
         counted.clear()
-        again = make(trained, run, faces / "train", tmp_path)
+        again = make(trained, faces / "train", tmp_path)
         assert (len(counted), again.digest) == (1, first.digest)
         assert [path.name for path in (run / ".int8").iterdir()] == [file.name]
     monkeypatch.setattr(ensemble.quantised, "has_dot_products", lambda: not has_dot_products())
-    other = make(trained, run, faces / "train", tmp_path)
+    other = make(trained, faces / "train", tmp_path)
     assert other.digest != first.digest
     assert [path.stem for path in (run / ".int8").iterdir()] == [other.digest]
 
@@ -220,10 +220,10 @@ def test_a_head_that_loses_too_much_is_refused(
 ) -> None:
     answers = iter([0.9, 0.8, 0.9, 0.8, 0.9, 0.8969])  # whole, then with one convolution in float, then five
     monkeypatch.setattr(ensemble.quantised, "figures", lambda *_: {"macro_f1": next(answers)})
-    own = run_of(run, tmp_path / "runs" / "mask")
+    own = replace(trained, file=run_of(run, tmp_path / "runs" / "mask") / "best.safetensors")
     for _ in range(2):  # the second time as it was kept
         with pytest.raises(InputError, match=r"macro F1 0\.9000 in float32, 0\.8969 in int8 .* at most 0\.003"):
-            make(trained, own, faces / "train", tmp_path)
+            make(own, faces / "train", tmp_path)
     assert len(counted) == 3
 
 
@@ -239,8 +239,8 @@ def test_the_first_convolutions_stay_in_float_where_a_head_would_lose_too_much(
 ) -> None:
     answers = iter([figure for each in after for figure in (0.9, each)])
     monkeypatch.setattr(ensemble.quantised, "figures", lambda *_: {"macro_f1": next(answers)})
-    own = run_of(run, tmp_path / "runs" / "mask")
-    [(graph, weights)] = make(trained, own, faces / "train", tmp_path).models.values()
+    own = replace(trained, file=run_of(run, tmp_path / "runs" / "mask") / "best.safetensors")
+    [(graph, weights)] = make(own, faces / "train", tmp_path).models.values()
     convolutions = [
         node
         for node in openvino.Core().read_model(graph, weights).get_ordered_ops()
@@ -259,7 +259,7 @@ def test_the_figures_are_those_of_the_run(
     counted: list[TrainedHead],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    make(trained, run, faces / "train", tmp_path)
+    make(trained, faces / "train", tmp_path)
     assert f"macro F1 {trained.validation['macro_f1']:.4f} in float32" in capsys.readouterr().out
 
 
