@@ -149,13 +149,15 @@ def train(args: argparse.Namespace) -> None:
     from heads.dealing import deal_training, deal_validation
     from heads.keeper import Keeper
     from heads.loading import loader
+    from heads.plan import Plan
     from heads.precision import accelerate_name
     from heads.processes import WholeBatchLoss, refuse_disagreement, together
     from heads.rows import find_bad, read_rows
     from heads.run import run_folder
     from heads.sampling import BalancedSampler, class_counts
     from heads.shown import reader_of_kept, with_kept_features
-    from heads.training import Material, Plan, Truth, fit
+    from heads.training import Material, fit
+    from heads.validation import Truth
 
     keep_freed_memory()
     target, trained, t = target_of(config.label), trained_target_of(config.label), config.training

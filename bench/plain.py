@@ -35,11 +35,11 @@ from heads.build import TrainedHead, fill_trunk_of, head_of, loss_of, open_head,
 from heads.config import TaskConfig
 from heads.head import Head
 from heads.optim import make_optimiser, make_schedule
+from heads.plan import Plan, Record
 from heads.run import run_folder, save_head, write_json
 from heads.sampling import BalancedSampler, class_counts
 from heads.schema import load
 from heads.targets import Target
-from heads.training import Plan, Record
 from heads.validation import Predictions, figures
 
 BATCH = 64

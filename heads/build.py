@@ -22,6 +22,7 @@ from heads.checkpoint import fill, load_tensors, refuse_other_shapes
 from heads.halves import Suffix
 from heads.head import Head, LastLayer, SumOfParts
 from heads.label_config import Label
+from heads.learner import Learner, averaged
 from heads.losses import WeightedSum, make_loss
 from heads.mixing import Mixing
 from heads.optim import make_optimiser, make_schedule
@@ -29,7 +30,6 @@ from heads.ordinal import SharedWeights
 from heads.resizing import Resizing
 from heads.schema import check
 from heads.targets import Target
-from heads.training import Learner, averaged
 from heads.trunk_run import trunk_run
 
 

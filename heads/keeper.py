@@ -10,12 +10,13 @@ from sklearn.metrics import classification_report
 from data.dataset import Photographs
 from data.files import sweep, write_text
 from heads.config import TaskConfig
+from heads.learner import Learner
 from heads.manifest import write_manifest
 from heads.monitor import PICTURES, Monitor, draw_predictions
+from heads.plan import Plan
 from heads.resume import go_on, keep, place
 from heads.run import RunFolder, save_head, write_arrays, write_history, write_json
-from heads.training import Learner, Plan, Truth
-from heads.validation import Predictions
+from heads.validation import Predictions, Truth
 
 
 class Keeper:

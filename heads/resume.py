@@ -7,9 +7,9 @@ from typing import Any
 from data.errors import InputError, refuse
 from heads.checkpoint import load_state, load_tensors, save_state
 from heads.config import TaskConfig
+from heads.learner import Learner
 from heads.progress import Progress
 from heads.run import RunFolder
-from heads.training import Learner
 
 # What may differ when a run goes on: it changes how fast a run is, not what comes out of it.
 FREE_KEYS = ("training.workers",)

@@ -2,90 +2,30 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data.errors import InputError
 from data.stopping import Stopped, unbroken
+from heads.learner import Learner
 from heads.mixing import Mixing
+from heads.plan import Plan, Record
 from heads.processes import alone, gather_predictions, share_buffers
 from heads.progress import Progress
 from heads.sampling import BalancedSampler
 from heads.targets import Target
-from heads.validation import Predictions, figures, predict
-
-Record = dict[str, float]
-
-
-@dataclass
-class Learner:
-    """What changes while a head is trained; all of it is saved to go on exactly."""
-
-    head: nn.Module
-    optimiser: Optimizer
-    schedule: LRScheduler
-    average: AveragedModel | None = None
-    history: list[Record] = field(default_factory=list)
-    steps_per_epoch: int = 0
-    progress: Progress = field(default_factory=Progress)
-
-    @property
-    def modules(self) -> dict[str, nn.Module]:
-        """The modules with state, by name."""
-        return {"head": alone(self.head)} | ({} if self.average is None else {"average": self.average})
-
-    @property
-    def judged(self) -> nn.Module:
-        """What is validated and kept: the average of weights where there is one."""
-        return alone(self.head) if self.average is None else self.average.module
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long, how careful, after which epochs to validate, and by which figure the best of them is chosen."""
-
-    epochs: int
-    select_by: str = "macro_f1"
-    validate_every: int = 1
-    patience: int | None = None
-    clip_norm: float | None = None
-    seed: int = 0
-
-    def validates(self, epoch: int) -> bool:
-        """Whether the head is validated after `epoch` (from 0): counted back from the last, which always is."""
-        return (self.epochs - 1 - epoch) % self.validate_every == 0
-
-    def score(self, record: Record) -> float:
-        """The figure to be raised; an error counts downwards, an epoch without validation least of all."""
-        if self.select_by not in record:
-            return -np.inf
-        return -record["mae"] if self.select_by == "mae" else record[self.select_by]
-
-    def best(self, history: list[Record]) -> int:
-        """Index of the best epoch so far, the earliest among equals."""
-        return int(np.argmax([self.score(record) for record in history]))
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The validation labels: class indices [N], and numbers [N] where the target is a distribution."""
-
-    indices: npt.NDArray[np.int64]
-    numbers: npt.NDArray[np.float64] | None = None
-
+from heads.validation import Predictions, Truth, figures, predict
 
 Resize = Callable[[Tensor, int], Tensor]
+AfterEpoch = Callable[[Learner, Predictions | None, bool], None]
+WhenStopped = Callable[[Learner], str]
 
 
 @dataclass(frozen=True)
@@ -108,25 +48,6 @@ class Material:
     truth: Truth
     mixing: Mixing | None = None
     resizing: Resize | None = None
-
-
-AfterEpoch = Callable[[Learner, Predictions | None, bool], None]
-WhenStopped = Callable[[Learner], str]
-
-
-def averaged(head: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and batch statistics (Polyak & Juditsky 1992).
-
-    The decay rises to `decay` as TensorFlow's does (tf.train.ExponentialMovingAverage with `num_updates`):
-    after n updates it is at most (1 + n) / (10 + n), so that a short run does not end with its first weights.
-    """
-
-    def update(average: PARAM_LIST, current: PARAM_LIST, updates: int | Tensor) -> None:
-        rising = (1 + int(updates)) / (10 + int(updates))
-        move = get_ema_multi_avg_fn(min(decay, rising))  # type: ignore[no-untyped-call]
-        move(average, current, updates)
-
-    return AveragedModel(head, multi_avg_fn=update, use_buffers=True)
 
 
 def fit(
@@ -155,7 +76,7 @@ def fit(
     started = time.perf_counter()
     try:
         for epoch in range(len(learner.history), plan.epochs):
-            if _out_of_patience(learner.history, plan):
+            if plan.is_out_of_patience(learner.history):
                 break
             # Dropout draws from here on, the same whether the run was interrupted before or not.
             # Other photographs in another process: their dropout must not be the same.
@@ -259,9 +180,3 @@ def _step(
 def _diverged(epoch: int, found: str) -> InputError:
     advice = "lower optimiser.lr, set training.clip_norm or training.precision=fp32"
     return InputError(f"epoch {epoch + 1}: {found}, expected finite numbers; {advice}")
-
-
-def _out_of_patience(history: list[Record], plan: Plan) -> bool:
-    if plan.patience is None or not history or not plan.validates(len(history) - 1):
-        return False
-    return len(history) - 1 - plan.best(history) >= plan.patience

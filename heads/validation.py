@@ -27,6 +27,14 @@ class Predictions:
     expected: npt.NDArray[np.float32] | None
 
 
+@dataclass(frozen=True)
+class Truth:
+    """The validation labels: class indices [N], and numbers [N] where the target is a distribution."""
+
+    indices: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.float64] | None = None
+
+
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Switch to eval mode without gradients, and back to the mode it was in."""

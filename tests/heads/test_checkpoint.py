@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from data.errors import InputError
 from heads.checkpoint import fill, load_state, load_tensors, read_description, save_state, save_tensors
+from heads.learner import averaged
 from heads.optim import make_optimiser, make_schedule
-from heads.training import averaged
 
 DESCRIPTION = {"config": {"task": "mask"}, "classes": ["wear", "ä 顔"], "figures": [0.1, 1e-300]}
 

@@ -24,10 +24,11 @@ from heads.build import open_head
 from heads.checkpoint import load_tensors
 from heads.config import TaskConfig
 from heads.keeper import Keeper
+from heads.learner import Learner
+from heads.plan import Plan
 from heads.run import RunFolder, run_folder
 from heads.schema import load
-from heads.training import Learner, Plan, Truth
-from heads.validation import Predictions, predict
+from heads.validation import Predictions, Truth, predict
 from heads.yaml_file import dump_yaml
 from train_task import train
 

@@ -21,14 +21,16 @@ from data.errors import InputError
 from data.stopping import Stopped, stoppable
 from data.transforms import Pipeline
 from heads.checkpoint import load_state, save_state
+from heads.learner import Learner, averaged
 from heads.loading import loader
 from heads.losses import FocalLoss
 from heads.optim import make_optimiser, make_schedule
+from heads.plan import Plan
 from heads.progress import Progress
 from heads.sampling import BalancedSampler
 from heads.targets import Target
-from heads.training import Learner, Material, Plan, Resize, Truth, WhenStopped, averaged, fit
-from heads.validation import Predictions
+from heads.training import Material, Resize, WhenStopped, fit
+from heads.validation import Predictions, Truth
 
 pytestmark = pytest.mark.usefixtures("accelerate_anew")
 TARGET = Target("colour", ("red", "green", "blue"))

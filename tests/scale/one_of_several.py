@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from data.dataset import Photographs, in_order
 from data.transforms import Pipeline
 from heads.dealing import deal_training, deal_validation
+from heads.learner import Learner
 from heads.loading import loader
 from heads.losses import WeightedSum, make_loss
 from heads.optim import make_optimiser, make_schedule
+from heads.plan import Plan
 from heads.processes import WholeBatchLoss
 from heads.sampling import BalancedSampler
 from heads.targets import Target
-from heads.training import Learner, Material, Plan, Truth, fit
-from heads.validation import Predictions
+from heads.training import Material, fit
+from heads.validation import Predictions, Truth
 
 CLASSES = ("red", "green", "blue")
 EPOCHS = 10
