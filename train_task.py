@@ -143,8 +143,8 @@ def train(args: argparse.Namespace) -> None:
 
     from data.dataset import Photographs, in_order
     from data.memory import keep_freed_memory
+    from data.pipeline import Pipeline
     from data.soundness import list_left_out
-    from data.transforms import Pipeline
     from heads.build import learner_of, loss_of, mixing_of, resizing_of, target_of, trained_target_of
     from heads.dealing import deal_training, deal_validation
     from heads.keeper import Keeper

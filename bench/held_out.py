@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from data.errors import InputError, run_script
 from data.manifest import read_table
-from data.transforms import Pipeline
+from data.pipeline import Pipeline
 from ensemble.find import files_of_heads
 from ensemble.predict import Decoded, Task, make_task
 from ensemble.views import MERGES, Shown

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from data.errors import run_script
 from data.files import write_text
 from data.images import decode
-from data.transforms import Pipeline
+from data.pipeline import Pipeline
 from ensemble.config import tasks_of
 from ensemble.decide import fit_multipliers
 from ensemble.find import files_of_heads

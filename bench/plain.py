@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.errors import run_script
 from data.manifest import read_table
+from data.pipeline import Pipeline
 from data.processes import usable_workers
 from data.split import assign_folds
-from data.transforms import Pipeline
 from ensemble.config import tasks_of
 from ensemble.decide import argmax
 from ensemble.probabilities import FILE_NAME, write_probabilities

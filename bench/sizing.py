@@ -19,7 +19,7 @@ from torch.utils.data import default_collate
 
 from data.errors import InputError, run_script
 from data.images import decode_bytes
-from data.transforms import least_size
+from data.pipeline import least_size
 from data.urls import images_below, join, read_bytes
 from ensemble.config import load_joint
 from ensemble.predict import Predictor, Task, make_task, seen_by

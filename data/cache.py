@@ -19,8 +19,8 @@ import pandas as pd
 from data.errors import InputError, refuse
 from data.images import decode
 from data.kept_arrays import open_array
+from data.pipeline import Pipeline
 from data.processes import shared_out
-from data.transforms import Pipeline
 
 Pixels = npt.NDArray[np.uint8]
 Size = tuple[int, int]

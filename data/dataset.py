@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.images import decode
-from data.transforms import Pipeline
+from data.pipeline import Pipeline
 
 
 class Photographs(Dataset[tuple[Tensor, Tensor]]):

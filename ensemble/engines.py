@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.errors import InputError
-from data.transforms import Pipeline
+from data.pipeline import Pipeline
 from heads.build import TrainedHead
 from heads.convolutions import fits, tiles_pay, with_winograd
 from heads.folding import folded

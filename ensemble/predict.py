@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.errors import InputError
 from data.images import decode
+from data.pipeline import Pipeline, least_size
 from data.stopping import leave_to_parent
-from data.transforms import Pipeline, least_size
 from ensemble.engines import Engine, on_torch
 from ensemble.views import MERGES, Shown, View, make_views
 from heads.build import TrainedHead

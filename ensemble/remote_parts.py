@@ -25,7 +25,7 @@ from data import urls
 from data.errors import InputError, refuse
 from data.files import written_whole
 from data.images import decode_bytes
-from data.transforms import Pipeline, least_size
+from data.pipeline import Pipeline, least_size
 from ensemble import listing
 from ensemble.adaptive import adaptive_views, views_shown
 from ensemble.decide import argmax

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from data.dataset import Photographs, in_order
 from data.errors import InputError
 from data.manifest import person_name
+from data.pipeline import Pipeline
 from data.stopping import leave_to_parent
-from data.transforms import Pipeline
 from ensemble.predict import Read
 from heads.build import TrainedHead
 

@@ -109,7 +109,7 @@ class Pixels(Section):
     @field_validator("train", "evaluate")
     @classmethod
     def _known(cls, steps: list[Step]) -> list[Step]:
-        from data.transforms import Pipeline  # late: albumentations takes seconds to import
+        from data.pipeline import Pipeline  # late: albumentations takes seconds to import
 
         # Two shapes stand for all: what comes out must not depend on what goes in, or no batch can be made.
         shapes = {

@@ -13,7 +13,7 @@ from data.crops import CroppedReader
 from data.dataset import Photographs
 from data.errors import InputError
 from data.manifest import read_table
-from data.transforms import working_size
+from data.pipeline import working_size
 from heads.config import TaskConfig
 from heads.features import Features, kept_features
 from heads.halves import Prefix, Suffix

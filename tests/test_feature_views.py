@@ -11,7 +11,7 @@ import torch
 
 import train_task
 from data.images import decode
-from data.transforms import Pipeline
+from data.pipeline import Pipeline
 from heads.build import open_head
 from heads.checkpoint import load_tensors
 from heads.keeper import Keeper

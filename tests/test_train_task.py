@@ -211,7 +211,7 @@ def test_validation_sees_no_training_transform(
     blank = "pixels.train=[{letterbox: {height: 48, width: 36}}, {cutout: {holes: 9, size: 1.0, p: 1.0}}]"
     with patch("heads.keeper.Keeper", Watching), pytest.raises(KeyboardInterrupt):
         train("mask", "--data", faces / "train", "--runs", tmp_path, "--set", blank)
-    from data.transforms import Pipeline
+    from data.pipeline import Pipeline
 
     still = Pipeline(load(TaskConfig, configs / "mask.yaml").pixels.evaluate)
     assert len(seen) == 12

@@ -12,7 +12,7 @@ from bench.plain import PlainHead
 from bench.speed.results import ratio, spread, table
 from data.errors import InputError
 from data.memory import keep_freed_memory
-from data.transforms import working_size
+from data.pipeline import working_size
 from ensemble.engines import ENGINES
 from heads.build import TrainedHead, head_of, target_of
 from heads.config import TaskConfig

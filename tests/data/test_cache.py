@@ -15,7 +15,7 @@ from PIL import Image
 from data.cache import bytes_needed, cached_reader, open_cache
 from data.errors import InputError
 from data.images import decode
-from data.transforms import Pipeline, working_size
+from data.pipeline import Pipeline, working_size
 
 SIZE = (24, 16)
 PLENTY = 10**8

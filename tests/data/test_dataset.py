@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from data.dataset import Photographs, in_order
 from data.errors import InputError
-from data.transforms import Pipeline
+from data.pipeline import Pipeline
 
 ROWS = 6
 

@@ -5,7 +5,7 @@ import pytest
 
 from data.faces import Face, aligned_face
 from data.masks import WAYS, draw_mask
-from data.transforms import Pipeline
+from data.pipeline import Pipeline
 
 FACE = np.full((128, 96, 3), 120, dtype=np.uint8)
 

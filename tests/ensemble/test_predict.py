@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import ensemble.predict
 from data.images import decode
-from data.transforms import Pipeline
+from data.pipeline import Pipeline
 from ensemble.predict import make_task, predict_tasks
 from ensemble.views import MERGES, make_views
 from heads.build import TrainedHead, head_of, open_head, target_of

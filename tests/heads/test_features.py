@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from data.dataset import Photographs
 from data.errors import InputError
-from data.transforms import Pipeline
+from data.pipeline import Pipeline
 from heads.features import Features, kept_features
 from heads.halves import Prefix
 from heads.head import Head

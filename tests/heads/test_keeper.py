@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from data.dataset import Photographs
 from data.errors import InputError
-from data.transforms import Pipeline
+from data.pipeline import Pipeline
 from heads.build import open_head
 from heads.checkpoint import load_tensors
 from heads.config import TaskConfig

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from data.errors import InputError
-from data.transforms import Pipeline
+from data.pipeline import Pipeline
 from heads.picture import Letterbox, letterbox_of
 
 SIZE = {"height": 128, "width": 96}

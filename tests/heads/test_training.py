@@ -18,8 +18,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from data.dataset import Photographs, in_order
 from data.errors import InputError
+from data.pipeline import Pipeline
 from data.stopping import Stopped, stoppable
-from data.transforms import Pipeline
 from heads.checkpoint import load_state, save_state
 from heads.learner import Learner, averaged
 from heads.loading import loader

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from data.dataset import Photographs, in_order
-from data.transforms import Pipeline
+from data.pipeline import Pipeline
 from heads.dealing import deal_training, deal_validation
 from heads.learner import Learner
 from heads.loading import loader
