@@ -14,6 +14,8 @@ from data.crops import CroppedReader, boxes_options, reader_of
 from data.errors import InputError, bad_image_option, debug_option, run_script
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import pandas as pd
     from accelerate import Accelerator
     from torch import Tensor
@@ -22,8 +24,16 @@ if TYPE_CHECKING:
     from heads.config import TaskConfig
     from heads.halves import Suffix
     from heads.head import Head
+    from heads.shown import Read
 
     Shown = Dataset[tuple[Tensor, Tensor]]
+
+
+def gigabytes(text: str) -> int:
+    """So many gigabytes in bytes."""
+    if not 0 < float(text) < 1e6:
+        raise argparse.ArgumentTypeError(f"{text}, expected a number of gigabytes above 0")
+    return int(float(text) * 1e9)
 
 
 def parse() -> argparse.Namespace:
@@ -61,8 +71,8 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--cache-limit",
-        type=float,
-        default=10.0,
+        type=gigabytes,
+        default="10",
         metavar="GB",
         help="what --cache may take (default: %(default)s)",
     )
@@ -133,6 +143,26 @@ def begun(
     return head
 
 
+def reader_and_margin(
+    config: "TaskConfig",
+    args: argparse.Namespace,
+    paths: "Sequence[Path]",
+    bad: "Mapping[str, str] | None",
+    accelerator: "Accelerator",
+) -> "tuple[Read, float | None]":
+    """What gives a photograph's pixels (its file, a box in it, a kept copy), and the margin around boxes."""
+    from heads.shown import reader_of_kept
+
+    read, margin = reader_of(args.boxes, args.box_margin), None
+    if isinstance(read, CroppedReader):
+        margin = read.margin
+        accelerator.print(read.told(paths))
+    if args.cache is None:
+        return read, margin
+    with accelerator.main_process_first():  # one writes the cache, the others find it there
+        return reader_of_kept(config, args.data, args.cache, args.cache_limit, read, bad), margin
+
+
 def train(args: argparse.Namespace) -> None:
     """Train the head that `args` name."""
     config = read_config(args)
@@ -155,7 +185,7 @@ def train(args: argparse.Namespace) -> None:
     from heads.rows import find_bad, read_rows
     from heads.run import run_folder
     from heads.sampling import BalancedSampler, class_counts
-    from heads.shown import reader_of_kept, with_kept_features
+    from heads.shown import with_kept_features
     from heads.training import Material, fit
     from heads.validation import Truth
 
@@ -176,14 +206,8 @@ def train(args: argparse.Namespace) -> None:
     head = begun(config, args, valid_rows["person"], accelerator)
 
     # What it is shown of them.
-    read, limit = reader_of(args.boxes, args.box_margin), int(args.cache_limit * 1e9)
-    box_margin = None
-    if isinstance(read, CroppedReader):
-        box_margin = read.margin
-        accelerator.print(read.told([*train_rows["path"], *valid_rows["path"]]))
-    if args.cache is not None:
-        with accelerator.main_process_first():  # one writes the cache, the others find it there
-            read = reader_of_kept(config, args.data, args.cache, limit, read, bad)
+    paths = [*train_rows["path"], *valid_rows["path"]]
+    read, box_margin = reader_and_margin(config, args, paths, bad, accelerator)
     pipeline, still = Pipeline(config.pixels.train), Pipeline(config.pixels.evaluate)
     train_set = Photographs(train_rows["path"].tolist(), trained.encode(train_rows), pipeline, t.seed, read)
     valid_set = Photographs(valid_rows["path"].tolist(), target.encode(valid_rows), still, read=read)
@@ -193,7 +217,7 @@ def train(args: argparse.Namespace) -> None:
     workers = t.workers
     if t.feature_views is not None:
         learned, shown_train, shown_valid = with_kept_features(
-            config, args.cache, limit, head, (train_set, valid_set), accelerator
+            config, args.cache, args.cache_limit, head, (train_set, valid_set), accelerator
         )
         workers = 0  # reading features takes less than handing them over
     persons = train_rows["person"].tolist()

@@ -138,6 +138,14 @@ def no_data_option(world: World) -> Asked:
     return train_task, ["--task", "mask"], ["--data is missing and SM_CHANNEL_TRAIN is not set"]
 
 
+def cache_without_a_limit(world: World) -> Asked:
+    return (
+        train_task,
+        world.train("--cache-limit", "inf"),
+        ["--cache-limit: inf, expected a number of gigabytes"],
+    )
+
+
 def age_out_of_range(world: World) -> Asked:
     person = sorted((world.data / "images").iterdir())[0]
     person.rename(person.with_name("000001_male_Drawn_300"))
@@ -304,7 +312,7 @@ def no_submission(world: World) -> Asked:
 CASES = [
     *(unknown_key, wrong_type, unknown_view, typo_in_set, set_without_value, another_task, no_config),
     *(no_data_folder, no_data_option, age_out_of_range, label_of_no_class, no_labelled_rows, too_few_people),
-    *(no_pretrained_run, no_weights_file, corrupt_weights_file),
+    *(no_pretrained_run, no_weights_file, corrupt_weights_file, cache_without_a_limit),
     *(image_that_cannot_be_read, image_cut_short_with_workers, image_above_the_folder, absolute_image),
     *(image_that_is_not_there, no_listing, heads_missing, corrupt_checkpoint, foreign_checkpoint),
     *(

@@ -243,7 +243,7 @@ def twice(
             "data": [squares.folder],
             "fold": None,
             "cache": None,
-            "cache_limit": 10.0,
+            "cache_limit": 10_000_000_000,
             "on_bad_image": "stop",
             "boxes": None,
             "box_margin": 0.0,
