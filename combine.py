@@ -164,7 +164,8 @@ def margins_for(
 
 def combine(args: argparse.Namespace) -> None:
     """Answer every photograph of a listing."""
-    from ensemble.submission import image_paths, read_listing
+    from ensemble.image_paths import image_paths
+    from ensemble.submission import read_listing
 
     if isinstance(args.data, str):
         raise InputError(f"{args.data}: a URL, expected a folder, or --place ray, which reads from afar")

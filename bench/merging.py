@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data.errors import run_script
 from data.files import write_text
-from data.images import decode
 from data.pipeline import Pipeline
+from data.processes import usable_workers
 from ensemble.config import tasks_of
 from ensemble.decide import fit_multipliers
 from ensemble.find import files_of_heads
 from ensemble.joint import encode, joint_probabilities
-from ensemble.predict import make_task
+from ensemble.predict import Decoded, make_task
 from ensemble.views import Shown, make_views
 from heads.build import open_head
 from heads.macro_f1 import macro_f1
@@ -92,14 +93,14 @@ def judge(file: Path) -> Judged:
     head = open_head(file)
     with np.load(RunFolder(file.parent).validation) as arrays:
         truth, person, path = arrays["truth"], arrays["person"], arrays["path"]
-    pipeline = Pipeline(head.config.pixels.evaluate)
     views = head.config.views.model_copy(update={"steps": VIEW_SETS["all of these"]})
     shown = make_task([replace(head, config=head.config.model_copy(update={"views": views}))])
+    photographs = Decoded([Path(each) for each in path], [Pipeline(head.config.pixels.evaluate)])
+    loader = DataLoader(photographs, BATCH, num_workers=usable_workers(None))
     parts = []
-    for start in tqdm(range(0, len(path), BATCH), desc=str(file.parent), disable=None):
-        batch = [pipeline(decode(Path(p)), (0, 0, 0)).transpose(2, 0, 1) for p in path[start : start + BATCH]]
+    for pixels, _ in tqdm(loader, str(file.parent), disable=None):
         with torch.inference_mode():
-            parts.append(shown.view_probabilities(Shown(torch.from_numpy(np.stack(batch)))).numpy())
+            parts.append(shown.view_probabilities(Shown(pixels)).numpy())
     return Judged(dict(zip(shown.views, np.concatenate(parts, axis=1), strict=True)), truth, person, path)
 
 

@@ -1,14 +1,13 @@
 """Submissions, listings and answers: CSV files of ImageID and ans, the joint code."""
 
 import csv
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import index
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, overload
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,6 @@ from data.label_csv import MOST_ROWS
 
 ID, ANSWER = "ImageID", "ans"
 EXAMPLES = 3
-ABSENT = ("no such file", "cannot be followed")  # how reasons begin that harm nobody
 
 Answers = npt.NDArray[np.int64]
 
@@ -74,43 +72,6 @@ def write_submission(path: Path, ids: Sequence[str], answers: Iterable[int]) -> 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([ID, ANSWER])
         writer.writerows((name, index(answer)) for name, answer in zip(ids, answers, strict=True))
-
-
-class ImagePaths(Sequence[Path]):
-    """The paths `folder`/id; only the ids are in memory, as one block, which forked workers share uncopied."""
-
-    def __init__(self, folder: Path, ids: npt.NDArray[np.bytes_]) -> None:
-        self.folder, self.ids = folder, ids
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @overload
-    def __getitem__(self, place: int) -> Path: ...
-    @overload
-    def __getitem__(self, place: slice) -> "ImagePaths": ...
-    def __getitem__(self, place: int | slice) -> "Path | ImagePaths":
-        if isinstance(place, slice):
-            return ImagePaths(self.folder, self.ids[place])
-        return self.folder / os.fsdecode(bytes(self.ids[place]))
-
-
-def image_paths(folder: Path, ids: Sequence[str], missing_ok: bool = False) -> ImagePaths:
-    """The image files `folder`/id; no file is opened.
-
-    Raises InputError that tells all ids at once which are absolute, contain `..`, lead out of the folder
-    through links, or have no file, unless `missing_ok`.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder, expected the folder of the listed images")
-    root = folder.resolve()
-    found = ((name, _why_unusable(root, name)) for name in ids)
-    wrong = [(name, told) for name, told in found if told and not (missing_ok and told.startswith(ABSENT))]
-    refuse(
-        f"{folder}: {len(wrong)} of {len(ids)} listed images cannot be used",
-        [f"{ID}={name!r}: {reason}" for name, reason in wrong],
-    )
-    return ImagePaths(folder, np.array([os.fsencode(name) for name in ids], dtype=np.bytes_))
 
 
 def match(
@@ -201,23 +162,6 @@ def _bad_ids(rows: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
         told = ", ".join(map(str, lines[:EXAMPLES])) + (", ..." if len(lines) > EXAMPLES else "")
         problems.append(f"rows {told}: {ID}={name!r} is there {len(lines)} times, expected once")
     return problems
-
-
-def _why_unusable(root: Path, name: str) -> str:
-    """Why `name` is no image within the resolved folder `root`; empty if it is one."""
-    if "\0" in name:
-        return "contains a NUL character, expected a file name"
-    kinds = (PurePosixPath(name), PureWindowsPath(name))
-    if any(kind.is_absolute() for kind in kinds):
-        return "is an absolute path, expected one relative to the folder"
-    if any(".." in kind.parts for kind in kinds):
-        return "contains '..', expected a path that stays within the folder"
-    try:
-        if not (root / name).resolve().is_relative_to(root):
-            return "leads out of the folder through a link"
-        return "" if (root / name).is_file() else ABSENT[0]
-    except (OSError, RuntimeError) as error:  # a name too long for the file system, or links in a circle
-        return f"{ABSENT[1]} ({error})"
 
 
 def _differences(these: pd.DataFrame, those: pd.DataFrame, names: tuple[str, str]) -> list[str]:

@@ -10,12 +10,12 @@ from markupsafe import Markup
 
 from data.page.render import write_page
 from data.page.thumbnails import thumbnail
+from ensemble.image_paths import image_paths
 from ensemble.metrics import JOINT
 from ensemble.report import drawn, tables
 from ensemble.report.findings import Findings
 from ensemble.report.groups import hardest
 from ensemble.report.mistakes import Mistake
-from ensemble.submission import image_paths
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 MOST_WRONG = 300

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from data.errors import InputError
 from ensemble.submission import (
-    image_paths,
     match,
     read_answers,
     read_columns,
@@ -95,47 +94,6 @@ def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes(b"ImageID,ans\n\xe9.jpg,1\n")
     for path in (tmp_path / "none.csv", tmp_path, tmp_path / "latin.csv"):
         assert f"{path}: cannot be read as CSV" in message(read_answers, path, 18)
-
-
-def test_images_within_the_folder_are_found(tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    (images / "sub").mkdir(parents=True)
-    for name in ("a.jpg", "sub/b.jpg", "..c.jpg"):
-        (images / name).touch()
-    (images / "link.jpg").symlink_to(images / "a.jpg")
-    (tmp_path / "linked").symlink_to(images)
-    ids = ["sub/b.jpg", "a.jpg", "link.jpg", "..c.jpg"]
-    assert list(image_paths(images, ids)) == [images / name for name in ids]
-    assert list(image_paths(tmp_path / "linked", ids)) == [tmp_path / "linked" / name for name in ids]
-
-
-def test_all_ids_that_leave_the_folder_or_have_no_file_are_told_at_once(tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    (images / "sub").mkdir(parents=True)
-    secret = written(tmp_path / "secret.jpg", "")
-    (images / "good.jpg").touch()
-    (images / "out.jpg").symlink_to(secret)
-    (images / "up").symlink_to(tmp_path)
-    (images / "circle.jpg").symlink_to(images / "circle.jpg")
-    wrong = {
-        str(secret): "is an absolute path",
-        "C:\\x.jpg": "is an absolute path",
-        "../secret.jpg": "contains '..'",
-        "sub/../good.jpg": "contains '..'",
-        "..\\secret.jpg": "contains '..'",
-        "out.jpg": "leads out of the folder through a link",
-        "up/secret.jpg": "leads out of the folder through a link",
-        "gone.jpg": "no such file",
-        "sub": "no such file",
-        "nul\0.jpg": "contains a NUL character",
-        "circle.jpg": "",
-        "x" * 5000: "",
-    }
-    lines = message(image_paths, images, ["good.jpg", *wrong]).splitlines()
-    assert lines[0] == f"{images}: 12 of 13 listed images cannot be used"
-    for line, (name, reason) in zip(lines[1:], wrong.items(), strict=True):
-        assert line.startswith(f"  ImageID={name!r}: {reason}")
-    assert "no such folder" in message(image_paths, tmp_path / "none", ["a"])
 
 
 @given(st.permutations(range(6)))
