@@ -1,6 +1,7 @@
 """The ablation table as Markdown, from the collected figures of runs (`bench.ablation_figures`)."""
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import pandas as pd
 
@@ -22,7 +23,7 @@ def write_page(plans: Sequence[Ablations], figures: pd.DataFrame) -> str:
 
 
 def _section(plan: Ablations, figures: pd.DataFrame) -> str:
-    lines = [f"\n## {plan.title}\n\n{plan.note}\n"]
+    lines = [f"\n## {plan.title}\n\n{fill(plan.note, 112)}\n"]
     for head in plan.heads:
         entries: list[Entry] = [*plan.levers, *plan.products]
         levers = {DEFAULT: ""} | {entry.name: entry.group for entry in entries if entry.head == head}
