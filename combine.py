@@ -26,6 +26,7 @@ SUBMISSION = "submission.csv"
 # What may differ when an interrupted run goes on: it does not change the answers, or is known by what it names.
 FREE_OPTIONS = (
     "out",
+    "names",
     "workers",
     "debug",
     "runs",
@@ -59,14 +60,20 @@ def parse() -> argparse.Namespace:
         "--data",
         type=path_or_url,
         metavar="DIR",
-        help="the folder that holds info.csv and images/; with --place ray also a listing (CSV, Parquet), "
-        "a folder of images, or a URL of one of them",
+        help="a folder that holds info.csv and images/, or a folder of images; with --place ray also a listing "
+        "(CSV, Parquet), or a URL of one of them",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
         help=f"the submission (default: ./{SUBMISSION}); probabilities.npz goes beside it",
+    )
+    parser.add_argument(
+        "--names",
+        type=Path,
+        metavar="FILE",
+        help="also a CSV of every head's answer by name, and how probable it is",
     )
     parser.add_argument("--vote", type=Path, nargs="+", metavar="CSV", help="vote on these submissions instead")
     parser.add_argument("--batch-size", type=int, default=64)
@@ -104,22 +111,30 @@ def parse() -> argparse.Namespace:
     args = parser.parse_args()
     if args.data is None and args.vote is None:
         if "SM_CHANNEL_EVAL" not in environment:
-            parser.error("--data is missing and SM_CHANNEL_EVAL is not set: where are info.csv and images/?")
+            parser.error("--data is missing and SM_CHANNEL_EVAL is not set: where are the photographs?")
         args.data = path_or_url(environment["SM_CHANNEL_EVAL"])
+    if args.out is None and args.place == "here":
+        args.out = Path(environment.get("SM_OUTPUT_DATA_DIR", ".")) / SUBMISSION
+    refuse_combinations(parser, args)
+    return args
+
+
+def refuse_combinations(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End with a message where options do not go together, or a number or a file cannot be."""
     if args.place == "ray" and (args.parts is None or args.vote is not None):
         parser.error("--place ray: expected --parts DIR, where the answers go, and no --vote")
     if args.place == "ray" and args.boxes is not None:
         parser.error("--boxes goes with --place here alone")
+    if args.names is not None and (args.place == "ray" or args.vote is not None):
+        parser.error("--names goes with --place here alone, and not with --vote")
     check_engine(parser, args)
     if args.margin is not None and (args.views != "adaptive" or not 0 <= args.margin <= 1):
         parser.error("--margin is from 0 to 1 and goes with --views adaptive")
-    if args.out is None and args.place == "here":
-        args.out = Path(environment.get("SM_OUTPUT_DATA_DIR", ".")) / SUBMISSION
-    if args.out is not None and args.out.is_dir():
-        parser.error(f"--out {args.out} is a folder, expected a file such as {args.out / SUBMISSION}")
+    for option, file in (("--out", args.out), ("--names", args.names)):
+        if file is not None and file.is_dir():
+            parser.error(f"{option} {file} is a folder, expected a file such as {file / SUBMISSION}")
     if min(args.batch_size, args.part_rows) < 1 or (args.workers or 0) < 0:
         parser.error("--batch-size and --part-rows start at 1, --workers at 0")
-    return args
 
 
 def vote(args: argparse.Namespace) -> None:
@@ -164,23 +179,20 @@ def margins_for(
 
 def combine(args: argparse.Namespace) -> None:
     """Answer every photograph of a listing."""
-    from ensemble.image_paths import image_paths
-    from ensemble.submission import read_listing
+    from ensemble.image_paths import image_paths, listed_images
 
     if isinstance(args.data, str):
         raise InputError(f"{args.data}: a URL, expected a folder, or --place ray, which reads from afar")
-    if not args.data.is_dir():
-        raise InputError(f"{args.data}: no such folder, expected one that holds info.csv and images/")
-    ids = read_listing(args.data / "info.csv")
+    ids, folder = listed_images(args.data)
     skip = args.on_bad_image == "skip"
-    paths = image_paths(args.data / "images", ids, missing_ok=skip)
+    paths = image_paths(folder, ids, missing_ok=skip)
 
     import torch
 
     from data.locks import held
     from data.memory import keep_freed_memory
     from data.processes import usable_workers
-    from ensemble.answering import UNSEEN, predict_into, write_answers
+    from ensemble.answering import UNSEEN, predict_into, write_answers, write_names
     from ensemble.engines import ENGINES, device_of, version_of
     from ensemble.find import find_heads
     from ensemble.parts import Parts, key_of
@@ -212,6 +224,8 @@ def combine(args: argparse.Namespace) -> None:
     with held(args.out.parent / ".combine.lock", str(args.out.parent)):
         predict_into(parts, tasks, device, args.batch_size, workers, skip, crops, engine, margins)
         unseen = write_answers(args.out, ids, tasks, parts, with_views=margins is not None)
+        if args.names is not None:
+            write_names(args.names, ids, tasks, parts)
         parts.remove()
     most = "" if margins is None else "up to "
     views = ", ".join(f"{name} {most}{len(task.views)}" for name, task in tasks.items())

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from data.challenge import IMAGE_EXTENSIONS
 from data.errors import run_script
 from data.files import write_text
 from data.images import decode
+from data.pictures import pictures_below
 from ensemble.config import tasks_of
 from ensemble.metrics import score_joint
 from ensemble.submission import match, read_answers
@@ -59,8 +59,7 @@ def make_scenes(data: Path, out: Path, seed: int, limit: int | None) -> dict[str
     """Write scenes of the photographs of `data` with listing; returns scene name -> photograph's name."""
     images = out / "images"
     images.mkdir(parents=True)
-    files = (file for file in (data / "images").iterdir() if file.suffix.lower() in IMAGE_EXTENSIONS)
-    paths = sorted(files)[:limit]
+    paths = [data / "images" / name for name in pictures_below(data / "images")[:limit]]
     with ProcessPoolExecutor() as pool:
         list(pool.map(partial(paste, out=images, seed=seed), paths, chunksize=16))
     names = {f"{path.stem}.jpg": path.name for path in paths}

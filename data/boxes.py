@@ -15,13 +15,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.challenge import IMAGE_EXTENSIONS
 from data.crops import COLUMNS, Box, read_boxes
 from data.detector import CenterFace, weights_path
 from data.errors import InputError, debug_option, run_script
 from data.files import written_whole
 from data.images import decode
-from data.manifest import read_table
+from data.manifest import LABELS_FILE, read_table
+from data.pictures import pictures_below
 from data.processes import shared_out
 
 CHUNK = 16
@@ -43,17 +43,23 @@ def find_faces(detector: CenterFace, paths: Sequence[str]) -> Found:
 
 
 def photographs_of(sources: Sequence[Path]) -> list[str]:
-    """Absolute paths of the photographs: those with labels, or all of an evaluation's `images/`."""
+    """Absolute paths of the photographs: those with labels, or all that `combine.py` would answer."""
     paths: list[str] = []
     labelled = []
     for source in sources:
         images = source / "images"
         if (source / "info.csv").is_file() and images.is_dir():
-            files = (path for path in images.rglob("*") if path.suffix.lower() in IMAGE_EXTENSIONS)
-            paths += sorted(os.path.abspath(path) for path in files)  # noqa: PTH100
+            below = images
+        elif source.is_dir() and not any((source / name).exists() for name in (LABELS_FILE, "images", "train")):
+            below = source
         else:
             labelled.append(source)
-    return paths + (read_table(labelled)["path"].tolist() if labelled else [])
+            continue
+        paths += [os.path.abspath(below / name) for name in pictures_below(below)]  # noqa: PTH100
+    paths += read_table(labelled)["path"].tolist() if labelled else []
+    if not paths:
+        raise InputError(f"{', '.join(map(str, sources))}: found no photograph, expected at least one")
+    return paths
 
 
 def write_boxes(file: Path, boxes: Mapping[str, Sequence[Box]]) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from data.label_csv import AGE_EXPECTED, Row, years_of
+from data.pictures import IMAGE_EXTENSIONS
 
 GENDERS = ("male", "female")
 MASK_OF_SHOT = {
@@ -10,10 +11,6 @@ MASK_OF_SHOT = {
     "incorrect_mask": "incorrect",
     "normal": "normal",
 }
-IMAGE_EXTENSIONS = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff")
-    + (".ppm", ".pgm", ".pbm", ".jp2", ".tga")
-)
 NAME_EXPECTED = "expected a folder <id>_<gender>_<race>_<age>, such as 000123_female_Asian_34"
 SHOTS_EXPECTED = f"expected one of {', '.join(MASK_OF_SHOT)}"
 

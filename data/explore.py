@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from data.challenge import IMAGE_EXTENSIONS
 from data.errors import InputError, run_script
 from data.explore_facts import (
     age_facts,
@@ -25,6 +24,7 @@ from data.explore_facts import (
 )
 from data.files import write_text
 from data.manifest import read_table
+from data.pictures import pictures_below
 from data.survey import Seen, survey
 
 LABELS = ("mask", "gender", "age")
@@ -107,7 +107,7 @@ def told(facts: dict[str, Any]) -> str:
 def pictures_in(folder: Path) -> list[str]:
     """Paths of all pictures in `folder`, or in the folder `images` there; InputError if there are none."""
     inside = folder / "images" if (folder / "images").is_dir() else folder
-    paths = sorted(str(path) for path in inside.rglob("*") if path.suffix.lower() in IMAGE_EXTENSIONS)
+    paths = [str(inside / name) for name in pictures_below(inside)]
     if not paths:
         raise InputError(f"{inside}: found no pictures, expected a folder of them, or one with images/")
     return paths

@@ -10,8 +10,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from data.errors import InputError
 from data.files import written_whole
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+from data.pictures import is_picture
 
 
 def join(place: str, *names: str) -> str:
@@ -84,9 +83,7 @@ def names_in(folder: str) -> set[str]:
 
 
 def images_below(folder: str) -> Iterator[str]:
-    """Names of all image files below a folder, relative to it and in order."""
+    """Names of all pictures below a folder, relative to it and in order."""
     system, path = opened(folder)
     start = path.rstrip("/") + "/"
-    for found in sorted(system.find(path)):
-        if found.lower().endswith(IMAGE_SUFFIXES):
-            yield found.removeprefix(start)
+    yield from filter(is_picture, (found.removeprefix(start) for found in sorted(system.find(path))))

@@ -109,6 +109,31 @@ def write_answers(
     return len(unseen)
 
 
+def write_names(out: Path, ids: Sequence[str], tasks: Mapping[str, Task], parts: Parts) -> None:
+    """Write every image's likeliest class of each task by name, and its probability, as CSV.
+
+    Both are empty for an image that could not be seen.
+    """
+    header = [ID, *(column for name in tasks for column in (name, f"{name}_probability"))]
+    listed = iter(ids)
+    with written_whole(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for part in parts:
+            for row, reason in enumerate(part[REASON].tolist()):
+                told = [""] * (len(header) - 1) if reason else _named(tasks, part, row)
+                writer.writerow([next(listed), *told])
+
+
+def _named(tasks: Mapping[str, Task], part: Mapping[str, npt.NDArray[Any]], row: int) -> list[str]:
+    """Class and probability of each task for a row of a part."""
+    told = []
+    for name, task in tasks.items():
+        likeliest = int(part[name][row].argmax())
+        told += [task.classes[likeliest], f"{part[name][row, likeliest]:.3f}"]
+    return told
+
+
 def _views(
     tasks: Mapping[str, Task], batch: Result, margins: Mapping[str, float], reasons: Sequence[str]
 ) -> dict[str, npt.NDArray[np.uint8]]:

@@ -1,4 +1,4 @@
-"""The image files that a listing names, all of them within one folder."""
+"""The images to answer: those that a listing names, all within one folder, or a folder's own."""
 
 import os
 from collections.abc import Sequence
@@ -9,9 +9,33 @@ import numpy as np
 import numpy.typing as npt
 
 from data.errors import InputError, refuse
-from ensemble.submission import ID
+from data.pictures import pictures_below
+from ensemble.submission import ID, read_listing
 
 ABSENT = ("no such file", "cannot be followed")  # how reasons begin that harm nobody
+
+
+def listed_images(data: Path) -> tuple[list[str], Path]:
+    """Ids of the images to answer and the folder that holds them.
+
+    They are those of `data`/info.csv, in its order, in `data`/images. A folder with neither of the two is one
+    of images; their names below it, sorted, are their ids.
+
+    Raises:
+        InputError: no such folder, a listing that is not there or wrong, no image, or a name that is not UTF-8.
+    """
+    listing, images = data / "info.csv", data / "images"
+    if listing.exists() or images.exists():
+        return read_listing(listing), images
+    expected = "expected a folder of images, or one that holds info.csv and images/"
+    if not data.is_dir():
+        raise InputError(f"{data}: no such folder, {expected}")
+    names = pictures_below(data)
+    if not names:
+        raise InputError(f"{data}: found no image, {expected}")
+    unwritable = [name for name in names if name != name.encode("utf-8", "replace").decode()]
+    refuse(f"{data}: names that are not UTF-8, expected others", [repr(name) for name in unwritable])
+    return names, data
 
 
 class ImagePaths(Sequence[Path]):

@@ -57,7 +57,8 @@ def test_combine_answers_every_row_and_lists_what_it_could_not_see(
     write_csv(folder.parent / "info.csv", ["ImageID", "ans"], [[name, "0"] for name in names])
     given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", folder.parent, "--workers", workers]
     out = tmp_path / "submission.csv"
-    outcome = call(combine, *given, "--out", out, "--on-bad-image", "skip", "--batch-size", 7)
+    named = tmp_path / "names.csv"
+    outcome = call(combine, *given, "--out", out, "--names", named, "--on-bad-image", "skip", "--batch-size", 7)
     assert outcome.code == 0, outcome.err
     assert read_answers(out, 18)["ImageID"].tolist() == names
     unseen = rows_of(tmp_path / "unseen.csv")
@@ -67,6 +68,7 @@ def test_combine_answers_every_row_and_lists_what_it_could_not_see(
     with np.load(tmp_path / "probabilities.npz") as saved:
         equal = {name for name, row in zip(names, saved["mask"], strict=True) if np.ptp(row) == 0}
     assert equal == bad
+    assert {row["ImageID"] for row in rows_of(named) if not row["mask"] + row["age_probability"]} == bad
 
 
 def test_combine_stops_at_the_first_bad_picture_unless_told_otherwise(

@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import combine
@@ -84,6 +85,41 @@ def test_probabilities_of_every_head_are_there_with_their_classes(
             assert array.shape == (20, len(names))
             np.testing.assert_allclose(array.sum(axis=1), 1, atol=1e-5)
         assert (probabilities[task] != probabilities[f"{task}/identity"]).any()
+
+
+def test_names_tell_every_head_s_likeliest_class(
+    shuffled: Path, runs: Path, configs: Path, call: Callable, tmp_path: Path, probabilities: Probabilities
+) -> None:
+    outcome = call(
+        combine,
+        *("--config", configs / "joint.yaml", "--runs", runs, "--data", shuffled, "--workers", 0),
+        *("--out", tmp_path / "submission.csv", "--names", tmp_path / "names.csv"),
+    )
+    assert outcome.code == 0, outcome.err
+    table = pd.read_csv(tmp_path / "names.csv")
+    assert table["ImageID"].tolist() == listed(shuffled / "info.csv")
+    for task, classes in tasks_of(configs / "joint.yaml").items():
+        assert table[task].tolist() == [classes[place] for place in probabilities[task].argmax(axis=1)]
+        assert table[f"{task}_probability"].to_numpy() == pytest.approx(
+            probabilities[task].max(axis=1), abs=6e-4
+        )
+
+
+def test_a_folder_of_images_needs_no_listing(
+    shuffled: Path, runs: Path, configs: Path, call: Callable, tmp_path: Path, combined: Path
+) -> None:
+    (tmp_path / "mine" / "below").mkdir(parents=True)
+    first, second = listed(shuffled / "info.csv")[:2]
+    for name, file in (("below/z.jpg", first), ("b.jpg", second)):
+        shutil.copy(shuffled / "images" / file, tmp_path / "mine" / name)
+    (tmp_path / "mine" / "notes.txt").touch()
+    (tmp_path / "mine" / "._b.jpg").touch()
+    given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", tmp_path / "mine", "--workers", 0]
+    outcome = call(combine, *given, "--out", tmp_path / "submission.csv")
+    assert outcome.code == 0, outcome.err
+    answers = read_answers(combined / "submission.csv", 18).set_index("ImageID")["ans"]
+    mine = read_answers(tmp_path / "submission.csv", 18).set_index("ImageID")["ans"]
+    assert mine.to_dict() == {"b.jpg": answers[second], "below/z.jpg": answers[first]}
 
 
 def test_the_platform_s_variables_and_a_rerun_that_gives_the_same_bytes(

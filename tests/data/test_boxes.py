@@ -62,6 +62,15 @@ def rows(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
+def test_a_plain_folder_of_photographs_is_looked_through(tmp_path: Path) -> None:
+    draw(tmp_path / "mine" / "a.png", [7])
+    run("--data", tmp_path / "mine", "--out", tmp_path / "boxes.csv")
+    assert [row[0] for row in rows(tmp_path / "boxes.csv")] == ["path", "mine/a.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: found no photograph"):
+        run("--data", tmp_path / "empty", "--out", tmp_path / "boxes.csv")
+
+
 def test_faces_are_kept_in_a_csv_and_what_is_unclear_is_listed(scenes: Path, capsys) -> None:
     run("--data", scenes, "--out", scenes / "boxes.csv")
     assert rows(scenes / "boxes.csv") == [

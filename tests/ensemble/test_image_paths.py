@@ -1,11 +1,12 @@
 """Listed images are found within their folder, and nothing outside of it."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from data.errors import InputError
-from ensemble.image_paths import image_paths
+from ensemble.image_paths import image_paths, listed_images
 
 
 def test_images_within_the_folder_are_found(tmp_path: Path) -> None:
@@ -54,3 +55,24 @@ def test_all_ids_that_leave_the_folder_or_have_no_file_are_told_at_once(tmp_path
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none: no such folder"):
         image_paths(tmp_path / "none", ["a"])
+
+
+def test_a_folder_without_a_listing_is_one_of_images(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for name in ("c.PNG", "b/a.jpg", "notes.txt", ".hidden.jpg"):
+        (tmp_path / name).touch()
+    assert listed_images(tmp_path) == (["b/a.jpg", "c.PNG"], tmp_path)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(InputError, match=r"info\.csv: cannot be read"):
+        listed_images(tmp_path)  # a listing that was forgotten
+    (tmp_path / "info.csv").write_text("ImageID\nx.jpg\n")
+    assert listed_images(tmp_path) == (["x.jpg"], tmp_path / "images")
+
+
+def test_no_folder_no_image_and_names_that_no_csv_can_hold_are_told(tmp_path: Path) -> None:
+    for folder, told in ((tmp_path / "none", "none: no such folder"), (tmp_path, "found no image")):
+        with pytest.raises(InputError, match=f"{told}, expected a folder of images"):
+            listed_images(folder)
+    (tmp_path / os.fsdecode(b"\xe9.jpg")).touch()
+    with pytest.raises(InputError, match=r"names that are not UTF-8, expected others\n.*udce9"):
+        listed_images(tmp_path)
