@@ -127,6 +127,8 @@ def refuse_combinations(parser: argparse.ArgumentParser, args: argparse.Namespac
         parser.error("--boxes goes with --place here alone")
     if args.names is not None and (args.place == "ray" or args.vote is not None):
         parser.error("--names goes with --place here alone, and not with --vote")
+    if args.names is not None and args.names.absolute() == args.out.absolute():
+        parser.error(f"--names {args.names} is the submission's own file, expected another")
     check_engine(parser, args)
     if args.margin is not None and (args.views != "adaptive" or not 0 <= args.margin <= 1):
         parser.error("--margin is from 0 to 1 and goes with --views adaptive")

@@ -105,6 +105,20 @@ def test_names_tell_every_head_s_likeliest_class(
         )
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--out", "a.csv", "--names", "a.csv"], "--names a.csv is the submission's own file"),
+        (["--names", "."], "--names . is a folder, expected a file"),
+        (["--names", "a.csv", "--vote", "b.csv", "c.csv"], "--names goes with --place here alone"),
+    ],
+)
+def test_names_out_of_place_are_refused(given: list[object], told: str, call: Callable[..., Any]) -> None:
+    outcome = call(combine, "--data", "anywhere", *given)
+    assert outcome.code == 2
+    assert told in outcome.err
+
+
 def test_a_folder_of_images_needs_no_listing(
     shuffled: Path, runs: Path, configs: Path, call: Callable, tmp_path: Path, combined: Path
 ) -> None:
