@@ -21,6 +21,6 @@ def is_picture(name: str) -> bool:
 
 
 def pictures_below(folder: Path) -> list[str]:
-    """Names of all pictures below `folder`, relative to it, sorted."""
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """Names of all pictures below `folder`, relative to it, sorted; dead links too, to be told of."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
     return sorted(filter(is_picture, names))

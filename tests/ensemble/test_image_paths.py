@@ -61,7 +61,8 @@ def test_a_folder_without_a_listing_is_one_of_images(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     for name in ("c.PNG", "b/a.jpg", "notes.txt", ".hidden.jpg"):
         (tmp_path / name).touch()
-    assert listed_images(tmp_path) == (["b/a.jpg", "c.PNG"], tmp_path)
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")  # for whoever opens it to tell
+    assert listed_images(tmp_path) == (["b/a.jpg", "c.PNG", "gone.jpg"], tmp_path)
     (tmp_path / "images").mkdir()
     with pytest.raises(InputError, match=r"info\.csv: cannot be read"):
         listed_images(tmp_path)  # a listing that was forgotten
