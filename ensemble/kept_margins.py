@@ -86,7 +86,7 @@ def kept_margins(
 def choose(tasks: Mapping[str, Task], predict: Predict) -> Choice:
     """Choose margins on the validation photographs that all tasks share; arguments as for `kept_margins`."""
     validated = validated_by(
-        {name: [file.parent / "validation.npz" for file in task.files] for name, task in tasks.items()}
+        {name: [head.run.validation for head in task.heads] for name, task in tasks.items()}
     )
     further = {name: (len(task.views) - 1) * len(task.heads) for name, task in tasks.items()}
     every = float(sum(len(task.views) * len(task.heads) for task in tasks.values()))

@@ -32,7 +32,7 @@ from ensemble.quantise import Model, has_dot_products, quantise, run_model, vers
 from ensemble.trained_on import Sources, batches, paths_to_calibrate, paths_to_check
 from heads.build import TrainedHead
 from heads.manifest import checked
-from heads.run import run_folder, write_arrays
+from heads.run import write_arrays
 from heads.validation import Predictions, figures
 
 FORMAT = 2
@@ -104,7 +104,7 @@ def quantised(
     for task, its in tasks.items():
         for trained in its.heads:
             key, kept = _quantised_head(trained, sources, beside, how)
-            folder = trained.file.parent
+            folder = trained.run.folder
             told = f"macro F1 {kept.before:.4f} in float32, {kept.after:.4f} in int8 on its validation people"
             print(f"{task}: {folder}: {told}", flush=True)
             if not kept.is_good:
@@ -119,8 +119,7 @@ def _quantised_head(
     trained: TrainedHead, sources: Sources, beside: Path, how: Sequence[object]
 ) -> tuple[str, Kept]:
     """A head in int8 and the key it is kept under."""
-    folder = trained.file.parent
-    validation = run_folder(folder.parent, folder.name).validation
+    folder, validation = trained.run.folder, trained.run.validation
     held_out, with_fix = read_validation(validation), not has_dot_products()
     shown = paths_to_calibrate(sources, held_out)
     judged = paths_to_check(sources, held_out, validation)

@@ -28,6 +28,7 @@ from heads.mixing import Mixing
 from heads.optim import make_optimiser, make_schedule
 from heads.ordinal import SharedWeights
 from heads.resizing import Resizing
+from heads.run import RunFolder
 from heads.schema import check
 from heads.targets import Target
 from heads.trunk_run import trunk_run
@@ -54,6 +55,11 @@ class TrainedHead:
     file: Path = Path()
     checksum: str = ""
     box_margin: float | None = None
+
+    @property
+    def run(self) -> RunFolder:
+        """The folder of its run, where the file stands."""
+        return RunFolder(self.file.parent)
 
 
 def target_of(label: Label) -> Target:

@@ -24,7 +24,7 @@ LIMITS = """- Figures are of people held out of the same data; other cameras, li
 
 def head_section(trained: TrainedHead) -> str:
     """One head's classes, origin and validation figures in Markdown; its run's files add to them."""
-    config, run = trained.config, RunFolder(trained.file.parent)
+    config, run = trained.config, trained.run
     lines = [
         f"## {config.task}",
         "",
