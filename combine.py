@@ -54,8 +54,20 @@ def parse() -> argparse.Namespace:
         epilog="The environment gives defaults: SM_CHANNEL_EVAL for --data, SM_CHANNEL_MODEL for --runs, "
         "SM_OUTPUT_DATA_DIR for the folder of --out.",
     )
-    parser.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE")
-    parser.add_argument("--runs", type=Path, default=Path(environment.get("SM_CHANNEL_MODEL", "runs")))
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path("configs/joint.yaml"),
+        metavar="FILE",
+        help="the tasks of the joint code (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path(environment.get("SM_CHANNEL_MODEL", "runs")),
+        metavar="DIR",
+        help="where train_task.py put the heads (default: %(default)s)",
+    )
     parser.add_argument(
         "--data",
         type=path_or_url,
@@ -76,7 +88,9 @@ def parse() -> argparse.Namespace:
         help="also a CSV of every head's answer by name, and how probable it is",
     )
     parser.add_argument("--vote", type=Path, nargs="+", metavar="CSV", help="vote on these submissions instead")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument(
+        "--batch-size", type=int, default=64, help="photographs computed together (default: %(default)s)"
+    )
     parser.add_argument(
         "--workers",
         type=int,
@@ -125,6 +139,8 @@ def refuse_combinations(parser: argparse.ArgumentParser, args: argparse.Namespac
         parser.error("--place ray: expected --parts DIR, where the answers go, and no --vote")
     if args.place == "ray" and args.boxes is not None:
         parser.error("--boxes goes with --place here alone")
+    if args.place == "ray" and args.on_bad_image == "skip":
+        parser.error("--on-bad-image skip goes with --place here alone")
     if args.names is not None and (args.place == "ray" or args.vote is not None):
         parser.error("--names goes with --place here alone, and not with --vote")
     if args.names is not None and args.names.absolute() == args.out.absolute():
@@ -181,7 +197,8 @@ def margins_for(
 
 def combine(args: argparse.Namespace) -> None:
     """Answer every photograph of a listing."""
-    from ensemble.image_paths import image_paths, listed_images
+    from data.pictures import listed_images
+    from ensemble.image_paths import image_paths
 
     if isinstance(args.data, str):
         raise InputError(f"{args.data}: a URL, expected a folder, or --place ray, which reads from afar")

@@ -60,7 +60,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=Path,
         metavar="FILE",
         help="the heads' probabilities, for calibration (default: probabilities.npz beside the submission, "
-        "if it is there and of the same images)",
+        "if it is there and gives the same answers)",
     )
     _add_knowledge(parser)
     parser.add_argument(

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.errors import InputError, run_script
+from data.errors import InputError, debug_option, run_script
 from data.files import write_text
 from data.label_csv import read_lines
 from data.manifest import person_name, read_table
@@ -102,6 +102,7 @@ def main() -> None:
     scored.add_argument("--flips", type=Path, required=True, metavar="FILE")
     scored.add_argument("--suspects", type=Path, required=True, metavar="FILE")
     scored.set_defaults(call=score)
+    debug_option(parser)
     args = parser.parse_args()
     args.call(args)
 

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from data.errors import InputError, run_script
+from data.errors import InputError, debug_option, run_script
 from data.manifest import read_table
 from data.pipeline import Pipeline
 from ensemble.find import files_of_heads
@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, action="append", metavar="DIR")
     parser.add_argument("--by", metavar="COLUMN", help="a row of the table for each of its values")
     parser.add_argument("--workers", type=int, default=1)
+    debug_option(parser)
     args = parser.parse_args()
     files = files_of_heads(args.runs, [args.task])
     task = make_task([open_head(file) for file in files[args.task]])

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from data.errors import run_script
+from data.errors import debug_option, run_script
 from data.files import write_text
 from data.pipeline import Pipeline
 from data.processes import usable_workers
@@ -184,6 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.merging", description="What merging is worth.")
     parser.add_argument("--runs", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    debug_option(parser)
     args = parser.parse_args()
     files = files_of_heads(args.runs, tasks_of(JOINT_YAML))
     heads = {task: pooled([judge(file) for file in found]) for task, found in files.items()}

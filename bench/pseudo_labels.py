@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.held_out import predict_views
-from data.errors import InputError, run_script
+from data.errors import InputError, debug_option, run_script
 from data.files import write_text
 from data.manifest import LABELS_FILE, read_table
 from ensemble.find import files_of_heads
@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="a new or an empty folder")
     parser.add_argument("--least", type=float, default=0.9, help="probability of a class (%(default)s)")
     parser.add_argument("--workers", type=int, default=1)
+    debug_option(parser)
     args = parser.parse_args()
     if not 0 <= args.least <= 1:
         raise InputError(f"--least {args.least}: expected a probability, 0..1")

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from data.errors import run_script
+from data.errors import debug_option, run_script
 from data.files import write_text
 from data.images import decode
 from data.pictures import pictures_below
@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N photographs")
     parser.add_argument("--seed", type=int, default=0)
+    debug_option(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

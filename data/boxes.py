@@ -2,8 +2,9 @@
 
 python -m data.boxes --data path/to/photographs --out boxes.csv
 
-Photographs whose boxes the CSV has already are not looked at again. Those without a face, with several, or that
-cannot be decoded are listed beside it, in boxes.unclear.csv.
+Photographs whose boxes the CSV has already are not looked at again. It is written now and then, so that a run
+that was stopped goes on with the same command. Photographs without a face, with several, or that cannot be
+decoded are listed beside it, in boxes.unclear.csv.
 """
 
 import argparse
@@ -21,10 +22,14 @@ from data.errors import InputError, debug_option, run_script
 from data.files import written_whole
 from data.images import decode
 from data.manifest import LABELS_FILE, read_table
-from data.pictures import pictures_below
+from data.names import refuse_unwritable
+from data.pictures import IMAGES, listed_paths
 from data.processes import shared_out
+from data.stopping import Stopped, unbroken
 
 CHUNK = 16
+EVERY = 512  # photographs that a kill may cost, or this share of all where they are many: each write is of all
+SHARE = 0.05
 NO_FACE, SEVERAL = "no face: shown whole", " faces: the largest is taken"
 Found = dict[str, list[Box] | str]  # boxes, or what is wrong with the photograph
 
@@ -38,28 +43,42 @@ def find_faces(detector: CenterFace, paths: Sequence[str]) -> Found:
         except InputError as error:
             found[path] = str(error)
         else:
-            found[path] = [(x0, y0, x1, y1, score) for x0, y0, x1, y1, score in boxes.tolist()]
+            found[path] = [box for row in boxes.tolist() if (box := as_written(row)) is not None]
     return found
 
 
+def as_written(numbers: Sequence[float]) -> Box | None:
+    """x0, y0, x1, y1 and score to the decimals that the CSV has; None where nothing of the box is left.
+
+    >>> as_written((1.04, 2.0, 7.96, 9.0, 0.98765))
+    (1.0, 2.0, 8.0, 9.0, 0.988)
+    >>> as_written((1.01, 2.0, 1.04, 9.0, 0.9))
+    """
+    x0, y0, x1, y1 = (round(number, 1) for number in numbers[:4])
+    return (x0, y0, x1, y1, round(numbers[4], 3)) if x0 < x1 and y0 < y1 else None
+
+
 def photographs_of(sources: Sequence[Path]) -> list[str]:
-    """Absolute paths of the photographs: those with labels, or all that `combine.py` would answer."""
-    paths: list[str] = []
-    labelled = []
+    """Absolute paths of the photographs: those with labels, and all that `combine.py` would answer; each once.
+
+    Raises:
+        InputError: as `data.manifest.read_table` and `data.pictures.listed_images` do, or a path that is not
+            UTF-8.
+    """
+    labelled = [each for each in sources if each.is_file() or _holds_labels(each)]
+    paths: list[str] = read_table(labelled)["path"].tolist() if labelled else []
     for source in sources:
-        images = source / "images"
-        if (source / "info.csv").is_file() and images.is_dir():
-            below = images
-        elif source.is_dir() and not any((source / name).exists() for name in (LABELS_FILE, "images", "train")):
-            below = source
-        else:
-            labelled.append(source)
-            continue
-        paths += [os.path.abspath(below / name) for name in pictures_below(below)]  # noqa: PTH100
-    paths += read_table(labelled)["path"].tolist() if labelled else []
-    if not paths:
-        raise InputError(f"{', '.join(map(str, sources))}: found no photograph, expected at least one")
-    return paths
+        paths += [] if source.is_file() else listed_paths(source)
+    refuse_unwritable(", ".join(map(str, sources)), paths)
+    return list(dict.fromkeys(paths))
+
+
+def _holds_labels(folder: Path) -> bool:
+    """Whether a file of labels may name photographs here that nothing else tells of, whatever their extension.
+
+    The challenge's own folders have no such file: their photographs are among all pictures below them.
+    """
+    return (folder / LABELS_FILE).is_file() and (folder / IMAGES).is_dir()
 
 
 def write_boxes(file: Path, boxes: Mapping[str, Sequence[Box]]) -> None:
@@ -70,9 +89,10 @@ def write_boxes(file: Path, boxes: Mapping[str, Sequence[Box]]) -> None:
         writer.writerow(COLUMNS)
         for path, found in boxes.items():
             name = os.path.relpath(path, folder)
-            for *corners, score in found:
+            kept = [box for box in map(as_written, found) if box is not None]
+            for *corners, score in kept:
                 writer.writerow([name, *(f"{value:.1f}" for value in corners), f"{score:.3f}"])
-            if not found:
+            if not kept:
                 writer.writerow([name, "", "", "", "", ""])
 
 
@@ -101,6 +121,34 @@ def found_in_all(detector: CenterFace, paths: Sequence[str], processes: int | No
     )
 
 
+def look_at(detector: CenterFace, new: Sequence[str], out: Path, known: Found, processes: int | None) -> Found:
+    """What is `known` and what is found in the `new` photographs, kept in `out` all the while.
+
+    However it ends, by a signal or a fault, `out` has what was found until then; only a kill costs some.
+    """
+    found, kept = dict(known), len(known)
+    try:
+        for part in found_in_all(detector, new, processes):
+            found |= part
+            if len(found) - kept >= max(EVERY, SHARE * len(found)):
+                with unbroken():
+                    write_boxes(out, _boxes_of(found))
+                    kept = len(found)
+    except BaseException as error:
+        if len(found) > kept:
+            write_boxes(out, _boxes_of(found))
+        if isinstance(error, Stopped):
+            looked = f"{len(found) - len(known)} of {len(new)} photographs"
+            error.kept = f"{out} has what was found in {looked}; the same command goes on"
+        raise
+    write_boxes(out, _boxes_of(found))
+    return found
+
+
+def _boxes_of(found: Found) -> dict[str, list[Box]]:
+    return {path: boxes for path, boxes in found.items() if not isinstance(boxes, str)}
+
+
 def main() -> None:
     """Read the command line and look for faces."""
     parser = argparse.ArgumentParser(prog="python -m data.boxes", description=(__doc__ or "").split("\n")[0])
@@ -115,15 +163,13 @@ def main() -> None:
     if not 0 < args.threshold < 1 or (args.processes or 1) < 1 or args.out.suffix != ".csv":
         raise InputError("expected --threshold within 0..1, --processes from 1 and --out FILE.csv")
     paths = photographs_of(args.data)
-    known = read_boxes(args.out) if args.out.is_file() else {}
-    new = [path for path in dict.fromkeys(paths) if path not in known]
-    found: Found = dict(known)
+    found: Found = {**read_boxes(args.out)} if args.out.is_file() else {}
+    new = [path for path in paths if path not in found]
     if new:
-        for part in found_in_all(CenterFace(weights_path(), args.threshold), new, args.processes):
-            found |= part
-    write_boxes(args.out, {path: boxes for path, boxes in found.items() if not isinstance(boxes, str)})
+        detector = CenterFace(weights_path(), args.threshold)
+        found = look_at(detector, new, args.out, found, args.processes)
     beside = args.out.with_suffix(".unclear.csv")
-    none, several, bad = write_unclear(beside, {path: found[path] for path in dict.fromkeys(paths)})
+    none, several, bad = write_unclear(beside, {path: found[path] for path in paths})
     print(f"{args.out}: {len(paths)} photographs, {len(new)} of them looked at now")
     print(
         f"{none} without a face (shown whole), {several} with several (the largest is taken), "

@@ -1,6 +1,8 @@
 """Label fixes, kept as rows of a CSV file and laid over the table; no photograph is renamed or touched."""
 
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePath
 
 import pandas as pd
 
@@ -9,21 +11,24 @@ from data.label_csv import AGE_EXPECTED, read_lines, years_of
 from data.manifest import OWN_COLUMNS, person_name
 
 REQUIRED = ("person", "column", "value")
-OPTIONAL = ("shot",)
+OPTIONAL = ("shot", "photograph")
 REASONS = ("found", "suggested", "quality", "issue", "path")  # what `data.audit` tells beside; not read
+MOST_NAMED = 10  # photographs that a message lists
 
 
 def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Return a copy of the table (see `data.manifest.read_table`) with the fixes of a CSV file laid over it.
 
-    The file has the columns `person`, `column`, `value` and, optionally, `shot`, beside which the reasons that
-    `data.audit` writes are passed over: the label `column` becomes
-    `value` for all of the person's photographs, or for that shot alone. `person` is the person's folder name,
-    the challenge's id, or the table's own `person`. Values are absolute, so that applying a file twice is
-    applying it once; of two rows for one photograph's label the later one holds.
+    The file has the columns `person`, `column`, `value` and, optionally, `shot` and `photograph`, beside which
+    the reasons that `data.audit` writes are passed over: the label `column` becomes `value` for all of the
+    person's photographs, or for that shot or photograph alone. `person` is the person's folder name, the
+    challenge's id, or the table's own `person`; `photograph` is as `photograph_names` has it. Values are
+    absolute, so that applying a file twice is applying it once; of two rows for one photograph's label the
+    later one holds.
 
     Raises `InputError` telling all bad rows at once: nobody or several people of that name, an unknown column
-    or shot, no value, an age that is none, the same fix twice with different values.
+    or shot, no or several photographs of that name, no value, an age that is none, the same fix twice with
+    different values.
     """
     columns, lines, problems = read_lines(path)
     if columns and (set(columns) - {*REQUIRED, *OPTIONAL, *REASONS} or set(REQUIRED) - set(columns)):
@@ -31,13 +36,18 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         problems.append(f"{path}: columns {', '.join(columns)}, expected {wanted}")
         lines = []
     people = _people(table)
-    seen: dict[tuple[str, str, str], tuple[int, str]] = {}
+    seen: dict[tuple[str, str, str, str], tuple[int, str]] = {}
     fixes = []
     for line, fix in lines:
         person, column, value, shot = fix["person"], fix["column"], fix["value"], fix.get("shot", "")
+        photograph = fix.get("photograph", "")
         rows, wrong = _rows(table, people, person, shot)
+        if photograph and not wrong:
+            rows, wrong = _one_photograph(table, rows, person, photograph)
+            if not wrong:  # a photograph has several names, so that only its path tells the same fix
+                photograph = table["path"][rows].iloc[0]
         wrong += _wrong_value(table, column, value)
-        first_line, first_value = seen.setdefault((person, column, shot), (line, value))
+        first_line, first_value = seen.setdefault((person, column, shot, photograph), (line, value))
         if first_value != value:
             wrong.append(f"{column}={value!r} for {person}, but line {first_line} says {first_value!r}")
         fixes.append((rows, column, value))
@@ -47,6 +57,34 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     for rows, column, value in fixes:
         corrected.loc[rows, column] = years_of(value) if column == "age" else value
     return corrected
+
+
+def photograph_names(people: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """What corrections call photographs [N], given each one's person and absolute path: the file's name.
+
+    Where another of the person's files has that name too, as many folders as tell them apart stand before it.
+    So a name says nothing of the machine, and holds wherever the data lies.
+
+    >>> photograph_names(["anna", "anna", "anna", "ben"], ["/x/1.jpg", "/x/a/2.jpg", "/x/b/2.jpg", "/x/2.jpg"])
+    ['1.jpg', 'a/2.jpg', 'b/2.jpg', '2.jpg']
+    """
+    parts = [_parts(path) for path in paths]
+    names = [""] * len(parts)
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        ends = [(person, each[-length:]) for person, each in zip(people, parts, strict=True)]
+        counts = Counter(ends)
+        for i, (_, end) in enumerate(ends):
+            if not names[i] and (counts[ends[i]] == 1 or end == parts[i]):
+                names[i] = "/".join(end)
+        if all(names):
+            break
+    return names
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """A path's folders and file, without the root."""
+    pure = PurePath(path)
+    return pure.parts[1:] if pure.anchor else pure.parts
 
 
 def _people(table: pd.DataFrame) -> dict[str, list[str]]:
@@ -76,6 +114,26 @@ def _rows(
         has = ", ".join(table["shot"][rows].dropna()) or "photographs without a shot"
         return chosen, [f"shot={shot!r}, expected one that {person} has: {has}"]
     return chosen, []
+
+
+def _one_photograph(
+    table: pd.DataFrame, rows: "pd.Series[bool]", person: str, photograph: str
+) -> tuple["pd.Series[bool]", list[str]]:
+    """Of a person's rows [N] the one that a photograph's name means, and why it means no or several ones."""
+    paths = table["path"][rows]
+    end = PurePath(photograph).parts
+    found = paths[[_parts(path)[-len(end) :] == end for path in paths]]
+    if len(found) == 1:
+        return rows & (table["path"] == found.iloc[0]), []
+    names = photograph_names([person] * len(paths), paths.tolist())
+    if len(found):
+        names = [name for name, path in zip(names, paths, strict=True) if path in set(found)]
+    told = ", ".join(names[:MOST_NAMED])
+    if len(names) > MOST_NAMED:
+        told += f" and {len(names) - MOST_NAMED} more"
+    if len(found):
+        return rows, [f"photograph={photograph!r} is {len(found)} that {person} has, expected one of {told}"]
+    return rows, [f"photograph={photograph!r}, expected one that {person} has: {told}"]
 
 
 def _wrong_value(table: pd.DataFrame, column: str, value: str) -> list[str]:

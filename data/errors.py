@@ -76,7 +76,8 @@ def bad_image_option(parser: argparse.ArgumentParser) -> None:
         "--on-bad-image",
         choices=("stop", "skip"),
         default="stop",
-        help="an image that cannot be decoded ends the run, or is left out and listed (default: %(default)s)",
+        help="an image that cannot be decoded ends the run, or is listed and left out of training, or answered "
+        "with equal probabilities (default: %(default)s)",
     )
 
 

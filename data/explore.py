@@ -4,27 +4,32 @@ python -m data.explore --data path/to/train --against path/to/eval
 """
 
 import argparse
+import difflib
 import json
+import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from data.errors import InputError, run_script
+from data.errors import debug_option, refuse, run_script
 from data.explore_facts import (
     age_facts,
     class_column,
     class_facts,
     counts_per_person,
     duplicate_facts,
+    duplicate_pairs,
     fold_facts,
     joint_facts,
     picture_facts,
 )
 from data.files import write_text
-from data.manifest import read_table
-from data.pictures import pictures_below
+from data.manifest import OWN_COLUMNS, read_table
+from data.pictures import listed_paths
 from data.survey import Seen, survey
 
 LABELS = ("mask", "gender", "age")
@@ -46,18 +51,17 @@ def explore(
         labels: columns that are counted, in the joint code's order; those the table lacks are left out.
         borders: where a column of numbers is cut into classes.
         folds: into how many the people are split.
-        against: paths of another set, such as the photographs to be answered, searched for duplicates.
+        against: paths of another set, such as the photographs to be answered, searched for duplicates; those
+            that the table has as well are counted and left out.
         processes: that decode; None for one a core.
     """
     own = table["path"].tolist()
-    paths = [*own, *against]
-    found = survey(paths, processes)
-    readable = [(path, each) for path, each in zip(paths, found, strict=True) if isinstance(each, Seen)]
-    person_of = dict(zip(own, table["person"], strict=True))
-    sets = ["against" if path not in person_of else "data" for path, _ in readable]
-    people = [person_of.get(path, path) for path, _ in readable]
-    pictures = [each for _, each in readable]
-    duplicates = duplicate_facts([path for path, _ in readable], pictures, people, sets)
+    other = others(own, against)
+    found = survey([*own, *other], processes)
+    seen = {place: each for place, each in enumerate(found) if isinstance(each, Seen)}
+    people = [*table["person"], *[None] * len(other)]
+    pairs = duplicate_pairs(list(seen.values()), [people[place] for place in seen])
+    places = np.array(list(seen), dtype=np.int64)  # of what can be read, among all: the table's rows come first
     classes = {name: class_column(table, name, borders) for name in labels if name in table}
     strata: dict[str, Sequence[float]] = {
         name: borders.get(name, []) for name in ("gender", "age") if name in classes
@@ -66,17 +70,40 @@ def explore(
         "sources": sorted(table["source"].unique()),
         "photographs": len(table),
         "people": int(table["person"].nunique()),
-        "against": len(against),
+        "against": len(other),
+        "against_in_data": len(against) - len(other),
         "unreadable": [each for each in found if isinstance(each, str)],
         "labels": {name: class_facts(each) for name, each in classes.items()},
         "unlabelled": {name: int(each.isna().sum()) for name, each in classes.items()},
         "joint": joint_facts(classes) if len(classes) > 1 else [],
         "ages": age_facts(table),
         "photographs_per_person": counts_per_person(table),
-        "pictures": picture_facts([each for each, of in zip(pictures, sets, strict=True) if of == "data"]),
-        "duplicates": duplicates,
-        "split": fold_facts(table, folds, strata, duplicates["across_people"]["examples"]),
+        "pictures": picture_facts([each for place, each in seen.items() if place < len(own)]),
+        "duplicates": duplicate_facts(pairs, [[*own, *other][place] for place in seen]),
+        "split": fold_facts(table, folds, strata, places[pairs["across_people"]]),
     }
+
+
+def others(own: Sequence[str], against: Sequence[str]) -> list[str]:
+    """Absolute paths of those of `against` that are none of `own`, whatever links lead to their folders."""
+    real_folder = lru_cache(maxsize=None)(os.path.realpath)
+
+    def place(path: str) -> tuple[str, str]:
+        folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100
+        return real_folder(folder), name
+
+    known = set(map(place, own))
+    return [os.path.abspath(path) for path in against if place(path) not in known]  # noqa: PTH100
+
+
+def refuse_unknown(labels: Sequence[str], columns: Sequence[str]) -> None:
+    """Raise an InputError that tells all `labels` that the table has no column for."""
+    problems = []
+    for label in labels:
+        if label not in columns:
+            near = difflib.get_close_matches(label, columns, n=1)
+            problems.append(f"{label}: no such column{f', did you mean {near[0]}?' if near else ''}")
+    refuse(f"--labels: expected columns of the data, which are {', '.join(columns)}", problems)
 
 
 def told(facts: dict[str, Any]) -> str:
@@ -97,20 +124,13 @@ def told(facts: dict[str, Any]) -> str:
     split = facts["split"]
     lines.append(
         f"people in two folds: {len(split['people_in_two_folds'])}; "
-        f"pictures in two folds under other names: {len(split['pictures_in_two_folds'])}"
+        f"pictures in two folds under other names: {split['pairs_in_two_folds']}"
     )
+    if facts["against_in_data"]:
+        lines.append(f"of --against, {facts['against_in_data']} are in --data as well and were left out")
     lines.append(f"unreadable: {len(facts['unreadable'])}")
     lines += [f"  {problem}" for problem in facts["unreadable"][:20]]
     return "\n".join(lines)
-
-
-def pictures_in(folder: Path) -> list[str]:
-    """Paths of all pictures in `folder`, or in the folder `images` there; InputError if there are none."""
-    inside = folder / "images" if (folder / "images").is_dir() else folder
-    paths = [str(inside / name) for name in pictures_below(inside)]
-    if not paths:
-        raise InputError(f"{inside}: found no pictures, expected a folder of them, or one with images/")
-    return paths
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -125,17 +145,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="as for train_task.py; may be repeated",
     )
     parser.add_argument(
-        "--against", type=Path, metavar="DIR", help="another set, such as eval/: who is in both?"
+        "--against",
+        type=Path,
+        metavar="DIR",
+        help="another set, such as eval/, as for combine.py: which of its pictures are in the data?",
     )
     parser.add_argument("--out", type=Path, default=Path("explore.html"), metavar="FILE", help="the page")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the same facts for programs")
-    parser.add_argument("--labels", nargs="+", default=list(LABELS), metavar="COLUMN")
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="COLUMN",
+        help=f"columns to count (default: those of {', '.join(LABELS)} that are there)",
+    )
     parser.add_argument("--ages", type=float, nargs="+", default=list(AGE_BORDERS), metavar="YEARS")
     parser.add_argument("--folds", type=int, default=5)
+    debug_option(parser)
     args = parser.parse_args(arguments)
     table = read_table(args.data)
-    other = pictures_in(args.against) if args.against else []
-    facts = explore(table, args.labels, {"age": args.ages}, args.folds, other)
+    refuse_unknown(args.labels or [], [str(name) for name in table if name not in OWN_COLUMNS])
+    other = listed_paths(args.against) if args.against else []
+    facts = explore(table, args.labels or LABELS, {"age": args.ages}, args.folds, other)
 
     from data.explore_page import write_page
 

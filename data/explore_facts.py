@@ -6,6 +6,7 @@ from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from data.balance import balanced_weights, drawn_shares
@@ -20,6 +21,7 @@ HISTOGRAM_YEARS = 5
 TOLD = 200  # examples of duplicates and sizes that are listed; all are counted
 
 Facts = dict[str, Any]
+Pairs = npt.NDArray[np.int64]
 
 
 def class_column(table: pd.DataFrame, column: str, borders: Mapping[str, Sequence[float]]) -> pd.Series:
@@ -76,7 +78,13 @@ def joint_facts(classes: Mapping[str, pd.Series]) -> list[Facts]:
 
 
 def age_facts(table: pd.DataFrame, by: str = "gender") -> Facts:
-    """People (not photographs) in steps of `HISTOGRAM_YEARS`, one list of counts for each value of `by`."""
+    """People (not photographs) in steps of `HISTOGRAM_YEARS`, one list of counts for each value of `by`.
+
+    >>> age_facts(pd.DataFrame({"person": ["a"], "mask": ["wear"]}))
+    {}
+    """
+    if "age" not in table:
+        return {}
     people = table.drop_duplicates("person")
     people = people[people["age"].notna()]
     if people.empty:
@@ -110,47 +118,44 @@ def picture_facts(seen: Sequence[Seen]) -> Facts:
     }
 
 
-def duplicate_facts(
-    paths: Sequence[str], seen: Sequence[Seen], people: Sequence[str], sets: Sequence[str]
-) -> Facts:
-    """Photographs that are there more than once, within a person, across people and between sets, all [N].
+def duplicate_pairs(seen: Sequence[Seen], people: Sequence[str | None]) -> dict[str, Pairs]:
+    """All pairs of photographs that are one picture or nearly so: for each kind their places, [P, 2].
 
-    People's own photographs are alike by nature, so that near duplicates are told across people only; the
-    photographs of another set are other people by definition.
+    People's own photographs are alike by nature, so that near duplicates are told across people only. Who is on
+    the photographs of another set is not known: they are compared with those of the data alone.
+
+    Args:
+        seen: the photographs [N].
+        people: whose each is, [N]; None for one of another set.
     """
-    groups = exact_groups([each.digest for each in seen])
-    owners = [f"{one}\n{person}" for one, person in zip(sets, people, strict=True)]
-    same = np.array([(g[0], other) for g in groups for other in g[1:]], dtype=np.int64).reshape(-1, 2)
-    prints = np.array([each.fingerprint for each in seen], dtype=np.uint64)
-    near = across(near_pairs(prints), owners)
-    exact_of = {place: number for number, group in enumerate(groups) for place in group}
-    near = np.array([(i, j) for i, j in near if exact_of.get(i, -1) != exact_of.get(j, -2)], dtype=np.int64)
-    near = near.reshape(-1, 2)
-    across_people = across(same, owners)
-    kinds = {
-        "same_person": [pair for pair in same.tolist() if owners[pair[0]] == owners[pair[1]]],
-        "across_people": [pair for pair in across_people.tolist() if sets[pair[0]] == sets[pair[1]]],
-        "between_sets": across(same, sets).tolist(),
-        "near_across_people": [pair for pair in near.tolist() if sets[pair[0]] == sets[pair[1]]],
-        "near_between_sets": across(near, sets).tolist(),
-    }
+    outside = np.array([person is None for person in people], dtype=bool)
+    sets = ["against" if each else "data" for each in outside]
+    digests, owners = _codes([each.digest for each in seen]), _codes([person or "" for person in people])
+    same = _pairs_within(exact_groups(digests))
+    near = across(near_pairs(np.array([each.fingerprint for each in seen], dtype=np.uint64)), digests)
+    own = _pairs_within(exact_groups([" ".join(each) for each in zip(owners, digests, strict=True)]))
     return {
-        kind: {"pairs": len(pairs), "examples": [[paths[i], paths[j]] for i, j in pairs[:TOLD]]}
-        for kind, pairs in kinds.items()
+        "same_person": own[~outside[own].any(axis=1)],
+        "across_people": across(same[~outside[same].any(axis=1)], owners),
+        "between_sets": across(same, sets),
+        "near_across_people": across(near[~outside[near].any(axis=1)], owners),
+        "near_between_sets": across(near, sets),
     }
 
 
-def fold_facts(
-    table: pd.DataFrame, folds: int, strata: Mapping[str, Sequence[float]], twins: Sequence[Sequence[str]]
-) -> Facts:
+def duplicate_facts(pairs: Mapping[str, Pairs], paths: Sequence[str]) -> Facts:
+    """How many pairs [P, 2] of each kind there are, and the `paths` [N] of the first `TOLD`."""
+    return {kind: {"pairs": len(each), "examples": _named(each, paths)} for kind, each in pairs.items()}
+
+
+def fold_facts(table: pd.DataFrame, folds: int, strata: Mapping[str, Sequence[float]], twins: Pairs) -> Facts:
     """Photographs and people of each fold as training makes them, and who is in two: by name, by picture.
 
-    `twins` are pairs of paths that hold one picture under different names.
+    `twins` are pairs of the table's rows, [P, 2], that hold one picture under different names.
     """
     fold = assign_folds(table, folds, strata, seed=0)
     by_person = table.assign(fold=fold).groupby("person")["fold"].nunique()
-    of_path = dict(zip(table["path"], fold.tolist(), strict=True))
-    split = [pair for pair in twins if len({of_path[path] for path in pair if path in of_path}) > 1]
+    split = twins[fold[twins[:, 0]] != fold[twins[:, 1]]]
     return {
         "folds": [
             {
@@ -161,8 +166,24 @@ def fold_facts(
             for number in range(folds)
         ],
         "people_in_two_folds": [person_name(name) for name in by_person.index[by_person > 1]],
-        "pictures_in_two_folds": split[:TOLD],
+        "pairs_in_two_folds": len(split),
+        "pictures_in_two_folds": _named(split, table["path"].tolist()),
     }
+
+
+def _codes(names: Sequence[str]) -> list[str]:
+    """A short name for each name: millions of pairs are compared by it."""
+    return [str(code) for code in np.unique(names, return_inverse=True)[1]]
+
+
+def _pairs_within(groups: Sequence[Sequence[int]]) -> Pairs:
+    """All pairs (i, j), i < j, of each group of places: [P, 2]."""
+    found = [np.array(group)[np.stack(np.triu_indices(len(group), 1), axis=1)] for group in groups]
+    return np.concatenate([np.empty((0, 2), np.int64), *found])
+
+
+def _named(pairs: Pairs, paths: Sequence[str]) -> list[list[str]]:
+    return [[paths[one], paths[other]] for one, other in pairs[:TOLD].tolist()]
 
 
 def _spread(values: Sequence[int]) -> dict[str, float]:

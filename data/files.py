@@ -1,11 +1,14 @@
-"""Whole files or none: what is written goes beside its place first and is renamed there when complete."""
+"""Whole files and folders or none: they are written beside their place and renamed there when complete."""
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from data.errors import InputError
 
 UNFINISHED = "unfinished-"
 FOREIGN = ".tmp??????"  # what safetensors writes beside our own temporary file before it renames that
@@ -35,6 +38,36 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; rename it to `path` once the block ends without an error.
+
+    A failure or a signal leaves nothing, so that the same call can be made again. What is in the folder is not
+    flushed, since it may be thousands of files: the promise holds for a killed process, not a loss of power.
+
+    Raises:
+        InputError: something is at `path` already, other than an empty folder.
+    """
+    place = path.resolve()  # through a link, and with a name where the user says "."
+    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
+        raise InputError(f"{path}: exists and is not an empty folder; name a new folder or remove it first")
+    if place.is_mount():
+        raise InputError(f"{path}: a disk is mounted there, expected a folder in it; name one")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    try:
+        whole = beside / place.name  # mkdtemp's own folder is private, and this one is for the user to share
+        whole.mkdir()
+        yield whole
+        whole.replace(place)
+    except OSError as error:
+        if error.errno is not None and str(error.filename or beside).startswith(str(beside)):
+            error.filename = str(path)  # what the user knows it by
+        raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)  # the failure is what is told, not what is left of it
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 python -m data.masked --data path/to/portraits --out path/to/masked
 
 OUT then is a data folder for `--data`: the bare photographs as they are, and of each a few with a drawn mask.
+It appears only when complete.
 """
 
 import argparse
@@ -10,7 +11,6 @@ import csv
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,16 +20,20 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from data.errors import InputError, run_script
+from data.corrections import photograph_names
+from data.errors import InputError, debug_option, refuse, run_script
 from data.faces import aligned_face
-from data.files import write_text, written_whole
+from data.files import folder_written_whole, write_text
 from data.images import decode
 from data.manifest import LABELS_FILE, OWN_COLUMNS, read_table
 from data.masks import WAYS, WORN, draw_mask
+from data.processes import shared_out
+from data.soundness import undecodable
 
 LABEL = "mask"
 CLASSES = ("wear", "incorrect", "normal")
 JPEG_QUALITY = 92
+CHUNK = 16
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,16 @@ class Plan:
     seed: int
 
 
-def draw_photographs(path: Path, plan: Plan, out: Path) -> list[tuple[str, str]]:
+def draw_photographs(portrait: tuple[str, str], plan: Plan, out: Path) -> list[tuple[str, str]]:
     """Write one face bare and masked into `out`; return (file name, class) of each.
 
-    Chance depends on the seed and the file's name alone, so that order and number of processes do not matter.
+    `portrait` is the face's path and its name. What is written is called by the name, and chance depends on the
+    seed and the name alone, so that neither order nor number of processes nor the folder's place matters.
     """
-    digest = hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).digest()
+    path, called = portrait
+    digest = hashlib.sha256(called.encode("utf-8", "surrogateescape")).digest()
     rng = np.random.default_rng([plan.seed, int.from_bytes(digest[:8], "big")])
-    pixels = decode(path)
+    pixels = decode(Path(path))
     stem = digest.hex()[:20]
     drawn = [(f"{stem}_bare.jpg", CLASSES[2], pixels)]
     for number in range(plan.per_face):
@@ -57,8 +63,7 @@ def draw_photographs(path: Path, plan: Plan, out: Path) -> list[tuple[str, str]]
         masked = draw_mask(pixels, aligned_face(*pixels.shape[:2]), way, rng)
         drawn.append((f"{stem}_{number}_{way}.jpg", CLASSES[int(wrong)], masked))
     for name, _, picture in drawn:
-        with written_whole(out / name) as temporary:
-            Image.fromarray(picture).save(temporary, "JPEG", quality=JPEG_QUALITY)
+        Image.fromarray(picture).save(out / name, "JPEG", quality=JPEG_QUALITY)
     return [(name, label) for name, label, _ in drawn]
 
 
@@ -75,23 +80,42 @@ def bare_faces(table: pd.DataFrame) -> pd.DataFrame:
 def write_masked(table: pd.DataFrame, out: Path, plan: Plan, processes: int | None) -> int:
     """Write `out`/images and `out`/labels.csv from bare faces; returns how many photographs there are.
 
-    The labels keep the person and every other label of the face that they were drawn on.
+    The labels keep the person and every other label of the face that they were drawn on. `out` appears only
+    when complete.
+
+    Args:
+        table: of bare faces, as `data.manifest.read_table` has it.
+        out: a new or an empty folder.
+        plan: what is drawn. Chance goes by the name of a face's file alone, unless another in the table has it
+            too: then by the folders that tell them apart as well.
+        processes: that draw; None for one a core.
+
+    Raises:
+        InputError: `out` holds anything before, or photographs cannot be decoded; all of them are told.
     """
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out}: is not empty, expected a new or an empty folder")
-    images = out / "images"
-    images.mkdir(parents=True)
-    paths = [Path(path) for path in table["path"]]
-    with ProcessPoolExecutor(processes) as pool:
-        found = pool.map(partial(draw_photographs, plan=plan, out=images), paths, chunksize=16)
+    with folder_written_whole(out) as whole:
+        paths = table["path"].tolist()
+        bad = undecodable(paths, processes)
+        refuse("some photographs cannot be decoded; replace or remove them:", bad.values())
+        images = whole / "images"
+        images.mkdir()
+        # Told apart as one person's photographs are: in the challenge's folders everybody has a normal.jpg.
+        names = photograph_names([""] * len(table), paths)
+        draw = partial(draw_photographs, plan=plan, out=images)
+        found = shared_out(draw, zip(paths, names, strict=True), processes, at_once=CHUNK)
         made = list(tqdm(found, total=len(paths), disable=None, unit="face"))
+        write_text(whole / LABELS_FILE, _labels(table, made))
+    return sum(len(each) for each in made)
+
+
+def _labels(table: pd.DataFrame, made: Sequence[Sequence[tuple[str, str]]]) -> str:
+    """The labels file of what was `made` of each row."""
     kept = [str(name) for name in table if name not in (*OWN_COLUMNS, LABEL)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "person", LABEL, *kept])
     writer.writerows(_lines(table, made, kept))
-    write_text(out / LABELS_FILE, text.getvalue())
-    return sum(len(each) for each in made)
+    return text.getvalue()
 
 
 def _lines(
@@ -115,7 +139,8 @@ def main() -> None:
     parser.add_argument("--per-face", type=int, default=2, help="masks drawn on each face (default 2)")
     parser.add_argument("--wrong", type=float, default=0.5, help="share worn incorrectly (default 0.5)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other masks (default 0)")
-    parser.add_argument("--processes", type=int, help="processes that draw (default: one a processor)")
+    parser.add_argument("--processes", type=int, help="processes that draw (default: one a core)")
+    debug_option(parser)
     given = parser.parse_args()
     if given.per_face < 1 or not 0 <= given.wrong <= 1 or given.seed < 0 or (given.processes or 1) < 1:
         raise InputError("--per-face and --processes start at 1, --seed at 0, --wrong lies in 0..1")

@@ -53,8 +53,9 @@ def shared_out(
 
     A process takes `at_once` items at a time, which pays where the work on one is small.
     """
-    if processes == 1 or usable_workers(processes) < 2:
+    count = cores() if processes is None else processes
+    if count < 2 or not usable_workers(processes):
         yield from map(work, items)
         return
-    with ProcessPoolExecutor(processes, initializer=leave_to_parent) as pool:
+    with ProcessPoolExecutor(count, initializer=leave_to_parent) as pool:
         yield from pool.map(work, items, chunksize=at_once)

@@ -4,19 +4,19 @@ python -m data.statistics --data DIR [--data DIR ...]
 """
 
 import argparse
-import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from data.errors import InputError, refuse, run_script
+from data.errors import InputError, debug_option, refuse, run_script
 from data.images import decode
 from data.manifest import read_table
+from data.processes import shared_out
 
 LEVELS = 256
+CHUNK = 16
 
 
 def count_levels(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
@@ -47,13 +47,11 @@ def count_all(paths: Iterable[Path]) -> npt.NDArray[np.int64]:
     """Counts of levels [3, 256] over all pixels of all images; raises `InputError` telling all bad ones."""
     counts = np.zeros((3, LEVELS), dtype=np.int64)
     problems = []
-    # Threads are enough: Pillow lets the others run while it decodes.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for found in pool.map(_count_or_problem, paths):
-            if isinstance(found, InputError):
-                problems.append(str(found))
-            else:
-                counts += found
+    for found in shared_out(_count_or_problem, paths, at_once=CHUNK):
+        if isinstance(found, InputError):
+            problems.append(str(found))
+        else:
+            counts += found
     refuse("some images cannot be decoded:", problems)
     return counts
 
@@ -78,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         required=True,
         help="a data folder or CSV file; may be given several times",
     )
+    debug_option(parser)
     table = read_table(parser.parse_args(arguments).data)
     counts = count_all(Path(path) for path in table["path"])
     print(f"# {len(table)} images, {counts[0].sum()} pixels")

@@ -13,6 +13,7 @@ import pandas as pd
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 
+from data.corrections import photograph_names
 from data.errors import InputError
 
 NEEDED = ("person", "path", "shot", "column", "borders", "folds", "classes", "truth", "probabilities")
@@ -28,7 +29,8 @@ class OutOfFold:
         borders: where a number is cut into the classes; empty for a label of names.
         folds: into how many the people were split; `found` of them are here.
         found: number of folds whose predictions are here.
-        rows: person, path and shot (empty for none) of each photograph [N].
+        rows: person, path, shot (empty for none) and photograph (its name in corrections, as
+            `data.corrections.photograph_names` has it; empty where the shot says enough) of each [N].
         truth: class indices [N], the labels as they stand.
         probabilities: [N, C].
         expected: the predicted number [N] where the head predicts one, else None.
@@ -63,6 +65,9 @@ def read_out_of_fold(files: Sequence[Path]) -> OutOfFold:
                 its, wanted = part[key].tolist(), first[key].tolist()
                 raise InputError(f"{path}: {key} is {its}, expected {wanted} as in {files[0]}")
     rows = pd.concat([pd.DataFrame({k: part[k] for k in ("person", "path", "shot")}) for part in parts])
+    rows = rows.reset_index(drop=True)
+    shared = rows.duplicated(["person", "shot"], keep=False) | (rows["shot"] == "")
+    rows["photograph"] = np.where(shared, photograph_names(rows["person"].tolist(), rows["path"].tolist()), "")
     twice = rows["path"][rows["path"].duplicated()]
     if len(twice):
         raise InputError(
@@ -75,11 +80,20 @@ def read_out_of_fold(files: Sequence[Path]) -> OutOfFold:
         borders=first["borders"].tolist(),
         folds=int(first["folds"]),
         found=len(parts),
-        rows=rows.reset_index(drop=True),
+        rows=rows,
         truth=np.concatenate([part["truth"] for part in parts]),
         probabilities=np.concatenate([part["probabilities"] for part in parts]).astype(np.float64),
         expected=np.concatenate([part["expected"] for part in parts]) if "expected" in first else None,
     )
+
+
+def is_joint(files: Sequence[Path]) -> bool:
+    """Whether the validation.npz files are all of a joint label, which no column of the data holds.
+
+    Raises:
+        InputError: a file that cannot be read or lacks something.
+    """
+    return all(not str(read_validation(path)["column"]) for path in files)
 
 
 def of_people(predictions: OutOfFold) -> OutOfFold:
@@ -103,7 +117,7 @@ def of_people(predictions: OutOfFold) -> OutOfFold:
         predictions.borders,
         predictions.folds,
         predictions.found,
-        pd.DataFrame({"person": names, "path": predictions.rows["path"].to_numpy()[first], "shot": ""}),
+        predictions.rows.iloc[first].assign(shot="", photograph="").reset_index(drop=True),
         predictions.truth[first],
         mean,
         None if expected is None else np.bincount(codes, weights=expected) / counts,
@@ -114,9 +128,10 @@ def suspects(predictions: OutOfFold) -> pd.DataFrame:
     """Every label, the least believed first.
 
     Returns one row per label (a person's, or a photograph's): `person`, `column`, `value` (what the heads would
-    say), `shot` (empty for all of a person's), as a corrections file has them, then `found` (the class as it
-    stands), `suggested` (the class), `quality` (cleanlab's label quality score, 0 to 1, 0 is worst), `issue`
-    (yes where cleanlab takes the label for wrong) and `path` (a photograph).
+    say), `shot` and `photograph` (both empty for all of a person's, else they say which one), as a
+    corrections file has them, then `found` (the class as it stands), `suggested` (the class), `quality`
+    (cleanlab's label quality score, 0 to 1, 0 is worst), `issue` (yes where cleanlab takes the label for wrong)
+    and `path` (a photograph).
     """
     truth, probabilities = (
         predictions.truth,
@@ -134,6 +149,7 @@ def suspects(predictions: OutOfFold) -> pd.DataFrame:
             "column": predictions.column,
             "value": _values(predictions, answers),
             "shot": predictions.rows["shot"],
+            "photograph": predictions.rows["photograph"],
             "found": classes[truth],
             "suggested": classes[answers],
             "quality": quality,
@@ -141,7 +157,7 @@ def suspects(predictions: OutOfFold) -> pd.DataFrame:
             "path": predictions.rows["path"],
         }
     )
-    return table.sort_values(["quality", "person", "shot"], kind="stable").reset_index(drop=True)
+    return table.sort_values(["quality", "person", "shot", "photograph"], kind="stable").reset_index(drop=True)
 
 
 def disagreements(predictions: OutOfFold) -> pd.DataFrame:

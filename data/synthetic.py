@@ -13,15 +13,10 @@ import argparse
 import csv
 import hashlib
 import io
-import multiprocessing
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +24,9 @@ from PIL import Image
 
 from data.drawn.person import Person, imagine_person
 from data.drawn.photograph import SHOTS, draw_photograph
-from data.errors import InputError, run_script
+from data.errors import InputError, debug_option, run_script
+from data.files import folder_written_whole
+from data.processes import shared_out
 
 __all__ = ["SHOTS", "Person", "answer", "draw_photograph", "imagine_person", "write_dataset"]
 
@@ -39,6 +36,7 @@ GENDERS = ["male", "female"]
 AGE_BORDERS = [18, 30, 60, 80]
 AGE_SHARES = [0.0, 0.4, 0.8, 1.0]
 JPEG_QUALITY = 92
+CHUNK = 8
 TRAIN, EVAL = 0, 1
 
 
@@ -57,24 +55,18 @@ def write_dataset(
 ) -> None:
     """Write `people` drawn people to `out`/train and `eval_people` others to `out`/eval, seven shots each.
 
-    `size` is (width, height) in pixels. The bytes depend on these arguments alone, not on `processes` (as many
-    as there are processors if None). `out` appears only when complete; InputError if it holds anything before.
+    `size` is (width, height) in pixels. The bytes depend on these arguments alone, not on `processes` (None:
+    one a core). `out` appears only when complete; InputError if it holds anything before.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out}: exists and is not an empty folder; name a new folder or remove it first")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        whole = beside / out.name
+    with folder_written_whole(out) as whole:
         train = _sitters(people, seed, TRAIN, first_number=1)
         evaluation = _sitters(eval_people, seed, EVAL, first_number=people + 1)
         for folder in (whole / "train" / "images", whole / "eval" / "images"):
             folder.mkdir(parents=True)
-        _draw_all([*train, *evaluation], whole, size, processes or os.cpu_count() or 1)
+        draw = partial(_draw_sitter, whole=whole, size=size)
+        for _ in shared_out(draw, [*train, *evaluation], processes, at_once=CHUNK):
+            pass
         _write_tables(whole, train, evaluation)
-        whole.replace(out)
-    finally:
-        shutil.rmtree(beside)
 
 
 def answer(shot: str, gender: str, age: int) -> int:
@@ -98,18 +90,6 @@ def _sitters(count: int, seed: int, part: int, first_number: int) -> list[Sitter
         Sitter(first_number + index, int(ages[rank]), GENDERS[int(rank) % 2], (seed, part, index))
         for index, rank in enumerate(order)
     ]
-
-
-def _draw_all(sitters: Sequence[Sitter], whole: Path, size: tuple[int, int], processes: int) -> None:
-    if processes == 1 or len(sitters) < 2:
-        for sitter in sitters:
-            _draw_sitter(sitter, whole, size)
-        return
-    # "spawn" starts clean processes: a fork would copy whatever threads and locks the caller holds.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(sitters)), mp_context=context) as pool:
-        for _ in pool.map(_draw_sitter, sitters, repeat(whole), repeat(size), chunksize=8):
-            pass
 
 
 def _draw_sitter(sitter: Sitter, whole: Path, size: tuple[int, int]) -> None:
@@ -182,7 +162,8 @@ def main() -> None:
     )
     parser.add_argument("--size", default="96x128", help="width x height in pixels (default 96x128)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other people (default 0)")
-    parser.add_argument("--processes", type=int, help="processes that draw (default: one a processor)")
+    parser.add_argument("--processes", type=int, help="processes that draw (default: one a core)")
+    debug_option(parser)
     given = parser.parse_args()
     for option in ("people", "eval_people", "seed"):
         if getattr(given, option) < 0:

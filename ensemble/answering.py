@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from data.files import sweep, written_whole
+from data.listing import ID
 from data.stopping import Stopped
 from ensemble.adaptive import adaptive_views, views_shown
 from ensemble.decide import argmax
@@ -19,7 +20,7 @@ from ensemble.engines import Engine, on_torch
 from ensemble.parts import Collector, Parts, window_of
 from ensemble.predict import Read, Result, Task, all_views, predict_tasks
 from ensemble.probabilities import FILE_NAME, IDENTITY, VIEWS, write_probabilities
-from ensemble.submission import ID, write_submission
+from ensemble.submission import write_submission
 
 UNSEEN, REASON = "unseen.csv", "reason"
 

@@ -4,11 +4,12 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from data.errors import refuse
 from ensemble.config import tasks_of
 from ensemble.predict import Task, make_task
-from heads.build import open_head
+from heads.build import TrainedHead, open_head
 from heads.manifest import checked
 
 
@@ -50,6 +51,23 @@ def shown_otherwise(trained: float | None, shown: float | None) -> str | None:
     )
 
 
+def _of_all_folds(head: TrainedHead, first: TrainedHead) -> list[tuple[str, Any, Any]]:
+    """What the folds of a task have in common, as (key, its own, the first one's): pixels, views, outputs.
+
+    Their probabilities are averaged: two folds may name a class alike and cut it from a number otherwise.
+    """
+    common = {
+        "pixels": ("evaluate",),
+        "views": ("steps", "merge"),
+        "label": ("column", "parts", "borders", "distribution", "ordinal"),
+    }
+    return [
+        (f"{section}.{key}", *(getattr(getattr(each.config, section), key) for each in (head, first)))
+        for section, keys in common.items()
+        for key in keys
+    ]
+
+
 def find_heads(config: Path, runs: Path, box_margin: float | None = None) -> dict[str, Task]:
     """Open every head of the joint code; all that are missing or do not fit are told at once.
 
@@ -69,8 +87,7 @@ def find_heads(config: Path, runs: Path, box_margin: float | None = None) -> dic
         for path, head in zip(found, heads, strict=True):
             for key, its, wanted in (
                 ("classes", head.config.label.classes, expected[task]),
-                # All folds of a task are shown the same pixels.
-                ("pixels.evaluate", head.config.pixels.evaluate, heads[0].config.pixels.evaluate),
+                *_of_all_folds(head, heads[0]),
             ):
                 if its != wanted:
                     problems.append(f"{path}: found the {key} {its}, expected {wanted}")

@@ -1,41 +1,18 @@
-"""The images to answer: those that a listing names, all within one folder, or a folder's own."""
+"""The images to answer as paths: each is there, and within the one folder that holds them all."""
 
 import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from data.errors import InputError, refuse
-from data.pictures import pictures_below
-from ensemble.submission import ID, read_listing
+from data.listing import ID
+from data.names import why_outside
 
 ABSENT = ("no such file", "cannot be followed")  # how reasons begin that harm nobody
-
-
-def listed_images(data: Path) -> tuple[list[str], Path]:
-    """Ids of the images to answer and the folder that holds them.
-
-    They are those of `data`/info.csv, in its order, in `data`/images. A folder with neither of the two is one
-    of images; their names below it, sorted, are their ids.
-
-    Raises:
-        InputError: no such folder, a listing that is not there or wrong, no image, or a name that is not UTF-8.
-    """
-    listing, images = data / "info.csv", data / "images"
-    if listing.exists() or images.exists():
-        return read_listing(listing), images
-    expected = "expected a folder of images, or one that holds info.csv and images/"
-    if not data.is_dir():
-        raise InputError(f"{data}: no such folder, {expected}")
-    names = pictures_below(data)
-    if not names:
-        raise InputError(f"{data}: found no image, {expected}")
-    unwritable = [name for name in names if name != name.encode("utf-8", "replace").decode()]
-    refuse(f"{data}: names that are not UTF-8, expected others", [repr(name) for name in unwritable])
-    return names, data
 
 
 class ImagePaths(Sequence[Path]):
@@ -77,16 +54,11 @@ def image_paths(folder: Path, ids: Sequence[str], missing_ok: bool = False) -> I
 
 def _why_unusable(root: Path, name: str) -> str:
     """Why `name` is no image within the resolved folder `root`; empty if it is one."""
-    if "\0" in name:
-        return "contains a NUL character, expected a file name"
-    kinds = (PurePosixPath(name), PureWindowsPath(name))
-    if any(kind.is_absolute() for kind in kinds):
-        return "is an absolute path, expected one relative to the folder"
-    if any(".." in kind.parts for kind in kinds):
-        return "contains '..', expected a path that stays within the folder"
+    if why := why_outside(name):
+        return why
     try:
         if not (root / name).resolve().is_relative_to(root):
-            return "leads out of the folder through a link"
+            return "leads out of the folder through a link, expected a file within it"
         return "" if (root / name).is_file() else ABSENT[0]
     except (OSError, RuntimeError) as error:  # a name too long for the file system, or links in a circle
         return f"{ABSENT[1]} ({error})"

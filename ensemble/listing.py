@@ -8,7 +8,6 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import PurePosixPath, PureWindowsPath
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +17,20 @@ import pyarrow.parquet as pq
 
 from data import urls
 from data.errors import InputError, refuse
-from ensemble.submission import ID
-
-LISTINGS = ("info.csv", "info.parquet")
-IMAGES = "images"
+from data.listing import ID
+from data.names import why_outside
+from data.pictures import IMAGES, LISTING, PARQUET_LISTING
 
 
 def find_listing(data: str) -> tuple[str, str]:
-    """(the listing, the folder of its images) of `--data`: a listing, a folder that holds one, or of images."""
+    """(the listing, the folder of its images) of `--data`: a listing, a folder that holds one, or of images.
+
+    A folder's are those of `data.pictures.listed_images`, where it is on this machine and has an info.csv or no
+    listing.
+    """
     if data.endswith((".csv", ".parquet")):
         return data, urls.join(data.rpartition("/")[0], IMAGES)
-    for name in LISTINGS:
+    for name in (LISTING, PARQUET_LISTING):
         if urls.exists(urls.join(data, name)):
             return urls.join(data, name), urls.join(data, IMAGES)
     return data, data
@@ -107,10 +109,7 @@ def parquet(columns: dict[str, object]) -> bytes:
 def _wrong(name: str | None) -> str:
     if name is None or not name.strip():
         return "is empty, expected a file name"
-    kinds = (PurePosixPath(name), PureWindowsPath(name))
-    if any(kind.is_absolute() or ".." in kind.parts for kind in kinds) or "://" in name:
-        return "leads out of the folder, expected a name within it"
-    return ""
+    return why_outside(name)
 
 
 def _refuse_doubles(listing: str, pieces: str, hashes: npt.NDArray[np.int64], parts: int) -> None:

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from data.errors import InputError
 from data.files import written_whole
+from data.listing import ID
 
-ID = "ImageID"
 FILE_NAME = "probabilities.npz"
 IDENTITY, CLASSES, VIEWS = "identity", "classes", "views"
 CHUNK = 4096

@@ -25,6 +25,7 @@ from data import urls
 from data.errors import InputError, refuse
 from data.files import written_whole
 from data.images import decode_bytes
+from data.listing import ID
 from data.pipeline import Pipeline, least_size
 from ensemble import listing
 from ensemble.adaptive import adaptive_views, views_shown
@@ -32,7 +33,7 @@ from ensemble.decide import argmax
 from ensemble.parts import window_of
 from ensemble.predict import Predictor, Probabilities, Result, Task, all_views, seen_by
 from ensemble.probabilities import IDENTITY, VIEWS
-from ensemble.submission import ANSWER, ID
+from ensemble.submission import ANSWER
 
 READERS = 8  # photographs on their way at once: reading from afar is waiting
 

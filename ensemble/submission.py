@@ -2,12 +2,9 @@
 
 import csv
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from operator import index
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,22 +12,11 @@ import pandas as pd
 
 from data.errors import InputError, refuse
 from data.files import written_whole
-from data.label_csv import MOST_ROWS
+from data.listing import EXAMPLES, ID, bad_ids, opened, read_rows
 
-ID, ANSWER = "ImageID", "ans"
-EXAMPLES = 3
+ANSWER = "ans"
 
 Answers = npt.NDArray[np.int64]
-
-
-def read_listing(path: Path) -> list[str]:
-    """The image ids of a listing such as info.csv, as text and in its order; other columns are not read.
-
-    Raises InputError if the file or its ImageID column is missing, or with the rows of empty or doubled ids.
-    """
-    rows = _read_rows(path, [ID])
-    refuse(f"{path}: bad rows", _bad_ids(rows))
-    return [row[0] for _, row in rows]
 
 
 def read_answers(path: Path, classes: int) -> pd.DataFrame:
@@ -39,9 +25,9 @@ def read_answers(path: Path, classes: int) -> pd.DataFrame:
     The index is the row in the file, so that whoever refuses an image can say where it stands.
     Raises InputError with all bad rows: empty or doubled ids, answers that are not whole or out of range.
     """
-    rows = _read_rows(path, [ID, ANSWER])
+    rows = read_rows(path, [ID, ANSWER])
     expected = f"expected a whole number from 0 to {classes - 1}"
-    problems = _bad_ids(rows)
+    problems = bad_ids(rows)
     for line, (_, answer) in rows:
         if not re.fullmatch(r"\s*\d{1,9}\s*", answer, re.ASCII) or int(answer) >= classes:
             problems.append(f"row {line}: {ANSWER}={answer[:40]!r}, {expected}")
@@ -57,11 +43,11 @@ def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str]) ->
     The index is the row in the file. Raises InputError if the file, one of `columns` or every row is missing,
     or with the rows of empty or doubled values in the first of `columns`, an ImageID.
     """
-    with _opened(path, columns) as reader:
+    with opened(path, columns) as reader:
         header: list[str] = next(reader, [])
     wanted = [*columns, *(name for name in dict.fromkeys(optional) if header.count(name) == 1)]
-    rows = _read_rows(path, wanted)
-    refuse(f"{path}: bad rows", _bad_ids(rows))
+    rows = read_rows(path, wanted)
+    refuse(f"{path}: bad rows", bad_ids(rows))
     table = [[value.strip() if place else value for place, value in enumerate(row)] for _, row in rows]
     return pd.DataFrame(table, columns=wanted, index=[line for line, _ in rows], dtype=object)
 
@@ -110,58 +96,6 @@ def vote(answers: Sequence[pd.DataFrame], names: Sequence[str] | None = None) ->
     supporters = (votes[:, None, :] == votes[None, :, :]).sum(axis=1)
     # argmax takes the first of equals, which is the earliest submission.
     return pd.DataFrame({ID: first[ID], ANSWER: votes[supporters.argmax(axis=0), np.arange(votes.shape[1])]})
-
-
-def _read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
-    """(line in the file, the values of `columns`) for every row; InputError if there are none."""
-    lines: list[tuple[int, list[str]]] = []
-    short: list[str] = []
-    with _opened(path, columns) as reader:
-        header: list[str] = next(reader, [])
-        places = [header.index(column) for column in columns if column in header]
-        for row in reader:
-            if len(lines) + len(short) == MOST_ROWS:
-                found = f"{path}: row {reader.line_num}: more rows than {MOST_ROWS}"
-                raise InputError(f"{found}, expected at most that many; split the file")
-            if len(row) == len(header):
-                lines.append((reader.line_num, [row[place] for place in places]))
-            elif row:
-                found = f"{len(row)} values, expected {len(header)}, as in the heading"
-                short.append(f"row {reader.line_num}: {found}")
-    if len(header) == 1 and ";" in header[0]:
-        raise InputError(f"{path}: columns parted by semicolons, expected commas; save it again with commas")
-    missing = [column for column in columns if header.count(column) != 1]
-    if missing:
-        raise InputError(
-            f"{path}: row 1: columns {', '.join(header) or '(none)'}; expected {', '.join(missing)} once"
-        )
-    refuse(f"{path}: bad rows", short)
-    if not lines:
-        raise InputError(f"{path}: no rows after the heading, expected one per image")
-    return lines
-
-
-@contextmanager
-def _opened(path: Path, columns: Sequence[str]) -> Iterator[Any]:
-    """A reader of the file's rows; what goes wrong with it is told as an InputError."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            yield csv.reader(file, strict=True)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error}), expected {', '.join(columns)}") from None
-
-
-def _bad_ids(rows: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
-    problems = [f"row {line}: {ID} is empty" for line, row in rows if not row[0].strip()]
-    counts = Counter(row[0] for _, row in rows if row[0].strip())
-    doubled: dict[str, list[int]] = {name: [] for name, count in counts.items() if count > 1}
-    for line, row in rows:
-        if row[0] in doubled:
-            doubled[row[0]].append(line)
-    for name, lines in doubled.items():
-        told = ", ".join(map(str, lines[:EXAMPLES])) + (", ..." if len(lines) > EXAMPLES else "")
-        problems.append(f"rows {told}: {ID}={name!r} is there {len(lines)} times, expected once")
-    return problems
 
 
 def _differences(these: pd.DataFrame, those: pd.DataFrame, names: tuple[str, str]) -> list[str]:

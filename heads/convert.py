@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.errors import InputError, refuse, run_script
+from data.errors import InputError, debug_option, refuse, run_script
 from heads.backbone import build_trunk, fill_trunk
 from heads.checkpoint import save_tensors
 from heads.keras_file import Arrays, KerasFile, read_keras
@@ -162,6 +162,7 @@ def main() -> None:
         "--input", choices=INPUTS, default="caffe", help="how its pixels were scaled (default: %(default)s)"
     )
     parser.add_argument("--output", metavar="LAYER", help="the output, where the file has several")
+    debug_option(parser)
     args = parser.parse_args()
     if args.out.suffix != ".safetensors":
         raise InputError(f"{args.out}: expected a name that ends in .safetensors")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from data.errors import InputError, run_script
+from data.errors import InputError, debug_option, run_script
 from heads.build import TrainedHead, open_head
 from heads.card import head_section, write_card
 from heads.checkpoint import save_tensors
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where it is written (default: RUNS/export)")
     parser.add_argument("--trained-on", metavar="TEXT", help="what it was trained on, for the model card")
     parser.add_argument("--terms", metavar="TEXT", help="the terms of that data, for the model card")
+    debug_option(parser)
 
 
 def export_whole(

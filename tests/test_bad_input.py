@@ -229,8 +229,9 @@ def image_that_is_not_there(world: World) -> Asked:
     return combine, world.combine(), ["ImageID='gone.jpg': no such file", "1 of 9"]
 
 
-def no_listing(world: World) -> Asked:
+def listing_that_is_not_there(world: World) -> Asked:
     (world.eval / "info.csv").unlink()
+    (world.eval / "info.csv").symlink_to(world.eval / "gone.csv")
     return combine, world.combine(), ["info.csv: cannot be read", "ImageID"]
 
 
@@ -314,7 +315,13 @@ CASES = [
     *(no_data_folder, no_data_option, age_out_of_range, label_of_no_class, no_labelled_rows, too_few_people),
     *(no_pretrained_run, no_weights_file, corrupt_weights_file, cache_without_a_limit),
     *(image_that_cannot_be_read, image_cut_short_with_workers, image_above_the_folder, absolute_image),
-    *(image_that_is_not_there, no_listing, heads_missing, corrupt_checkpoint, foreign_checkpoint),
+    *(
+        image_that_is_not_there,
+        listing_that_is_not_there,
+        heads_missing,
+        corrupt_checkpoint,
+        foreign_checkpoint,
+    ),
     *(
         checkpoint_with_an_unknown_view,
         unknown_key_in_joint,

@@ -187,6 +187,8 @@ def test_the_folds_of_a_head_are_averaged(two_folds: Path, configs: Path) -> Non
     [
         ({"pixels": {"evaluate": [{"resize": {"height": 48, "width": 36}}]}}, "pixels.evaluate"),
         ({"label": {"classes": ["wear", "normal", "incorrect"]}}, "classes"),
+        ({"label": {"column": "wearing"}}, "label.column wearing"),
+        ({"views": {"merge": "geometric"}}, "views.merge geometric"),
     ],
 )
 def test_a_fold_that_does_not_fit_the_others_is_refused(

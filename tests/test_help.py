@@ -1,7 +1,12 @@
-"""--help answers at once: what takes seconds to import is imported after parsing, as it is by `import`."""
+"""--help answers at once: what takes seconds to import is imported after parsing, as it is by `import`.
+
+And it tells of --debug wherever a fault's message asks for it.
+"""
 
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -23,6 +28,14 @@ HEAVY = (
     ),
 )
 IMPORTED = f"import sys; print(sorted(set({HEAVY}) & set(sys.modules)))"
+# Whatever ends by `run_script`, found in the sources so that a new one is looked at too.
+PLACES = ("*.py", "data/**/*.py", "heads/**/*.py", "ensemble/**/*.py", "bench/**/*.py")
+RUNS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for place in PLACES
+    for path in ROOT.glob(place)
+    if "\n    run_script(main)\n" in path.read_text(encoding="utf-8")
+)
 HELP = """
 import runpy, sys
 sys.argv[1:] = ["--help"]
@@ -45,3 +58,14 @@ def test_neither_help_nor_an_import_of_a_script_imports_what_is_slow(script: str
         )
         assert done.stdout.splitlines()[-1] == "[]"
         assert done.stdout.startswith(("usage: ", "[]"))
+
+
+def test_the_scripts_are_among_what_the_sources_tell() -> None:
+    assert {*SCRIPTS, "data.masked", "ensemble.export", "bench.speed.__main__"} <= set(RUNS)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_whatever_asks_for_debug_in_its_message_has_the_option(name: str, call: Callable) -> None:
+    outcome = call(import_module(name), "--help")
+    assert outcome.code == 0
+    assert "--debug" in outcome.out

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.speed import combining, forward, training
 from bench.speed.results import merged, spread, table, this_machine
 from bench.speed.running import python, run
-from data.errors import InputError, run_script
+from data.errors import InputError, debug_option, run_script
 from data.files import write_text
 
 SCRIPTS = ("train_task.py", "combine.py", "evaluate.py")
@@ -75,6 +75,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="for copies and runs (default: a temporary one)"
     )
+    debug_option(parser)
     return parser.parse_args()
 
 

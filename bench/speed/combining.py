@@ -13,9 +13,10 @@ import pandas as pd
 from bench.speed.results import ratio, spread, table
 from bench.speed.running import Missing, python, run, told_of
 from data.errors import InputError
+from data.listing import ID, read_listing
 from ensemble.config import tasks_of
 from ensemble.probabilities import FILE_NAME, read_arrays
-from ensemble.submission import ID, match, read_answers, read_listing
+from ensemble.submission import match, read_answers
 from heads.build import open_head
 from heads.checkpoint import load_tensors, save_tensors
 from heads.macro_f1 import macro_f1

@@ -10,14 +10,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.errors import InputError
-from ensemble.joint import class_names
-from ensemble.probabilities import FILE_NAME, ID, read_arrays
+from data.listing import ID
+from ensemble.joint import class_names, decode
+from ensemble.probabilities import FILE_NAME, read_arrays
 from ensemble.report.evaluation import Codes, Evaluation, HeadOutput, Number
 from ensemble.report.known import read_numbers, read_people, read_table
 from ensemble.report.runs import TrainingRun, find_runs, read_run, validation_temperature
 from ensemble.submission import ANSWER, match, read_answers
 
 ROWS_SUM = 1e-3  # half precision rounds a row's sum to about this
+FEW = 0.01  # of answers may have been mended by hand
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Sources:
 
     Attributes:
         submission, answers: CSV files of ImageID and ans.
-        probabilities: the heads', or None for those beside the submission if they are of the same images.
+        probabilities: the heads', or None for those beside the submission if its answers are theirs.
         people: a CSV of ImageID, person and numbers such as age, or None for such columns of the answers.
         runs: the folder of the heads' runs, or None.
         compare: further submissions.
@@ -58,12 +60,8 @@ def gather(
     notes: list[str] = []
     truth, submissions, ids = _answers(sources, len(class_names(tasks)))
     people, numbers = _known(sources, ids, columns or {}, notes)
-    heads: dict[str, HeadOutput] = {}
-    beside = sources.submission.parent / FILE_NAME
-    if sources.probabilities is not None or beside.exists():
-        asked = sources.probabilities is not None
-        heads, told = _heads(sources.probabilities or beside, ids, tasks, asked=asked)
-        notes += told
+    heads, told = _probabilities(sources, ids, tasks, submissions[str(sources.submission)])
+    notes += told
     runs, temperatures = [], {}
     if sources.runs is not None:
         for task in tasks:
@@ -104,19 +102,58 @@ def _known(
     return people, read_numbers(path, table, ids, columns)
 
 
-def _heads(
-    path: Path, ids: Sequence[str], tasks: Mapping[str, Sequence[str]], *, asked: bool
+def _probabilities(
+    sources: Sources, ids: Sequence[str], tasks: Mapping[str, Sequence[str]], given: Codes
 ) -> tuple[dict[str, HeadOutput], list[str]]:
-    """(each task's probabilities in the order of `ids`, notes); others' are an error only if `asked` for."""
+    """(what the heads said, notes): of the file asked for, or of the one beside the submission if it fits.
+
+    A folder has one such file whatever its submissions are called: nobody asked for it, so that what is wrong
+    with it is a note, and it has to give the answers `given` [N].
+    """
+    if sources.probabilities is not None:
+        heads, notes = _heads(sources.probabilities, ids, tasks)
+        other = _answered_otherwise(heads, tasks, given)
+        return heads, notes + [f"{sources.probabilities}: {told}" for told in other]
+    beside = sources.submission.parent / FILE_NAME
+    if not beside.exists():
+        return {}, []
+    try:
+        heads, notes = _heads(beside, ids, tasks)
+    except InputError as error:
+        return {}, [f"{error}: no calibration error."]
+    other = _answered_otherwise(heads, tasks, given)
+    if other:
+        return {}, [f"{beside}: {told} No calibration error." for told in other]
+    return heads, notes
+
+
+def _answered_otherwise(
+    heads: Mapping[str, HeadOutput], tasks: Mapping[str, Sequence[str]], given: Codes
+) -> list[str]:
+    """What to tell where the heads' likeliest classes are not the submission's; nothing where they are."""
+    digits = dict(zip(tasks, decode(given, [len(names) for names in tasks.values()]), strict=True))
+    shares = {task: float((head.merged.argmax(axis=1) != digits[task]).mean()) for task, head in heads.items()}
+    other = [f"{task} {share:.0%}" for task, share in shares.items() if share > FEW]
+    return [f"the submission answers otherwise than these probabilities ({', '.join(other)})."] if other else []
+
+
+def _heads(
+    path: Path, ids: Sequence[str], tasks: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, HeadOutput], list[str]]:
+    """(each task's probabilities in the order of `ids`, notes).
+
+    Raises:
+        InputError: the file cannot be read, or is of other images or classes.
+    """
     arrays = read_arrays(path)
     if ID not in arrays:
         raise InputError(f"{path}: holds {', '.join(arrays) or 'nothing'}; expected {ID} among them")
     places = pd.Index(arrays[ID].astype(str))
     if places.has_duplicates or set(places) != set(ids):
-        found = f"{path}: its {len(places)} images are not the {len(ids)} of the answers"
-        if asked:
-            raise InputError(f"{found}; expected the probabilities of this submission")
-        return {}, [f"{found}: no calibration error."]
+        raise InputError(
+            f"{path}: its {len(places)} images are not the {len(ids)} of the answers; "
+            "expected the probabilities of this submission"
+        )
     order = places.get_indexer(pd.Index(ids))
     without = [task for task in tasks if task not in arrays]
     heads = {}

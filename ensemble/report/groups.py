@@ -72,7 +72,10 @@ def number_errors(evaluation: Evaluation, number: Number) -> NumberErrors:
     """Errors by `number`, of the photographs where it is known."""
     known = number.measured[~np.isnan(number.measured)]
     ticks = MaxNLocator(nbins=MOST_BINS, steps=[1, 2, 5, 10], integer=True)
-    edges = ticks.tick_values(known.min(), known.max())
+    edges = np.asarray(ticks.tick_values(known.min(), known.max()))
+    if edges[-1] <= known.max():
+        # Ticks may end at the highest number itself, which then opens a bin of its own.
+        edges = np.append(edges, 2 * edges[-1] - edges[-2])
     place = np.searchsorted(edges, number.measured, side="right") - 1
     places = [index for index in range(len(edges) - 1) if (place == index).any()]
     distance = np.abs(number.measured[:, None] - np.array(number.borders)).min(axis=1)

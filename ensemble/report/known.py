@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.errors import refuse
+from data.listing import ID
 from ensemble.report.evaluation import Number
-from ensemble.submission import ID, read_columns
+from ensemble.submission import read_columns
 
 PERSON_COLUMNS = ("person", "id")
 

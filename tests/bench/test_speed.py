@@ -15,8 +15,8 @@ from bench.speed.results import merged
 from bench.speed.running import ROOT, Missing, Ran, python, run
 from bench.speed.training import OURS, PLAIN, TASKS, Recipe, Trained, page
 from data.errors import InputError
+from data.listing import read_listing
 from ensemble.image_paths import image_paths
-from ensemble.submission import read_listing
 from ensemble.views import make_views
 from heads.build import open_head
 from heads.config import TaskConfig

@@ -1,8 +1,10 @@
 """The step that finds faces: its CSV, its list of what is unclear, and its detector on real faces."""
 
 import csv
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -11,9 +13,12 @@ import pytest
 from PIL import Image
 
 from data import boxes
+from data.crops import read_boxes
 from data.detector import CenterFace, weights_path
 from data.errors import InputError
 from data.images import decode
+from data.manifest import read_table
+from data.pictures import listed_images
 
 SHARED = Path(__file__).parents[3] / "shared" / "faces18" / "base"
 
@@ -38,10 +43,10 @@ def draw(path: Path, widths: Sequence[int]) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def run(*arguments: object) -> None:
+def run(*arguments: object, detector: type[BrightSpots] = BrightSpots) -> None:
     with (
         patch.object(sys, "argv", ["data.boxes", *map(str, arguments), "--processes", "1"]),
-        patch("data.boxes.CenterFace", BrightSpots),
+        patch("data.boxes.CenterFace", detector),
         patch("data.boxes.weights_path"),
     ):
         boxes.main()
@@ -53,7 +58,7 @@ def scenes(tmp_path: Path) -> Path:
     for name, widths in (("a one.png", [7]), ("b.png", [3, 9]), ("c.png", [])):
         draw(tmp_path / "images" / name, widths)
     (tmp_path / "images" / "d.jpg").write_text("no picture")
-    (tmp_path / "info.csv").write_text("ImageID,ans\n")
+    (tmp_path / "info.csv").write_text("ImageID\na one.png\nb.png\nc.png\nd.jpg\n")
     return tmp_path
 
 
@@ -67,7 +72,7 @@ def test_a_plain_folder_of_photographs_is_looked_through(tmp_path: Path) -> None
     run("--data", tmp_path / "mine", "--out", tmp_path / "boxes.csv")
     assert [row[0] for row in rows(tmp_path / "boxes.csv")] == ["path", "mine/a.png"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty: found no photograph"):
+    with pytest.raises(InputError, match="empty: found no image, expected a folder of images"):
         run("--data", tmp_path / "empty", "--out", tmp_path / "boxes.csv")
 
 
@@ -93,10 +98,157 @@ def test_photographs_with_boxes_are_not_looked_at_again(scenes: Path, capsys) ->
     first = (scenes / "boxes.csv").read_bytes()
     draw(scenes / "images" / "b.png", [1])  # seen again, it would have another box
     draw(scenes / "images" / "e.png", [5])
+    with (scenes / "info.csv").open("a") as listing:
+        listing.write("e.png\n")
     capsys.readouterr()
     run("--data", scenes, "--out", scenes / "boxes.csv")
     assert "5 photographs, 2 of them looked at now" in capsys.readouterr().out  # the new one and the broken one
     assert (scenes / "boxes.csv").read_bytes() == first + b"images/e.png,0.0,0.0,5.0,1.0,0.750\n"
+
+
+def test_the_photographs_are_those_that_combine_would_answer(tmp_path: Path) -> None:
+    for name in ("images/a.png", "images/b.png", "images/c", "d.png", "train/e.png"):
+        draw(tmp_path / f"{name}.png", [7])
+        (tmp_path / f"{name}.png").rename(tmp_path / name)
+    for listing in (None, "ImageID\nc\na.png\n"):
+        if listing is not None:
+            (tmp_path / "info.csv").write_text(listing)
+        ids, folder = listed_images(tmp_path)
+        assert boxes.photographs_of([tmp_path]) == [str(folder / name) for name in ids]
+    run("--data", tmp_path, "--out", tmp_path / "boxes.csv")
+    assert [row[0] for row in rows(tmp_path / "boxes.csv")] == ["path", "images/c", "images/a.png"]
+
+
+def test_labels_name_photographs_too_and_each_is_looked_at_once(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    for name in ("images/a.png", "b.png"):
+        draw(tmp_path / name, [7])
+    (images / "a.png").rename(images / "a")
+    (tmp_path / "labels.csv").write_text("path,mask\na,wear\n")
+    expected = [str(images / "a"), str(tmp_path / "b.png")]
+    assert boxes.photographs_of([tmp_path]) == expected
+    assert boxes.photographs_of([tmp_path / "labels.csv"]) == expected[:1]
+    draw(images / "c.png", [7])
+    expected.append(str(images / "c.png"))
+    assert boxes.photographs_of([tmp_path, images]) == expected
+    (images / "c.png").unlink()
+    (images / "a").unlink()
+    with pytest.raises(InputError, match=r"labels\.csv:2: path='a', no such file"):
+        boxes.photographs_of([tmp_path])
+    images.rmdir()  # then nothing here is labelled by it
+    assert boxes.photographs_of([tmp_path]) == expected[1:2]
+
+
+def test_the_challenge_s_folder_is_looked_through(faces: Path) -> None:
+    assert boxes.photographs_of([faces / "train"]) == read_table([faces / "train"])["path"].tolist()
+
+
+@pytest.mark.parametrize("name", [b"\xe9.png", b"\xe9/a.png"])
+def test_names_that_no_csv_can_hold_are_refused_before_any_work(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / "mine" / os.fsdecode(name)
+    draw(path, [7])
+    for data in (tmp_path / "mine", path.parent):
+        with pytest.raises(InputError, match=r"names that are not UTF-8, expected others\n.*udce9"):
+            run("--data", data, "--out", tmp_path / "boxes.csv")
+    assert not (tmp_path / "boxes.csv").exists()
+
+
+def test_a_box_of_which_the_csv_s_decimals_leave_nothing_is_no_face(tmp_path: Path) -> None:
+    def thin(pixels: np.ndarray) -> np.ndarray:
+        wide = [[2, 3, 4, 5, 0.5]] * int(pixels[0, 0, 0] == 255)
+        return np.array([*wide, [1.0, 1.0, 1.04, 9.0, 0.9]], dtype=np.float32)
+
+    for name, widths in (("a.png", [1]), ("b.png", [])):
+        draw(tmp_path / name, widths)
+    paths = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    found = boxes.find_faces(thin, paths)  # type: ignore[arg-type]
+    assert found == {paths[0]: [(2, 3, 4, 5, 0.5)], paths[1]: []}
+    out = tmp_path / "boxes.csv"
+    boxes.write_boxes(out, {paths[0]: [(2, 3, 4, 5, 0.5), (1, 1, 9, 1.04, 1)], paths[1]: [(1, 1, 1.04, 9, 1)]})
+    assert read_boxes(out) == found
+
+
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """60 photographs, of which 5 are looked at together and at most 10 lost by a kill."""
+    monkeypatch.setattr(boxes, "CHUNK", 5)
+    monkeypatch.setattr(boxes, "EVERY", 10)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in range(60):
+        draw(tmp_path / "many" / f"{number:02}.png", [1 + number % 9] * (number % 3))
+    yield tmp_path / "many"
+    signal.signal(signal.SIGINT, before)
+
+
+def detector_that(does: Callable[[int], object]) -> type[BrightSpots]:
+    """A detector that first does something, told how many photographs it saw before."""
+
+    class Does(BrightSpots):
+        seen = 0
+
+        def __call__(self, pixels: np.ndarray) -> np.ndarray:
+            does(self.seen)
+            self.seen += 1
+            return super().__call__(pixels)
+
+    return Does
+
+
+def test_boxes_are_kept_while_more_are_looked_for(many: Path) -> None:
+    out, kept = many.parent / "boxes.csv", []
+    look = detector_that(lambda _: kept.append(len(read_boxes(out)) if out.exists() else 0))
+    run("--data", many, "--out", out, detector=look)
+    assert kept == [seen // 10 * 10 for seen in range(60)]
+
+
+def test_few_writes_of_all_boxes_are_made_where_they_are_many(many: Path, monkeypatch) -> None:
+    monkeypatch.setattr(boxes, "SHARE", 0.5)
+    with patch("data.boxes.write_boxes", wraps=boxes.write_boxes) as write:
+        run("--data", many, "--out", many.parent / "boxes.csv")
+    assert [len(call.args[1]) for call in write.call_args_list] == [10, 20, 40, 60]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_search_goes_on_to_the_same_boxes(many: Path, call: Callable, number: int) -> None:
+    out, whole = many.parent / "boxes.csv", many.parent / "whole.csv"
+    run("--data", many, "--out", whole)
+    stop = detector_that(lambda seen: os.kill(os.getpid(), number) if seen == 37 else None)
+    with patch("data.boxes.CenterFace", stop), patch("data.boxes.weights_path"):
+        outcome = call(boxes, "--data", many, "--out", out, "--processes", 1)
+    assert outcome.code == 128 + number
+    told = f"stopped by {signal.Signals(number).name}; {out} has what was found in 35 of 60 photographs"
+    assert outcome.err.strip().splitlines()[-1] == f"{told}; the same command goes on"
+    assert len(read_boxes(out)) == 35
+    run("--data", many, "--out", out)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_signal_while_boxes_are_written_waits_until_they_are(many: Path, call: Callable) -> None:
+    out, inner = many.parent / "boxes.csv", boxes.write_boxes
+
+    def signalled(file: Path, found: dict) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        inner(file, found)
+
+    with (
+        patch("data.boxes.CenterFace", BrightSpots),
+        patch("data.boxes.weights_path"),
+        patch("data.boxes.write_boxes", signalled),
+    ):
+        outcome = call(boxes, "--data", many, "--out", out, "--processes", 1)
+    assert outcome.code == 130
+    assert "found in 10 of 60 photographs" in outcome.err
+    assert len(read_boxes(out)) == 10
+
+
+def test_what_was_found_before_a_fault_is_kept(many: Path) -> None:
+    def fail(seen: int) -> None:
+        if seen == 17:
+            raise RuntimeError("the detector fails")
+
+    with pytest.raises(RuntimeError, match="the detector fails"):
+        run("--data", many, "--out", many.parent / "boxes.csv", detector=detector_that(fail))
+    assert len(read_boxes(many.parent / "boxes.csv")) == 15
 
 
 def test_without_the_detector_s_weights_it_is_told_what_to_install(monkeypatch) -> None:

@@ -119,6 +119,35 @@ def test_the_limit_refuses_what_is_too_large_and_the_longest_unused_makes_room(
     assert len(files(folder)) == 2
 
 
+READER = """
+import sys
+from pathlib import Path
+from data.cache import open_cache
+cache = open_cache(Path(sys.argv[1]), sys.argv[3:], (24, 16), int(sys.argv[2]), processes=1)
+print("opened", flush=True)
+sys.stdin.read()
+cache.read(Path(sys.argv[3]))
+"""
+
+
+def test_what_another_process_reads_is_not_removed_to_make_room(pictures: list[str], tmp_path: Path) -> None:
+    folder, limit = tmp_path / "cache", bytes_needed(3, SIZE) + bytes_needed(2, SIZE) + 1000
+    call = [sys.executable, "-c", READER, str(folder), str(limit), *pictures[:3]]
+    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        while reader.stdout.readline() != b"opened\n":
+            assert reader.poll() is None
+        os.utime(files(folder)[0], (0, 0))  # the longest unused
+        with pytest.raises(InputError, match=r"beside 0\.00 GB in use, more than"):
+            open_cache(folder, pictures[1:4], SIZE, limit, processes=1)
+        open_cache(folder, pictures[3:5], SIZE, limit, processes=1)
+        assert len(files(folder)) == 2
+        reader.communicate()
+        assert reader.returncode == 0
+    open_cache(folder, pictures[1:4], SIZE, limit, processes=1)
+    assert len(files(folder)) == 2
+
+
 def test_each_source_has_its_own_cache(pictures: list[str], tmp_path: Path) -> None:
     table = pd.DataFrame({"source": ["a", "a", "b", "b", "b"], "path": pictures})
     read = cached_reader(tmp_path / "cache", table, SIZE, PLENTY, processes=1)

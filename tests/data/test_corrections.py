@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.challenge import MASK_OF_SHOT
-from data.corrections import apply_corrections
+from data.corrections import apply_corrections, photograph_names
 from data.errors import InputError
+from data.manifest import read_table
 
 SHIPPED = Path(__file__).parents[2] / "configs/corrections/boostcamp.csv"
 MALE = ["000225", "000664", "000767", "001509", "003113", "003223", "004281"]
@@ -58,6 +59,91 @@ def test_shot_is_optional_and_the_tables_person_is_a_name_too(tmp_path):
     path = write(tmp_path, "train-0/02_male_Asian_40,gender,female", header="person,column,value")
     fixed = apply_corrections(TABLE, path)
     assert fixed["gender"].ne(TABLE["gender"]).tolist() == (TABLE["age"] == 40).tolist()
+
+
+NAMED = "person,column,value,photograph"
+
+
+def labelled(folder: Path, lines: list[str]) -> pd.DataFrame:
+    """The table of a folder with labels.csv, whose photographs have no shot."""
+    for line in lines:
+        photograph = folder / "images" / line.partition(",")[0]
+        photograph.parent.mkdir(parents=True, exist_ok=True)
+        photograph.write_bytes(b"")
+    (folder / "labels.csv").write_text("\n".join(["path,person,mask", *lines]), encoding="utf-8")
+    return read_table([folder])
+
+
+ANNA = ["anna_bare.jpg,anna,normal", "anna_wear.jpg,anna,wear", "a/1.jpg,ben,normal", "b/1.jpg,ben,wear"]
+
+
+def test_a_photograph_is_named_by_its_file_and_others_of_the_person_stay(tmp_path):
+    fixes = ["anna,mask,incorrect,anna_bare.jpg", "ben,mask,incorrect,b/1.jpg"]
+    for folder in ("here/faces", "moved/to/faces"):
+        table = labelled(tmp_path / folder, ANNA)
+        fixed = apply_corrections(table, write(tmp_path, *fixes, header=NAMED))
+        masks = {
+            Path(p).relative_to(tmp_path / folder).as_posix(): m for p, m in fixed[["path", "mask"]].to_numpy()
+        }
+        assert masks == {
+            "images/a/1.jpg": "normal",
+            "images/anna_bare.jpg": "incorrect",
+            "images/anna_wear.jpg": "wear",
+            "images/b/1.jpg": "incorrect",
+        }
+
+
+def test_a_file_without_photographs_is_of_all_of_the_persons(tmp_path):
+    table = labelled(tmp_path / "faces", ANNA)
+    fixed = apply_corrections(table, write(tmp_path, "anna,mask,incorrect,"))
+    assert fixed["mask"].tolist() == ["normal", "incorrect", "incorrect", "wear"]
+
+
+def test_a_name_of_no_or_several_photographs_and_one_photograph_twice_are_told(tmp_path):
+    table = labelled(tmp_path / "faces", ANNA)
+    path = write(
+        tmp_path,
+        "ben,mask,wear,1.jpg",
+        "anna,mask,wear,bare.jpg",
+        f"anna,mask,normal,{tmp_path}/faces/images/anna_bare.jpg",
+        "ben,mask,wear,a/1.jpg",
+        "ben,mask,incorrect,images/a/1.jpg",
+        header=NAMED,
+    )
+    with pytest.raises(InputError) as raised:
+        apply_corrections(table, path)
+    has = "expected one that anna has: anna_bare.jpg, anna_wear.jpg"
+    assert str(raised.value).splitlines()[1:] == [
+        f"  {path}:2: photograph='1.jpg' is 2 that ben has, expected one of a/1.jpg, b/1.jpg",
+        f"  {path}:3: photograph='bare.jpg', {has}",
+        f"  {path}:4: photograph='{tmp_path}/faces/images/anna_bare.jpg', {has}",
+        f"  {path}:6: mask='incorrect' for ben, but line 5 says 'wear'",
+    ]
+
+
+def test_shot_and_photograph_both_hold(tmp_path):
+    lines = ["01,mask,wear,normal,normal.jpg", "01,mask,wear,normal,mask1.jpg"]
+    path = write(tmp_path, *lines, header="person,column,value,shot,photograph")
+    with pytest.raises(InputError) as raised:
+        apply_corrections(TABLE, path)
+    told = "photograph='mask1.jpg', expected one that 01 has: normal.jpg"
+    assert str(raised.value).splitlines()[1:] == [f"  {path}:3: {told}"]
+
+
+folders = st.lists(st.sampled_from(["a", "b", "1.jpg"]), max_size=3)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(folders, min_size=1, max_size=8, unique_by=tuple), st.data())
+def test_each_name_means_its_photograph_alone(tmp_path_factory, places, data):
+    paths = ["/".join(["/data/faces", *place, "1.jpg"]) for place in places]
+    people = data.draw(st.lists(st.sampled_from(["p", "q"]), min_size=len(paths), max_size=len(paths)))
+    table = pd.DataFrame({"source": "/data", "path": paths, "person": people, "shot": None, "mask": "normal"})
+    chosen = data.draw(st.integers(0, len(paths) - 1))
+    name = photograph_names(people, paths)[chosen]
+    path = write(tmp_path_factory.mktemp("fixes"), f"{people[chosen]},mask,wear,{name}", header=NAMED)
+    fixed = apply_corrections(table, path)
+    assert fixed["mask"].eq("wear").tolist() == [i == chosen for i in range(len(paths))]
 
 
 people = st.sampled_from(["01", "03-1", "02_male_Asian_40"])

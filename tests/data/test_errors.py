@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
@@ -66,13 +65,6 @@ def test_what_the_system_refuses_is_told_with_its_place_and_what_to_do(
     assert ending(OSError(number, os.strerror(number), "runs/mask/last.safetensors")) == 2
     told = capsys.readouterr().err
     assert told == f"error: runs/mask/last.safetensors: {os.strerror(number)}; {ADVICE[number]}\n"
-
-
-@pytest.mark.parametrize("script", ["train_task", "combine", "evaluate"])
-def test_every_script_has_the_debug_option(script: str, call: Callable) -> None:
-    outcome = call(__import__(script), "--help")
-    assert outcome.code == 0
-    assert "--debug" in outcome.out
 
 
 def test_a_message_of_a_full_disk_names_the_file_and_not_the_one_beside_it(

@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from data import explore
-from data.explore_facts import class_facts, fold_facts
+from data import explore, explore_facts
+from data.errors import InputError
+from data.explore_facts import class_facts, duplicate_facts, duplicate_pairs, fold_facts
 from data.manifest import read_table
+from data.survey import Seen
 
 SHOTS = 7
 
@@ -67,16 +69,35 @@ def test_the_facts_are_those_of_the_data(
     assert page.count("<svg") == page.count('<svg role="img" aria-label="') == 4
 
 
-def test_a_picture_in_two_folds_under_two_names_is_told(known: Path) -> None:
+def test_a_picture_in_two_folds_under_two_names_is_told(known: Path, monkeypatch) -> None:
+    monkeypatch.setattr(explore_facts, "TOLD", 2)
     table = read_table([known / "train"])
-    people = sorted(table["person"].unique())
-    twins = [
-        [table["path"][table["person"] == person].iloc[0] for person in (people[0], other)] for other in people
-    ]
+    first = table.drop_duplicates("person").index.to_numpy()
+    twins = np.array([(first[0], other) for other in first])
+    fold = _folds(table)
+    expected = [[table["path"][i], table["path"][j]] for i, j in twins if fold[i] != fold[j]]
+    assert 2 < len(expected) < len(twins)
     facts = fold_facts(table, 3, {}, twins)
-    fold = dict(zip(table["path"], _folds(table), strict=True))
-    assert facts["pictures_in_two_folds"] == [pair for pair in twins if fold[pair[0]] != fold[pair[1]]]
-    assert 0 < len(facts["pictures_in_two_folds"]) < len(twins)
+    assert facts["pairs_in_two_folds"] == len(expected)
+    assert facts["pictures_in_two_folds"] == expected[:2]
+
+
+def test_all_pairs_are_counted_and_some_listed(monkeypatch) -> None:
+    monkeypatch.setattr(explore_facts, "TOLD", 2)
+    owners = ["p1", "p2", "p2", "p3", None, None, "p1", None]
+    digests = ["x", "x", "x", "y", "x", "z", "z", "z"]
+    prints = [0, 0, 0, 1, 0, 255, 255, 255]
+    seen = [Seen(1, 1, "", 1, *each, np.zeros((3, 256))) for each in zip(digests, prints, strict=True)]
+    pairs = duplicate_pairs(seen, owners)
+    assert {kind: found.tolist() for kind, found in pairs.items()} == {
+        "same_person": [[1, 2]],
+        "across_people": [[0, 1], [0, 2]],
+        "between_sets": [[0, 4], [1, 4], [2, 4], [5, 6], [6, 7]],
+        "near_across_people": [[0, 3], [1, 3], [2, 3]],
+        "near_between_sets": [[3, 4]],
+    }
+    facts = duplicate_facts(pairs, list("abcdefgh"))
+    assert facts["between_sets"] == {"pairs": 5, "examples": [["a", "e"], ["b", "e"]]}
 
 
 def _folds(table: pd.DataFrame) -> list[int]:
@@ -102,6 +123,59 @@ def test_weights_and_draws_are_those_of_training() -> None:
         assert np.allclose(drawn / len(indices), shares, atol=0.002)
 
 
+def labelled(faces: Path, folder: Path) -> Path:
+    """A folder with labels of six people's masks and nothing else; the last photograph is the first one's."""
+    (folder / "images").mkdir(parents=True)
+    lines = ["path,person,mask"]
+    for number, person in enumerate(sorted((faces / "train" / "images").iterdir())[:6]):
+        for shot in ("normal", "mask1"):
+            name = f"{number}{shot}.jpg"
+            shutil.copy(next(person.glob(f"{shot}.*")), folder / "images" / name)
+            lines.append(f"{name},p{number},{shot}")
+    shutil.copy(folder / "images" / "0normal.jpg", folder / "images" / "5normal.jpg")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_labels_need_no_ages_and_those_asked_for_must_be_there(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = labelled(faces, tmp_path / "data")
+    explore.main(["--data", str(data), "--folds", "2", "--json", "facts.json"])
+    facts = json.loads(Path("facts.json").read_text())
+    assert facts["ages"] == {}
+    assert {each["name"]: each["count"] for each in facts["labels"]["mask"]} == {"normal": 6, "mask1": 6}
+    with pytest.raises(InputError) as caught:
+        explore.main(["--data", str(data), "--labels", "masc", "mask", "age"])
+    assert str(caught.value).splitlines() == [
+        "--labels: expected columns of the data, which are mask",
+        "  masc: no such column, did you mean mask?",
+        "  age: no such column",
+    ]
+
+
+def test_what_is_in_the_data_is_no_other_set_however_it_is_spelt(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = labelled(faces, tmp_path / "data")
+    Path("linked").symlink_to("data")
+    Path("more").mkdir()
+    shutil.copy(data / "images" / "1normal.jpg", "more/copy.jpg")
+    Path("more/own").symlink_to(data / "images")
+    for against, other in (("data", 0), ("./data/../linked/images", 0), ("more", 1)):
+        explore.main(["--data", "data", "--against", against, "--folds", "2", "--json", "facts.json"])
+        facts = json.loads(Path("facts.json").read_text())
+        assert (facts["against"], facts["against_in_data"]) == (other, 12)
+        found = {kind: each["pairs"] for kind, each in facts["duplicates"].items()}
+        assert (found["across_people"], found["between_sets"]) == (1, other)
+        assert "of --against, 12 are in --data as well and were left out" in capsys.readouterr().out
+    assert facts["duplicates"]["between_sets"]["examples"] == [
+        [str(data / "images" / "1normal.jpg"), str(tmp_path / "more" / "copy.jpg")]
+    ]
+
+
 def test_a_class_of_the_borders_that_nobody_is_in_is_told_as_none() -> None:
     young = explore.class_column(pd.DataFrame({"age": [20.0, 25.0]}), "age", {"age": [30.0, 60.0]})
     facts = class_facts(young)
@@ -109,6 +183,8 @@ def test_a_class_of_the_borders_that_nobody_is_in_is_told_as_none() -> None:
     assert all(np.isfinite(list(each["class_weight"].values())).all() for each in facts)
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(explore.InputError, match="found no pictures"):
-        explore.pictures_in(tmp_path)
+def test_a_folder_without_pictures_is_refused(faces: Path, tmp_path: Path) -> None:
+    data = labelled(faces, tmp_path / "data")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="none: found no image, expected a folder of images"):
+        explore.main(["--data", str(data), "--against", str(tmp_path / "none")])

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import data.label_csv
-import ensemble.submission
+import data.listing
 from data.errors import InputError
 from data.label_csv import read_labels, read_lines
+from data.listing import read_listing
 from data.manifest import read_table
-from ensemble.submission import read_answers, read_listing
+from ensemble.submission import read_answers
 
 
 def labels(tmp_path: Path, text: str | bytes, *files: str) -> Path:
@@ -127,7 +128,7 @@ def test_an_answer_that_is_no_class_is_refused_with_its_row(answer: str, tmp_pat
 def test_more_rows_than_fit_are_refused_and_not_read(
     read: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (data.label_csv, ensemble.submission):
+    for module in (data.label_csv, data.listing):
         monkeypatch.setattr(module, "MOST_ROWS", 1000)
     path = labels(tmp_path, "ImageID\n" + "".join(f"{row}.jpg\n" for row in range(1001)))
     with pytest.raises(InputError, match=r"1002: more rows than 1000, expected at most that many; split"):

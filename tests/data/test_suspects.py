@@ -68,7 +68,7 @@ def test_a_persons_probabilities_are_the_mean_of_its_photographs(files: list[Pat
     people = of_people(predictions)
     means = pd.DataFrame(predictions.probabilities).groupby(predictions.rows["person"]).mean()
     assert np.allclose(people.probabilities, means.loc[people.rows["person"]])
-    assert (people.rows["shot"] == "").all()
+    assert (people.rows[["shot", "photograph"]] == "").all(axis=None)
 
 
 def test_a_label_of_photographs_stays_one(files: list[Path], tmp_path: Path) -> None:
@@ -76,8 +76,38 @@ def test_a_label_of_photographs_stays_one(files: list[Path], tmp_path: Path) -> 
     path = fold(tmp_path / "mask", range(PEOPLE), truth=truth, column=np.array("mask"))
     predictions = read_out_of_fold([path])
     assert of_people(predictions) is predictions
-    assert set(suspects(predictions)["shot"]) == set(SHOTS)
+    ranked = suspects(predictions)
+    assert set(ranked["shot"]) == set(SHOTS)
+    assert set(ranked["photograph"]) == {""}  # the shot says which
     assert disagreements(predictions).empty
+
+
+@pytest.mark.parametrize("shot", ["", "selfie"])
+def test_without_a_shot_of_its_own_a_photograph_is_named_and_only_its_label_is_corrected(
+    tmp_path: Path, shot: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right: npt.NDArray[np.int64] = np.tile([0, 1, 1], PEOPLE)
+    said = np.where(np.arange(2) == right[:, None], 0.95, 0.05)
+    truth = right.copy()
+    truth[[0, 4, 5]] ^= 1  # one photograph of the first person, two of the second
+    names = {"column": np.array("mask"), "classes": np.array(["normal", "wear"])}
+    shots = np.array([shot] * len(truth))
+    fold(tmp_path / "runs" / "mask", range(PEOPLE), truth=truth, probabilities=said, shot=shots, **names)
+    out = tmp_path / "suspects.csv"
+    audit.main(["--runs", str(tmp_path / "runs"), "--task", "mask", "--out", str(out)])
+    assert "3 of 120 photographs probably have a wrong mask" in capsys.readouterr().out
+    table = pd.DataFrame(
+        {
+            "source": "/moved",
+            "path": [f"/moved/{p}/{s}.jpg" for p in range(PEOPLE) for s in SHOTS],
+            "person": [f"train-0/{p:06d}_x" for p in range(PEOPLE) for _ in SHOTS],
+            "shot": shot or None,
+            "mask": [["normal", "wear"][index] for index in truth],
+        }
+    )
+    fixed = apply_corrections(table, out)
+    assert fixed["mask"].tolist() == [["normal", "wear"][index] for index in right]
+    assert set(pd.read_csv(out)["photograph"]) <= {f"{s}.jpg" for s in SHOTS}
 
 
 def test_people_whose_photographs_disagree_are_counted(tmp_path: Path) -> None:
@@ -161,3 +191,41 @@ def test_missing_folds_and_tasks_are_told(
     assert "only 1 of 2 folds are there" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"found no validation.npz of age"):
         audit.main(["--runs", str(tmp_path / "runs"), "--task", "age", "--out", str(tmp_path / "s.csv")])
+
+
+def test_each_label_is_ranked_once_by_the_head_with_most_folds(
+    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, out = tmp_path / "runs", tmp_path / "suspects.csv"
+    said = np.tile([[0.02, 0.98]], (PEOPLE // 2 * len(SHOTS), 1))
+    fold(runs / "a_trunk", range(PEOPLE // 2), probabilities=said)
+    fold(runs / "joint", range(PEOPLE), column=np.array(""))
+    audit.main(["--runs", str(runs), "--out", str(out), "--all"])
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "joint: passed over, it is of a joint label, not of one column",
+        "a_trunk: passed over (1 of 2 folds), gender (2 of 2 folds) is of 'gender' too; "
+        "--task a_trunk takes it instead",
+    ]
+    assert not pd.read_csv(out).duplicated(["person", "column"]).any()
+    files[1].unlink()  # as many folds each
+    found, told = audit.find_predictions(runs, [])
+    assert list(found) == ["a_trunk"]
+    assert told[1].startswith("gender: passed over (1 of 2 folds), a_trunk (1 of 2 folds) is of")
+    assert list(audit.find_predictions(runs, ["gender"])[0]) == ["gender"]
+
+
+def test_two_tasks_of_one_label_and_joint_labels_alone_are_refused(files: list[Path], tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    fold(runs / "trunk", range(PEOPLE))
+    with pytest.raises(InputError, match="gender and trunk are of 'gender', expected one for each label"):
+        audit.find_predictions(runs, ["trunk", "gender"])
+    fold(tmp_path / "other" / "joint", range(PEOPLE), column=np.array(""))
+    with pytest.raises(
+        InputError, match=r"found only heads of joint labels \(joint\), expected one of one label"
+    ):
+        audit.find_predictions(tmp_path / "other", [])
+    with pytest.raises(InputError, match="is of a joint label, expected a head of one label"):
+        audit.find_predictions(tmp_path / "other", ["joint"])
+    (tmp_path / "bare" / "empty").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"found no validation.npz of any task"):
+        audit.find_predictions(tmp_path / "bare", [])

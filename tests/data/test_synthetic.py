@@ -132,6 +132,21 @@ def test_an_empty_folder_is_filled(tmp_path):
     assert len(list((tmp_path / "out").rglob("*.jpg"))) == 7
 
 
+def test_an_empty_folder_behind_a_link_is_filled(tmp_path):
+    (tmp_path / "disk" / "empty").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "empty")
+    write_dataset(tmp_path / "out", people=1, eval_people=0, size=(16, 16), seed=0, processes=1)
+    assert (tmp_path / "out").is_symlink()
+    assert len(list((tmp_path / "disk" / "empty").rglob("*.jpg"))) == 7
+
+
+def test_a_disk_which_nothing_can_be_renamed_to_is_refused_at_once(tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr("pathlib.Path.is_mount", lambda path: path.name == "disk")
+    with pytest.raises(InputError, match="disk: a disk is mounted there, expected a folder in it; name one"):
+        write_dataset(tmp_path / "disk", people=1, eval_people=0, size=(16, 16), seed=0, processes=1)
+
+
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("no space left on device")

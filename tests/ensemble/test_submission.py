@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import InputError
+from data.listing import read_listing
 from ensemble.submission import (
     match,
     read_answers,
     read_columns,
-    read_listing,
     vote,
     write_submission,
 )

@@ -14,9 +14,10 @@ import pytest
 
 from data.errors import InputError
 from data.images import decode_bytes
+from data.listing import read_listing
 from data.manifest import read_table
 from ensemble.probabilities import read_arrays
-from ensemble.submission import read_answers, read_listing
+from ensemble.submission import read_answers
 from heads.checkpoint import load_tensors
 from heads.config import TaskConfig
 from heads.schema import load

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from data.errors import InputError
+from data.pictures import listed_images
 
 pytestmark = pytest.mark.scale
 IDS = [f"{number:02}.jpg" for number in range(10)]
@@ -32,9 +33,11 @@ def test_ids_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
 BAD = {
     "doubled": (["a", "b", "a", "c"], "ImageID='a' is there 2 times, expected once"),
     "empty": (["a", " "], "image 2: ImageID=' ' is empty"),
-    "out": (["../a"], "leads out of the folder"),
-    "elsewhere": (["/etc/passwd"], "leads out of the folder"),
-    "url": (["file:///etc/passwd"], "leads out of the folder"),
+    "out": (["../a"], "image 1: ImageID='../a' contains '..', expected a path that stays within the folder"),
+    "elsewhere": (["/etc/passwd"], "is an absolute path, expected one relative to the folder"),
+    "drive": (["C:a.jpg"], "names a drive"),
+    "nul": (["a\0.jpg"], "contains a NUL character"),
+    "url": (["file:///etc/passwd"], "is a URL"),
     "none": ([], "found no image"),
 }
 
@@ -49,6 +52,20 @@ def test_a_wrong_listing_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(InputError) as caught:
         cut(str(path), str(tmp_path / "pieces"), 2)
     assert told in str(caught.value)
+
+
+def test_a_folder_s_images_are_those_of_one_machine(tmp_path: Path) -> None:
+    from ensemble.listing import find_listing, read_ids
+
+    for name in ("images/b.jpg", "images/a.jpg", "c.png", "train/d.jpg", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for listing in (None, "ImageID\nb.jpg\na\n"):
+        if listing is not None:
+            (tmp_path / "info.csv").write_text(listing)
+        ids, folder = listed_images(tmp_path)
+        found, images = find_listing(str(tmp_path))
+        assert (list(read_ids(found)), Path(images)) == (ids, folder)
 
 
 def test_a_listing_without_its_column_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precisio
 from ensemble.calibration import scale
 from ensemble.metrics import expected_calibration_error, score_joint
 from ensemble.report.costs import error_causes, scores_if_right
-from ensemble.report.evaluation import Evaluation
+from ensemble.report.evaluation import Evaluation, Number
 from ensemble.report.findings import Findings, as_json
 from ensemble.report.groups import error_groups, hardest, number_errors
 from ensemble.report.heads import views_effects
@@ -121,6 +121,14 @@ def test_bins_of_years_end_at_the_borders_and_unknown_ones_are_left_out(small: E
         ("less than 2", 2, 0.5),
         ("10 and more", 1, 1.0),
     ]
+
+
+@pytest.mark.parametrize("years", [[29, 30, 60, np.nan], [20, 60, 60, 60], [60, 60, np.nan, 60]])
+def test_every_known_number_is_in_a_bin(small: Evaluation, years: list[float]) -> None:
+    errors = number_errors(small, Number("age", "age", [30, 60], np.array(years)))
+    of = zip(errors.low, errors.high, errors.bins, strict=True)
+    assert all(group.count == sum(low <= age < high for age in years) for low, high, group in of)
+    assert sum(group.count for group in errors.bins) == np.isfinite(years).sum()
 
 
 def test_the_hardest_group_has_enough_photographs(small: Evaluation) -> None:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,8 @@ def test_probabilities_of_other_images_are_passed_over_unless_asked_for(world: W
     np.savez(path, **(held | {"ImageID": np.array([f"x{name}" for name in held["ImageID"]])}))
     evaluation, _, notes = gather(sources, TASKS)
     assert evaluation.heads == {}
-    assert "its 84 images are not the 84 of the answers: no calibration error" in notes[0]
+    assert "its 84 images are not the 84 of the answers" in notes[0]
+    assert notes[0].endswith(": no calibration error.")
     with pytest.raises(InputError, match="expected the probabilities of this submission"):
         gather(Sources(sources.submission, sources.answers, path), TASKS)
 
@@ -58,16 +60,45 @@ def test_probabilities_of_other_images_are_passed_over_unless_asked_for(world: W
 def test_probabilities_that_do_not_fit_are_told(
     world: World, sources: Sources, changes: dict, told: str
 ) -> None:
-    np.savez(sources.submission.parent / "probabilities.npz", **(arrays(world) | changes))
+    path = sources.submission.parent / "probabilities.npz"
+    np.savez(path, **(arrays(world) | changes))
     with pytest.raises(InputError, match=told):
-        gather(sources, TASKS)
+        gather(Sources(sources.submission, sources.answers, path), TASKS)
+    evaluation, _, notes = gather(sources, TASKS)
+    assert evaluation.heads == {}
+    assert re.search(told, notes[0])
+    assert notes[0].endswith(": no calibration error.")
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut off"])
 def test_a_broken_probabilities_file_is_told(sources: Sources, content: bytes) -> None:
-    (sources.submission.parent / "probabilities.npz").write_bytes(content)
+    path = sources.submission.parent / "probabilities.npz"
+    path.write_bytes(content)
     with pytest.raises(InputError, match=r"probabilities\.npz: cannot be read"):
-        gather(sources, TASKS)
+        gather(Sources(sources.submission, sources.answers, path), TASKS)
+    evaluation, _, notes = gather(sources, TASKS)
+    assert (evaluation.heads, len(notes)) == ({}, 1)
+
+
+def test_probabilities_of_another_submission_are_passed_over_unless_asked_for(
+    world: World, sources: Sources
+) -> None:
+    path = sources.submission.parent / "probabilities.npz"
+    np.savez(path, **arrays(world))
+    voted = sources.submission.parent / "voted.csv"
+    voted.write_text((world.folder / "b.csv").read_text())
+    evaluation, _, notes = gather(Sources(voted, sources.answers), TASKS)
+    differ = [
+        f"{task} {np.mean(world.heads[task].argmax(1) != world.plain[task].argmax(1)):.0%}" for task in TASKS
+    ]
+    assert evaluation.heads == {}
+    assert notes == [
+        f"{path}: the submission answers otherwise than these probabilities ({', '.join(differ)}). "
+        "No calibration error."
+    ]
+    evaluation, _, notes = gather(Sources(voted, sources.answers, path), TASKS)
+    assert list(evaluation.heads) == list(TASKS)
+    assert "the submission answers otherwise" in notes[0]
 
 
 def test_a_head_without_probabilities_is_told(world: World, sources: Sources) -> None:
