@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -112,7 +113,12 @@ def save_state(
     schedule: LRScheduler,
     description: Mapping[str, Any],
 ) -> None:
-    """Write all that an unfinished run needs to go on exactly."""
+    """Write all that an unfinished run needs to go on exactly.
+
+    Args:
+        optimiser: as accelerate prepared it, or PyTorch's own; with it goes its scaler of gradients (fp16).
+        description: ready for JSON.
+    """
     tensors = {f"{name}/{key}": t for name, module in modules.items() for key, t in module.state_dict().items()}
     state = optimiser.state_dict()
     scalars: dict[str, dict[str, Any]] = {}
@@ -128,13 +134,23 @@ def save_state(
         "schedule": schedule.state_dict(),
         "description": description,
     }
+    scaler = _scaler(optimiser)
+    if scaler is not None:
+        plain["scaler"] = scaler.state_dict()
     save_tensors(path, tensors, plain)
 
 
 def load_state(
     path: Path, modules: Mapping[str, nn.Module], optimiser: Optimizer, schedule: LRScheduler
 ) -> dict[str, Any]:
-    """Put back what `save_state` wrote; return its description."""
+    """Put back what `save_state` wrote; return its description.
+
+    Args:
+        optimiser: its scaler of gradients, where it has one, begins anew if the file has none.
+
+    Raises:
+        InputError: as those of `load_tensors` and `fill`.
+    """
     tensors, plain = load_tensors(path)
     for name, module in modules.items():
         own = {k.removeprefix(f"{name}/"): t for k, t in tensors.items() if k.startswith(f"{name}/")}
@@ -146,5 +162,13 @@ def load_state(
             state.setdefault(int(index), {})[slot] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
     schedule.load_state_dict(plain["schedule"])
+    scaler = _scaler(optimiser)
+    if scaler is not None and "scaler" in plain:
+        scaler.load_state_dict(plain["scaler"])
     description: dict[str, Any] = plain["description"]
     return description
+
+
+def _scaler(optimiser: Optimizer) -> GradScaler | None:
+    """What scales gradients so that half precision can hold them: accelerate's optimiser keeps it, in fp16."""
+    return getattr(optimiser, "scaler", None)

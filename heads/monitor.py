@@ -14,7 +14,10 @@ COLUMNS = 6
 
 
 class Monitor:
-    """Writes to `folder`; going on with a run drops what stands there from its next epoch on."""
+    """Writes to `folder`; going on with a run drops what stands there from its next epoch on.
+
+    What is added stands in the file at once: a run that is stopped or diverges does not close it.
+    """
 
     def __init__(self, folder: Path, next_epoch: int = 0) -> None:
         self.writer = SummaryWriter(str(folder), purge_step=next_epoch + 1)
@@ -24,10 +27,12 @@ class Monitor:
         for name, value in record.items():
             if name != "epoch":
                 self.writer.add_scalar(name, value, int(record["epoch"]))
+        self.writer.flush()
 
     def pictures(self, epoch: int, figure: Figure) -> None:
         """Add a picture of predictions."""
         self.writer.add_figure("predictions", figure, epoch)
+        self.writer.flush()
 
     def close(self) -> None:
         self.writer.close()

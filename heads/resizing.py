@@ -1,8 +1,8 @@
 """Training on small pictures first and on whole ones at the end: as many epochs for fewer operations.
 
 Progressive resizing, as in EfficientNetV2 (Tan & Le 2021, arXiv:2104.00298) without its growing augmentation.
-The last epochs see pictures of the size that is judged, since a network answers best at the size that it was
-trained on (Touvron et al. 2019, arXiv:1906.06423).
+The last epoch at least sees pictures of the size that is judged, since a network answers best at the size that
+it was trained on (Touvron et al. 2019, arXiv:1906.06423).
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MULTIPLE = 8  # of pixels that sides are rounded to
-SHORTEST = 32  # the stride of a resnet's last stage: a shorter side would leave it nothing
+# Above 32, the stride of a resnet's last stage: of 32x32 it would see one place, and batch norm cannot train on
+# the one value that this makes of a channel where a batch is a single photograph.
+SHORTEST = 40
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,9 @@ class Resizing:
     """Shrinks training pictures, less from epoch to epoch.
 
     Attributes:
-        least: share of height and width that the first epoch shows, above 0 to 1.
+        least: share of height and width that the first of several epochs shows, above 0 to 1.
         until: share of the epochs after which pictures are whole, above 0 to 1; between, shares grow evenly.
+            The last epoch's are whole in any case, so that a single epoch's do not shrink.
         epochs: of the whole training.
     """
 
@@ -35,7 +38,8 @@ class Resizing:
         >>> [Resizing(0.5, 0.75, 4).share(epoch) for epoch in range(4)]
         [0.5, 0.6666666666666666, 0.8333333333333333, 1.0]
         """
-        return self.least + (1 - self.least) * min(1.0, epoch / (self.until * self.epochs))
+        growing = min(self.until * self.epochs, self.epochs - 1)
+        return 1.0 if epoch >= growing else self.least + (1 - self.least) * (epoch / growing)
 
     def __call__(self, pixels: Tensor, epoch: int) -> Tensor:
         """Pixels [N, 3, H, W], uint8 or float in 0..1, as an epoch shows them; float where they shrink."""
@@ -49,8 +53,8 @@ class Resizing:
 def _side(length: int, share: float) -> int:
     """A side of `length` pixels shrunk to about a share of it.
 
-    >>> _side(160, 0.5), _side(120, 0.7), _side(120, 1.0), _side(40, 0.1), _side(20, 0.5)
-    (80, 80, 120, 32, 20)
+    >>> _side(160, 0.5), _side(120, 0.7), _side(120, 1.0), _side(60, 0.1), _side(20, 0.5)
+    (80, 80, 120, 40, 20)
     """
     rounded = round(length * share / MULTIPLE) * MULTIPLE if share < 1 else length
     return min(length, max(SHORTEST, rounded))

@@ -17,6 +17,7 @@ from data.stopping import Stopped, unbroken
 from heads.learner import Learner
 from heads.mixing import Mixing
 from heads.plan import Plan, Record
+from heads.precision import without_autocast
 from heads.processes import alone, gather_predictions, share_buffers
 from heads.progress import Progress
 from heads.sampling import BalancedSampler
@@ -61,6 +62,8 @@ def fit(
 ) -> None:
     """Train `learner` until its plan ends, going on from its history of epochs and its progress within one.
 
+    The head computes in the accelerator's precision in its steps alone: losses and validation are in single.
+
     Args:
         learner: changed in place; its parts are prepared by `accelerator`, as are the loaders.
         material: stays as it is, but for the epoch of its sampler.
@@ -73,6 +76,7 @@ def fit(
         InputError: the loss is no longer a number.
         Stopped: a signal asked for the end.
     """
+    without_autocast(learner.head)
     started = time.perf_counter()
     try:
         for epoch in range(len(learner.history), plan.epochs):
@@ -164,7 +168,9 @@ def _step(
 ) -> float:
     """One step of the optimiser, unless the loss is no number; returns the loss."""
     with accelerator.autocast():
-        value = loss(learner.head(pixels).float(), targets)
+        logits = learner.head(pixels)
+    # Outside: autocast would take a loss's products to half precision, and the error of an age with them.
+    value = loss(logits.float(), targets)
     if torch.isfinite(value):
         accelerator.backward(value)
         if plan.clip_norm is not None:

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -22,9 +25,12 @@ DESCRIPTION = {"config": {"task": "mask"}, "classes": ["wear", "ä 顔"], "figur
 
 
 class Run:
-    """A little of everything that a run's state has: batch norm, decay groups, momentum, schedule, average."""
+    """A little of everything that a run's state has: batch norm, decay groups, momentum, schedule, average.
 
-    def __init__(self, optimiser: str, schedule: str, seed: int) -> None:
+    With a `scale`, gradients are scaled as in fp16, twice as much after every two steps.
+    """
+
+    def __init__(self, optimiser: str, schedule: str, seed: int, scale: float | None = None) -> None:
         torch.manual_seed(seed)
         trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
         self.head = nn.Sequential(trunk, nn.Linear(4 * 36, 2)).to(memory_format=torch.channels_last)
@@ -32,11 +38,16 @@ class Run:
         self.schedule: LRScheduler = make_schedule(self.optimiser, schedule, 2, 4, warmup=0.25)
         self.average = averaged(self.head, 0.9)
         self.modules = {"head": self.head, "average": self.average}
+        self.scaler = GradScaler("cpu", scale or 1.0, growth_interval=2, enabled=scale is not None)
+        if scale is not None:
+            Accelerator(cpu=True, mixed_precision="no")
+            self.optimiser = AcceleratedOptimizer(self.optimiser, scaler=self.scaler)
 
     def train(self, steps: int, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         for _ in range(steps):
-            self.head(torch.randn(5, 3, 8, 8, generator=generator)).sigmoid().sum().backward()
+            loss = self.head(torch.randn(5, 3, 8, 8, generator=generator)).sigmoid().sum()
+            self.scaler.scale(loss).backward()
             self.optimiser.step()
             self.schedule.step()
             self.optimiser.zero_grad()
@@ -70,6 +81,32 @@ def test_the_state_before_the_first_step_comes_back_too(tmp_path: Path) -> None:
     for run in (first, second):
         run.train(2, seed=3)
     assert all(torch.equal(a, b) for a, b in zip(first.tensors(), second.tensors(), strict=True))
+
+
+@pytest.mark.usefixtures("accelerate_anew")
+def test_a_run_in_fp16_goes_on_with_the_scale_that_it_had_come_to(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    first, second = (Run("adamw", "cosine", seed, scale=1024.0) for seed in (0, 1))
+    first.train(3, seed=2)
+    save_state(path, first.modules, first.optimiser, first.schedule, DESCRIPTION)
+    assert load_state(path, second.modules, second.optimiser, second.schedule) == DESCRIPTION
+    assert second.scaler.state_dict() == first.scaler.state_dict()
+    assert first.scaler.get_scale() == 2048.0
+    for run in (first, second):
+        run.train(4, seed=3)
+    assert second.scaler.state_dict() == first.scaler.state_dict()
+    assert first.scaler.get_scale() == 8192.0  # after seven steps, of which the third is one half of a pair
+    assert all(torch.equal(a, b) for a, b in zip(first.tensors(), second.tensors(), strict=True))
+
+
+@pytest.mark.usefixtures("accelerate_anew")
+def test_a_state_without_a_scaler_is_gone_on_from_with_one_and_the_other_way_round(tmp_path: Path) -> None:
+    plain, scaled = Run("adamw", "cosine", seed=0), Run("adamw", "cosine", seed=1, scale=4.0)
+    path = tmp_path / "last.safetensors"
+    for saved, loaded in ((plain, scaled), (scaled, plain)):
+        save_state(path, saved.modules, saved.optimiser, saved.schedule, DESCRIPTION)
+        assert load_state(path, loaded.modules, loaded.optimiser, loaded.schedule) == DESCRIPTION
+    assert scaled.scaler.get_scale() == 4.0
 
 
 def test_tensors_and_description_come_back_bit_for_bit(tmp_path: Path) -> None:

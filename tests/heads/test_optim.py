@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from heads.backbone import freeze
 from heads.head import Head
@@ -92,6 +92,44 @@ def test_one_cycle_is_pytorchs_over_the_whole_run(warmup: float) -> None:
     assert rates("one_cycle", 4, 10, warmup=warmup) == pytest.approx(expected)
 
 
+def momenta(optimiser: Optimizer, schedule: LRScheduler, steps: int) -> list[list[float]]:
+    """Of each group at each batch of a run: the momentum, or the first beta."""
+    result = []
+    for _ in range(steps):
+        result.append(
+            [group["betas"][0] if "betas" in group else group["momentum"] for group in optimiser.param_groups]
+        )
+        optimiser.step()
+        schedule.step()
+    return result
+
+
+@pytest.mark.parametrize("name", ["one_cycle", "cosine", "step"])
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_the_momentum_of_sgd_holds_along_the_schedule(name: str, momentum: float) -> None:
+    optimiser = make_optimiser(*tiny_parts(), "sgd", 0.1, momentum=momentum)
+    found = momenta(optimiser, make_schedule(optimiser, name, 3, 5, warmup=0.3), 15)
+    assert found == [[momentum] * len(optimiser.param_groups)] * 15
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam"])
+def test_one_cycle_moves_beta_as_pytorchs_own_does_to_the_bit(name: str) -> None:
+    ours, theirs = tiny_optimiser(name), tiny_optimiser(name)
+    peaks = [group["lr"] for group in theirs.param_groups]
+    cycle = OneCycleLR(theirs, max_lr=peaks, total_steps=20, pct_start=0.3)
+    found = momenta(ours, make_schedule(ours, "one_cycle", 4, 5, warmup=0.3), 20)
+    assert found == momenta(theirs, cycle, 20)
+    assert found[0][0] == 0.95
+    assert found[5][0] == 0.85
+
+
+@pytest.mark.parametrize("name", ["cosine", "step"])
+def test_other_schedules_leave_beta_alone(name: str) -> None:
+    optimiser = tiny_optimiser("adamw")
+    found = momenta(optimiser, make_schedule(optimiser, name, 2, 5, warmup=0.3), 10)
+    assert found == [[0.9] * len(optimiser.param_groups)] * 10
+
+
 def test_cosine_rises_in_a_line_and_falls_to_nothing() -> None:
     found = rates("cosine", 5, 20, warmup=0.1)
     assert found[:11] == pytest.approx([0.1 * (WARMUP_START + (1 - WARMUP_START) * i / 10) for i in range(11)])
@@ -104,6 +142,14 @@ def test_cosine_rises_in_a_line_and_falls_to_nothing() -> None:
 def test_step_falls_by_its_factor_every_so_many_epochs() -> None:
     found = rates("step", 6, 3, step_epochs=2, step_factor=0.1)
     assert found == pytest.approx([0.1] * 6 + [0.01] * 6 + [0.001] * 6)
+
+
+@pytest.mark.parametrize(("warmup", "rising"), [(0.1, 2), (0.3, 7), (0.5, 12), (0.9, 22)])
+def test_step_falls_where_epochs_end_also_after_a_warm_up_and_within_it(warmup: float, rising: int) -> None:
+    found = rates("step", 6, 4, warmup=warmup, step_epochs=2, step_factor=0.1)
+    shares = [WARMUP_START + (1 - WARMUP_START) * min(step / rising, 1) for step in range(24)]
+    steps = [1.0] * 8 + [0.1] * 8 + [0.01] * 8
+    assert found == pytest.approx([0.1 * share * step for share, step in zip(shares, steps, strict=True)])
 
 
 @pytest.mark.parametrize("name", ["one_cycle", "cosine", "step"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
@@ -23,14 +24,14 @@ from data.stopping import Stopped, stoppable
 from heads.checkpoint import load_state, save_state
 from heads.learner import Learner, averaged
 from heads.loading import loader
-from heads.losses import FocalLoss
+from heads.losses import FocalLoss, make_loss
 from heads.optim import make_optimiser, make_schedule
 from heads.plan import Plan
 from heads.progress import Progress
 from heads.sampling import BalancedSampler
 from heads.targets import Target
 from heads.training import Material, Resize, WhenStopped, fit
-from heads.validation import Predictions, Truth
+from heads.validation import Predictions, Truth, predict
 
 pytestmark = pytest.mark.usefixtures("accelerate_anew")
 TARGET = Target("colour", ("red", "green", "blue"))
@@ -103,6 +104,7 @@ def run_fit(
     loss: nn.Module | None = None,
     when_stopped: WhenStopped | None = None,
     resizing: Resize | None = None,
+    precision: str = "no",
     **plan: Any,
 ) -> None:
     labels = np.array([TARGET.classes.index(colour) for colour in squares.colours])
@@ -110,7 +112,7 @@ def run_fit(
     train_set = Photographs(squares.paths, torch.from_numpy(labels), Pipeline(steps), seed=3)
     valid_set = Photographs(squares.paths, torch.from_numpy(labels), Pipeline([]))
     sampler = BalancedSampler(labels, squares.persons, power=0.5, seed=3)
-    accelerator = Accelerator(cpu=True, mixed_precision="no")
+    accelerator = Accelerator(cpu=True, mixed_precision=precision)
     learner.head, learner.optimiser, train, valid = accelerator.prepare(
         learner.head,
         learner.optimiser,
@@ -173,6 +175,73 @@ def test_training_pictures_are_resized_by_the_epoch_and_validation_sees_whole_on
     run_fit(learner, squares, Told(), resizing=lambda pixels, epoch: pixels[:, :, : 8 + 2 * epoch])
     assert heights[True] == [8 + 2 * epoch for epoch in range(EPOCHS)]
     assert heights[False] == [32]
+
+
+@pytest.fixture
+def _other_precision() -> Iterator[None]:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+class Noting(nn.Module):
+    """Every loss of three classes at once; keeps the logits and targets that it is given, and the losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    @staticmethod
+    def losses(logits: Tensor, targets: Tensor) -> Tensor:
+        classes = [
+            make_loss(name, torch.tensor([1.0, 2.0, 5.0])) for name in ("focal", "cross_entropy", "soft_f1")
+        ]
+        ordinal = [make_loss(name, None) for name in ("coral", "corn")]
+        numbers = make_loss("expectation", None)
+        return torch.stack(
+            [loss(logits, targets) for loss in classes]
+            + [loss(logits[:, :2], targets) for loss in ordinal]
+            + [numbers(logits, F.one_hot(targets, 3).float())]
+        )
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        losses = self.losses(logits, targets)
+        self.noted.append((logits.detach(), targets, losses.detach()))
+        return losses.sum()
+
+
+@pytest.mark.usefixtures("_other_precision")
+def test_in_mixed_precision_the_head_computes_in_half_and_losses_in_single(squares: Any) -> None:
+    learner, loss, kinds = tiny_learner(), Noting(), set()
+    conv = learner.head.get_submodule("0.1")
+    conv.register_forward_hook(lambda layer, _, made: kinds.add(made.dtype) if layer.training else None)
+    run_fit(learner, squares, Told(), loss=loss, precision="bf16", epochs=1)
+    assert kinds == {torch.bfloat16}
+    for logits, targets, losses in loss.noted:
+        assert logits.dtype == torch.float32
+        assert torch.equal(logits, logits.bfloat16().float())  # as the head made them
+        assert torch.equal(losses, Noting.losses(logits, targets))
+    sizes = [len(targets) for _, targets, _ in loss.noted]
+    mean = np.average([losses.sum().item() for *_, losses in loss.noted], weights=sizes)
+    assert learner.history[0]["train_loss"] == pytest.approx(mean)
+
+
+@pytest.mark.usefixtures("_other_precision")
+@pytest.mark.parametrize("ema", [0.0, 0.8])
+def test_validation_is_in_single_precision_whatever_is_trained_in(squares: Any, ema: float) -> None:
+    learner, told, kinds = tiny_learner(ema=ema), Told(), set()
+    conv = learner.judged.get_submodule("0.1")
+    conv.register_forward_hook(lambda layer, _, made: None if layer.training else kinds.add(made.dtype))
+    run_fit(learner, squares, told, precision="bf16", epochs=1)
+    assert kinds == {torch.float32}
+    plain = tiny_learner(seed=1).head
+    plain.load_state_dict(learner.judged.state_dict())
+    photographs = Photographs(squares.paths, torch.zeros(len(squares.paths)), Pipeline([]))
+    pixels = torch.stack([photographs[0, row][0] for row in range(len(photographs))])
+    expected = predict(plain, TARGET, [(batch, batch) for batch in pixels.split(BATCH)])
+    [found] = told.predictions
+    assert found is not None
+    assert np.array_equal(found.probabilities, expected.probabilities)
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
