@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: bench demo results test test-browser test-faults test-scale lint format install install-dev clean
+.PHONY: bench demo results given these-folds-alone test test-browser test-faults test-scale lint format install install-dev clean
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,8 +40,9 @@ demo: install
 # The recipe of the README, on your own copies: make -j2 results DATA=DIR PORTRAITS=DIR MASKS=DIR WEIGHTS=FILE
 # [RUNS=DIR] [SEED=0] [FOLDS="0 1 2 3 4"]. DATA holds train/ and eval/ with answers.csv; PORTRAITS has faces with age and
 # gender; MASKS has photographs of masks with a column mask; WEIGHTS is resnet18 from ImageNet. The age trunk comes
-# first, on TRUNK_THREADS cores; with -j2 two heads at a time then follow, THREADS cores each; what is done already is not
-# done again. WORKERS processes load photographs for each head: one suffices for two cores, a GPU wants several.
+# first, on TRUNK_THREADS cores; with -j2 two heads at a time then follow, THREADS cores each; what is done already, with
+# this SEED and these FOLDS, is not done again. WORKERS processes load photographs for each head: one suffices for two
+# cores, a GPU wants several.
 RUNS ?= runs
 SEED ?= 0
 FOLDS ?=
@@ -52,22 +53,41 @@ TRAIN = $(BIN)/python train_task.py --runs $(RUNS) --cache $(RUNS)/cache \
 	--set training.seed=$(SEED) --set training.workers=$(WORKERS) $(if $(FOLDS),--fold $(FOLDS))
 HEAD = OMP_NUM_THREADS=$(THREADS) $(TRAIN) --data $(DATA)/train
 
-$(RUNS)/age_backbone.done: $(VENV)/installed
+# How the stamp of a head ends that is done: runs/age.seed-0.done, runs/age.seed-0.folds-0-1.done. One stamp stands at a
+# time, since another seed's head takes the folder: it goes before training, and is not there where that is stopped.
+NOTHING :=
+DONE := .seed-$(strip $(SEED))$(if $(FOLDS),.folds-$(subst $(NOTHING) $(NOTHING),-,$(sort $(FOLDS)))).done
+
+# combine.py takes all folds that it finds, and before a head without folds: those of another set would be merged in.
+OTHER_FOLDS = $(strip $(foreach task,age_backbone age gender mask,$(filter-out \
+	$(patsubst %,$(RUNS)/$(task)/fold-%,$(FOLDS)),$(wildcard $(RUNS)/$(task)/fold-*))))
+given:
+	$(foreach name,DATA PORTRAITS MASKS WEIGHTS,$(if $($(name)),,$(error results: $(name) is not given, expected $(name)=PATH; \
+		the Makefile says of what)))
+these-folds-alone:
+	$(if $(OTHER_FOLDS),$(error $(OTHER_FOLDS): found beside FOLDS="$(FOLDS)", expected these folds alone; \
+		move them away or name another RUNS))
+
+$(RUNS)/age_backbone$(DONE): $(VENV)/installed
+	rm -f $(RUNS)/age_backbone.seed-*.done
 	OMP_NUM_THREADS=$(TRUNK_THREADS) $(TRAIN) --task age_backbone --data $(PORTRAITS) --data $(DATA)/train --set backbone.weights=$(WEIGHTS)
 	touch $@
-$(RUNS)/age.done: $(RUNS)/age_backbone.done
+$(RUNS)/age$(DONE): $(RUNS)/age_backbone$(DONE)
+	rm -f $(RUNS)/age.seed-*.done
 	$(HEAD) --task age --data $(PORTRAITS)
 	touch $@
-$(RUNS)/gender.done: $(RUNS)/age_backbone.done
+$(RUNS)/gender$(DONE): $(RUNS)/age_backbone$(DONE)
+	rm -f $(RUNS)/gender.seed-*.done
 	$(HEAD) --task gender --data $(PORTRAITS)
 	touch $@
 $(RUNS)/masked.done: $(VENV)/installed
 	$(BIN)/python -m data.masked --data $(PORTRAITS) --out $(RUNS)/masked --per-face 1 --wrong 0.5
 	touch $@
-$(RUNS)/mask.done: $(RUNS)/masked.done | $(RUNS)/age_backbone.done
+$(RUNS)/mask$(DONE): $(RUNS)/masked.done | $(RUNS)/age_backbone$(DONE)
+	rm -f $(RUNS)/mask.seed-*.done
 	$(HEAD) --task mask --data $(MASKS) --data $(RUNS)/masked --set backbone.weights=$(WEIGHTS)
 	touch $@
-results: $(RUNS)/age_backbone.done $(RUNS)/mask.done $(RUNS)/gender.done $(RUNS)/age.done
+results: given these-folds-alone $(RUNS)/age_backbone$(DONE) $(RUNS)/mask$(DONE) $(RUNS)/gender$(DONE) $(RUNS)/age$(DONE)
 	$(BIN)/python combine.py --data $(DATA)/eval --runs $(RUNS) --out $(RUNS)/out/submission.csv
 	$(BIN)/python evaluate.py --submission $(RUNS)/out/submission.csv --answers $(DATA)/eval/answers.csv --runs $(RUNS)
 

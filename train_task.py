@@ -10,23 +10,11 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.crops import CroppedReader, boxes_options, reader_of
-from data.errors import InputError, bad_image_option, debug_option, run_script
+from data.crops import boxes_options
+from data.errors import InputError, bad_image_option, debug_option, refuse, run_script
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import pandas as pd
-    from accelerate import Accelerator
-    from torch import Tensor
-    from torch.utils.data import Dataset
-
     from heads.config import TaskConfig
-    from heads.halves import Suffix
-    from heads.head import Head
-    from heads.shown import Read
-
-    Shown = Dataset[tuple[Tensor, Tensor]]
 
 
 def gigabytes(text: str) -> int:
@@ -99,10 +87,10 @@ def parse() -> argparse.Namespace:
 
 
 def read_config(args: argparse.Namespace) -> "TaskConfig":
-    """The YAML with its overrides; its task must be the one asked for."""
+    """The YAML with its overrides; its task must be the one asked for, and every setting must do something."""
     from ensemble.views import make_views
     from heads.adopted import adopted
-    from heads.config import TaskConfig, default_path
+    from heads.config import TaskConfig, default_path, idle_settings
     from heads.schema import load
 
     fold = [] if args.fold is None else [f"split.fold={args.fold}"]
@@ -116,141 +104,48 @@ def read_config(args: argparse.Namespace) -> "TaskConfig":
         make_views(config.views.steps)  # else a typo would show only when the trained head is used
     except ValueError as error:
         raise InputError(f"{path}: views.steps: {error}") from None
+    refuse(f"{path}: settings that would do nothing", idle_settings(config))
     return adopted(config, str(path))
-
-
-def begun(
-    config: "TaskConfig", args: argparse.Namespace, judged_on: "pd.Series[str]", accelerator: "Accelerator"
-) -> "Head":
-    """The head with its trunk filled and frozen; tells what was loaded, and which of its judges it has seen."""
-    import torch
-
-    from heads.build import fill_trunk_of, head_of
-    from heads.convolutions import tiles_pay, with_winograd
-    from heads.processes import synchronise_batch_norm
-    from heads.trunk_run import tell_of_seen, trunk_run
-
-    torch.manual_seed(config.training.seed)
-    head = head_of(config)
-    synchronise_batch_norm(head, accelerator)
-    told = fill_trunk_of(head, config.backbone, args.runs, args.fold)
-    accelerator.print(f"trunk from {told}", flush=True)
-    run = trunk_run(config.backbone.weights, args.runs, args.fold)
-    if run is not None and accelerator.is_main_process:
-        print(tell_of_seen(run, judged_on), end="", file=sys.stderr, flush=True)
-    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no" and tiles_pay():
-        with_winograd(head.trunk)
-    return head
-
-
-def reader_and_margin(
-    config: "TaskConfig",
-    args: argparse.Namespace,
-    paths: "Sequence[Path]",
-    bad: "Mapping[str, str] | None",
-    accelerator: "Accelerator",
-) -> "tuple[Read, float | None]":
-    """What gives a photograph's pixels (its file, a box in it, a kept copy), and the margin around boxes."""
-    from heads.shown import reader_of_kept
-
-    read, margin = reader_of(args.boxes, args.box_margin), None
-    if isinstance(read, CroppedReader):
-        margin = read.margin
-        accelerator.print(read.told(paths))
-    if args.cache is None:
-        return read, margin
-    with accelerator.main_process_first():  # one writes the cache, the others find it there
-        return reader_of_kept(config, args.data, args.cache, args.cache_limit, read, bad), margin
 
 
 def train(args: argparse.Namespace) -> None:
     """Train the head that `args` name."""
     config = read_config(args)
-    if config.training.feature_views is not None and args.cache is None:
-        raise InputError("training.feature_views: needs --cache DIR, where features are kept")
 
     from accelerate import Accelerator
 
-    from data.dataset import Photographs, in_order
     from data.memory import keep_freed_memory
-    from data.pipeline import Pipeline
     from data.soundness import list_left_out
-    from heads.build import learner_of, loss_of, mixing_of, resizing_of, target_of, trained_target_of
-    from heads.dealing import deal_training, deal_validation
+    from heads.beginning import Sources, begun, learner_and_loss, material_of, shown_of
     from heads.keeper import Keeper
-    from heads.loading import loader
+    from heads.people import people_of
     from heads.plan import Plan
     from heads.precision import accelerate_name
-    from heads.processes import WholeBatchLoss, refuse_disagreement, together
-    from heads.rows import find_bad, read_rows
+    from heads.processes import refuse_disagreement, together
     from heads.run import run_folder
-    from heads.sampling import BalancedSampler, class_counts
-    from heads.shown import with_kept_features
-    from heads.training import Material, fit
-    from heads.validation import Truth
+    from heads.training import fit
 
     keep_freed_memory()
-    target, trained, t = target_of(config.label), trained_target_of(config.label), config.training
+    t = config.training
     accelerator = Accelerator(mixed_precision=accelerate_name(t.precision))
+    sources = Sources(args.data, args.boxes, args.box_margin, args.cache, args.cache_limit)
+    people = people_of(config, args.data, args.on_bad_image == "skip", accelerator)
+    head = begun(config, args.runs, args.fold, people.valid["person"], accelerator)
+    shown = shown_of(config, sources, head, people, accelerator)
 
-    # Who is trained on, and who judges.
-    bad = find_bad(args.data) if args.on_bad_image == "skip" else None
-    train_rows, valid_rows = read_rows(config, args.data, target, bad)
-    train_rows = trained.without(train_rows, config.label.training.leave_out)
-    labels = trained.class_indices(train_rows)
-    counts = class_counts(labels, target.classes)
-    told = ", ".join(f"{name} {count}" for name, count in zip(target.classes, counts, strict=True))
-    accelerator.print(
-        f"{config.task}: {len(train_rows)} photographs to train ({told}), {len(valid_rows)} to validate"
-    )
-    head = begun(config, args, valid_rows["person"], accelerator)
-
-    # What it is shown of them.
-    paths = [*train_rows["path"], *valid_rows["path"]]
-    read, box_margin = reader_and_margin(config, args, paths, bad, accelerator)
-    pipeline, still = Pipeline(config.pixels.train), Pipeline(config.pixels.evaluate)
-    train_set = Photographs(train_rows["path"].tolist(), trained.encode(train_rows), pipeline, t.seed, read)
-    valid_set = Photographs(valid_rows["path"].tolist(), target.encode(valid_rows), still, read=read)
-    learned: Head | Suffix = head.to(accelerator.device)
-    shown_train: Shown = train_set
-    shown_valid: Shown = valid_set
-    workers = t.workers
-    if t.feature_views is not None:
-        learned, shown_train, shown_valid = with_kept_features(
-            config, args.cache, args.cache_limit, head, (train_set, valid_set), accelerator
-        )
-        workers = 0  # reading features takes less than handing them over
-    persons = train_rows["person"].tolist()
-    sampler = BalancedSampler(labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
-    train_loader = loader(shown_train, sampler, t.batch_size, workers, t.seed)
-    valid_loader = loader(shown_valid, in_order(len(valid_set)), t.batch_size, workers, t.seed)
-
-    # How it learns, on whatever there is to compute with.
-    learner = learner_of(config, learned, len(train_loader))
-    learner.head, learner.optimiser = accelerator.prepare(learner.head, learner.optimiser)
-    loss = WholeBatchLoss(loss_of(config.loss, counts, trained).to(accelerator.device), accelerator)
-    values = target.values(valid_rows).numpy() if target.numbers else None
-    truth = Truth(target.class_indices(valid_rows), values)
-    material = Material(
-        target,
-        deal_training(train_loader, accelerator),
-        deal_validation(valid_loader, accelerator),
-        sampler,
-        truth,
-        mixing_of(t.mix, counts, trained),
-        resizing_of(t),
-    )
+    learner, loss = learner_and_loss(config, people, shown, accelerator)
+    material = material_of(config, people, shown, accelerator)
     plan = Plan(t.epochs, t.select_by, t.validate_every, t.patience, t.clip_norm, t.seed)
 
     run = run_folder(args.runs, config.task, args.fold)
-    keeper = Keeper(run, config, valid_rows, valid_set, truth, box_margin)
+    keeper = Keeper(run, config, people.valid, shown.photographs, material.truth, shown.marks, shown.box_margin)
     keeper.open(learner, args.resume)
     with together(accelerator):
-        refuse_disagreement("photographs to train", len(sampler), accelerator)
+        refuse_disagreement("photographs to train", len(shown.sampler), accelerator)
         refuse_disagreement("epochs to go on from", len(learner.history), accelerator)
         fit(learner, material, loss, plan, accelerator, keeper.after_epoch, keeper.when_stopped)
     if accelerator.is_main_process:
-        list_left_out(keeper.run.folder, bad or {})
+        list_left_out(keeper.run.folder, people.bad or {})
         keeper.close(learner, plan)
 
 

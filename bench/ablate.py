@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.ablation_plan import Ablations, Run, runs_of
-from data.errors import InputError, refuse, run_script
+from data.errors import InputError, debug_option, refuse, run_script
 from data.files import write_text
 from data.processes import cores
 from heads.schema import load
@@ -86,6 +86,9 @@ def train(args: argparse.Namespace) -> None:
 
 def collect(args: argparse.Namespace) -> None:
     """Keep the figures of what is done so far."""
+    if len(args.plan) != len(args.runs):
+        found = f"{len(args.plan)} --plan and {len(args.runs)} --runs"
+        raise InputError(f"collect: found {found}, expected one --runs for each --plan, in their order")
     from bench.ablation_figures import collect as collect_figures
 
     plans = [load(Ablations, plan, []) for plan in args.plan]
@@ -142,6 +145,7 @@ def parse() -> argparse.Namespace:
     tables.add_argument("--figures", type=Path, required=True, metavar="CSV")
     tables.add_argument("--out", type=Path, required=True, metavar="FILE")
     tables.set_defaults(call=table)
+    debug_option(parser)
     return parser.parse_args()
 
 

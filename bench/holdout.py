@@ -10,12 +10,12 @@ validate on, the second to be scored once (`python -m bench.held_out`).
 import argparse
 import csv
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from data.errors import InputError, run_script
+from data.errors import InputError, debug_option, refuse, run_script
 from data.files import written_whole
 from data.label_csv import PATH_COLUMNS, PERSON_COLUMNS, read_lines
 from data.names import leads_outside
@@ -51,47 +51,80 @@ def held_out_rows(people: Sequence[str], values: Sequence[str], least: int | flo
     return {row for row, name in enumerate(people) if name in aside}
 
 
-def main() -> None:
-    """Read the labels, draw, copy."""
+def photographs(file: Path, column: str, lines: Sequence[tuple[int, Mapping[str, str]]]) -> list[Path]:
+    """Where the photograph of each line of a labels file is: in `images/` beside it, else in its folder.
+
+    Args:
+        file: the labels file.
+        column: its column of paths.
+        lines: number and values of each.
+
+    Raises:
+        InputError: some lead outside or are not there; all are told.
+    """
+    found, problems = [], []
+    for line, values in lines:
+        name = values[column]
+        if leads_outside(name):
+            problems.append(f"row {line}: {column}={name!r}, expected a path inside the image folder")
+            continue
+        places = (file.parent / "images" / name, file.parent / name)
+        there = [place for place in places if place.is_file()]
+        found += there[:1]
+        if not there:
+            problems.append(f"row {line}: {column}={name!r}, found no such file in images/ or beside {LABELS}")
+    refuse(f"{file}: {len(problems)} photographs cannot be copied; correct or remove their rows", problems)
+    return found
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.holdout", description="Put people aside.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="with labels.csv and images/")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
     parser.add_argument("--by", required=True, metavar="COLUMN", help="drawn apart for each of its values")
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--rows", type=int, help="photographs of each value, at least")
     size.add_argument("--share", type=float, help="of each value's photographs, at least")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    debug_option(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read the labels, draw, copy."""
+    args = parse()
     least = args.rows if args.rows is not None else args.share
     if not (args.rows is None or args.rows >= 1) or not (args.share is None or 0 < args.share < 1):
         raise InputError(f"{least}: expected --rows of at least 1 or --share between 0 and 1")
+    if args.out.exists() and any(args.out.iterdir()):
+        raise InputError(
+            f"{args.out}: is not empty, expected a new or an empty folder; name another with --out"
+        )
     file = args.data / LABELS
     columns, lines, problems = read_lines(file)
     column = next((name for name in PATH_COLUMNS if name in columns), None)
     if problems or column is None or args.by not in columns:
         told = problems[0] if problems else f"{file}: columns {', '.join(columns)}, expected {args.by} and path"
         raise InputError(told)
+    # All of them before anything is written, so that there is never one part without the other.
+    sources = photographs(file, column, lines)
     rows = [values for _, values in lines]
-    if outside := [row[column] for row in rows if leads_outside(row[column])]:
-        raise InputError(f"{file}: {outside[0]!r}, expected paths inside the image folder")
     whose = next((name for name in PERSON_COLUMNS if name in columns), column)
     aside = held_out_rows([row[whose] for row in rows], [row[args.by] for row in rows], least, args.seed)
     for name, inside in (("held_out", True), ("rest", False)):
-        kept = [row for index, row in enumerate(rows) if (index in aside) == inside]
-        for row in kept:
-            source = next(
-                p for p in (args.data / "images" / row[column], args.data / row[column]) if p.is_file()
-            )
-            target = args.out / name / "images" / row[column]
+        kept = [index for index in range(len(rows)) if (index in aside) == inside]
+        for index in kept:
+            target = args.out / name / "images" / rows[index][column]
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+            shutil.copyfile(sources[index], target)
         with (
             written_whole(args.out / name / LABELS) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as sink,
         ):
             writer = csv.DictWriter(sink, columns, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(kept)
+            writer.writerows(rows[index] for index in kept)
         print(f"{args.out / name}: {len(kept)} photographs")
 
 

@@ -21,21 +21,30 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from data.errors import run_script
-from data.manifest import read_table
+from data.errors import debug_option, run_script
+from data.listing import read_listing
 from data.pipeline import Pipeline
 from data.processes import usable_workers
-from data.split import assign_folds
 from ensemble.config import tasks_of
 from ensemble.decide import argmax
 from ensemble.probabilities import FILE_NAME, write_probabilities
-from ensemble.submission import read_listing, write_submission
+from ensemble.submission import write_submission
 from ensemble.views import MERGES, make_views
-from heads.build import TrainedHead, fill_trunk_of, head_of, loss_of, open_head, target_of, trained_target_of
+from heads.build import (
+    TrainedHead,
+    fill_trunk_of,
+    head_of,
+    loss_of,
+    meaning_of,
+    open_head,
+    target_of,
+    trained_target_of,
+)
 from heads.config import TaskConfig
 from heads.head import Head
 from heads.optim import make_optimiser, make_schedule
 from heads.plan import Plan, Record
+from heads.rows import read_rows
 from heads.run import run_folder, save_head, write_json
 from heads.sampling import BalancedSampler, class_counts
 from heads.schema import load
@@ -93,12 +102,8 @@ def answer(
 
 def split(config: TaskConfig, sources: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows to train on and to validate on, the same as `train_task.py` takes."""
-    table = read_table(list(sources))
-    table["fold"] = assign_folds(table, config.split.folds, config.split.strata, config.split.seed)
-    rows = target_of(config.label).labelled(table)
-    held_out = rows["fold"] == config.split.fold
-    trained_on = trained_target_of(config.label).without(rows[~held_out], config.label.training.leave_out)
-    return trained_on, rows[held_out].reset_index(drop=True)
+    rows, valid_rows = read_rows(config, list(sources), target_of(config.label))
+    return trained_target_of(config.label).without(rows, config.label.training.leave_out), valid_rows
 
 
 def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int) -> Iterator[Record]:
@@ -111,7 +116,8 @@ def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int)
 
     torch.manual_seed(t.seed)
     head = head_of(config)
-    fill_trunk_of(head, config.backbone.model_copy(update={"freeze": "none"}), runs, None)
+    meaning = meaning_of(config.label, config.classifier.factored)
+    fill_trunk_of(head, config.backbone.model_copy(update={"freeze": "none"}), runs, None, meaning)
     net, trunk, classifier = PlainHead(head), head.trunk, head.classifier
     loss = loss_of(config.loss, class_counts(labels, target.classes), trained)
     optimiser = make_optimiser(
@@ -190,6 +196,7 @@ def main() -> None:
     for each in (answering, training):
         each.add_argument("--runs", type=Path, required=True, metavar="DIR")
         each.add_argument("--workers", type=int, help="decoding processes (default: one a core)")
+    debug_option(parser)
     args = parser.parse_args()
     args.action(args)
 

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +21,8 @@ from data.locks import TAKEN, held
 
 KINDS = ("pixels", "features")  # what names begin with: nothing else in the folder is ever removed
 
-# What this process reads, locked: loader workers map the files by their names, and later.
-_USED: dict[Path, IO[bytes]] = {}
+# What this process reads, locked (its descriptors): loader workers map the files by their names, and later.
+_USED: dict[Path, int] = {}
 
 
 def array_bytes(shape: Sequence[int], kind: npt.DTypeLike) -> int:
@@ -66,7 +65,7 @@ def open_array(
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder / ".lock", str(folder), f"{folder}: waiting for another process that makes a cache there"):
         for other in [used for used in _USED if used.parent == folder and used not in in_use]:
-            _USED.pop(other).close()
+            os.close(_USED.pop(other))
         if not _is_whole(file, shape, kind):
             _refuse_too_large(folder, what, needed, _make_room(folder, file, in_use, limit - needed), limit)
             with written_whole(file) as temporary:
@@ -87,7 +86,9 @@ def _refuse_too_large(folder: Path, what: str, needed: int, others: int, limit: 
 
 def _use(file: Path) -> None:
     """Keep other processes from removing the array."""
-    opened = file.open("rb")
+    if file in _USED:  # may have been made anew
+        os.close(_USED.pop(file))
+    opened = os.open(file, os.O_RDONLY)
     with suppress(OSError):  # a file system that knows no locks
         fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
     _USED[file] = opened

@@ -3,6 +3,7 @@
 Scripts call this; everything else takes plain arguments.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,11 @@ import torch
 from torch import nn
 
 from data.balance import balanced_weights
-from data.errors import InputError
+from data.errors import InputError, refuse
 from data.names import leads_outside
 from heads import config as schema
 from heads.backbone import load_imagenet, load_trunk, read_tensors
-from heads.checkpoint import fill, load_tensors, refuse_other_shapes
+from heads.checkpoint import fill, find_description, load_tensors, refuse_other_shapes
 from heads.halves import Suffix
 from heads.head import Head, LastLayer, SumOfParts
 from heads.label_config import Label
@@ -118,7 +119,28 @@ def last_layer_of(config: schema.TaskConfig) -> LastLayer:
     return SharedWeights if config.label.ordinal == "coral" else nn.Linear
 
 
-def fill_trunk_of(head: Head, backbone: schema.Backbone, runs: Path, fold: int | None) -> str:
+def meaning_of(label: Label, factored: bool) -> dict[str, Any]:
+    """What tells the outputs of two heads apart where there are as many, by the config's keys.
+
+    Outputs that are numbers mean the same whatever classes the borders cut of them.
+    """
+    d = label.distribution
+    return {
+        "label.distribution": None if d is None else f"{d.low} to {d.high}",
+        "label.classes": label.classes if d is None else None,
+        "label.ordinal": label.ordinal,
+        "label.parts": [part.classes for part in label.parts] if factored else None,
+        "classifier.factored": factored,
+    }
+
+
+def fill_trunk_of(
+    head: Head,
+    backbone: schema.Backbone,
+    runs: Path,
+    fold: int | None,
+    meaning: Mapping[str, Any] | None = None,
+) -> str:
     """Give the head's trunk the weights that its config names, freeze it; return what to tell the user.
 
     Args:
@@ -126,6 +148,10 @@ def fill_trunk_of(head: Head, backbone: schema.Backbone, runs: Path, fold: int |
         backbone: `weights` is imagenet, random, run:NAME or a file.
         runs: where run:NAME stands.
         fold: whose run:NAME/fold-K is taken where there is one.
+        meaning: of the head's outputs (`meaning_of`), for a classifier that comes along; None: any will do.
+
+    Raises:
+        InputError: the file is not there or does not fit, or says that its classifier's outputs mean others.
     """
     weights = backbone.weights
     if weights == "random":
@@ -137,12 +163,37 @@ def fill_trunk_of(head: Head, backbone: schema.Backbone, runs: Path, fold: int |
         path = Path(weights) if run is None else run.best
         told = f"{path}: {load_trunk(head.trunk, path)}"
         if backbone.with_classifier:
+            _refuse_other_meaning(path, meaning)
             prefix, tensors = "classifier.", read_tensors(path)
             own = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+            if not own:
+                raise InputError(
+                    f"{path}: has no classifier, expected a head's file as backbone.with_classifier is true; "
+                    "give one, or set that to false"
+                )
             fill(head.classifier, own, f"{path} ({prefix[:-1]})")
             told += "; with its classifier"
     head.freeze(backbone.freeze)
     return f"{told}; frozen: {backbone.freeze}"
+
+
+def _refuse_other_meaning(path: Path, meaning: Mapping[str, Any] | None) -> None:
+    """Refuse a head's file whose outputs are not those of `meaning`; a file that says nothing may be any."""
+    config = (find_description(path) or {}).get("config")
+    if meaning is None or not isinstance(config, dict):
+        return
+    label = check(Label, config.get("label"), f"{path}: label")
+    classifier = check(schema.Classifier, config.get("classifier", {}), f"{path}: classifier")
+    found = meaning_of(label, classifier.factored)
+    refuse(
+        f"{path}: the outputs of its classifier mean others than this head's; give both the same label, or set "
+        "backbone.with_classifier to false",
+        [
+            f"{key}: found {found[key]}, expected {expected}"
+            for key, expected in meaning.items()
+            if found[key] != expected
+        ],
+    )
 
 
 def loss_of(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target) -> nn.Module:

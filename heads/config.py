@@ -17,6 +17,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn both
 THREE = Field(min_length=3, max_length=3)
 Step = str | dict[str, dict[str, Any] | None]
 Stage = Literal["none", "stem", "layer1", "layer2", "layer3", "layer4", "all"]
+# Losses that no class weight enters: `heads.losses.make_loss`.
+UNWEIGHTED = ("soft_f1", "expectation")
 
 
 class Split(Section):
@@ -164,7 +166,7 @@ class Training(Section):
 
     `feature_views`, for a trunk that is frozen up to a stage: so many augmented views of each photograph are
     drawn once and shown in turn, epoch by epoch, and what the frozen stages make of them is kept; all of them
-    are whole, so that there is nothing to resize.
+    are whole, so that it does not go with `resizing`.
     """
 
     epochs: Count
@@ -244,6 +246,31 @@ class TaskConfig(Section):
     def to_yaml(self) -> str:
         """The resolved config, every default written out, as YAML that reads back to the same config."""
         return dump_yaml(self.model_dump())
+
+
+def idle_settings(config: TaskConfig) -> list[str]:
+    """What `config` asks of a training that would pass over it in silence, a problem each.
+
+    For whoever trains to refuse. The schema itself takes such a config, since heads that were trained under one
+    say so in their files and must open all the same.
+    """
+    problems = [
+        f"label.training.leave_out: [{low:g}, {high:g}] holds no number; write the lower end first"
+        for low, high in config.label.training.leave_out
+        if low > high
+    ]
+    if config.training.resizing is not None and config.training.feature_views is not None:
+        problems.append(
+            "training.resizing: kept features are those of whole pictures; set it, or training.feature_views, "
+            "to null"
+        )
+    weights, names = config.loss.class_weights, [term.name for term in config.loss.terms]
+    off = weights == "none" or (isinstance(weights, Balanced) and weights.balanced == 0)
+    if not off and set(names) <= set(UNWEIGHTED):
+        problems.append(
+            f"loss.class_weights: {' and '.join(names)} take none; set it to none, or add a loss that does"
+        )
+    return problems
 
 
 def default_path(task: str) -> Path:

@@ -18,7 +18,7 @@ class Head(nn.Module):
     Normalisation is inside, so that whoever has the head cannot feed it wrongly.
 
     Args:
-        backbone: resnet18, resnet34 or resnet50; the weights are random until a loader fills `trunk`.
+        backbone: a name in `heads.backbone.TRUNKS`; the weights are random until a loader fills `trunk`.
         outputs: number of logits.
         hidden: widths of hidden layers on the trunk, each followed by ReLU.
         dropout: share dropped before each linear layer, from 0 to below 1.

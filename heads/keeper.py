@@ -1,5 +1,6 @@
 """What a run keeps: its best head, the state to go on from, its history, and at the end its figures."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Keeper:
         rows: the validation rows (person, path), in the order of `truth` and `photographs`.
         photographs: of the validation fold, for the picture of predictions.
         truth: their labels.
+        marks: of `heads.resume.marks_of`; a run only goes on with those that it began with.
         box_margin: around the boxes that photographs are cropped to; None where they are shown whole.
     """
 
@@ -38,17 +40,18 @@ class Keeper:
         rows: pd.DataFrame,
         photographs: Photographs,
         truth: Truth,
+        marks: Mapping[str, str | None],
         box_margin: float | None = None,
     ) -> None:
         self.run, self.config, self.rows, self.truth = run, config, rows, truth
-        self.box_margin = box_margin
+        self.marks, self.box_margin = marks, box_margin
         self.monitor: Monitor | None = None
         self._shown = np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)
         self._pictures = [photographs[(0, int(row))][0] for row in self._shown]
 
     def open(self, learner: Learner, resume: bool) -> None:
         """Go on from where the run was interrupted, else from its last epoch, where `resume` says so."""
-        if resume and go_on(self.run, learner, self.config):
+        if resume and go_on(self.run, learner, self.config, self.marks):
             print(f"going on after {place(learner, self.run)}")
 
     def _begin(self, learner: Learner) -> Monitor:
@@ -82,7 +85,7 @@ class Keeper:
                 self.run.best.unlink(missing_ok=True)
                 self.run.validation.unlink(missing_ok=True)
         write_text(self.run.config, self.config.to_yaml())
-        keep(self.run.last, learner, self.config)
+        keep(self.run.last, learner, self.config, self.marks)
         self.run.interrupted.unlink(missing_ok=True)
         write_history(self.run.history, learner.history)
         write_manifest(self.run.folder, growing=self.run.events)
@@ -100,7 +103,7 @@ class Keeper:
         An earlier run's files stay as they are: they go only when this run has an epoch to put in their place.
         """
         if learner.progress.steps:
-            keep(self.run.interrupted, learner, self.config)
+            keep(self.run.interrupted, learner, self.config, self.marks)
         if not learner.progress.steps and not learner.history:
             return "nothing was trained yet"
         return f"state saved after {place(learner, self.run)}; go on with --resume"

@@ -1,18 +1,33 @@
 """A run's unfinished state: written after an epoch or in the middle of one, and gone on from."""
 
-from collections.abc import Mapping
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from data.crops import CroppedReader
 from data.errors import InputError, refuse
-from heads.checkpoint import load_state, load_tensors, save_state
+from heads.checkpoint import load_state, read_description, save_state
 from heads.config import TaskConfig
 from heads.learner import Learner
 from heads.progress import Progress
 from heads.run import RunFolder
+from heads.targets import Target
 
 # What may differ when a run goes on: it changes how fast a run is, not what comes out of it.
 FREE_KEYS = ("training.workers",)
+# What must not differ beside the config, by its key in the state: the words of messages.
+MARKS = {
+    "train": "photographs to train on and their labels, in order (--data, corrections)",
+    "validation": "photographs to validate on and their labels, in order (--data, corrections)",
+    "boxes": "--boxes, as they crop these photographs",
+    "box_margin": "--box-margin",
+    "frozen": "frozen part of the trunk that training.feature_views are made with (backbone.weights)",
+}
 
 
 def place(learner: Learner, run: RunFolder) -> str:
@@ -22,28 +37,73 @@ def place(learner: Learner, run: RunFolder) -> str:
     return f"epoch {len(learner.history)}{within} of {run.folder}"
 
 
-def keep(path: Path, learner: Learner, config: TaskConfig) -> None:
-    """Write all that `go_on` needs to one file."""
+def marks_of(
+    train: pd.DataFrame, valid: pd.DataFrame, target: Target, crops: CroppedReader | None, frozen: str | None
+) -> dict[str, str | None]:
+    """What a run learns from, a text for each of `MARKS`: equal where it may be gone on with.
+
+    Paths count from their source's folder, so that a run goes on after its data were moved.
+
+    Args:
+        train: the labelled rows to train on, of `data.manifest.read_table`.
+        valid: those to validate on.
+        target: whose columns are the labels.
+        crops: what crops their photographs; None: they are shown whole.
+        frozen: checksum of the frozen part of the trunk where features are kept in place of photographs.
+    """
+    marks = {"train": _rows_mark(train, target), "validation": _rows_mark(valid, target), "frozen": frozen}
+    if crops is None:
+        return {**marks, "boxes": None, "box_margin": None}
+    paths = [os.path.abspath(path) for path in (*train["path"], *valid["path"])]  # noqa: PTH100 (links stay)
+    used = [found[0][:4] if (found := crops.boxes.get(path)) else None for path in paths]
+    cropped = sum(box is not None for box in used)
+    return {**marks, "boxes": f"{cropped} cropped ({_digest(used)})", "box_margin": f"{crops.margin:g}"}
+
+
+def _rows_mark(rows: pd.DataFrame, target: Target) -> str:
+    folders = {source: f"{_folder(Path(source))}{os.sep}" for source in rows["source"].unique()}
+    places = [
+        path.removeprefix(folders[source]) for source, path in zip(rows["source"], rows["path"], strict=True)
+    ]
+    columns = [part.column for part in target.parts] or [target.column]
+    return f"{len(rows)} ({_digest(zip(places, *(rows[name].astype(str) for name in columns), strict=True))})"
+
+
+def _folder(source: Path) -> Path:
+    """The folder that a source's paths count from: itself, or the one that its CSV file is in."""
+    return source.parent if source.is_file() else source
+
+
+def _digest(values: Iterable[Any]) -> str:
+    """The beginning of the SHA-256 of values that JSON can hold."""
+    return hashlib.sha256(json.dumps(list(values)).encode()).hexdigest()[:16]
+
+
+def keep(path: Path, learner: Learner, config: TaskConfig, marks: Mapping[str, str | None]) -> None:
+    """Write all that `go_on` needs to one file; `marks` are those of `marks_of`."""
     description = {
         "history": learner.history,
         "progress": vars(learner.progress),
         "steps_per_epoch": learner.steps_per_epoch,
         "config": config.model_dump(),
+        "marks": dict(marks),
     }
     save_state(path, learner.modules, learner.optimiser, learner.schedule, description)
 
 
-def go_on(run: RunFolder, learner: Learner, config: TaskConfig) -> bool:
+def go_on(run: RunFolder, learner: Learner, config: TaskConfig, marks: Mapping[str, str | None]) -> bool:
     """Put the run's state into `learner`, in place; returns whether there was one.
 
+    A state from before there were marks is gone on with whatever they are.
+
     Raises:
-        InputError: it began under another config or with other data, or its file is damaged.
+        InputError: it began under another config or with other marks, or its file is damaged.
     """
     # Where both are there, the interrupted state is the later one, or within the epoch that is done again.
     path = run.interrupted if run.interrupted.is_file() else run.last
     if not path.is_file():
         return False
-    _refuse_other_config(path, run, config)
+    _refuse_other_beginning(path, run, config, marks)
     try:
         description = load_state(path, learner.modules, learner.optimiser, learner.schedule)
         learner.history[:] = [dict(record) for record in description["history"]]
@@ -58,11 +118,13 @@ def go_on(run: RunFolder, learner: Learner, config: TaskConfig) -> bool:
     return True
 
 
-def _refuse_other_config(path: Path, run: RunFolder, config: TaskConfig) -> None:
-    _, plain = load_tensors(path)
+def _refuse_other_beginning(
+    path: Path, run: RunFolder, config: TaskConfig, marks: Mapping[str, str | None]
+) -> None:
     try:
-        before = _flat(plain["description"]["config"])
-    except (KeyError, TypeError):
+        description = read_description(path)["description"]
+        before, marked = _flat(description["config"]), dict(description.get("marks", {}))
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(f"{path}: holds no unfinished run; start it without --resume") from None
     now = _flat(config.model_dump())
     refuse(
@@ -71,6 +133,14 @@ def _refuse_other_config(path: Path, run: RunFolder, config: TaskConfig) -> None
             f"{key}: found {now.get(key)!r}, expected {before.get(key)!r}"
             for key in sorted(before.keys() | now.keys())
             if before.get(key) != now.get(key) and key not in FREE_KEYS
+        ],
+    )
+    refuse(
+        f"{run.folder}: began with other photographs or weights; give the same ones, or start without --resume",
+        [
+            f"{told}: found {marks.get(key) or 'none'}, expected {marked[key] or 'none'}"
+            for key, told in MARKS.items()
+            if key in marked and marked[key] != marks.get(key)
         ],
     )
 

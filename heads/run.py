@@ -1,4 +1,4 @@
-"""A run's folder: what each file is called, and how a head comes back out of it."""
+"""A run's folder: what each file is called, and how each is written."""
 
 import io
 import json

@@ -1,6 +1,7 @@
 """What a head is shown: photographs, their kept pixels, or the features that its frozen part makes of them."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -68,31 +69,32 @@ def with_kept_features(
         folder, limit: of `reader_of_kept`, which `sets` read from.
         head: on its device.
         sets: of photographs, to train and to validate on.
-        accelerator: whose precision features are computed in; one of its processes computes them.
+        accelerator: whose precision features to train on are computed in, those to validate on in single; one
+            of its processes computes them.
     """
     t, up_to = config.training, config.backbone.freeze
     prefix, read = Prefix(head, up_to), sets[0].read
     assert isinstance(read, CachedReader)
     in_use = read.files
     # The pixel caches' names stand for their photographs, crops and size.
-    marks = [*sorted(file.name for file in in_use), accelerator.mixed_precision, accelerator.device.type]
-    marks += map(version, PACKAGES)
+    marks = [*sorted(file.name for file in in_use), accelerator.device.type, *map(version, PACKAGES)]
     kept = []
-    with accelerator.main_process_first(), accelerator.autocast():  # one computes, the others find it there
-        for photographs, views, steps in (
-            (sets[0], t.feature_views or 1, config.pixels.train),
-            (sets[1], 1, config.pixels.evaluate),
+    with accelerator.main_process_first():  # one computes, the others find it there
+        for photographs, views, steps, precision in (
+            (sets[0], t.feature_views or 1, config.pixels.train, accelerator.mixed_precision),
+            (sets[1], 1, config.pixels.evaluate, "no"),
         ):
-            file = kept_features(
-                folder,
-                prefix,
-                photographs,
-                views,
-                lambda shown, draws: loader(shown, draws, FEATURE_BATCH, t.workers, t.seed),
-                [steps, *marks],
-                limit,
-                in_use,
-            )
+            with nullcontext() if precision == "no" else accelerator.autocast():
+                file = kept_features(
+                    folder,
+                    prefix,
+                    photographs,
+                    views,
+                    lambda shown, draws: loader(shown, draws, FEATURE_BATCH, t.workers, t.seed),
+                    [steps, precision, *marks],
+                    limit,
+                    in_use,
+                )
             in_use.add(file)
             kept.append(Features(file, photographs.targets))
     return Suffix(head, up_to), kept[0], kept[1]

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import train_task
 from data.images import decode
 from ensemble.config import tasks_of
 from heads.build import target_of
-from heads.checkpoint import load_tensors
+from heads.checkpoint import load_tensors, save_tensors
 from heads.config import TaskConfig
 from heads.keeper import Keeper
 from heads.rows import read_rows
@@ -192,6 +192,86 @@ def test_a_run_under_another_config_is_not_gone_on_with(
     assert outcome.code == 2
     lr = load(TaskConfig, configs / "mask.yaml").optimiser.lr
     assert f"optimiser.lr: found 0.5, expected {lr}" in outcome.err
+
+
+@pytest.fixture
+def begun(runs: Path, tmp_path: Path) -> Iterator[Path]:
+    """A folder of runs with a copy of the mask's, to go on with."""
+    shutil.copytree(runs / "mask", tmp_path / "begun" / "mask")
+    yield tmp_path / "begun"
+    shutil.rmtree(tmp_path / "begun")  # a hundred megabytes
+
+
+def test_a_run_goes_on_with_its_own_photographs_and_boxes_alone(
+    begun: Path, faces: Path, six_people: Path, call: Callable, configs: Path, tmp_path: Path
+) -> None:
+    def resumed(*more: object) -> Any:
+        given = ["--task", "mask", "--config", configs / "mask.yaml", "--runs", begun, "--resume"]
+        return call(train_task, *given, *more)
+
+    rows = ["path,x0,y0,x1,y1", *(f"{path},5,5,30,30" for path in (faces / "train" / "images").rglob("*.jpg"))]
+    (tmp_path / "boxes.csv").write_text("\n".join(rows) + "\n")
+    cropped = resumed("--data", faces / "train", "--boxes", tmp_path / "boxes.csv")
+    assert cropped.code == 2
+    first, *lines = cropped.err.splitlines()
+    assert first.startswith(f"error: {begun / 'mask'}: began with other photographs or weights; give the same")
+    assert [line.split(":")[0].strip() for line in lines] == [
+        "--boxes, as they crop these photographs",
+        "--box-margin",
+    ]
+    fewer = resumed("--data", six_people)
+    assert fewer.code == 2
+    assert [line.split(":")[0].split(" and their")[0].strip() for line in fewer.err.splitlines()[1:]] == [
+        "photographs to train on",
+        "photographs to validate on",
+    ]
+    (tmp_path / "moved").symlink_to(faces / "train")
+    moved = resumed("--data", tmp_path / "moved")
+    assert moved.code == 0, moved.err
+    assert "going on after epoch 1" in moved.out
+
+
+def test_kept_features_of_another_trunk_are_not_gone_on_with(
+    begun: Path, six_people: Path, call: Callable, configs: Path, tmp_path: Path
+) -> None:
+    given = ["--task", "gender", "--config", configs / "gender.yaml", "--data", six_people, "--runs", begun]
+    given += ["--cache", tmp_path / "cache", "--set", "training.feature_views=1"]
+    given += ["--set", "backbone={weights: run:mask, freeze: all}"]
+    assert call(train_task, *given).code == 0
+    assert call(train_task, *given, "--resume").code == 0
+    tensors, described = load_tensors(begun / "mask" / "best.safetensors")
+    save_tensors(
+        begun / "mask" / "best.safetensors",
+        tensors | {"trunk.conv1.weight": -tensors["trunk.conv1.weight"]},
+        described,
+    )
+    outcome = call(train_task, *given, "--resume")
+    assert outcome.code == 2
+    _, line = outcome.err.splitlines()[-2:]
+    assert line.startswith("  frozen part of the trunk that training.feature_views are made with")
+
+
+def test_what_would_do_nothing_or_harm_is_told_before_training(
+    runs: Path, faces: Path, call: Callable, configs: Path, tmp_path: Path
+) -> None:
+    age = ["--task", "age", "--config", configs / "age.yaml", "--data", faces / "train", "--runs", tmp_path]
+    idle = call(train_task, *age, "--set", "label.training.leave_out=[[29, 28]]")
+    assert idle.code == 2
+    assert idle.err.splitlines() == [
+        f"error: {configs / 'age.yaml'}: settings that would do nothing",
+        "  label.training.leave_out: [29, 28] holds no number; write the lower end first",
+    ]
+    trunk = f"backbone={{weights: {runs / 'age' / 'best.safetensors'}, with_classifier: true}}"
+    later = "label.distribution={low: 10, high: 110, sigma: 2.5}"
+    strata = "split.strata={gendr: [], age: [30, 60]}"
+    outcome = call(train_task, *age, "--set", trunk, "--set", later, "--set", strata)
+    assert outcome.code == 2
+    missing, first, line = outcome.err.splitlines()
+    assert missing == (
+        "split.strata: no source has a column 'gendr'; folds are not balanced by it, did you mean gender?"
+    )
+    assert "the outputs of its classifier mean others than this head's" in first
+    assert line == "  label.distribution: found 0 to 100, expected 10 to 110"
 
 
 def test_validation_sees_no_training_transform(

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -352,3 +353,14 @@ def test_a_joint_head_is_multiplied_by_the_tasks_heads(tmp_path: Path) -> None:
         assert figures.loc["times", "macro_f1"] == pytest.approx(expected, abs=1e-5)
         assert figures.loc["times", "minutes"] == 3 * 1.5 + 2.0
     assert "| times | all multiplied |" in write_page([plan], read_figures(file))
+
+
+def test_each_plan_is_collected_from_runs_of_its_own(call: Callable, tmp_path: Path) -> None:
+    given = ["--plan", PLANS[0], "--plan", PLANS[1], "--runs", tmp_path]
+    outcome = call(ablate, "collect", *given, "--figures", tmp_path / "figures.csv")
+    assert outcome.code == 2
+    told = "collect: found 2 --plan and 1 --runs, expected one --runs for each --plan, in their order"
+    assert outcome.err == f"error: {told}\n"
+    assert not (tmp_path / "figures.csv").exists()
+    both = call(ablate, "collect", *given, "--runs", tmp_path, "--figures", tmp_path / "figures.csv")
+    assert both.code == 0, both.err

@@ -57,6 +57,35 @@ def test_what_cannot_be_drawn_is_told(
     assert told in outcome.err
 
 
+def test_photographs_that_are_not_there_are_told_before_anything_is_written(
+    crops: Path, tmp_path: Path, call: Callable
+) -> None:
+    for number in (3, 41):
+        (crops / "images" / f"{number}.png").unlink()
+    with (crops / "labels.csv").open("a") as file:
+        file.write("../secret.png,g9,big,wear\n")
+    outcome = call(holdout, "--data", crops, "--out", tmp_path / "out", "--by", "source", "--rows", 5)
+    assert outcome.code == 2
+    assert outcome.err.splitlines() == [
+        f"error: {crops / 'labels.csv'}: 3 photographs cannot be copied; correct or remove their rows",
+        "  row 5: path='3.png', found no such file in images/ or beside labels.csv",
+        "  row 43: path='41.png', found no such file in images/ or beside labels.csv",
+        "  row 62: path='../secret.png', expected a path inside the image folder",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_something_is_left_as_it_is(crops: Path, tmp_path: Path, call: Callable) -> None:
+    given = ["--data", crops, "--out", tmp_path / "out", "--by", "source", "--rows", 5]
+    (tmp_path / "out").mkdir()
+    assert call(holdout, *given).code == 0
+    before = sorted((tmp_path / "out").rglob("*"))
+    again = call(holdout, *given, "--seed", 1)
+    assert again.code == 2
+    assert f"{tmp_path / 'out'}: is not empty, expected a new or an empty folder" in again.err
+    assert sorted((tmp_path / "out").rglob("*")) == before
+
+
 def test_a_task_without_heads_is_told(crops: Path, tmp_path: Path, call: Callable) -> None:
     outcome = call(held_out, "--runs", tmp_path, "--task", "mask", "--data", crops)
     assert outcome.code == 2

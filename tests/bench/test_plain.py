@@ -7,6 +7,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -15,7 +16,10 @@ from bench import plain
 from ensemble.config import tasks_of
 from ensemble.probabilities import FILE_NAME, read_arrays
 from ensemble.submission import read_answers
-from heads.build import open_head
+from heads.build import open_head, target_of
+from heads.config import TaskConfig
+from heads.rows import read_rows
+from heads.schema import load
 
 TOLERANCE = 1e-4
 
@@ -52,3 +56,19 @@ def test_the_plain_loop_trains_the_whole_trunk(
     assert metrics["macro_f1"] == pytest.approx(best, rel=1e-3)
     trunk = open_head(tmp_path / "gender" / "best.safetensors").head.trunk
     assert not torch.equal(trunk.get_buffer("bn1.running_mean"), torch.zeros(64))
+
+
+def test_the_plain_loop_takes_train_task_s_rows_corrections_and_all(
+    faces: Path, configs: Path, tmp_path: Path
+) -> None:
+    target = target_of(load(TaskConfig, configs / "gender.yaml").label)
+    first, _ = read_rows(load(TaskConfig, configs / "gender.yaml"), [faces / "train"], target)
+    person, gender = first["person"][0], first["gender"][0]
+    other = {"male": "female", "female": "male"}[gender]
+    (tmp_path / "fixes.csv").write_text(f"person,column,value\n{person},gender,{other}\n")
+    config = load(TaskConfig, configs / "gender.yaml", [f"corrections={tmp_path / 'fixes.csv'}"])
+    train, valid = plain.split(config, [faces / "train"])
+    for found, expected in zip((train, valid), read_rows(config, [faces / "train"], target), strict=True):
+        pd.testing.assert_frame_equal(found, expected)
+    rows = pd.concat([train, valid])
+    assert set(rows["gender"][rows["person"] == person]) == {other}

@@ -10,7 +10,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from data.errors import InputError
-from heads.build import fill_trunk_of, head_of, learner_of, loss_of, open_head, resizing_of, target_of
+from heads.build import (
+    fill_trunk_of,
+    head_of,
+    learner_of,
+    loss_of,
+    meaning_of,
+    open_head,
+    resizing_of,
+    target_of,
+)
 from heads.checkpoint import load_tensors, save_tensors
 from heads.config import Backbone, Loss, TaskConfig
 from heads.head import Head
@@ -197,6 +206,91 @@ def test_a_trunk_may_bring_its_classifier_where_the_outputs_are_the_same(tmp_pat
     assert all(torch.equal(tensor, first.state_dict()[key]) for key, tensor in same.state_dict().items())
     with pytest.raises(InputError, match=r"best\.safetensors \(classifier\): its tensors do not fit"):
         fill_trunk_of(other, Backbone(weights=str(path), with_classifier=True), tmp_path, None)
+    alone = tmp_path / "trunk.safetensors"
+    save_tensors(alone, {f"trunk.{key}": tensor for key, tensor in same.trunk.state_dict().items()}, {})
+    with pytest.raises(InputError, match=r"has no classifier, expected a head's file as backbone\.with_classifier"):
+        InputError, match="has no classifier, expected a head's file as backbone.with_classifier"
+    ):
+        fill_trunk_of(same, Backbone(weights=str(alone), with_classifier=True), tmp_path, None)
+
+
+JOINT = {
+    "parts": [
+        {"column": "mask", "classes": ["wear", "normal"]},
+        {"column": "gender", "classes": ["male", "female"]},
+    ]
+}
+
+
+def labelled(**changes: Any) -> dict[str, Any]:
+    return AGE_LABEL | changes
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted", "told"),
+    [
+        (AGE_LABEL, labelled(classes=["young", "old"], borders=[50]), []),  # a year is a year
+        (AGE_LABEL, labelled(distribution={"low": 0, "high": 100, "sigma": 5}), []),
+        (
+            AGE_LABEL,
+            labelled(distribution={"low": 10, "high": 110, "sigma": 3}),
+            ["label.distribution: found 0 to 100, expected 10 to 110"],
+        ),
+        (
+            MASK_LABEL,
+            MASK_LABEL | {"classes": ["normal", "incorrect", "wear"]},
+            ["label.classes: found ['wear', 'incorrect', 'normal'], expected ['normal', 'incorrect', 'wear']"],
+        ),
+        (
+            MASK_LABEL | {"ordinal": "corn"},
+            MASK_LABEL | {"ordinal": "coral"},
+            ["label.ordinal: found corn, expected coral"],
+        ),
+    ],
+)
+def test_a_classifier_whose_outputs_mean_others_is_refused(
+    made: dict[str, Any], wanted: dict[str, Any], told: list[str], tmp_path: Path
+) -> None:
+    def config(label: dict[str, Any]) -> TaskConfig:
+        return config_of(label, loss={"terms": [{"name": label.get("ordinal", "focal")}]})
+
+    path, backbone = run_folder(tmp_path, "any").best, Backbone(weights="run:any", with_classifier=True)
+    save_head(_made(path), head_of(config(made)), config(made).model_dump(), {})
+    head, meaning = head_of(config(wanted)), meaning_of(config(wanted).label, factored=False)
+    if told:
+        with pytest.raises(InputError) as raised:
+            fill_trunk_of(head, backbone, tmp_path, None, meaning)
+        first, *lines = str(raised.value).splitlines()
+        assert first.startswith(f"{path}: the outputs of its classifier mean others than this head's")
+        assert [line.strip() for line in lines] == told
+    else:
+        assert "with its classifier" in fill_trunk_of(head, backbone, tmp_path, None, meaning)
+    path.unlink()  # 45 MB that pytest would keep
+
+
+def test_outputs_of_parts_are_no_outputs_of_their_combinations() -> None:
+    label = Label.model_validate(JOINT)
+    turned = Label.model_validate({"parts": JOINT["parts"][::-1]})
+    joint = Label(column="both", classes=label.classes)
+    assert meaning_of(label, factored=False) == meaning_of(joint, factored=False)
+    assert meaning_of(label, factored=False) != meaning_of(label, factored=True)
+    assert meaning_of(label, factored=True) != meaning_of(turned, factored=True)
+
+
+def test_a_file_that_does_not_say_what_its_outputs_mean_is_taken(tmp_path: Path) -> None:
+    config, path = config_of(), tmp_path / "plain.safetensors"
+    save_file({key: tensor.contiguous() for key, tensor in head_of(config).state_dict().items()}, path)
+    meaning = meaning_of(config.label, factored=False)
+    told = fill_trunk_of(
+        head_of(config), Backbone(weights=str(path), with_classifier=True), tmp_path, None, meaning
+    )
+    assert "with its classifier" in told
+
+
+def test_the_shipped_age_head_means_what_its_trunk_s_outputs_do() -> None:
+    age, trunk = (load(TaskConfig, AGE.with_name(f"{name}.yaml")) for name in ("age", "age_backbone"))
+    assert age.backbone.with_classifier
+    assert meaning_of(age.label, age.classifier.factored) == meaning_of(trunk.label, trunk.classifier.factored)
 
 
 def test_random_weights_are_left_as_they_were_drawn(tmp_path: Path) -> None:

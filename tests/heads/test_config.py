@@ -1,7 +1,7 @@
 """The task schema: every shipped YAML loads, what it resolves to reads back, contradictions are refused."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from data.errors import InputError
 from ensemble.joint import class_names
 from heads.build import head_of, target_of, trained_target_of
-from heads.config import TaskConfig
+from heads.config import UNWEIGHTED, LossTerm, TaskConfig, idle_settings
+from heads.losses import make_loss
 from heads.schema import check, load
 from heads.yaml_file import dump_yaml, parse_yaml
 
@@ -207,3 +208,48 @@ def test_a_label_of_parts_names_its_classes_and_reads_back(name: str) -> None:
     assert config.label.classes == class_names({part.column: part.classes for part in config.label.parts})
     assert check(TaskConfig, config.model_dump(), "again") == config
     assert head_of(config)(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, 18)
+
+
+KEPT = ["backbone.freeze=layer3", "training.feature_views=2", "training.resizing={least: 0.5}"]
+ALONE = ["label.training.leave_out=[[29, 28], [57, 59]]"]
+NO_WEIGHTS = ["loss.terms=[{name: soft_f1}, {name: expectation}]", "loss.class_weights={balanced: 0.5}"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (ALONE, "label.training.leave_out: [29, 28] holds no number; write the lower end first"),
+        (KEPT, "training.resizing: kept features are those of whole pictures"),
+        (NO_WEIGHTS, "loss.class_weights: soft_f1 and expectation take none"),
+        (
+            [*NO_WEIGHTS, "loss.class_weights=[1, 2, 3]"],
+            "loss.class_weights: soft_f1 and expectation take none",
+        ),
+        ([*NO_WEIGHTS, "loss.class_weights={balanced: 0}"], None),
+        ([*NO_WEIGHTS, "loss.class_weights=none"], None),
+        (["loss.terms=[{name: focal}, {name: soft_f1}]", "loss.class_weights=[1, 2, 3]"], None),
+        (["label.training.leave_out=[[28, 28]]"], None),
+        (KEPT[:2], None),
+        (KEPT[2:], None),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_told(changes: list[str], told: str | None) -> None:
+    problems = idle_settings(load(TaskConfig, ROOT / "configs/age.yaml", changes))
+    assert [problem.startswith(told or "") for problem in problems] == [True] * (told is not None)
+
+
+@pytest.mark.parametrize("path", TASK_CONFIGS, ids=shipped_name)
+def test_every_setting_of_a_shipped_config_does_something(path: Path) -> None:
+    assert idle_settings(load(TaskConfig, path)) == []
+    assert idle_settings(read_back(load(TaskConfig, path))) == []
+
+
+@pytest.mark.parametrize("name", get_args(LossTerm.model_fields["name"].annotation))
+def test_class_weights_change_a_loss_unless_it_is_named_unweighted(name: str) -> None:
+    logits, targets = torch.randn(6, 2), torch.tensor([0, 1, 2, 0, 1, 1])
+    if name not in ("coral", "corn"):
+        logits = torch.randn(6, 3)
+    if name == "expectation":
+        targets = torch.nn.functional.one_hot(targets, 3).float()
+    plain, weighted = (make_loss(name, w)(logits, targets) for w in (None, torch.tensor([1.0, 5.0, 9.0])))
+    assert (plain == weighted) == (name in UNWEIGHTED)

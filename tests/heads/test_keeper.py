@@ -60,7 +60,7 @@ class Epochs:
         rows = pd.DataFrame({"person": squares.persons, "path": squares.paths, "shot": shots})
         photographs = Photographs(squares.paths, torch.from_numpy(self.truth), Pipeline([]))
         config = TaskConfig.model_validate(CONFIG | sections)
-        self.keeper = Keeper(self.run, config, rows, photographs, Truth(self.truth))
+        self.keeper = Keeper(self.run, config, rows, photographs, Truth(self.truth), {})
 
     def end(self, macro_f1: float) -> None:
         """End an epoch in which the weights became its figure."""
