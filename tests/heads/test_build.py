@@ -208,9 +208,7 @@ def test_a_trunk_may_bring_its_classifier_where_the_outputs_are_the_same(tmp_pat
         fill_trunk_of(other, Backbone(weights=str(path), with_classifier=True), tmp_path, None)
     alone = tmp_path / "trunk.safetensors"
     save_tensors(alone, {f"trunk.{key}": tensor for key, tensor in same.trunk.state_dict().items()}, {})
-    with pytest.raises(InputError, match=r"has no classifier, expected a head's file as backbone\.with_classifier"):
-        InputError, match="has no classifier, expected a head's file as backbone.with_classifier"
-    ):
+    with pytest.raises(InputError, match="has no classifier, expected a head's file"):
         fill_trunk_of(same, Backbone(weights=str(alone), with_classifier=True), tmp_path, None)
 
 
