@@ -67,7 +67,10 @@ def write_page(path: Path, facts: Facts) -> None:
             ["fold", "photographs", "people"],
             [cells([str(f["fold"]), f["photographs"], f["people"]]) for f in facts["split"]["folds"]],
         ),
-        twins=_pairs("One picture, in two folds", facts["split"]["pictures_in_two_folds"]),
+        twins=(
+            facts["split"]["pairs_in_two_folds"],
+            _pairs("One picture, in two folds", facts["split"]["pictures_in_two_folds"]),
+        ),
     )
 
 
