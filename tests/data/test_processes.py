@@ -49,7 +49,7 @@ def test_so_many_processes_are_started(
 
 @pytest.fixture
 def answering() -> Iterator[None]:
-    """This process answers to SIGINT: it may have been started in the background, where shells have it ignored."""
+    """This process answers to SIGINT, which shells have ignored where they start it in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
