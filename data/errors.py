@@ -1,6 +1,7 @@
 """What ends a script, told once: wrong input, a disk that refuses, a signal, a fault of ours."""
 
 import argparse
+import difflib
 import errno
 import gc
 import io
@@ -63,6 +64,16 @@ def shown(name: object) -> str:
     김민준 (1).jpg a\\nb.jpg
     """
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(name))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message on a name that is not `known`: the nearest one that is, if any is near.
+
+    >>> did_you_mean("gendr", ["age", "gender"]), did_you_mean("x", ["age"])
+    (', did you mean gender?', '')
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {near[0]}?" if near else ""
 
 
 def debug_option(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,6 @@ python -m data.explore --data path/to/train --against path/to/eval
 """
 
 import argparse
-import difflib
 import json
 import os
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.errors import debug_option, refuse, run_script
+from data.errors import debug_option, did_you_mean, refuse, run_script
 from data.explore_facts import (
     age_facts,
     class_column,
@@ -98,11 +97,9 @@ def others(own: Sequence[str], against: Sequence[str]) -> list[str]:
 
 def refuse_unknown(labels: Sequence[str], columns: Sequence[str]) -> None:
     """Raise an InputError that tells all `labels` that the table has no column for."""
-    problems = []
-    for label in labels:
-        if label not in columns:
-            near = difflib.get_close_matches(label, columns, n=1)
-            problems.append(f"{label}: no such column{f', did you mean {near[0]}?' if near else ''}")
+    problems = [
+        f"{label}: no such column{did_you_mean(label, columns)}" for label in labels if label not in columns
+    ]
     refuse(f"--labels: expected columns of the data, which are {', '.join(columns)}", problems)
 
 

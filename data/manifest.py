@@ -74,6 +74,11 @@ def source_name(person: str) -> str:
     return person.partition("/")[0]
 
 
+def source_folder(source: Path) -> Path:
+    """The folder that a source's paths count from: itself, or the one that its CSV file is in."""
+    return source.parent if source.is_file() else source
+
+
 def _read_source(source: Path, lenient: bool) -> tuple[list[Row], list[str]]:
     """One source's rows, each with its `source`, and its problems."""
     name = str(source)
@@ -105,7 +110,7 @@ def _prefix(rows: Sequence[Row], copies: dict[str, int]) -> str:
     if not rows:
         return ""
     source = Path(str(rows[0]["source"]))
-    folder = str(source.parent if source.is_file() else source)
+    folder = str(source_folder(source))
     files = "\n".join(str(row["path"]).removeprefix(folder) for row in rows)
     digest = hashlib.sha256(files.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     prefix = f"{source.name}-{digest}"

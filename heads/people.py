@@ -1,6 +1,5 @@
 """Who a head is trained on, who judges it, and how many of each class they are."""
 
-import difflib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from accelerate import Accelerator
 
+from data.errors import did_you_mean
 from heads.build import target_of, trained_target_of
 from heads.config import TaskConfig
 from heads.rows import find_bad, read_rows
@@ -70,8 +70,7 @@ def tell_of_missing_strata(strata: Iterable[str], columns: Sequence[str]) -> str
     told = ""
     for name in strata:
         if name not in columns:
-            near = difflib.get_close_matches(name, columns, n=1)
-            advice = f", did you mean {near[0]}?" if near else ""
+            advice = did_you_mean(name, columns)
             told += f"split.strata: no source has a column {name!r}; folds are not balanced by it{advice}\n"
     return told
 

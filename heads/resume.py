@@ -11,6 +11,7 @@ import pandas as pd
 
 from data.crops import CroppedReader
 from data.errors import InputError, refuse
+from data.manifest import source_folder
 from heads.checkpoint import load_state, read_description, save_state
 from heads.config import TaskConfig
 from heads.learner import Learner
@@ -61,17 +62,12 @@ def marks_of(
 
 
 def _rows_mark(rows: pd.DataFrame, target: Target) -> str:
-    folders = {source: f"{_folder(Path(source))}{os.sep}" for source in rows["source"].unique()}
+    folders = {source: f"{source_folder(Path(source))}{os.sep}" for source in rows["source"].unique()}
     places = [
         path.removeprefix(folders[source]) for source, path in zip(rows["source"], rows["path"], strict=True)
     ]
     columns = [part.column for part in target.parts] or [target.column]
     return f"{len(rows)} ({_digest(zip(places, *(rows[name].astype(str) for name in columns), strict=True))})"
-
-
-def _folder(source: Path) -> Path:
-    """The folder that a source's paths count from: itself, or the one that its CSV file is in."""
-    return source.parent if source.is_file() else source
 
 
 def _digest(values: Iterable[Any]) -> str:

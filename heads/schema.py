@@ -1,13 +1,12 @@
 """Any pydantic schema over a YAML file: all errors told at once, each with its line and the nearest key."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from data.errors import InputError, refuse
+from data.errors import InputError, did_you_mean, refuse
 from heads.yaml_file import Location, parse_yaml, read_yaml
 
 
@@ -91,9 +90,7 @@ def _problems(
                 break
         key = ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(item["loc"][-1]), keys, n=1)
-            advice = f", did you mean {near[0]}?" if near else ""
-            yield f"{place}: {key}: unknown key{advice}"
+            yield f"{place}: {key}: unknown key{did_you_mean(str(item['loc'][-1]), keys)}"
         elif item["type"] == "missing":
             yield f"{place}: {key}: missing, expected a value"
         elif item["type"] == "value_error" and isinstance(item["input"], dict):
