@@ -6,6 +6,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads wait for one another wh
 
 import io
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -118,3 +119,11 @@ def runs(
         train(task, "--data", faces / "train", "--runs", folder)
     yield folder
     shutil.rmtree(folder)  # half a gigabyte
+
+
+@pytest.fixture
+def heeds_sigint() -> Iterator[None]:
+    """A test run that was started with SIGINT ignored (in the background of a shell) heeds it here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
@@ -33,11 +33,7 @@ def whole(arguments: list[object], call: Callable, tmp_path_factory: pytest.Temp
     return runs / "mask"
 
 
-@pytest.fixture(autouse=True)
-def _heeded() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("heeds_sigint")
 
 
 def stopped_after(step: int, number: int) -> Callable:

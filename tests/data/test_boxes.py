@@ -4,7 +4,7 @@ import csv
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -169,15 +169,13 @@ def test_a_box_of_which_the_csv_s_decimals_leave_nothing_is_no_face(tmp_path: Pa
 
 
 @pytest.fixture
-def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heeds_sigint: None) -> Path:
     """60 photographs, of which 5 are looked at together and at most 10 lost by a kill."""
     monkeypatch.setattr(boxes, "CHUNK", 5)
     monkeypatch.setattr(boxes, "EVERY", 10)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in range(60):
         draw(tmp_path / "many" / f"{number:02}.png", [1 + number % 9] * (number % 3))
-    yield tmp_path / "many"
-    signal.signal(signal.SIGINT, before)
+    return tmp_path / "many"
 
 
 def detector_that(does: Callable[[int], object]) -> type[BrightSpots]:

@@ -47,15 +47,7 @@ def test_so_many_processes_are_started(
     assert list(found) == list(range(19, 0, -1))
 
 
-@pytest.fixture
-def answering() -> Iterator[None]:
-    """This process answers to SIGINT, which shells have ignored where they start it in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("answering")
+@pytest.mark.usefixtures("heeds_sigint")
 def test_processes_leave_signals_to_the_one_that_shares_out() -> None:
     assert answers_to_sigint(0)
     assert not any(shared_out(answers_to_sigint, range(4), 2))

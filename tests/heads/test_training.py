@@ -273,15 +273,7 @@ class Signalling(nn.Module):
         return value
 
 
-@pytest.fixture
-def _heeded() -> Iterator[None]:
-    """A test run that was started with SIGINT ignored (in the background of a shell) heeds it here."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("_heeded")
+@pytest.mark.usefixtures("heeds_sigint")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(("number", "step"), [(signal.SIGINT, 1), (signal.SIGTERM, 8), (signal.SIGINT, 15)])
 def test_a_signal_in_the_middle_of_an_epoch_costs_no_step(
