@@ -21,6 +21,7 @@ from data.detector import CenterFace, weights_path
 from data.errors import InputError, debug_option, run_script
 from data.files import written_whole
 from data.images import decode
+from data.locks import held
 from data.manifest import LABELS_FILE, read_table
 from data.names import refuse_unwritable
 from data.pictures import IMAGES, listed_paths
@@ -163,13 +164,14 @@ def main() -> None:
     if not 0 < args.threshold < 1 or (args.processes or 1) < 1 or args.out.suffix != ".csv":
         raise InputError("expected --threshold within 0..1, --processes from 1 and --out FILE.csv")
     paths = photographs_of(args.data)
-    found: Found = {**read_boxes(args.out)} if args.out.is_file() else {}
-    new = [path for path in paths if path not in found]
-    if new:
-        detector = CenterFace(weights_path(), args.threshold)
-        found = look_at(detector, new, args.out, found, args.processes)
     beside = args.out.with_suffix(".unclear.csv")
-    none, several, bad = write_unclear(beside, {path: found[path] for path in paths})
+    with held(args.out.with_name(f".{args.out.name}.lock"), str(args.out)):  # else each loses the other's
+        found: Found = {**read_boxes(args.out)} if args.out.is_file() else {}
+        new = [path for path in paths if path not in found]
+        if new:
+            detector = CenterFace(weights_path(), args.threshold)
+            found = look_at(detector, new, args.out, found, args.processes)
+        none, several, bad = write_unclear(beside, {path: found[path] for path in paths})
     print(f"{args.out}: {len(paths)} photographs, {len(new)} of them looked at now")
     print(
         f"{none} without a face (shown whole), {several} with several (the largest is taken), "

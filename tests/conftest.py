@@ -7,9 +7,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads wait for one another wh
 import io
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -127,3 +128,24 @@ def heeds_sigint() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def held_elsewhere() -> Callable[[Path], AbstractContextManager[int]]:
+    """Has another process hold a lock file while the block runs, and gives that process's number."""
+    program = (
+        "import sys, pathlib, data.locks\n"
+        "with data.locks.held(pathlib.Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
+    )
+
+    @contextmanager
+    def held(file: Path) -> Iterator[int]:
+        command = [sys.executable, "-c", program, str(file)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "held\n"
+            yield other.pid
+            other.communicate()
+
+    return held

@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -16,7 +14,6 @@ import combine
 import ensemble.parts
 from ensemble.predict import Task
 
-ROOT = Path(__file__).parents[1]
 FILES = ["probabilities.npz", "submission.csv"]
 
 
@@ -78,17 +75,11 @@ def test_adaptive_views_go_on_to_the_same_bytes(
         assert (out.parent / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
-def test_two_do_not_write_into_one_folder(arguments: list[object], call: Callable, tmp_path: Path) -> None:
-    program = (
-        "import sys, pathlib, data.locks\n"
-        "with data.locks.held(pathlib.Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", program, str(tmp_path / ".combine.lock")]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+def test_two_do_not_write_into_one_folder(
+    arguments: list[object], call: Callable, held_elsewhere: Callable, tmp_path: Path
+) -> None:
+    with held_elsewhere(tmp_path / ".combine.lock") as other:
         outcome = call(combine, *arguments, "--out", tmp_path / "submission.csv")
-        other.communicate()
     assert outcome.code == 2
-    assert outcome.err.splitlines()[-1].startswith(f"error: {tmp_path} is in use by process {other.pid} on ")
+    assert outcome.err.splitlines()[-1].startswith(f"error: {tmp_path} is in use by process {other} on ")
     assert list(tmp_path.iterdir()) == []

