@@ -17,7 +17,7 @@ import numpy as np
 
 from data.errors import InputError, debug_option, refuse, run_script
 from data.files import written_whole
-from data.label_csv import PATH_COLUMNS, PERSON_COLUMNS, read_lines
+from data.label_csv import PATH_COLUMNS, person_of, read_lines
 from data.names import leads_outside
 
 LABELS = "labels.csv"
@@ -97,6 +97,8 @@ def main() -> None:
     least = args.rows if args.rows is not None else args.share
     if not (args.rows is None or args.rows >= 1) or not (args.share is None or 0 < args.share < 1):
         raise InputError(f"{least}: expected --rows of at least 1 or --share between 0 and 1")
+    if args.seed < 0:
+        raise InputError(f"--seed {args.seed}: expected 0 or more")
     if args.out.exists() and any(args.out.iterdir()):
         raise InputError(
             f"{args.out}: is not empty, expected a new or an empty folder; name another with --out"
@@ -110,8 +112,10 @@ def main() -> None:
     # All of them before anything is written, so that there is never one part without the other.
     sources = photographs(file, column, lines)
     rows = [values for _, values in lines]
-    whose = next((name for name in PERSON_COLUMNS if name in columns), column)
-    aside = held_out_rows([row[whose] for row in rows], [row[args.by] for row in rows], least, args.seed)
+    whose = [person_of(row, column) for row in rows]
+    aside = held_out_rows(whose, [row[args.by] for row in rows], least, args.seed)
+    if len(aside) == len(rows):
+        raise InputError(f"{file}: all of its {len(rows)} photographs would be put aside, expected fewer")
     for name, inside in (("held_out", True), ("rest", False)):
         kept = [index for index in range(len(rows)) if (index in aside) == inside]
         for index in kept:

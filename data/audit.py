@@ -15,6 +15,7 @@ import pandas as pd
 
 from data.errors import InputError, debug_option, refuse, run_script
 from data.files import write_text
+from data.names import refuse_unwritable
 from data.suspects import OutOfFold, disagreements, is_joint, of_people, read_out_of_fold, suspects
 
 SHOWN = 10
@@ -119,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found, passed_over = find_predictions(args.runs, args.task)
     for line in passed_over:
         print(line)
+    for task, predictions in found.items():
+        refuse_unwritable(task, predictions.rows["path"].tolist())
     for task, predictions in found.items():
         ranked, divided = suspects(of_people(predictions)), disagreements(predictions)
         print(told(task, predictions, ranked, divided))

@@ -43,7 +43,7 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         photograph = fix.get("photograph", "")
         rows, wrong = _rows(table, people, person, shot)
         if photograph and not wrong:
-            rows, wrong = _one_photograph(table, rows, person, photograph)
+            rows, wrong = _one_photograph(table, rows, person, photograph, column)
             if not wrong:  # a photograph has several names, so that only its path tells the same fix
                 photograph = table["path"][rows].iloc[0]
         wrong += _wrong_value(table, column, value)
@@ -117,12 +117,18 @@ def _rows(
 
 
 def _one_photograph(
-    table: pd.DataFrame, rows: "pd.Series[bool]", person: str, photograph: str
+    table: pd.DataFrame, rows: "pd.Series[bool]", person: str, photograph: str, column: str
 ) -> tuple["pd.Series[bool]", list[str]]:
-    """Of a person's rows [N] the one that a photograph's name means, and why it means no or several ones."""
+    """Of a person's rows [N] the one that a photograph's name means, and why it means no or several ones.
+
+    Of several, one alone that has a label in `column` is meant: a head's photographs all have one.
+    """
     paths = table["path"][rows]
     end = PurePath(photograph).parts
     found = paths[[_parts(path)[-len(end) :] == end for path in paths]]
+    if len(found) > 1 and column in table:
+        labelled = found[table[column][found.index].notna()]
+        found = labelled if len(labelled) == 1 else found
     if len(found) == 1:
         return rows & (table["path"] == found.iloc[0]), []
     names = photograph_names([person] * len(paths), paths.tolist())

@@ -10,6 +10,7 @@ a face, or that the CSV does not name, is shown whole.
 
 import argparse
 import hashlib
+import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -81,7 +82,7 @@ class CroppedReader:
     Attributes:
         boxes: by absolute path, the largest first.
         margin: see `crop`.
-        digest: of the boxes' file and the margin: two readers with one digest crop alike.
+        digest: of the boxes, whose they are, and the margin: two readers with one digest crop alike.
     """
 
     boxes: Mapping[str, Sequence[Box]]
@@ -105,8 +106,8 @@ class CroppedReader:
 def cropped_reader(file: Path, margin: float = 1.0) -> CroppedReader:
     """The reader for a CSV of boxes; errors are those of `read_boxes`."""
     boxes = read_boxes(file)
-    digest = hashlib.sha256(file.read_bytes() + f"{margin:g}".encode()).hexdigest()[:16]
-    return CroppedReader(boxes, margin, digest)
+    text = json.dumps([sorted(boxes.items()), margin])
+    return CroppedReader(boxes, margin, hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
 def boxes_options(parser: argparse.ArgumentParser) -> None:

@@ -6,15 +6,17 @@ python -m data.explore --data path/to/train --against path/to/eval
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from data.errors import debug_option, did_you_mean, refuse, run_script
+from data.errors import InputError, debug_option, did_you_mean, refuse, run_script
 from data.explore_facts import (
     age_facts,
     class_column,
@@ -27,12 +29,17 @@ from data.explore_facts import (
     picture_facts,
 )
 from data.files import write_text
+from data.label_csv import OLDEST
 from data.manifest import OWN_COLUMNS, read_table
+from data.names import refuse_unwritable
 from data.pictures import listed_paths
 from data.survey import Seen, survey
 
 LABELS = ("mask", "gender", "age")
 AGE_BORDERS = (30.0, 60.0)
+# As in configs/: training's folds, whatever is looked at.
+FOLDS = 10
+STRATA: Mapping[str, Sequence[float]] = {"gender": (), "age": AGE_BORDERS}
 
 
 def explore(
@@ -62,9 +69,6 @@ def explore(
     pairs = duplicate_pairs(list(seen.values()), [people[place] for place in seen])
     places = np.array(list(seen), dtype=np.int64)  # of what can be read, among all: the table's rows come first
     classes = {name: class_column(table, name, borders) for name in labels if name in table}
-    strata: dict[str, Sequence[float]] = {
-        name: borders.get(name, []) for name in ("gender", "age") if name in classes
-    }
     return {
         "sources": sorted(table["source"].unique()),
         "photographs": len(table),
@@ -79,7 +83,7 @@ def explore(
         "photographs_per_person": counts_per_person(table),
         "pictures": picture_facts([each for place, each in seen.items() if place < len(own)]),
         "duplicates": duplicate_facts(pairs, [[*own, *other][place] for place in seen]),
-        "split": fold_facts(table, folds, strata, places[pairs["across_people"]]),
+        "split": fold_facts(table, folds, STRATA, places[pairs["across_people"]]),
     }
 
 
@@ -108,7 +112,7 @@ def told(facts: dict[str, Any]) -> str:
     lines = [f"{facts['photographs']} photographs of {facts['people']} people"]
     for label, classes in facts["labels"].items():
         shares = ", ".join(f"{each['name']} {each['count']} ({each['share']:.1%})" for each in classes)
-        lines.append(f"{label}: {shares}")
+        lines.append(f"{label}: {shares or 'no photograph has one'}")
     if facts["joint"]:
         rare = facts["joint"][0]
         lines.append(f"rarest joint class: {rare['name']}, {rare['count']} photographs ({rare['share']:.2%})")
@@ -156,10 +160,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help=f"columns to count (default: those of {', '.join(LABELS)} that are there)",
     )
     parser.add_argument("--ages", type=float, nargs="+", default=list(AGE_BORDERS), metavar="YEARS")
-    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--folds", type=int, default=FOLDS, help="as a head's split (default: %(default)s)")
     debug_option(parser)
     args = parser.parse_args(arguments)
+    if not all(0 < low < high < inf for low, high in pairwise([*args.ages, OLDEST + 1])):
+        raise InputError(f"--ages {args.ages}: expected years from 1 to {OLDEST}, rising")
     table = read_table(args.data)
+    refuse_unwritable(", ".join(map(str, args.data)), table["path"].tolist())
     refuse_unknown(args.labels or [], [str(name) for name in table if name not in OWN_COLUMNS])
     other = listed_paths(args.against) if args.against else []
     facts = explore(table, args.labels or LABELS, {"age": args.ages}, args.folds, other)

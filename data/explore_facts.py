@@ -44,7 +44,12 @@ def class_column(table: pd.DataFrame, column: str, borders: Mapping[str, Sequenc
 
 
 def class_facts(classes: pd.Series) -> list[Facts]:
-    """Each class's count and share, and what class weights and a sampler would make of it at `POWERS`."""
+    """Each class's count and share, and what class weights and a sampler would make of it at `POWERS`.
+
+    None where nobody has a label.
+    """
+    if not classes.notna().any():
+        return []
     ordered = classes.cat.categories if isinstance(classes.dtype, pd.CategoricalDtype) else None
     counted = classes.value_counts()
     names = [str(name) for name in (counted.index if ordered is None else ordered)]

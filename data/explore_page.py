@@ -47,6 +47,7 @@ def write_page(path: Path, facts: Facts) -> None:
         labels=[
             (name, bars_plot(name, classes), class_table(name, classes), facts["unlabelled"][name])
             for name, classes in facts["labels"].items()
+            if classes
         ],
         joint=Table("Joint classes, the rarest first", ["class", "photographs", "share"], _joint_rows(facts)),
         ages=ages_plot(facts["ages"]) if facts["ages"] else None,

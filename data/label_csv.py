@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data.names import leads_outside
@@ -12,6 +12,7 @@ MOST_ROWS = 1_000_000  # of one CSV file: as text in memory they take about 1 GB
 AGE_EXPECTED = f"expected a whole number of years from 0 to {OLDEST}"
 PATH_COLUMNS = ("path", "image", "file", "ImageID")
 PERSON_COLUMNS = ("person", "group")
+LABEL_COLUMNS = ("age", "gender", "mask")
 
 # A photograph as both readers give it: its labels as text, its age in years, None where there is none.
 Row = dict[str, str | float | None]
@@ -78,6 +79,12 @@ def read_labels(path: Path, roots: Sequence[Path], lenient: bool = False) -> tup
     Returns the rows and the problems; a photograph that is not there is none of them where `lenient`.
     """
     columns, lines, problems = read_lines(path)
+    problems += [
+        f"{path}: column {name!r}, expected {known!r}; rename it"
+        for known in (*PERSON_COLUMNS, *LABEL_COLUMNS)
+        for name in columns
+        if name != known and name.casefold() == known
+    ]
     path_column = next((name for name in PATH_COLUMNS if name in columns), None)
     if columns and path_column is None:
         wanted = ", ".join(PATH_COLUMNS)
@@ -99,10 +106,18 @@ def read_labels(path: Path, roots: Sequence[Path], lenient: bool = False) -> tup
     return rows, problems
 
 
+def person_of(values: Mapping[str, str], path_column: str) -> str:
+    """Whom a line is of: its `person`, else its `group`, else nobody but its photograph.
+
+    >>> person_of({"path": "1.jpg", "person": "", "group": "g"}, "path"), person_of({"path": "1.jpg"}, "path")
+    ('g', '1.jpg')
+    """
+    return values[next((name for name in PERSON_COLUMNS if values.get(name)), path_column)]
+
+
 def _labels(values: dict[str, str], path_column: str) -> tuple[Row, list[str]]:
     """A line's person and labels, and the problems with them."""
-    person_column = next((name for name in PERSON_COLUMNS if values.get(name)), path_column)
-    row: Row = {"person": values[person_column]}
+    row: Row = {"person": person_of(values, path_column)}
     for name, value in values.items():
         if name not in (path_column, "person"):
             row["csv_source" if name == "source" else name] = value or None

@@ -27,6 +27,7 @@ from data.files import folder_written_whole, write_text
 from data.images import decode
 from data.manifest import LABELS_FILE, OWN_COLUMNS, read_table
 from data.masks import WAYS, WORN, draw_mask
+from data.names import refuse_unwritable
 from data.processes import shared_out
 from data.soundness import undecodable
 
@@ -145,7 +146,9 @@ def main() -> None:
     if given.per_face < 1 or not 0 <= given.wrong <= 1 or given.seed < 0 or (given.processes or 1) < 1:
         raise InputError("--per-face and --processes start at 1, --seed at 0, --wrong lies in 0..1")
     plan = Plan(given.per_face, given.wrong, given.seed)
-    count = write_masked(bare_faces(read_table(given.data)), given.out, plan, given.processes)
+    table = read_table(given.data)
+    refuse_unwritable(", ".join(map(str, given.data)), table["path"].tolist())
+    count = write_masked(bare_faces(table), given.out, plan, given.processes)
     print(f"{given.out}: {count} photographs, labels in {given.out / LABELS_FILE}")
 
 

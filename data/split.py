@@ -9,6 +9,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from data.errors import InputError, refuse
+from data.manifest import person_name
 
 MISSING = "missing"
 
@@ -19,7 +20,8 @@ def assign_folds(
     """Give each row of the table (see `data.manifest.read_table`) a fold: [N], 0..folds-1.
 
     No person is in two folds. Each source is split apart and whole, so that a person's fold does not depend
-    on which other data were given, on which rows a task leaves out afterwards, or on the rows' order.
+    on which other data were given, on which rows a task leaves out afterwards, or on the rows' order. People of
+    photographs that were drawn (`data.masked`) out of those of another source here are in that one's folds.
 
     Rows are stratified by the combination of the columns in `strata`: by a column's own values where its
     borders are empty, else by the class that the borders cut: class i has borders[i-1] <= value < borders[i].
@@ -47,7 +49,17 @@ def assign_folds(
     for source in np.unique(sources):
         rows = order[sources == source]
         fold[rows] = _folds_of(stratum[rows], table["person"].to_numpy(str)[rows], folds, seed)
-    return fold
+    return _as_originals(table["person"], fold)
+
+
+def _as_originals(people: pd.Series, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The folds [N] with those who are called as a person of another source is in that person's fold.
+
+    >>> _as_originals(pd.Series(["a-1/anna", "a-1/ben", "b-2/a-1/anna", "b-2/carl"]), np.array([0, 1, 2, 3]))
+    array([0, 1, 0, 3])
+    """
+    of = dict(zip(people, fold.tolist(), strict=True))
+    return np.array([of.get(person_name(one), own) for one, own in zip(people, fold.tolist(), strict=True)])
 
 
 def _folds_of(

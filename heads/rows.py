@@ -38,10 +38,10 @@ def read_rows(
         InputError: nobody labelled is in the fold, or the sources or corrections are wrong.
     """
     table = read_table(sources, lenient=bad is not None)
+    # Before any row is left out, or corrected: a person's fold must be the same for heads with other labels.
+    table["fold"] = assign_folds(table, config.split.folds, config.split.strata, config.split.seed)
     if config.corrections is not None:
         table = apply_corrections(table, Path(config.corrections))
-    # Before any row is left out: a person's fold must be the same for heads with other labels.
-    table["fold"] = assign_folds(table, config.split.folds, config.split.strata, config.split.seed)
     rows = target.labelled(table[~table["path"].isin(bad or {})])
     held_out = rows["fold"] == config.split.fold
     if not held_out.any():

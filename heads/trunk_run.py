@@ -1,12 +1,13 @@
 """The run that a head's trunk comes from, and whom of the head's validation people it has learnt from."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from data.errors import InputError
-from data.manifest import source_name
+from data.manifest import person_name, source_name
 from heads.run import RunFolder, run_folder
 
 PREFIX = "run:"
@@ -46,22 +47,55 @@ def people_seen(run: RunFolder, people: Iterable[str]) -> set[str]:
 
     Args:
         run: a finished one; without the record of its validation nobody is known.
-        people: of the table's column `person`, which names a person's data folder and its content.
+        people: of the table's column `person`, which names a person's data folder and its content. Those of
+            photographs that were drawn out of others (`data.masked`) are the others' people, too.
     """
+    judged = _judged(run)
+    sources = set(map(source_name, judged))
+    return {
+        person
+        for person in people
+        if any(source_name(name) in sources and name not in judged for name in (person, person_name(person)))
+    }
+
+
+def sources_changed(run: RunFolder, people: Iterable[str]) -> list[str]:
+    """Names of folders that `people` and those whom `run` validated on share, but not their content."""
+    judged = set(map(source_name, _judged(run)))
+    names = {_folder(source) for source in judged}
+    return sorted({_folder(each) for each in set(map(source_name, people)) - judged} & names)
+
+
+def _judged(run: RunFolder) -> set[str]:
+    """Whom a run was validated on; nobody where it has no record of that."""
     if not run.validation.is_file():
         return set()
     with np.load(run.validation) as arrays:
-        judged = set(arrays["person"].tolist())
-    sources = {source_name(person) for person in judged}
-    return {person for person in people if source_name(person) in sources} - judged
+        return set(arrays["person"].tolist())
+
+
+def _folder(source: str) -> str:
+    """The folder's name in what `source_name` gives.
+
+    >>> _folder("my-train-0123abcd"), _folder("my-train-0123abcd-2")
+    ('my-train', 'my-train')
+    """
+    return re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", source)
 
 
 def tell_of_seen(run: RunFolder, people: Iterable[str]) -> str:
     """What to tell the user where a trunk has learnt from a head's validation `people`; else nothing."""
-    seen = people_seen(run, people)
-    if not seen:
-        return ""
-    return (
-        f"{run.folder}: this trunk was trained on {len(seen)} people whom the head is validated on, which "
-        "flatters its figures; train the trunk with the --fold and the split of the head\n"
-    )
+    people = list(people)
+    told, seen = "", people_seen(run, people)
+    if seen:
+        told += (
+            f"{run.folder}: this trunk was trained on {len(seen)} people whom the head is validated on, which "
+            "flatters its figures; train the trunk with the --fold and the split of the head\n"
+        )
+    for name in sources_changed(run, people):
+        told += (
+            f"{run.folder}: this trunk was trained on a folder {name} of other files; if it is the same with "
+            "some added or removed, its folds are others, and the trunk may have learnt from people whom the "
+            "head is validated on: train it anew\n"
+        )
+    return told

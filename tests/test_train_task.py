@@ -113,6 +113,16 @@ def test_a_further_data_folder_changes_nobody_s_fold(
         assert held_out - added == validated(runs / task)
 
 
+def test_a_correction_changes_nobody_s_fold(faces: Path, configs: Path, runs: Path, tmp_path: Path) -> None:
+    for person in sorted(validated(runs / "gender")):
+        fixes = tmp_path / "fixes.csv"
+        fixes.write_text(f"person,column,value\n{person},gender,male\n{person},age,61\n")
+        config = load(TaskConfig, configs / "gender.yaml").model_copy(update={"corrections": str(fixes)})
+        _, to_validate = read_rows(config, [faces / "train"], target_of(config.label))
+        assert set(to_validate["person"]) == validated(runs / "gender")
+        assert set(to_validate["gender"][to_validate["person"] == person]) == {"male"}
+
+
 def test_the_platform_s_variables_and_another_fold(
     faces: Path, runs: Path, train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,8 @@ def test_whole_people_are_put_aside_of_each_kind(
     [
         (("--by", "color", "--rows", 3), "expected color and path"),
         (("--by", "source", "--share", 1.5), "expected --rows of at least 1 or --share between 0 and 1"),
+        (("--by", "source", "--rows", 3, "--seed", -1), "--seed -1: expected 0 or more"),
+        (("--by", "source", "--rows", 60), "all of its 60 photographs would be put aside, expected fewer"),
     ],
 )
 def test_what_cannot_be_drawn_is_told(
@@ -55,6 +57,16 @@ def test_what_cannot_be_drawn_is_told(
     outcome = call(holdout, "--data", crops, "--out", tmp_path / "out", *options)
     assert outcome.code == 2
     assert told in outcome.err
+
+
+def test_rows_without_a_person_are_people_of_their_own(crops: Path, tmp_path: Path, call: Callable) -> None:
+    labels = pd.read_csv(crops / "labels.csv", dtype=str)
+    labels.loc[:49, "group"] = ""
+    labels.to_csv(crops / "labels.csv", index=False)
+    outcome = call(holdout, "--data", crops, "--out", tmp_path / "out", "--by", "source", "--rows", 5)
+    assert outcome.code == 0, outcome.err
+    held = pd.read_csv(tmp_path / "out" / "held_out" / "labels.csv")
+    assert held["source"].value_counts().between(5, 6).all()
 
 
 def test_photographs_that_are_not_there_are_told_before_anything_is_written(

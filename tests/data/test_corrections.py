@@ -231,3 +231,9 @@ def test_the_shipped_corrections_are_the_published_ones():
     masks = dict(zip(swapped["shot"], swapped["mask"], strict=True))
     wanted = {**MASK_OF_SHOT, "incorrect_mask": "normal", "normal": "incorrect"}
     assert masks == wanted
+
+
+def test_of_several_the_one_that_has_a_label_is_meant(tmp_path):
+    table = labelled(tmp_path / "faces", ["a/1.jpg,ben,wear", "b/1.jpg,ben,"])
+    fixed = apply_corrections(table, write(tmp_path, "ben,mask,normal,1.jpg", header=NAMED))
+    assert fixed["mask"].fillna("").tolist() == ["normal", ""]

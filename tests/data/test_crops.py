@@ -1,5 +1,6 @@
 """Boxes out of a CSV, and photographs cropped to them."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +79,13 @@ def test_a_cache_of_crops_is_another_one_than_that_of_whole_photographs(scene: P
     assert whole(place).shape == (100, 80, 3)
     wider = cropped_reader(scene / "boxes.csv", 1)
     assert wider.digest != read.digest
+
+
+def test_boxes_of_other_photographs_are_another_crop(scene: Path) -> None:
+    """The same CSV, in a folder where its paths lead to nothing, once filled the cache with whole ones."""
+    (scene / "elsewhere").mkdir()
+    shutil.copy(scene / "boxes.csv", scene / "elsewhere" / "boxes.csv")
+    here, elsewhere = (cropped_reader(place / "boxes.csv") for place in (scene, scene / "elsewhere"))
+    assert here.digest != elsewhere.digest
+    (scene / "boxes.csv").write_text((scene / "boxes.csv").read_text() + "images/none.png,,,,,\n")
+    assert cropped_reader(scene / "boxes.csv").digest == here.digest

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from sklearn.utils.class_weight import compute_class_weight
 
 from data import explore, explore_facts
@@ -16,6 +17,7 @@ from data.explore_facts import class_facts, duplicate_facts, duplicate_pairs, fo
 from data.manifest import read_table
 from data.survey import Seen
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 SHOTS = 7
 
 
@@ -188,3 +190,37 @@ def test_a_folder_without_pictures_is_refused(faces: Path, tmp_path: Path) -> No
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="none: found no image, expected a folder of images"):
         explore.main(["--data", str(data), "--against", str(tmp_path / "none")])
+
+
+def test_the_folds_are_training_s_whatever_is_looked_at(faces: Path, tmp_path: Path) -> None:
+    told = set()
+    for number, more in enumerate(([], ["--labels", "mask"], ["--ages", "20", "40"])):
+        facts_file = tmp_path / f"{number}.json"
+        given = ["--data", str(faces / "train"), "--out", str(tmp_path / "page.html"), "--folds", "3", *more]
+        explore.main([*given, "--json", str(facts_file)])
+        told.add(json.dumps(json.loads(facts_file.read_text())["split"]))
+    assert len(told) == 1
+    recipes = [yaml.safe_load(file.read_text()) for file in CONFIGS.glob("[agm]*.yaml")]
+    assert len(recipes) == 4
+    strata = {name: list(borders) for name, borders in explore.STRATA.items()}
+    for recipe in recipes:
+        assert (recipe["split"]["folds"], recipe["split"]["strata"]) == (explore.FOLDS, strata)
+
+
+@pytest.mark.parametrize("ages", [["nan"], ["30", "30"], ["60", "30"], ["0"], ["121"]])
+def test_ages_that_are_no_borders_are_refused(faces: Path, ages: list[str]) -> None:
+    with pytest.raises(InputError, match=r"--ages .*: expected years from 1 to 120, rising"):
+        explore.main(["--data", str(faces / "train"), "--ages", *ages])
+
+
+def test_a_label_that_nobody_has_is_told_as_such(
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = labelled(faces, tmp_path / "data")
+    table = pd.read_csv(data / "labels.csv")
+    table.assign(age="").to_csv(data / "labels.csv", index=False)
+    given = ["--data", str(data), "--folds", "2", "--out", str(tmp_path / "page.html")]
+    explore.main([*given, "--json", str(tmp_path / "facts.json")])
+    assert "age: no photograph has one" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "facts.json").read_text(), parse_constant=pytest.fail)
+    assert (facts["labels"]["age"], facts["unlabelled"]["age"]) == ([], 12)

@@ -193,6 +193,8 @@ def test_every_wrong_csv_row_is_told_with_file_and_line(tmp_path):
         (b"path,age,age\na.jpg,3,4\n", "columns ['age'] come twice"),
         (b"", "no header line"),
         (b"path,age\n", "no rows"),
+        (b"path,Person\na.jpg,anna\n", "column 'Person', expected 'person'; rename it"),
+        (b"path,person,AGE\na.jpg,anna,3\n", "column 'AGE', expected 'age'; rename it"),
         (b"path,age\n\xff\xfe.jpg,3\n", "not a CSV file in UTF-8"),
         (b'path,age\n"a.jpg,3\n', "not a CSV file in UTF-8"),
     ],

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from data import masked
 from data.errors import InputError
 from data.manifest import read_table
 from data.masked import Plan, bare_faces, write_masked
@@ -151,3 +153,26 @@ def test_a_folder_with_files_is_refused(portraits: Path) -> None:
     with pytest.raises(InputError, match="not an empty folder; name a new folder or remove it first"):
         write_masked(read_table([portraits]), portraits, Plan(1, 0.5, 0), processes=1)
     assert files_in(portraits) == before
+
+
+def test_who_is_drawn_stays_in_the_fold_of_the_photographs_that_were_drawn_on(
+    people: Path, tmp_path: Path
+) -> None:
+    write_masked(bare_faces(read_table([people])), tmp_path / "masked", Plan(1, 0.5, 0), processes=1)
+    both = read_table([people, tmp_path / "masked"])
+    for seed in range(4):
+        fold = assign_folds(both, 3, {}, seed)
+        who = both["person"].str.rpartition("/")[2]
+        assert pd.Series(fold).groupby(who).nunique().tolist() == [1, 1, 1]
+        own = both["source"] == str(people)
+        np.testing.assert_array_equal(fold[own], assign_folds(both[own].reset_index(drop=True), 3, {}, seed))
+
+
+def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_drawn(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (people / "images" / PEOPLE[0]).rename(people / "images" / os.fsdecode(b"000004_male_Asi\xe9n_34"))
+    monkeypatch.setattr(sys, "argv", ["data.masked", "--data", str(people), "--out", str(tmp_path / "out")])
+    with pytest.raises(InputError, match=r"names that are not UTF-8, expected others\n.*udce9"):
+        masked.main()
+    assert not (tmp_path / "out").exists()

@@ -36,3 +36,18 @@ def test_seen_are_the_others_of_the_same_data(trunk: RunFolder, people: list[str
 
 def test_a_run_without_its_record_has_seen_nobody_that_is_known(tmp_path: Path) -> None:
     assert tell_of_seen(run_folder(tmp_path, "age_backbone"), ["train-01/anna"]) == ""
+
+
+def test_who_was_drawn_on_is_known_by_the_drawn_photographs(trunk: RunFolder) -> None:
+    people = ["masked-04/train-01/anna", "masked-04/train-01/dora", "masked-04/other-05/dora"]
+    assert people_seen(trunk, people) == {"masked-04/train-01/dora"}
+
+
+def test_data_whose_files_changed_since_are_told(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, "age_backbone")
+    run.folder.mkdir(parents=True)
+    write_arrays(run.validation, {"person": np.array(["my-train-0123abcd/anna", "faces-0123abcd/ben"])})
+    told = tell_of_seen(run, ["my-train-4567abcd/dora", "faces-0123abcd/ben", "masks-89abcdef/emil"])
+    assert told.count("trained on a folder my-train of other files") == 1
+    assert told.count("\n") == 1
+    assert tell_of_seen(run, ["my-train-0123abcd/anna", "masks-89abcdef/emil"]) == ""
