@@ -21,6 +21,7 @@ import numpy.typing as npt
 from data.errors import InputError
 
 Arrays = list[npt.NDArray[np.float32]]
+LIMIT = 2**31  # bytes that an archive unpacks to; ResNet-50 takes 0.1 GB
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,9 @@ def read_keras(path: Path) -> KerasFile:
 
 def _read_archive(path: Path, h5py: Any) -> KerasFile:
     with zipfile.ZipFile(path) as archive:
+        unpacked = sum(each.file_size for each in archive.infolist())
+        if unpacked > LIMIT:
+            raise InputError(f"{path}: unpacks to {unpacked} bytes, expected at most {LIMIT}")
         model = _loads(archive.read("config.json"))
         version = _loads(archive.read("metadata.json")).get("keras_version", "")
         with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:

@@ -313,6 +313,17 @@ def test_another_network_and_files_of_no_network_are_refused(emptied: Path) -> N
             convert.convert(emptied / name, "caffe", None)
 
 
+def test_an_archive_that_unpacks_to_more_than_memory_should_hold_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heads.keras_file.LIMIT", 10**6)
+    with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", bytes(10**6 + 1))
+    assert (tmp_path / "bomb.keras").stat().st_size < 10**4
+    with pytest.raises(InputError, match=r"bomb\.keras: unpacks to 1000001 bytes, expected at most 1000000"):
+        read_keras(tmp_path / "bomb.keras")
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_weights_without_names_and_without_a_config_are_refused(ages: Model, emptied: Path) -> None:
     ages.save_weights(emptied / "new.weights.h5")
