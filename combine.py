@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ensemble.predict import Read, Task
 
 SUBMISSION = "submission.csv"
+BESIDE = ("probabilities.npz", "unseen.csv")  # ensemble.probabilities and ensemble.answering write them
 # What may differ when an interrupted run goes on: it does not change the answers, or is known by what it names.
 FREE_OPTIONS = (
     "out",
@@ -143,16 +144,24 @@ def refuse_combinations(parser: argparse.ArgumentParser, args: argparse.Namespac
         parser.error("--on-bad-image skip goes with --place here alone")
     if args.names is not None and (args.place == "ray" or args.vote is not None):
         parser.error("--names goes with --place here alone, and not with --vote")
-    if args.names is not None and args.names.absolute() == args.out.absolute():
-        parser.error(f"--names {args.names} is the submission's own file, expected another")
     check_engine(parser, args)
     if args.margin is not None and (args.views != "adaptive" or not 0 <= args.margin <= 1):
         parser.error("--margin is from 0 to 1 and goes with --views adaptive")
-    for option, file in (("--out", args.out), ("--names", args.names)):
-        if file is not None and file.is_dir():
-            parser.error(f"{option} {file} is a folder, expected a file such as {file / SUBMISSION}")
+    refuse_files(parser, args.out, args.names)
     if min(args.batch_size, args.part_rows) < 1 or (args.workers or 0) < 0:
         parser.error("--batch-size and --part-rows start at 1, --workers at 0")
+
+
+def refuse_files(parser: argparse.ArgumentParser, out: Path, names: Path | None) -> None:
+    """End with a message where one of the files that are written is a folder, or another one of them."""
+    if names is not None and names.absolute() == out.absolute():
+        parser.error(f"--names {names} is the submission's own file, expected another")
+    beside = [out.absolute().parent / name for name in BESIDE]
+    for option, file in (("--out", out), ("--names", names)):
+        if file is not None and file.is_dir():
+            parser.error(f"{option} {file} is a folder, expected a file such as {file / SUBMISSION}")
+        if file is not None and file.absolute() in beside:
+            parser.error(f"{option} {file}: {file.name} goes beside the submission, expected another name")
 
 
 def vote(args: argparse.Namespace) -> None:

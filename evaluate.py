@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.errors import InputError, debug_option, run_script
+from data.errors import InputError, debug_option, run_script, shown
 
 # numpy, scikit-learn and matplotlib are imported where they are used: --help need not wait for them.
 if TYPE_CHECKING:
@@ -117,13 +117,10 @@ def write(findings: "Findings", options: argparse.Namespace) -> list[Path]:
     from ensemble.report.markdown import write_markdown
     from ensemble.report.page import write_report
 
-    sources = {"Submission": str(options.submission), "Answers": str(options.answers)}
+    sources = {"Submission": shown(options.submission), "Answers": shown(options.answers)}
     paths = {kind: options.out / name for kind, name in FORMATS.items() if kind in options.format}
     try:
-        if "json" in paths:
-            text = json.dumps(as_json(findings), indent=2, ensure_ascii=False)
-            write_text(paths["json"], text + "\n")
-        if "html" in paths:
+        if "html" in paths:  # before the others, since it alone reads photographs, which may be wrong
             write_report(
                 paths["html"],
                 findings,
@@ -131,6 +128,9 @@ def write(findings: "Findings", options: argparse.Namespace) -> list[Path]:
                 images=options.images,
                 most_wrong=options.wrong,
             )
+        if "json" in paths:
+            text = json.dumps(as_json(findings), indent=2, ensure_ascii=False)
+            write_text(paths["json"], text + "\n")
         if "md" in paths:
             write_markdown(paths["md"], findings, sources=sources)
     except OSError as error:

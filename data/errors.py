@@ -72,8 +72,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("gendr", ["age", "gender"]), did_you_mean("x", ["age"])
     (', did you mean gender?', '')
     """
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f", did you mean {near[0]}?" if near else ""
+    near = nearest(name, known)
+    return "" if near is None else f", did you mean {near}?"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that is nearest to `name`, if any is near."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def debug_option(parser: argparse.ArgumentParser) -> None:

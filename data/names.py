@@ -38,6 +38,11 @@ def leads_outside(name: str | None) -> bool:
 
 
 def refuse_unwritable(where: str, names: Iterable[str]) -> None:
-    """Raise an `InputError` that tells all `names` which are not UTF-8: no CSV of ours can hold them."""
-    unwritable = [name for name in names if name != name.encode("utf-8", "replace").decode()]
-    refuse(f"{where}: names that are not UTF-8, expected others", [repr(name) for name in unwritable])
+    """Raise an `InputError` that tells all `names` which no CSV of ours can hold.
+
+    They are not UTF-8, or have a carriage return, which Python's writer leaves bare and readers end a row at.
+    """
+    unwritable = [name for name in names if "\r" in name or name != name.encode("utf-8", "replace").decode()]
+    refuse(
+        f"{where}: names that are not UTF-8 or have a carriage return, expected others", map(repr, unwritable)
+    )

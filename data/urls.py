@@ -10,7 +10,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from data.errors import InputError
 from data.files import written_whole
-from data.pictures import is_picture
+from data.names import refuse_unwritable
+from data.pictures import is_picture, pictures_below
 
 
 def join(place: str, *names: str) -> str:
@@ -83,7 +84,16 @@ def names_in(folder: str) -> set[str]:
 
 
 def images_below(folder: str) -> Iterator[str]:
-    """Names of all pictures below a folder, relative to it and in order."""
+    """Names of all pictures below a folder, relative to it and in order; on this machine links are followed.
+
+    Raises:
+        InputError: a name on this machine that no CSV can hold.
+    """
     system, path = opened(folder)
+    if isinstance(system, LocalFileSystem):
+        names = pictures_below(Path(path)) if Path(path).is_dir() else []
+        refuse_unwritable(folder, names)
+        yield from names
+        return
     start = path.rstrip("/") + "/"
     yield from filter(is_picture, (found.removeprefix(start) for found in sorted(system.find(path))))

@@ -9,6 +9,9 @@ from data.errors import InputError
 from heads.config import TaskConfig
 from heads.schema import Section, load
 
+# What else metrics.json, probabilities.npz, the parts of a submission and its columns hold by name.
+TAKEN = ("joint", "findings", "reason", "images", "ImageID", "ans")
+
 
 class JointConfig(Section):
     """The joint code's tasks, the most significant digit first."""
@@ -17,10 +20,16 @@ class JointConfig(Section):
 
 
 def load_joint(path: Path) -> JointConfig:
-    """Read joint.yaml; a task named twice is refused, as is an unknown key."""
+    """Read joint.yaml; a task named twice is refused, as are an unknown key and a name of `TAKEN`."""
     config = load(JointConfig, path)
     if len(set(config.tasks)) != len(config.tasks):
         raise InputError(f"{path}: tasks {config.tasks} name one task twice")
+    taken = [task for task in config.tasks if task in TAKEN]
+    if taken:
+        raise InputError(
+            f"{path}: tasks: {', '.join(taken)} stands for something else in what is written, expected a name "
+            f"other than {', '.join(TAKEN)}; rename the task in its YAML and its folder of runs"
+        )
     return config
 
 

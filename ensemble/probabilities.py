@@ -81,8 +81,8 @@ def _write_array(
             file.write(np.ascontiguousarray(chunk, dtype).tobytes())
 
 
-def read_arrays(path: Path) -> dict[str, Any]:
-    """The arrays of such a file by name; InputError if it cannot be read or would need a pickle."""
+def read_arrays(path: Path, expected: str = "the .npz file of combine.py") -> dict[str, Any]:
+    """The arrays of a .npz file by name; InputError if it is not `expected`, or would need a pickle."""
     try:
         with (
             warnings.catch_warnings(action="ignore"),
@@ -93,4 +93,4 @@ def read_arrays(path: Path) -> dict[str, Any]:
                 raise ValueError("a single array")
             return {name: archive[name] for name in archive.files}
     except BROKEN as error:
-        raise InputError(f"{path}: cannot be read ({error}), expected the .npz file of combine.py") from None
+        raise InputError(f"{path}: cannot be read ({error}), expected {expected}") from None

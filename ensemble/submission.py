@@ -40,12 +40,12 @@ def read_answers(path: Path, classes: int) -> pd.DataFrame:
 def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str]) -> pd.DataFrame:
     """A CSV file's `columns` and those of `optional` that it has, as text without blanks around it.
 
-    The index is the row in the file. Raises InputError if the file, one of `columns` or every row is missing,
-    or with the rows of empty or doubled values in the first of `columns`, an ImageID.
+    The index is the row in the file. Raises InputError if the file, one of `columns` or every row is missing, a
+    column comes twice, or with the rows of empty or doubled values in the first of `columns`, an ImageID.
     """
     with opened(path, columns) as reader:
         header: list[str] = next(reader, [])
-    wanted = [*columns, *(name for name in dict.fromkeys(optional) if header.count(name) == 1)]
+    wanted = [*columns, *(name for name in dict.fromkeys(optional) if name in header)]
     rows = read_rows(path, wanted)
     refuse(f"{path}: bad rows", bad_ids(rows))
     table = [[value.strip() if place else value for place, value in enumerate(row)] for _, row in rows]

@@ -111,6 +111,10 @@ def fill_trunk(trunk: nn.Module, state: Mapping[str, Tensor], name: str) -> Load
         for key in found
         if state[found[key]].shape != wanted[key].shape
     ]
+    broken = [at for at in found.values() if state[at].is_floating_point() and not state[at].isfinite().all()]
+    if broken:
+        told = ", ".join(broken[:3])
+        raise InputError(f"{name}: {told}: not finite, expected numbers; the training that wrote it diverged")
     left = tuple(sorted(set(state) - set(found.values())))
     # A deeper trunk has all of a shallower one's tensors under the same names, and more.
     stages = tuple(f"{prefix}{module}." for modules in STAGES.values() for module in modules)
@@ -153,7 +157,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, dict):
         raise InputError(f"{path}: found a {type(content).__name__}, expected tensors by name")
-    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    return {k: value for k, value in content.items() if isinstance(k, str) and isinstance(value, Tensor)}
 
 
 def cut_at(up_to: str) -> tuple[list[str], list[str]]:

@@ -32,7 +32,7 @@ from heads.dealing import deal_training, deal_validation
 from heads.halves import Prefix, Suffix
 from heads.head import Head
 from heads.learner import Learner
-from heads.loading import loader
+from heads.loading import loader, refuse_lonely
 from heads.people import People
 from heads.processes import WholeBatchLoss, synchronise_batch_norm
 from heads.resume import marks_of
@@ -158,6 +158,9 @@ def shown_of(
         workers = 0  # reading features takes less than handing them over
     persons = people.train["person"].tolist()
     sampler = BalancedSampler(people.labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
+    if t.feature_views is None and config.backbone.freeze not in ("layer4", "all"):
+        pixels, _ = train_set[next(iter(sampler))]
+        refuse_lonely(pixels.shape[-2:], len(sampler), t.batch_size, accelerator.num_processes)
     return Shown(
         learned,
         loader(shown_train, sampler, t.batch_size, workers, t.seed),
@@ -165,7 +168,7 @@ def shown_of(
         sampler,
         valid_set,
         None if crops is None else crops.margin,
-        marks_of(people.train, people.valid, target, crops, frozen),
+        marks_of(people.train, people.valid, target, crops, sources.cache is not None, frozen),
     )
 
 

@@ -151,7 +151,8 @@ def fill_trunk_of(
         meaning: of the head's outputs (`meaning_of`), for a classifier that comes along; None: any will do.
 
     Raises:
-        InputError: the file is not there or does not fit, or says that its classifier's outputs mean others.
+        InputError: the file is not there or does not fit, or says that its pixels are scaled otherwise, or that
+            its classifier's outputs mean others.
     """
     weights = backbone.weights
     if weights == "random":
@@ -161,6 +162,7 @@ def fill_trunk_of(
     else:
         run = trunk_run(weights, runs, fold)
         path = Path(weights) if run is None else run.best
+        _refuse_other_pixels(path, head)
         told = f"{path}: {load_trunk(head.trunk, path)}"
         if backbone.with_classifier:
             _refuse_other_meaning(path, meaning)
@@ -175,6 +177,22 @@ def fill_trunk_of(
             told += "; with its classifier"
     head.freeze(backbone.freeze)
     return f"{told}; frozen: {backbone.freeze}"
+
+
+def _refuse_other_pixels(path: Path, head: Head) -> None:
+    """Refuse a head's file whose trunk was fed with pixels that `head` would scale otherwise."""
+    config = (find_description(path) or {}).get("config")
+    if not isinstance(config, dict):
+        return
+    pixels = check(schema.Pixels, config.get("pixels"), f"{path}: pixels")
+    refuse(
+        f"{path}: its trunk has learnt from pixels of another scale than this head's",
+        [
+            f"pixels.{key}: found {mine.flatten().tolist()}, expected {its}; set it to that"
+            for key, its, mine in (("mean", pixels.mean, head.mean), ("std", pixels.std, head.std))
+            if not torch.equal(torch.tensor(its), mine.flatten())
+        ],
+    )
 
 
 def _refuse_other_meaning(path: Path, meaning: Mapping[str, Any] | None) -> None:

@@ -270,6 +270,20 @@ def idle_settings(config: TaskConfig) -> list[str]:
         problems.append(
             f"loss.class_weights: {' and '.join(names)} take none; set it to none, or add a loss that does"
         )
+    problems += [
+        f"loss.terms: {term.name} reads no {key}; leave it out"
+        for term in config.loss.terms
+        for key, readers in (("gamma", ("focal",)), ("label_smoothing", ("focal", "cross_entropy")))
+        if getattr(term, key) != LossTerm.model_fields[key].default and term.name not in readers
+    ]
+    balances = (
+        not off or config.sampler.power > 0 or (config.training.mix is not None and config.training.mix.rarest)
+    )
+    if config.label.training.borders and config.label.distribution is not None and not balances:
+        problems.append(
+            "label.training.borders: a distribution over numbers has no borders, and nothing here weighs or "
+            "draws by classes; leave them out, or set loss.class_weights or sampler.power"
+        )
     return problems
 
 

@@ -94,7 +94,12 @@ def release_of(file: KerasFile, name: str) -> str:
         same=stem["padding"] == "same" if stem else not (new or padded),
         pool_padding=int(new or "pool1_pad" in file.layers),
     )
-    problems = [f"epsilons {sorted(epsilons)}, expected one for all"] if len(epsilons) > 1 else []
+    problems = [
+        f"{layer}: takes the largest value of each map, expected their mean (pooling='avg')"
+        for layer in file.layers
+        if layer.startswith(("max_pool", "global_max_pooling"))
+    ]
+    problems += [f"epsilons {sorted(epsilons)}, expected one for all"] if len(epsilons) > 1 else []
     for layer, (module, kind) in modules.items():
         strides = settings.get(layer, {}).get("strides")
         halves = re.fullmatch(r"conv1|layer[2-4]\.0\.(conv1|downsample\.0)", module) is not None

@@ -13,6 +13,8 @@ _IR = (
     "pooling): its weights mean nothing in a resnet, whose arithmetic is another; give a resnet's weights"
 )
 _DEEP_STEM = "a resnet with a stem of three convolutions (timm's resnet18d and its like): another network"
+# Of a copy that follows the weights: exponential averages, mean teachers, BYOL's target, MoCo's key encoder.
+_AVERAGED = re.compile(r"ema|avg|average|teacher|momentum|target|encoder_k", re.IGNORECASE)
 # What tells networks that share some names with a resnet, and what they are.
 _FOREIGN = (
     (re.compile(r"(^|\.)layer1\.0\.prelu\d?\.weight$"), _IR),
@@ -50,11 +52,16 @@ def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def best_prefix(names: Iterable[str], wanted: Sequence[str]) -> str:
     """What stands before the names of the trunk `wanted`: the prefix under which most of them are found.
 
-    The shorter of equals, so that a copy with averaged weights loses against the weights themselves.
+    Of equals one that is not named as a copy with averaged weights, and of those the shorter.
     """
     given = set(names)
     prefixes = {name.removesuffix(STEM) for name in given if re.search(rf"(^|\.){re.escape(STEM)}$", name)}
-    return min(prefixes, key=lambda p: (-sum(p + name in given for name in wanted), len(p), p), default="")
+
+    def rank(prefix: str) -> tuple[int, bool, int, str]:
+        found = sum(prefix + name in given for name in wanted)
+        return -found, _AVERAGED.search(prefix) is not None, len(prefix), prefix
+
+    return min(prefixes, key=rank, default="")
 
 
 def _renamed(name: str, prefix: str) -> str:

@@ -1,14 +1,39 @@
 """Batches of photographs (or kept features) for one head, ready for whoever deals them to processes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from data.errors import InputError
 from data.processes import usable_workers
 from data.stopping import leave_to_parent
 from heads.processes import on_this_machine
+
+STRIDE = 32  # of a resnet's last stage: of smaller pictures it sees one place
+
+
+def refuse_lonely(size: Sequence[int], rows: int, batch_size: int, processes: int) -> None:
+    """Refuse batches of which batch norm would be shown a single value of a channel, which it cannot train on.
+
+    Args:
+        size: height and width of the pictures.
+        rows: that an epoch draws.
+        batch_size: of all processes together.
+        processes: that share each batch.
+
+    Raises:
+        InputError: pictures are so small that the last stage has one place, and some share is one picture.
+    """
+    last = rows % batch_size or batch_size
+    if max(size) <= STRIDE and min(last, batch_size) < 2 * processes:
+        raise InputError(
+            f"training.batch_size={batch_size}: of {rows} photographs an epoch the last {last} come together, "
+            f"processes: {processes}, and from one picture of {size[0]}x{size[1]} batch norm cannot learn; "
+            f"expected another batch size, or pictures larger than {STRIDE}x{STRIDE}"
+        )
 
 
 def loader(

@@ -5,6 +5,9 @@ one weight vector and a bias each; CORN (Shi, Cao & Raschka 2023, arXiv:2111.088
 alone for which the question before was a yes.
 """
 
+from collections.abc import Callable
+from itertools import accumulate
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -49,13 +52,17 @@ def coral_probabilities(logits: Tensor) -> Tensor:
     With one weight vector the answers can only contradict one another by their biases; where they do (a
     question answered more surely yes than the one before), the later one is held down to the earlier.
     """
-    above = logits.sigmoid().cummin(dim=1).values
-    return _differences(above)
+    return _differences(_accumulated(torch.minimum, logits.sigmoid()))
 
 
 def corn_probabilities(logits: Tensor) -> Tensor:
     """Class probabilities [N, K] from CORN's logits [N, K - 1] by the chain rule; rows sum to 1."""
-    return _differences(logits.sigmoid().cumprod(dim=1))
+    return _differences(_accumulated(torch.mul, logits.sigmoid()))
+
+
+def _accumulated(step: Callable[[Tensor, Tensor], Tensor], answers: Tensor) -> Tensor:
+    """Each question's answer [N, K - 1] by those up to it; torch's cummin and cumprod do not export to ONNX."""
+    return torch.stack(list(accumulate(answers.unbind(dim=1), step)), dim=1)
 
 
 PROBABILITIES = {"coral": coral_probabilities, "corn": corn_probabilities}

@@ -27,7 +27,7 @@ def accelerate_name(asked: str) -> str:
     if asked != "auto":
         return {"fp32": "no"}.get(asked, asked)
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if bfloat16_pays() else "no"
 
 

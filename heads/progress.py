@@ -44,16 +44,15 @@ class Progress:
         self.seconds += seconds
         self.generators = {"cpu": _text(torch.get_rng_state())}
         if torch.cuda.is_available():
-            states = torch.cuda.get_rng_state_all()
-            self.generators |= {f"cuda:{index}": _text(state) for index, state in enumerate(states)}
+            self.generators["cuda"] = _text(torch.cuda.get_rng_state())  # of the one device that a process uses
 
     def restore(self) -> None:
         """Set the generators back to what `note` saw; nothing to do for an epoch that begins."""
         for device, state in self.generators.items():
             if device == "cpu":
                 torch.set_rng_state(_tensor(state))
-            elif torch.cuda.is_available():
-                torch.cuda.set_rng_state(_tensor(state), device)
+            elif torch.cuda.is_available() and device == "cuda":
+                torch.cuda.set_rng_state(_tensor(state))
 
     @staticmethod
     def from_json(value: Any) -> "Progress":

@@ -27,6 +27,7 @@ MARKS = {
     "validation": "photographs to validate on and their labels, in order (--data, corrections)",
     "boxes": "--boxes, as they crop these photographs",
     "box_margin": "--box-margin",
+    "kept": "--cache, whose copies have the working size",
     "frozen": "frozen part of the trunk that training.feature_views are made with (backbone.weights)",
 }
 
@@ -39,7 +40,12 @@ def place(learner: Learner, run: RunFolder) -> str:
 
 
 def marks_of(
-    train: pd.DataFrame, valid: pd.DataFrame, target: Target, crops: CroppedReader | None, frozen: str | None
+    train: pd.DataFrame,
+    valid: pd.DataFrame,
+    target: Target,
+    crops: CroppedReader | None,
+    kept: bool,
+    frozen: str | None,
 ) -> dict[str, str | None]:
     """What a run learns from, a text for each of `MARKS`: equal where it may be gone on with.
 
@@ -50,9 +56,11 @@ def marks_of(
         valid: those to validate on.
         target: whose columns are the labels.
         crops: what crops their photographs; None: they are shown whole.
+        kept: whether they are copies at the working size.
         frozen: checksum of the frozen part of the trunk where features are kept in place of photographs.
     """
     marks = {"train": _rows_mark(train, target), "validation": _rows_mark(valid, target), "frozen": frozen}
+    marks["kept"] = "copies" if kept else None
     if crops is None:
         return {**marks, "boxes": None, "box_margin": None}
     paths = [os.path.abspath(path) for path in (*train["path"], *valid["path"])]  # noqa: PTH100 (links stay)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from data.errors import InputError, did_you_mean, refuse
+from data.errors import InputError, did_you_mean, nearest, refuse
 from heads.yaml_file import Location, parse_yaml, read_yaml
 
 
@@ -73,7 +73,7 @@ def _problems(
     lines: dict[Location, int],
     overridden: Sequence[Location],
 ) -> Iterator[str]:
-    keys = set(_all_keys(schema))
+    keys = list(dict.fromkeys(_all_keys(schema)))
     for item in error.errors(include_url=False):
         # pydantic adds the union's member to the location; only what stands in the file helps a user.
         location = tuple(part for part in item["loc"] if _is_in(lines, overridden, part))
@@ -90,7 +90,7 @@ def _problems(
                 break
         key = ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
-            yield f"{place}: {key}: unknown key{did_you_mean(str(item['loc'][-1]), keys)}"
+            yield f"{place}: {key}: unknown key{_advice(item['loc'], keys)}"
         elif item["type"] == "missing":
             yield f"{place}: {key}: missing, expected a value"
         elif item["type"] == "value_error" and isinstance(item["input"], dict):
@@ -104,11 +104,25 @@ def _is_in(lines: dict[Location, int], overridden: Sequence[Location], part: str
     return any(part in location for location in lines) or any(part in location for location in overridden)
 
 
-def _all_keys(schema: type[BaseModel]) -> Iterator[str]:
+def _advice(location: Location, keys: Sequence[tuple[str, ...]]) -> str:
+    """Which key may be meant by the one at `location`: one of its section, else of another, by its path.
+
+    Of the location, places in lists and pydantic's names for members of a union are no keys.
+    """
+    known = {part for key in keys for part in key}
+    section, name = [part for part in location[:-1] if part in known], str(location[-1])
+    beside = did_you_mean(name, [key[-1] for key in keys if list(key[:-1]) == section])
+    elsewhere = {key[-1]: key for key in reversed(keys)}
+    near = nearest(name, elsewhere)
+    return beside or ("" if near is None else f", did you mean {'.'.join(elsewhere[near])}?")
+
+
+def _all_keys(schema: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths of all keys that the schema knows, places in lists left out."""
     for name, field in schema.model_fields.items():
-        yield name
+        yield (*above, name)
         for nested in _sections_in(field.annotation):
-            yield from _all_keys(nested)
+            yield from _all_keys(nested, (*above, name))
 
 
 def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:

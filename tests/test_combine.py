@@ -14,9 +14,11 @@ import pytest
 
 import combine
 import evaluate
+from ensemble.answering import UNSEEN
 from ensemble.config import tasks_of
 from ensemble.find import find_heads
 from ensemble.joint import encode
+from ensemble.probabilities import FILE_NAME
 from ensemble.submission import read_answers, write_submission
 
 ROOT = Path(__file__).parents[1]
@@ -110,6 +112,11 @@ def test_names_tell_every_head_s_likeliest_class(
     [
         (["--out", "a.csv", "--names", "a.csv"], "--names a.csv is the submission's own file"),
         (["--names", "."], "--names . is a folder, expected a file"),
+        (["--out", "unseen.csv"], "--out unseen.csv: unseen.csv goes beside the submission"),
+        (
+            ["--out", "x/a.csv", "--names", "x/probabilities.npz"],
+            "--names x/probabilities.npz: probabilities.npz",
+        ),
         (["--names", "a.csv", "--vote", "b.csv", "c.csv"], "--names goes with --place here alone"),
     ],
 )
@@ -117,6 +124,7 @@ def test_names_out_of_place_are_refused(given: list[object], told: str, call: Ca
     outcome = call(combine, "--data", "anywhere", *given)
     assert outcome.code == 2
     assert told in outcome.err
+    assert combine.BESIDE == (FILE_NAME, UNSEEN)
 
 
 def test_a_folder_of_images_needs_no_listing(

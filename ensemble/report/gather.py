@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.listing import ID
 from ensemble.joint import class_names, decode
 from ensemble.probabilities import FILE_NAME, read_arrays
@@ -29,7 +29,7 @@ class Sources:
     Attributes:
         submission, answers: CSV files of ImageID and ans.
         probabilities: the heads', or None for those beside the submission if its answers are theirs.
-        people: a CSV of ImageID, person and numbers such as age, or None for such columns of the answers.
+        people: a CSV of ImageID, person and numbers such as age, which go before such columns of the answers.
         runs: the folder of the heads' runs, or None.
         compare: further submissions.
     """
@@ -60,7 +60,7 @@ def gather(
     notes: list[str] = []
     truth, submissions, ids = _answers(sources, len(class_names(tasks)))
     people, numbers = _known(sources, ids, columns or {}, notes)
-    heads, told = _probabilities(sources, ids, tasks, submissions[str(sources.submission)])
+    heads, told = _probabilities(sources, ids, tasks, submissions[shown(sources.submission)])
     notes += told
     runs, temperatures = [], {}
     if sources.runs is not None:
@@ -80,7 +80,7 @@ def _answers(sources: Sources, classes: int) -> tuple[Codes, dict[str, Codes], l
         given = read_answers(path, classes)
         if path.samefile(sources.answers):
             raise InputError(f"{path}: given both as submission and as answers, expected two files")
-        submissions[str(path)] = match(given, right, (str(path), str(sources.answers)))[1]
+        submissions[shown(path)] = match(given, right, (str(path), str(sources.answers)))[1]
     return truth, submissions, right[ID].tolist()
 
 
@@ -90,16 +90,23 @@ def _known(
     columns: Mapping[str, tuple[str, Sequence[float]]],
     notes: list[str],
 ) -> tuple[npt.NDArray[np.str_] | None, list[Number]]:
-    path = sources.people or sources.answers
-    table = read_table(path, columns)
-    people, unknown = read_people(table, ids)
-    if people is not None and unknown:
-        notes.append(f"{path}: {unknown} of {len(ids)} photographs name no person; each counts as one's own.")
-    if sources.people is not None and not table[ID].isin(ids).any():
-        raise InputError(
-            f"{path}: none of its {len(table)} images is among the answers; expected the same images"
-        )
-    return people, read_numbers(path, table, ids, columns)
+    """(who each photograph shows [N], numbers): columns of `--people`, those that it lacks of the answers."""
+    people: npt.NDArray[np.str_] | None = None
+    numbers: dict[str, Number] = {}
+    for path in filter(None, (sources.people, sources.answers)):
+        table = read_table(path, columns)
+        if path == sources.people and not table[ID].isin(ids).any():
+            raise InputError(
+                f"{path}: none of its {len(table)} images is among the answers; expected the same images"
+            )
+        if people is None:
+            people, unknown = read_people(table, ids)
+            if people is not None and unknown:
+                told = f"{unknown} of {len(ids)} photographs name no person; each counts as one's own."
+                notes.append(f"{path}: {told}")
+        missing = {task: cut for task, cut in columns.items() if task not in numbers}
+        numbers |= {number.task: number for number in read_numbers(path, table, ids, missing)}
+    return people, [numbers[task] for task in columns if task in numbers]
 
 
 def _probabilities(

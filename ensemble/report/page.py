@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from data.errors import InputError
 from data.page.render import write_page
 from data.page.thumbnails import thumbnail
 from ensemble.image_paths import image_paths
@@ -42,16 +43,16 @@ def write_report(
         most_wrong: how many wrong answers are listed.
 
     Raises:
-        InputError: a photograph of the list cannot be read in `images`.
+        InputError: a photograph of the list is not in `images`.
     """
     listed = findings.mistakes[:most_wrong]
-    pictures = _pictures(listed, images)
+    pictures, unseen = _pictures(listed, images)
     write_page(
         path,
         TEMPLATE,
         title=title,
         lead=findings.costliest,
-        notes=[*findings.notes, *_absent(findings)],
+        notes=[*findings.notes, *_absent(findings), *unseen],
         f=findings,
         t=tables,
         sources=sources or {},
@@ -103,15 +104,19 @@ def _hardest(findings: Findings) -> list[str]:
     return sentences
 
 
-def _pictures(listed: Sequence[Mistake], images: Path | None) -> dict[str, Markup]:
+def _pictures(listed: Sequence[Mistake], images: Path | None) -> tuple[dict[str, Markup], list[str]]:
+    """Thumbnails by the image's id, and a note on each that cannot be decoded."""
+    pictures: dict[str, Markup] = {}
+    notes: list[str] = []
     if images is None or not listed:
-        return {}
-    names = [each.image for each in listed]
-    paths = image_paths(images, names)
-    return {
-        each.image: thumbnail(path, f"{each.image}: {each.answer}, truth {each.truth}")
-        for each, path in zip(listed, paths, strict=True)
-    }
+        return pictures, notes
+    paths = image_paths(images, [each.image for each in listed])
+    for each, path in zip(listed, paths, strict=True):
+        try:
+            pictures[each.image] = thumbnail(path, f"{each.image}: {each.answer}, truth {each.truth}")
+        except InputError as error:
+            notes.append(f"No thumbnail: {error}.")
+    return pictures, notes
 
 
 def _wrong(mistake: Mistake, picture: Markup | None) -> dict[str, Any]:

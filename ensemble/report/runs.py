@@ -55,21 +55,24 @@ def read_run(run: RunFolder, name: str) -> TrainingRun:
     """What `run` tells; InputError for a folder whose files cannot be read."""
     described = read_description(run.best)
     try:
-        history = pd.read_csv(run.history)
+        history = pd.read_csv(run.history).astype(float)
         config = run.config.read_text(encoding="utf-8")
         metrics: dict[str, Any] = (
             json.loads(run.metrics.read_text(encoding="utf-8")) if run.metrics.is_file() else {}
         )
-    except (OSError, ValueError) as error:
+        if not isinstance(metrics, dict):
+            raise TypeError(f"{run.metrics.name} holds no figures by name")
+        figures = {str(k): float(metrics[k]) for k in ("macro_f1", "accuracy", "mae", "epoch") if k in metrics}
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{run.folder}: cannot be read ({error}), expected a run of train_task.py") from None
     return TrainingRun(
         name,
-        {str(column): history[column].astype(float).tolist() for column in history.columns},
+        {str(column): history[column].tolist() for column in history.columns},
         config,
         metrics.get("minutes"),
         described.get("versions", {}),
         described.get("machine", {}),
-        {key: float(metrics[key]) for key in ("macro_f1", "accuracy", "mae", "epoch") if key in metrics},
+        figures,
     )
 
 
@@ -78,7 +81,7 @@ def validation_temperature(runs: list[RunFolder]) -> float:
     probabilities: list[npt.NDArray[np.float32]] = []
     truth: list[npt.NDArray[np.int64]] = []
     for run in runs:
-        arrays = read_arrays(run.validation)
+        arrays = read_arrays(run.validation, "what train_task.py wrote; train it again, or leave out --runs")
         if not {"probabilities", "truth"} <= arrays.keys():
             raise InputError(f"{run.validation}: holds {', '.join(arrays)}; expected probabilities and truth")
         probabilities.append(arrays["probabilities"])

@@ -148,7 +148,7 @@ def test_names_that_no_csv_can_hold_are_refused_before_any_work(tmp_path: Path, 
     path = tmp_path / "mine" / os.fsdecode(name)
     draw(path, [7])
     for data in (tmp_path / "mine", path.parent):
-        with pytest.raises(InputError, match=r"names that are not UTF-8, expected others\n.*udce9"):
+        with pytest.raises(InputError, match=r"names that are not UTF-8 .*, expected others\n.*udce9"):
             run("--data", data, "--out", tmp_path / "boxes.csv")
     assert not (tmp_path / "boxes.csv").exists()
 

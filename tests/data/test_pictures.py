@@ -72,9 +72,13 @@ def test_no_folder_no_image_and_names_that_no_csv_can_hold_are_told(tmp_path: Pa
     for folder, told in ((tmp_path / "none", "none: no such folder"), (tmp_path, "found no image")):
         with pytest.raises(InputError, match=f"{told}, expected a folder of images"):
             listed_images(folder)
-    (tmp_path / os.fsdecode(b"\xe9.jpg")).touch()
-    with pytest.raises(InputError, match=r"names that are not UTF-8, expected others\n.*udce9"):
-        listed_images(tmp_path)
+    for name, found in ((os.fsdecode(b"\xe9.jpg"), "udce9"), ("a\rb.jpg", r"a\\rb")):
+        (tmp_path / name).touch()
+        with pytest.raises(
+            InputError, match=rf"not UTF-8 or have a carriage return, expected others\n.*{found}"
+        ):
+            listed_images(tmp_path)
+        (tmp_path / name).unlink()
 
 
 def test_links_are_followed_and_dead_ones_listed(tmp_path: Path) -> None:

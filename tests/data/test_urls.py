@@ -4,6 +4,7 @@ import pytest
 
 from data import urls
 from data.errors import InputError
+from data.pictures import listed_images
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
@@ -30,6 +31,10 @@ def test_images_below_a_folder_in_order_and_nothing_else(tmp_path: Path) -> None
         urls.write_bytes(str(tmp_path / name), b"")
     assert list(urls.images_below(str(tmp_path))) == ["a.jpeg", "a/c.png", "b.JPG"]
     assert list(urls.images_below(f"file://{tmp_path}/")) == ["a.jpeg", "a/c.png", "b.JPG"]
+    assert list(urls.images_below(str(tmp_path / "none"))) == []
+    (tmp_path / "linked").symlink_to(tmp_path / "a")
+    assert list(urls.images_below(str(tmp_path))) == listed_images(tmp_path)[0]
+    assert "linked/c.png" in urls.images_below(str(tmp_path))
 
 
 def test_a_folder_that_is_not_there_has_no_names(tmp_path: Path) -> None:

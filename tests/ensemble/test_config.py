@@ -32,6 +32,7 @@ def test_tasks_come_in_the_order_of_the_file(configs: Path, tmp_path: Path) -> N
     ("text", "message"),
     [
         ("tasks: [mask, age, mask]", "joint.yaml: tasks .* name one task twice"),
+        ("tasks: [mask, joint, ans]", "joint.yaml: tasks: joint, ans stands for something else"),
         ("tasks: []", "joint.yaml:1: tasks"),
         ("tasks: mask", "joint.yaml:1: tasks='mask'"),
         ("tasks: [mask]\ntask: [age]", "joint.yaml:2: task: unknown key, did you mean tasks"),

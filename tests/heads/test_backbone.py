@@ -207,3 +207,16 @@ def test_other_trunks_go_by_name(name: str, features: int, pixels: Tensor) -> No
     with torch.inference_mode():
         assert trunk.eval()(pixels[:1].float()).shape == (1, features)
     assert told == features
+
+
+def test_weights_that_are_no_numbers_are_refused_by_name(resnet18_state: dict[str, Tensor]) -> None:
+    spoilt = resnet18_state["layer3.0.conv1.weight"].clone()
+    spoilt[0, 0, 0, 0] = torch.nan
+    trunk = build_trunk("resnet18")[0]
+    with pytest.raises(InputError, match=r"x\.pt: layer3\.0\.conv1\.weight: not finite, expected numbers"):
+        fill_trunk(trunk, resnet18_state | {"layer3.0.conv1.weight": spoilt}, "x.pt")
+
+
+def test_tensors_without_names_are_none(resnet18_state: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save({1: torch.zeros(3), **resnet18_state}, tmp_path / "x.pt")
+    assert read_tensors(tmp_path / "x.pt").keys() == resnet18_state.keys()

@@ -197,9 +197,23 @@ def test_a_run_that_is_not_there_is_told_with_the_command_that_makes_it(tmp_path
     assert f"train it first with train_task.py --task age_backbone --runs {tmp_path}" in str(raised.value)
 
 
+def test_a_trunk_that_was_fed_pixels_of_another_scale_is_refused(tmp_path: Path) -> None:
+    config, path = config_of(), tmp_path / "best.safetensors"
+    keras_like = config.model_copy(update={"pixels": config.pixels.model_copy(update={"std": [1 / 255] * 3})})
+    save_head(path, head_of(keras_like), keras_like.model_dump(), {})
+    for freeze in ("none", "all"):
+        with pytest.raises(InputError, match="pixels of another scale than this head's") as refused:
+            fill_trunk_of(head_of(config), Backbone(weights=str(path), freeze=freeze), tmp_path, None)
+        [line] = str(refused.value).splitlines()[1:]
+        assert line.startswith("  pixels.std: found [0.22")
+        assert f"expected {[1 / 255] * 3}; set it to that" in line
+    fill_trunk_of(head_of(keras_like), Backbone(weights=str(path)), tmp_path, None)
+
+
 def test_a_trunk_may_bring_its_classifier_where_the_outputs_are_the_same(tmp_path: Path) -> None:
     config, path = config_of(), tmp_path / "best.safetensors"
-    first, same, other = head_of(config), head_of(config), Head("resnet18", 4)
+    pixels = config.pixels
+    first, same, other = head_of(config), head_of(config), Head("resnet18", 4, mean=pixels.mean, std=pixels.std)
     save_head(path, first, config.model_dump(), {})
     told = fill_trunk_of(same, Backbone(weights=str(path), with_classifier=True), tmp_path, None)
     assert told.endswith("; with its classifier; frozen: none")

@@ -212,6 +212,7 @@ def test_a_label_of_parts_names_its_classes_and_reads_back(name: str) -> None:
 
 KEPT = ["backbone.freeze=layer3", "training.feature_views=2", "training.resizing={least: 0.5}"]
 ALONE = ["label.training.leave_out=[[29, 28], [57, 59]]"]
+BORDERS = ["label.training.borders=[25, 55]", "loss.class_weights=none", "sampler.power=0"]
 NO_WEIGHTS = ["loss.terms=[{name: soft_f1}, {name: expectation}]", "loss.class_weights={balanced: 0.5}"]
 
 
@@ -229,6 +230,13 @@ NO_WEIGHTS = ["loss.terms=[{name: soft_f1}, {name: expectation}]", "loss.class_w
         ([*NO_WEIGHTS, "loss.class_weights=none"], None),
         (["loss.terms=[{name: focal}, {name: soft_f1}]", "loss.class_weights=[1, 2, 3]"], None),
         (["label.training.leave_out=[[28, 28]]"], None),
+        (["loss.terms=[{name: cross_entropy, gamma: 1}]"], "loss.terms: cross_entropy reads no gamma"),
+        (["loss.terms=[{name: focal}, {name: soft_f1, label_smoothing: 0.1}]"], "loss.terms: soft_f1 reads no"),
+        (["loss.terms=[{name: focal, gamma: 1, label_smoothing: 0.1}]"], None),
+        (BORDERS, "label.training.borders: a distribution over numbers has no borders"),
+        ([*BORDERS, "sampler.power=0.5"], None),
+        ([*BORDERS, "training.mix={method: mixup, rarest: true}"], None),
+        ([*BORDERS, "label.distribution=null"], None),
         (KEPT[:2], None),
         (KEPT[2:], None),
     ],

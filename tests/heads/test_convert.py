@@ -273,6 +273,8 @@ OUTPUT = [np.zeros((2048, 3), np.float32)]
             "conv3_block1_1_conv: strides [1, 1], expected [2, 2]",
         ),
         ({}, {"conv1_bn": {"epsilon": 0.01}}, "epsilon=0.01"),
+        ({}, {"max_pool": {}}, "max_pool: takes the largest value of each map, expected their mean"),
+        ({}, {"global_max_pooling2d": {}}, "global_max_pooling2d: takes the largest"),
         ({}, {"conv1_bn": {"epsilon": 0.01}, "conv2_block1_1_bn": {"epsilon": 0.1}}, "epsilons [0.01, 0.1]"),
     ],
 )

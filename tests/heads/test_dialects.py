@@ -69,6 +69,12 @@ def averaged_beside(model: nn.Module) -> State:
     return own | {f"ema_net.module.{name}": torch.zeros_like(t) for name, t in model.state_dict().items()}
 
 
+def averaged_beside_by_a_shorter_name(model: nn.Module) -> State:
+    own = {f"encoder_q.{name}": t for name, t in model.state_dict().items()}
+    shorter = {f"ema.{name}": torch.zeros_like(t) for name, t in model.state_dict().items()}
+    return shorter | own | {name.replace("_q", "_k"): torch.zeros_like(t) for name, t in own.items()}
+
+
 WRITERS: dict[str, Callable[[nn.Module], Any]] = {
     "torchvision.pth": lambda model: model.state_dict(),
     "parallel.pth.tar": lambda model: {"state_dict": parallel(model)},
@@ -78,6 +84,7 @@ WRITERS: dict[str, Callable[[nn.Module], Any]] = {
     "lightning.ckpt": lightning,
     "full.pt": full_training,
     "averaged.pt": averaged_beside,
+    "averaged_shorter.pt": averaged_beside_by_a_shorter_name,
     "children.bin": lambda model: nn.Sequential(*list(model.children())[:-1]).state_dict(),
     "encoder.pt": lambda model: {f"encoder.{k}": v for k, v in list_children(model).items()},
 }

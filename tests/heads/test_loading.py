@@ -5,6 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torchvision import models
+
+from data.errors import InputError
+from heads.loading import refuse_lonely
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -43,3 +48,31 @@ def test_a_script_does_not_wait_for_workers_that_a_cycle_holds(how: str, code: i
         assert script.returncode == code
         assert script.stderr is not None
         assert script.stderr.read() == told
+
+
+@pytest.mark.parametrize(
+    ("size", "rows", "batch", "processes", "lonely"),
+    [
+        ((32, 32), 225, 224, 1, True),
+        ((32, 24), 225, 1, 1, True),
+        ((32, 32), 224, 224, 1, False),
+        ((33, 32), 225, 224, 1, False),  # two places of the last stage
+        ((32, 32), 227, 224, 2, True),  # shares of two and one
+        ((32, 32), 228, 224, 2, False),
+        ((32, 32), 1, 8, 1, True),
+    ],
+)
+def test_a_batch_that_batch_norm_cannot_learn_from_is_told_before_training(
+    size: tuple[int, int], rows: int, batch: int, processes: int, lonely: bool
+) -> None:
+    trunk = models.resnet18(weights=None).train()
+    shares = [min(rows - start, batch) for start in range(0, rows, batch)]
+    smallest = min(len(range(place, each, processes)) for each in shares for place in range(processes))
+    if lonely:
+        with pytest.raises(InputError, match=f"batch_size={batch}: of {rows} photographs .* expected another"):
+            refuse_lonely(size, rows, batch, processes)
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            trunk(torch.zeros(smallest, 3, *size))
+    else:
+        refuse_lonely(size, rows, batch, processes)
+        trunk(torch.zeros(smallest, 3, *size))

@@ -1,6 +1,10 @@
 """CORAL and CORN are the published losses (coral-pytorch, by their authors) and give probabilities."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from coral_pytorch.dataset import corn_label_from_logits, levels_from_labelbatch
@@ -8,8 +12,9 @@ from coral_pytorch.losses import coral_loss as published_coral
 from coral_pytorch.losses import corn_loss as published_corn
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
+from heads.graph import write_onnx
 from heads.ordinal import (
     OrdinalLoss,
     SharedWeights,
@@ -79,3 +84,23 @@ def test_the_module_is_the_function() -> None:
     weight = torch.rand(CLASSES, generator=torch.Generator().manual_seed(2)) + 0.1
     assert torch.equal(OrdinalLoss("corn", weight)(logits, targets), corn_loss(logits, targets, weight))
     assert torch.equal(OrdinalLoss("coral")(logits, targets), coral_loss(logits, targets))
+
+
+class Answered(nn.Module):
+    """Probabilities of logits, as a graph."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return self.function(logits)
+
+
+@pytest.mark.parametrize("function", [coral_probabilities, corn_probabilities])
+def test_probabilities_are_the_same_as_onnx(function: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
+    logits, _ = random_case()
+    path = tmp_path / "graph.onnx"
+    write_onnx(path, Answered(function), ["probabilities"], "logits", logits, ("n",))
+    [found] = onnxruntime.InferenceSession(path).run(None, {"logits": logits[:3].numpy()})
+    np.testing.assert_allclose(found, function(logits[:3]).numpy(), atol=1e-6)

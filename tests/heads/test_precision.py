@@ -35,6 +35,17 @@ def test_what_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch, asked: str,
     assert accelerate_name(asked) == name
 
 
+@pytest.mark.parametrize(("native", "name"), [(True, "bf16"), (False, "fp16")])
+def test_auto_takes_bfloat16_where_a_device_has_it_and_does_not_only_emulate_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool, name: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(
+        "torch.cuda.is_bf16_supported", lambda including_emulation=True: native or including_emulation
+    )
+    assert accelerate_name("auto") == name
+
+
 def test_half_precision_without_a_device_for_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(

@@ -47,6 +47,7 @@ def marks(
     source: Path,
     boxes: Path | None = None,
     margin: float = 1.0,
+    kept: bool = False,
     frozen: str | None = None,
     target: Target = COLOUR,
 ) -> dict[str, str | None]:
@@ -54,7 +55,7 @@ def marks(
     rows = read_table([source])
     crops: CroppedReader | None = None if boxes is None else cropped_reader(boxes, margin)
     train, valid = rows[:16], rows[16:].reset_index(drop=True)
-    return marks_of(train, valid, target, crops, None)
+    return marks_of(train, valid, target, crops, kept, frozen)
 
 
 def differing(one: Mapping[str, str | None], two: Mapping[str, str | None]) -> set[str]:
@@ -103,6 +104,11 @@ def test_other_crops_are_noticed(folder: Path) -> None:
     assert differing(first, marks(folder, boxes)) == {"boxes"}
 
 
+def test_copies_in_place_of_photographs_and_other_frozen_weights_are_noticed(folder: Path) -> None:
+    assert differing(marks(folder), marks(folder, kept=True)) == {"kept"}
+    assert differing(marks(folder), marks(folder, frozen="aa")) == {"frozen"}
+
+
 def learner() -> Learner:
     head = nn.Linear(2, 3)
     optimiser = SGD(head.parameters(), lr=1.0)
@@ -116,6 +122,7 @@ BEGUN = {
     "validation": "8 (bb)",
     "boxes": "23 cropped (cc)",
     "box_margin": "1",
+    "kept": None,
     "frozen": None,
 }
 
@@ -127,6 +134,7 @@ BEGUN = {
         ("validation", "8 (ee)", "found 8 (ee), expected 8 (bb)"),
         ("boxes", None, "found none, expected 23 cropped (cc)"),
         ("box_margin", "1.5", "found 1.5, expected 1"),
+        ("kept", "copies", "found copies, expected none"),
         ("frozen", "ff", "found ff, expected none"),
     ],
 )

@@ -129,6 +129,8 @@ def test_what_an_override_holds_may_have_an_equals_sign(path: Path) -> None:
     [
         ("optimiser.lrr=1", "--set: optimiser.lrr: unknown key, did you mean lr?"),
         ("opt.lr=1", "--set: opt: unknown key"),
+        ("optimiser.epochs=1", "--set: optimiser.epochs: unknown key, did you mean epochs?"),
+        ("optimiser.factor=1", "--set: optimiser.factor: unknown key, did you mean terms.factor?"),
         ("epochs=0", "--set: epochs=0: Input should be greater than or equal to 1"),
         ("epochs", "--set epochs: expected key.sub=value"),
         ("=3", "--set =3: expected key.sub=value"),

@@ -122,6 +122,26 @@ def test_people_of_other_photographs_are_refused(world: World, sources: Sources,
     assert "82 of 84 photographs name no person" in notes[0]
 
 
+def test_what_a_table_of_people_lacks_comes_from_the_answers(
+    world: World, sources: Sources, tmp_path: Path
+) -> None:
+    path = tmp_path / "known.csv"
+    for known, other in (("age", "person"), ("person", "age")):
+        values = world.table[known].to_numpy()[::-1]
+        world.table[["ImageID"]].assign(**{known: values}).to_csv(path, index=False)
+        evaluation, _, notes = gather(Sources(sources.submission, sources.answers, people=path), TASKS, COLUMNS)
+        assert notes == []
+        assert evaluation.people is not None
+        found = {"person": evaluation.people.tolist(), "age": evaluation.numbers[0].measured.tolist()}
+        assert found == {known: values.tolist(), other: world.table[other].tolist()}
+
+
+def test_a_column_that_comes_twice_is_refused(sources: Sources, tmp_path: Path) -> None:
+    (tmp_path / "known.csv").write_text("ImageID,person,person\n000.jpg,1,2\n")
+    with pytest.raises(InputError, match="columns ImageID, person, person; expected person once"):
+        gather(Sources(sources.submission, sources.answers, people=tmp_path / "known.csv"), TASKS)
+
+
 def test_runs_that_are_not_there_are_told(sources: Sources, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"mask/best\.safetensors: no such file, expected the run of mask"):
         gather(Sources(sources.submission, sources.answers, runs=tmp_path), TASKS)

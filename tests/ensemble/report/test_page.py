@@ -90,6 +90,12 @@ def test_with_images_every_listed_wrong_answer_shows_its_photograph(findings: Fi
     assert text.count('<img src="data:image/jpeg;base64,') == 3
     assert f"3 of {len(findings.mistakes)} are listed" in text
     assert "--images" not in text
+    broken = findings.mistakes[1].image
+    (tmp_path / broken).write_text("no picture")
+    write_report(path, findings, images=tmp_path, most_wrong=3)
+    text = path.read_text(encoding="utf-8")
+    assert text.count('<img src="data:image/jpeg;base64,') == 2
+    assert f"No thumbnail: {tmp_path / broken}: " in text
     with pytest.raises(
         InputError, match=f"1 of 4 listed images cannot be used.*\n.*{findings.mistakes[3].image}"
     ):

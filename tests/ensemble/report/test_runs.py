@@ -62,6 +62,16 @@ def test_a_run_whose_files_are_gone_is_told(runs: Path, tmp_path: Path) -> None:
     run.best.symlink_to(runs / "age" / "best.safetensors")
     with pytest.raises(InputError, match="expected a run of train_task"):
         read_run(run, "age")
+    with pytest.raises(
+        InputError, match=r"validation\.npz: cannot be read .* expected what train_task\.py wrote"
+    ):
+        validation_temperature([run])
+    run.config.write_text("task: age\n")
+    for history, metrics in (("a\n1\n", "[]"), ("a\nx\n", "{}"), ("a\n1\n", '{"mae": null}')):
+        run.history.write_text(history)
+        run.metrics.write_text(metrics)
+        with pytest.raises(InputError, match=r"cannot be read .* expected a run of train_task\.py"):
+            read_run(run, "age")
     np.savez(run.validation, other=np.zeros(1))
     with pytest.raises(InputError, match="holds other; expected probabilities and truth"):
         validation_temperature([run])
