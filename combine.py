@@ -152,8 +152,10 @@ def refuse_combinations(parser: argparse.ArgumentParser, args: argparse.Namespac
         parser.error("--batch-size and --part-rows start at 1, --workers at 0")
 
 
-def refuse_files(parser: argparse.ArgumentParser, out: Path, names: Path | None) -> None:
+def refuse_files(parser: argparse.ArgumentParser, out: Path | None, names: Path | None) -> None:
     """End with a message where one of the files that are written is a folder, or another one of them."""
+    if out is None:  # a cluster's answers go to --parts
+        return
     if names is not None and names.absolute() == out.absolute():
         parser.error(f"--names {names} is the submission's own file, expected another")
     beside = [out.absolute().parent / name for name in BESIDE]

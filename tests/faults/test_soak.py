@@ -105,8 +105,9 @@ def test_a_hundred_thousand_images(
 CHEAP = """
 import atexit, re, runpy, sys
 import numpy as np
-import ensemble.predict
+import data.memory, ensemble.predict
 from ensemble.predict import Task
+data.memory.keep_freed_memory = lambda: False
 picture = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
 def view_probabilities(task, shown, names=None):
     means = shown.pixels.float().mean(dim=(2, 3)).sum(dim=1, keepdim=True)
@@ -121,8 +122,13 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def peak(*arguments: object) -> int:
-    """Run combine.py as `CHEAP` has it, and return the most memory that it took, in kilobytes."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+    """Run combine.py as `CHEAP` has it, and return the most memory that it took, in kilobytes.
+
+    Freed memory goes back at once: kept in pieces, as combine.py does for speed, it makes 100 MB of difference
+    between two runs of one command.
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    environment |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     command = [sys.executable, "-c", CHEAP, "combine.py", *map(str, arguments)]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
