@@ -28,7 +28,7 @@ def refuse_lonely(size: Sequence[int], rows: int, batch_size: int, processes: in
         InputError: pictures are so small that the last stage has one place, and some share is one picture.
     """
     last = rows % batch_size or batch_size
-    if max(size) <= STRIDE and min(last, batch_size) < 2 * processes:
+    if max(size) <= STRIDE and last < 2 * processes:
         raise InputError(
             f"training.batch_size={batch_size}: of {rows} photographs an epoch the last {last} come together, "
             f"processes: {processes}, and from one picture of {size[0]}x{size[1]} batch norm cannot learn; "
