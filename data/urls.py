@@ -40,6 +40,12 @@ def opened(place: str) -> tuple[Any, str]:
     return system, path
 
 
+def local_folder(place: str) -> Path | None:
+    """A folder on this machine, its links followed; None for one elsewhere."""
+    system, path = opened(place)
+    return Path(path).resolve() if isinstance(system, LocalFileSystem) else None
+
+
 def read_bytes(place: str) -> bytes:
     """A file's bytes; `InputError` where it cannot be read."""
     system, path = opened(place)

@@ -43,7 +43,7 @@ def image_paths(folder: Path, ids: Sequence[str], missing_ok: bool = False) -> I
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder, expected the folder of the listed images")
     root = folder.resolve()
-    found = ((name, _why_unusable(root, name)) for name in ids)
+    found = ((name, why_unusable(root, name)) for name in ids)
     wrong = [(name, told) for name, told in found if told and not (missing_ok and told.startswith(ABSENT))]
     refuse(
         f"{folder}: {len(wrong)} of {len(ids)} listed images cannot be used",
@@ -52,8 +52,8 @@ def image_paths(folder: Path, ids: Sequence[str], missing_ok: bool = False) -> I
     return ImagePaths(folder, np.array([os.fsencode(name) for name in ids], dtype=np.bytes_))
 
 
-def _why_unusable(root: Path, name: str) -> str:
-    """Why `name` is no image within the resolved folder `root`; empty if it is one."""
+def why_unusable(root: Path, name: str) -> str:
+    """Why `name` is no file within the resolved folder `root`, told for a message; empty if it is one."""
     if why := why_outside(name):
         return why
     try:

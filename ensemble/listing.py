@@ -48,16 +48,25 @@ def read_ids(listing: str) -> Iterator[str]:
                 yield from batch.column(0).cast(pa.string()).to_pylist()
     except OSError as error:
         raise InputError(f"{listing}: cannot be read ({error}), expected a listing") from None
-    except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, IndexError) as error:
+    except pa.ArrowInvalid as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{listing}: {reason}; expected a column {ID}, one row per image") from None
 
 
 def _batches(file: io.IOBase, listing: str) -> Iterable[pa.RecordBatch]:
     if listing.endswith(".parquet"):
-        return pq.ParquetFile(file).iter_batches(columns=[ID])  # type: ignore[no-any-return]
+        parquet_file = pq.ParquetFile(file)
+        _refuse_header(listing, parquet_file.schema_arrow.names)
+        return parquet_file.iter_batches(columns=[ID])  # type: ignore[no-any-return]
+    _refuse_header(listing, pyarrow.csv.open_csv(file).schema.names)
+    file.seek(0)
     convert = pyarrow.csv.ConvertOptions(include_columns=[ID], column_types={ID: pa.string()})
     return pyarrow.csv.open_csv(file, convert_options=convert)  # type: ignore[no-any-return]
+
+
+def _refuse_header(listing: str, columns: Sequence[str]) -> None:
+    if columns.count(ID) != 1:
+        raise InputError(f"{listing}: columns {', '.join(columns)}; expected {ID} once, one row per image")
 
 
 def cut(listing: str, pieces: str, rows: int) -> list[int]:

@@ -30,6 +30,7 @@ from data.pipeline import Pipeline, least_size
 from ensemble import listing
 from ensemble.adaptive import adaptive_views, views_shown
 from ensemble.decide import argmax
+from ensemble.image_paths import why_unusable
 from ensemble.parts import window_of
 from ensemble.predict import Predictor, Probabilities, Result, Task, all_views, seen_by
 from ensemble.probabilities import IDENTITY, VIEWS
@@ -178,10 +179,16 @@ Read = Callable[[str], np.ndarray]
 
 
 def reader_of(images: str, least: tuple[int, int] | None = None) -> Read:
-    """What decodes an image of a folder by its id; `least` is that of `data.images.decode_bytes`."""
+    """What decodes an image of a folder by its id; `least` is that of `data.images.decode_bytes`.
+
+    It raises `InputError` where there is no such image, here also where a link leads out of the folder.
+    """
+    root = urls.local_folder(images)
 
     def read(name: str) -> np.ndarray:
         place = urls.join(images, name)
+        if root and (why := why_unusable(root, name)):
+            raise InputError(f"{place}: {why}")
         return decode_bytes(urls.read_bytes(place), place, least)
 
     return read

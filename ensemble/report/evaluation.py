@@ -23,19 +23,22 @@ class HeadOutput:
 
 @dataclass(frozen=True)
 class Number:
-    """A number known of photographs, such as age in years, that a task's classes are cut from.
+    """A number known of photographs, such as age in years, that the classes of tasks are cut from.
 
     Attributes:
         name: its column.
-        task: the task whose classes `borders` cut it into.
-        borders: where the classes begin, without the first.
+        cuts: by task cut from it, where the classes begin, without the first.
         measured: [N], NaN where unknown.
     """
 
     name: str
-    task: str
-    borders: Sequence[float]
+    cuts: Mapping[str, Sequence[float]]
     measured: npt.NDArray[np.float64]
+
+    @property
+    def borders(self) -> list[float]:
+        """Where classes of any of the tasks begin, in order."""
+        return sorted({border for borders in self.cuts.values() for border in borders})
 
 
 @dataclass(frozen=True)

@@ -104,9 +104,9 @@ def _known(
             if people is not None and unknown:
                 told = f"{unknown} of {len(ids)} photographs name no person; each counts as one's own."
                 notes.append(f"{path}: {told}")
-        missing = {task: cut for task, cut in columns.items() if task not in numbers}
-        numbers |= {number.task: number for number in read_numbers(path, table, ids, missing)}
-    return people, [numbers[task] for task in columns if task in numbers]
+        missing = {task: (name, borders) for task, (name, borders) in columns.items() if name not in numbers}
+        numbers |= {number.name: number for number in read_numbers(path, table, ids, missing)}
+    return people, list(numbers.values())
 
 
 def _probabilities(

@@ -55,15 +55,13 @@ def error_groups(evaluation: Evaluation) -> dict[int, list[Group]]:
     """
     truth = evaluation.digits(evaluation.truth)
     factors = {task: np.array(names)[truth[task]] for task, names in evaluation.tasks.items()}
-    cut = {number.name: number.task for number in evaluation.numbers}
-    in_years = {_bands_name(number.name): _bands(number) for number in evaluation.numbers}
-    every = {**factors, **in_years}
-    of = {_bands_name(name): task for name, task in cut.items()}
+    every = factors | {_bands_name(number): _bands(number) for number in evaluation.numbers}
+    cut = {_bands_name(number): number.cuts.keys() for number in evaluation.numbers}
     result: dict[int, list[Group]] = {}
     for size in sorted({1, 2, len(factors)}):
         chosen = list(combinations(every, size)) if size < 3 else [tuple(factors)]
-        # A number beside the task that is cut from it would say the same twice.
-        chosen = [names for names in chosen if not any(of.get(name) in names for name in names)]
+        # A number beside a task that is cut from it would say the same twice.
+        chosen = [names for names in chosen if not any(cut.get(name, set()) & set(names) for name in names)]
         result[size] = _ordered(each for names in chosen for each in _grouped(evaluation, names, every))
     return result
 
@@ -95,8 +93,8 @@ def number_errors(evaluation: Evaluation, number: Number) -> NumberErrors:
     )
 
 
-def _bands_name(column: str) -> str:
-    return f"{column} by tens"
+def _bands_name(number: Number) -> str:
+    return f"{number.name} by tens"
 
 
 def _bands(number: Number) -> npt.NDArray[np.str_]:

@@ -52,9 +52,7 @@ def read_numbers(
         InputError: values that are no numbers, all rows at once.
     """
     numbers, problems = [], []
-    for task, (column, borders) in columns.items():
-        if column not in table.columns:
-            continue
+    for column in dict.fromkeys(column for column, _ in columns.values() if column in table.columns):
         told = {}
         for line, name, text in zip(table.index, table[ID], table[column], strict=True):
             told[name] = _number(text)
@@ -62,7 +60,8 @@ def read_numbers(
                 problems.append(f"row {line}: {column}={text!r}, expected a number or nothing")
         values = np.array([told.get(name) for name in ids], dtype=np.float64)
         if not np.isnan(values).all():
-            numbers.append(Number(column, task, borders, values))
+            cuts = {task: borders for task, (cut, borders) in columns.items() if cut == column}
+            numbers.append(Number(column, cuts, values))
     refuse(f"{path}: bad rows", problems)
     return numbers
 

@@ -68,7 +68,8 @@ def number_figure(errors: NumberErrors) -> Figure:
     for border in errors.number.borders:
         axes.axvline(border, color=GREY, linestyle="--", linewidth=1)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel(f"{errors.number.name} (dashed: where {errors.number.task} classes meet)")
+    tasks = " and ".join(errors.number.cuts)
+    axes.set_xlabel(f"{errors.number.name} (dashed: where {tasks} classes meet)")
     axes.set_ylabel("wrong answers, %")
     legend(axes)
     return figure

@@ -88,7 +88,7 @@ def _evaluation(generator: np.random.Generator) -> Evaluation:
         codes,
         {"out/submission.csv": answers, "out/plain_view.csv": plain},
         np.repeat([f"{number:06d}" for number in range(PEOPLE)], SHOTS),
-        [Number("age", "age", [30, 60], years.astype(float))],
+        [Number("age", {"age": [30, 60]}, years.astype(float))],
         heads,
         dict.fromkeys(TASKS, 1.2),
     )

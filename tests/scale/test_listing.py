@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from data.errors import InputError
 from data.pictures import listed_images
@@ -68,9 +69,44 @@ def test_a_folder_s_images_are_those_of_one_machine(tmp_path: Path) -> None:
         assert (list(read_ids(found)), Path(images)) == (ids, folder)
 
 
-def test_a_listing_without_its_column_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("columns", [["name"], ["ImageID", "ImageID"]])
+def test_a_listing_without_its_column_or_with_two_is_refused(
+    tmp_path: Path, kind: str, columns: list[str]
+) -> None:
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
     from ensemble.listing import cut
 
-    (tmp_path / "list.csv").write_text("name\na\n")
-    with pytest.raises(InputError, match="expected a column ImageID"):
-        cut(str(tmp_path / "list.csv"), str(tmp_path / "pieces"), 2)
+    path = str(tmp_path / f"list.{kind}")
+    table = pa.table([pa.array(["a"])] * len(columns), names=columns)
+    csv.write_csv(table, path) if kind == "csv" else parquet.write_table(table, path)
+    with pytest.raises(InputError) as caught:
+        cut(path, str(tmp_path / "pieces"), 2)
+    told = f"{path}: columns {', '.join(columns)}; expected ImageID once, one row per image"
+    assert str(caught.value) == told
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
+    from ensemble.listing import cut
+
+    for name in ("empty.csv", "empty.parquet"):
+        (tmp_path / name).touch()
+        with pytest.raises(InputError, match="expected a column ImageID, one row per image"):
+            cut(str(tmp_path / name), str(tmp_path / "pieces"), 2)
+
+
+def test_a_link_out_of_the_folder_is_not_read(tmp_path: Path) -> None:
+    from ensemble.remote_parts import reader_of
+
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "private.png")
+    (images / "out.png").symlink_to(tmp_path / "private.png")
+    Image.new("RGB", (4, 4)).save(images / "in.png")
+    read = reader_of(str(images))
+    assert read("in.png").shape == (4, 4, 3)
+    for name, told in (("out.png", "leads out of the folder through a link"), ("none.png", "no such file")):
+        with pytest.raises(InputError, match=f"{images / name}: {told}"):
+            read(name)

@@ -111,6 +111,6 @@ def small() -> Evaluation:
             np.eye(3, dtype=np.float32)[age] * 0.7 + 0.1, np.eye(3, dtype=np.float32)[[0, 0, 2, 0]]
         ),
     }
-    number = Number("age", "age", [30, 60], np.array([29, 30, 71, np.nan]))
+    number = Number("age", {"age": [30, 60]}, np.array([29, 30, 71, np.nan]))
     people = np.array(["x", "x", "y", "\nd"])
     return Evaluation(TASKS, list("abcd"), truth, {"s": predicted}, people, [number], heads)

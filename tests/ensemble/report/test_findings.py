@@ -1,6 +1,7 @@
 """Figures of a report against scikit-learn's and pandas' on the same CSV files, and counted by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -123,9 +124,20 @@ def test_bins_of_years_end_at_the_borders_and_unknown_ones_are_left_out(small: E
     ]
 
 
+def test_a_number_that_two_tasks_are_cut_from_is_set_beside_neither(small: Evaluation) -> None:
+    number = Number("age", {"age": [30, 60], "mask": [75]}, np.array([29, 30, 71, 76]))
+    shared = replace(small, numbers=[number])
+    groups = error_groups(shared)
+    bands = [group.name for group in groups[1] if "age by tens" in group.parts]
+    assert sorted(bands) == ["20 to 30", "30 to 40", "70 to 75", "75 to 80"]
+    assert not [group for group in groups[2] if "age by tens" in group.parts]
+    near = number_errors(shared, number).near
+    assert [(group.name, group.count) for group in near] == [("less than 2", 3), ("2 to 5", 1)]
+
+
 @pytest.mark.parametrize("years", [[29, 30, 60, np.nan], [20, 60, 60, 60], [60, 60, np.nan, 60]])
 def test_every_known_number_is_in_a_bin(small: Evaluation, years: list[float]) -> None:
-    errors = number_errors(small, Number("age", "age", [30, 60], np.array(years)))
+    errors = number_errors(small, Number("age", {"age": [30, 60]}, np.array(years)))
     of = zip(errors.low, errors.high, errors.bins, strict=True)
     assert all(group.count == sum(low <= age < high for age in years) for low, high, group in of)
     assert sum(group.count for group in errors.bins) == np.isfinite(years).sum()

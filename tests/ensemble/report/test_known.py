@@ -21,8 +21,16 @@ def test_people_and_ages_come_in_the_order_of_the_answers(tmp_path: Path) -> Non
     assert people is not None
     assert (people.tolist(), unknown) == (["1", "2", "1"], 0)
     [number] = read_numbers(path, table, ["a", "b", "c"], COLUMNS)
-    assert (number.name, number.task, list(number.borders)) == ("age", "age", [30, 60])
+    assert (number.name, number.cuts) == ("age", {"age": [30, 60]})
     np.testing.assert_array_equal(number.measured, [np.nan, 61, 30])
+
+
+def test_tasks_cut_from_one_column_share_its_number(tmp_path: Path) -> None:
+    path = written(tmp_path / "p.csv", "ImageID,age\na,12\n")
+    columns = {**COLUMNS, "child": ("age", [13.0]), "height": ("cm", [180.0])}
+    [number] = read_numbers(path, read_table(path, columns), ["a"], columns)
+    assert number.cuts == {"age": [30, 60], "child": [13]}
+    assert number.borders == [13, 30, 60]
 
 
 def test_the_column_id_names_people_where_there_is_no_person(tmp_path: Path) -> None:
