@@ -7,7 +7,7 @@ python combine.py --vote a.csv b.csv c.csv --out voted.csv
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,6 +138,10 @@ def refuse_combinations(parser: argparse.ArgumentParser, args: argparse.Namespac
     """End with a message where options do not go together, or a number or a file cannot be."""
     if args.place == "ray" and (args.parts is None or args.vote is not None):
         parser.error("--place ray: expected --parts DIR, where the answers go, and no --vote")
+    if args.place == "here" and given(parser, args, ["parts", "part_rows"]):
+        parser.error("--parts and --part-rows go with --place ray alone")
+    if args.vote is not None and given(parser, args, ["data", "boxes", "engine", "views"]):
+        parser.error("--vote takes submissions alone, expected no --data, --boxes, --engine or --views")
     if args.place == "ray" and args.boxes is not None:
         parser.error("--boxes goes with --place here alone")
     if args.place == "ray" and args.on_bad_image == "skip":
@@ -150,6 +154,11 @@ def refuse_combinations(parser: argparse.ArgumentParser, args: argparse.Namespac
     refuse_files(parser, args.out, args.names)
     if min(args.batch_size, args.part_rows) < 1 or (args.workers or 0) < 0:
         parser.error("--batch-size and --part-rows start at 1, --workers at 0")
+
+
+def given(parser: argparse.ArgumentParser, args: argparse.Namespace, options: Sequence[str]) -> bool:
+    """Whether any of some options is another than its default."""
+    return any(getattr(args, option) != parser.get_default(option) for option in options)
 
 
 def refuse_files(parser: argparse.ArgumentParser, out: Path | None, names: Path | None) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.ablation_plan import Ablations, Run, runs_of
-from data.errors import InputError, debug_option, refuse, run_script
+from data.errors import InputError, debug_option, did_you_mean, refuse, run_script
 from data.files import write_text
 from data.processes import cores
 from heads.schema import load
@@ -64,9 +64,18 @@ def _flow(value: Any) -> str:
 def train(args: argparse.Namespace) -> None:
     """Train what the plan names and is not there yet; what fails is told at the end."""
     plan = load(Ablations, args.plan, [])
+    runs = list(runs_of(plan))
+    for option, asked, known in (
+        ("--only", args.only, {run.lever for run in runs}),
+        ("--head", args.head, set(plan.heads)),
+        ("--seed", args.seed, set(plan.seeds)),
+    ):
+        names = [str(name) for name in asked or [] if name not in known]
+        told = [f"{name}{did_you_mean(name, map(str, known))}" for name in names]
+        refuse(f"{args.plan}: {option}: not in the plan", told)
     wanted = [
         run
-        for run in runs_of(plan)
+        for run in runs
         if (not args.only or run.lever in args.only)
         and (not args.head or run.head in args.head)
         and (args.seed is None or run.seed in args.seed)

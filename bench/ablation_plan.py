@@ -1,5 +1,6 @@
 """A plan of ablations: the defaults of some heads, levers against them, and the runs that this makes."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,7 +77,7 @@ class Run:
 
     def folder(self, runs: Path) -> Path:
         """Where `train_task.py --runs` writes it."""
-        return runs / self.lever.replace(" ", "_").replace("/", "-") / f"seed-{self.seed}"
+        return runs / _folder_name(self.lever) / f"seed-{self.seed}"
 
     def folders(self, runs: Path) -> list[RunFolder]:
         """The run folder of each fold."""
@@ -98,6 +99,10 @@ def runs_of(plan: Ablations) -> Iterator[Run]:
     entries: list[Entry] = [*plan.levers, *plan.products]
     unknown = [f"{entry.name}: {entry.head}" for entry in entries if entry.head not in plan.heads]
     refuse(f"levers of heads that the plan has no default for; it has {', '.join(plan.heads)}", unknown)
+    taken = Counter((entry.head, _folder_name(entry.name)) for entry in entries)
+    taken.update((head, DEFAULT) for head in plan.heads)
+    doubled = [f"{head}: {folder} is {count} of them" for (head, folder), count in taken.items() if count > 1]
+    refuse("runs of a head that would share a folder, expected names of their own", doubled)
     for seed in plan.seeds:
         for head in plan.heads:
             yield default_of(plan, head, seed)
@@ -112,6 +117,15 @@ def products_of(plan: Ablations) -> Iterator[Run]:
     for seed in plan.seeds:
         for product in plan.products:
             yield replace(default_of(plan, product.head, seed), lever=product.name)
+
+
+def _folder_name(lever: str) -> str:
+    """A lever's folder, by its name.
+
+    >>> _folder_name("160x120, no grey/blur")
+    '160x120,_no_grey-blur'
+    """
+    return lever.replace(" ", "_").replace("/", "-")
 
 
 def config_file(head: str, config: str | None) -> Path:

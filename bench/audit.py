@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.errors import InputError, debug_option, run_script
+from data.errors import InputError, at_least, debug_option, refuse, run_script
 from data.files import write_text
 from data.label_csv import read_lines
 from data.manifest import person_name, read_table
@@ -63,11 +63,14 @@ def recall(made: pd.DataFrame, suspects: pd.DataFrame, column: str) -> tuple[int
 
 
 def _table(path: Path) -> pd.DataFrame:
-    """A CSV file as text, through the project's own reader."""
-    _, lines, problems = read_lines(path)
-    if problems:
-        raise InputError("; ".join(problems))
-    return pd.DataFrame([values for _, values in lines])
+    """A CSV file of labels, as text, through the project's own reader."""
+    columns, lines, problems = read_lines(path)
+    expected = ("person", "column", "shot")
+    missing = [name for name in expected if name not in columns]
+    if missing and not problems:
+        problems = [f"{path}: columns {', '.join(columns)}, expected {', '.join(missing)} too"]
+    refuse(f"{path}: expected labels, one a row", problems)
+    return pd.DataFrame([values for _, values in lines], columns=columns)
 
 
 def write_flips(args: argparse.Namespace) -> None:
@@ -96,7 +99,7 @@ def main() -> None:
     flip = verbs.add_parser("flip", help="make labels wrong, as a corrections file")
     flip.add_argument("--data", type=Path, required=True, metavar="DIR")
     flip.add_argument("--out", type=Path, required=True, metavar="FILE")
-    flip.add_argument("--seed", type=int, default=0)
+    flip.add_argument("--seed", type=at_least(0), default=0)
     flip.set_defaults(call=write_flips)
     scored = verbs.add_parser("score", help="how many of them the audit found")
     scored.add_argument("--flips", type=Path, required=True, metavar="FILE")

@@ -13,13 +13,12 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from data.errors import InputError, debug_option, run_script
+from data.errors import InputError, at_least, debug_option, run_script
 from data.manifest import read_table
 from data.pipeline import Pipeline
-from ensemble.find import files_of_heads
-from ensemble.predict import Decoded, Task, make_task
+from ensemble.find import open_heads
+from ensemble.predict import Decoded, Task
 from ensemble.views import MERGES, Shown
-from heads.build import open_head
 from heads.validation import Predictions, figures
 
 BATCH = 64
@@ -72,11 +71,10 @@ def main() -> None:
     parser.add_argument("--task", required=True, metavar="NAME")
     parser.add_argument("--data", type=Path, required=True, action="append", metavar="DIR")
     parser.add_argument("--by", metavar="COLUMN", help="a row of the table for each of its values")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=at_least(0), default=1)
     debug_option(parser)
     args = parser.parse_args()
-    files = files_of_heads(args.runs, [args.task])
-    task = make_task([open_head(file) for file in files[args.task]])
+    task = open_heads(args.runs, {args.task: None})[args.task]
     rows = task.target.labelled(read_table(args.data))
     if args.by is not None and args.by not in rows:
         raise InputError(f"--by {args.by}: no such column, expected one of {', '.join(map(str, rows))}")

@@ -10,13 +10,14 @@ validate on, the second to be scored once (`python -m bench.held_out`).
 import argparse
 import csv
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from data.errors import InputError, debug_option, refuse, run_script
-from data.files import written_whole
+from data.errors import InputError, at_least, debug_option, refuse, run_script
+from data.files import folder_written_whole
 from data.label_csv import PATH_COLUMNS, person_of, read_lines
 from data.names import leads_outside
 
@@ -77,6 +78,19 @@ def photographs(file: Path, column: str, lines: Sequence[tuple[int, Mapping[str,
     return found
 
 
+def copy_rows(folder: Path, columns: Sequence[str], rows: Sequence[tuple[Mapping[str, str], Path]]) -> None:
+    """Write a data folder of some rows of a labels file, each with its photograph, which is copied."""
+    column = next(name for name in PATH_COLUMNS if name in columns)
+    for row, source in rows:
+        target = folder / "images" / row[column]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    with (folder / LABELS).open("w", newline="", encoding="utf-8") as sink:
+        writer = csv.DictWriter(sink, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row for row, _ in rows)
+
+
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.holdout", description="Put people aside.")
@@ -86,7 +100,7 @@ def parse() -> argparse.Namespace:
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--rows", type=int, help="photographs of each value, at least")
     size.add_argument("--share", type=float, help="of each value's photographs, at least")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=at_least(0), default=0)
     debug_option(parser)
     return parser.parse_args()
 
@@ -97,38 +111,28 @@ def main() -> None:
     least = args.rows if args.rows is not None else args.share
     if not (args.rows is None or args.rows >= 1) or not (args.share is None or 0 < args.share < 1):
         raise InputError(f"{least}: expected --rows of at least 1 or --share between 0 and 1")
-    if args.seed < 0:
-        raise InputError(f"--seed {args.seed}: expected 0 or more")
-    if args.out.exists() and any(args.out.iterdir()):
-        raise InputError(
-            f"{args.out}: is not empty, expected a new or an empty folder; name another with --out"
-        )
     file = args.data / LABELS
     columns, lines, problems = read_lines(file)
     column = next((name for name in PATH_COLUMNS if name in columns), None)
     if problems or column is None or args.by not in columns:
         told = problems[0] if problems else f"{file}: columns {', '.join(columns)}, expected {args.by} and path"
         raise InputError(told)
-    # All of them before anything is written, so that there is never one part without the other.
     sources = photographs(file, column, lines)
     rows = [values for _, values in lines]
     whose = [person_of(row, column) for row in rows]
     aside = held_out_rows(whose, [row[args.by] for row in rows], least, args.seed)
-    if len(aside) == len(rows):
-        raise InputError(f"{file}: all of its {len(rows)} photographs would be put aside, expected fewer")
-    for name, inside in (("held_out", True), ("rest", False)):
-        kept = [index for index in range(len(rows)) if (index in aside) == inside]
-        for index in kept:
-            target = args.out / name / "images" / rows[index][column]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(sources[index], target)
-        with (
-            written_whole(args.out / name / LABELS) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as sink,
-        ):
-            writer = csv.DictWriter(sink, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows[index] for index in kept)
+    left = {row[args.by] for index, row in enumerate(rows) if index not in aside}
+    gone = Counter(row[args.by] for row in rows if row[args.by] not in left)
+    refuse(
+        f"{file}: nothing would be left to train on of some; expected fewer --rows or a smaller --share",
+        [f"{args.by}={value!r}: all of its {count} photographs" for value, count in gone.items()],
+    )
+    parts = {"held_out": sorted(aside), "rest": [row for row in range(len(rows)) if row not in aside]}
+    with folder_written_whole(args.out) as whole:  # never one part without the other
+        for name, kept in parts.items():
+            theirs = [(rows[index], sources[index]) for index in kept]
+            copy_rows(whole / name, columns, theirs)
+    for name, kept in parts.items():
         print(f"{args.out / name}: {len(kept)} photographs")
 
 

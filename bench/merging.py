@@ -7,6 +7,7 @@ does not change which class of a head is the likeliest, and heads are merged by 
 """
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from data.pipeline import Pipeline
 from data.processes import usable_workers
 from ensemble.config import tasks_of
 from ensemble.decide import fit_multipliers
-from ensemble.find import files_of_heads
+from ensemble.find import files_of_heads, shown_otherwise
 from ensemble.joint import encode, joint_probabilities
 from ensemble.predict import Decoded, make_task
 from ensemble.views import Shown, make_views
@@ -91,6 +92,8 @@ class Judged:
 def judge(file: Path) -> Judged:
     """Run the head of a checkpoint over its validation photographs with every view of `VIEW_SETS`."""
     head = open_head(file)
+    if (told := shown_otherwise(head.box_margin, None)) is not None:
+        print(f"{file}: {told}", file=sys.stderr)
     with np.load(RunFolder(file.parent).validation) as arrays:
         truth, person, path = arrays["truth"], arrays["person"], arrays["path"]
     views = head.config.views.model_copy(update={"steps": VIEW_SETS["all of these"]})

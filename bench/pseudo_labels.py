@@ -8,18 +8,16 @@ photographs of which a head at least is sure (Lee 2013, ICML workshop on challen
 
 import argparse
 import csv
-import io
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.held_out import predict_views
-from data.errors import InputError, debug_option, run_script
-from data.files import write_text
+from data.errors import InputError, at_least, debug_option, run_script
+from data.files import folder_written_whole
 from data.manifest import LABELS_FILE, read_table
-from ensemble.find import files_of_heads
-from ensemble.predict import Task, make_task
-from heads.build import open_head
+from ensemble.find import open_heads
+from ensemble.predict import Task
 from heads.validation import Predictions
 
 
@@ -46,20 +44,17 @@ def write_folder(
     paths: Sequence[Path], people: Sequence[str], labels: Mapping[str, Sequence[str]], out: Path
 ) -> int:
     """Write `out`/images and `out`/labels.csv, of the photographs with a label at least; returns how many."""
-    images = out / "images"
-    images.mkdir(parents=True)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "person", *labels])
-    count = 0
-    for number, (path, person, *told) in enumerate(zip(paths, people, *labels.values(), strict=True)):
-        if any(told):
-            name = f"{number:06}{path.suffix}"
-            shutil.copyfile(path, images / name)
-            writer.writerow([name, person, *told])
-            count += 1
-    write_text(out / LABELS_FILE, text.getvalue())
-    return count
+    rows = [["path", "person", *labels]]
+    with folder_written_whole(out) as whole:
+        (whole / "images").mkdir()
+        for number, (path, person, *told) in enumerate(zip(paths, people, *labels.values(), strict=True)):
+            if any(told):
+                name = f"{number:06}{path.suffix}"
+                shutil.copyfile(path, whole / "images" / name)
+                rows.append([name, person, *told])
+        with (whole / LABELS_FILE).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+    return len(rows) - 1
 
 
 def main() -> None:
@@ -72,19 +67,16 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="a new or an empty folder")
     parser.add_argument("--least", type=float, default=0.9, help="probability of a class (%(default)s)")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=at_least(0), default=1)
     debug_option(parser)
     args = parser.parse_args()
     if not 0 <= args.least <= 1:
         raise InputError(f"--least {args.least}: expected a probability, 0..1")
-    if args.out.exists() and any(args.out.iterdir()):
-        raise InputError(f"{args.out}: is not empty, expected a new or an empty folder")
-    files = files_of_heads(args.runs, args.task)
+    tasks = open_heads(args.runs, dict.fromkeys(args.task))
     table = read_table(args.data)
     paths = [Path(path) for path in table["path"]]
     labels = {}
-    for name, found in files.items():
-        task = make_task([open_head(file) for file in found])
+    for name, task in tasks.items():
         column = task.heads[0].config.label.column or name
         labels[column] = labels_of(task, predict_views(task, paths, args.workers), args.least)
         print(f"{name}: sure of {sum(map(bool, labels[column]))} of {len(paths)} photographs")

@@ -8,6 +8,7 @@ that `data.boxes` finds. Nothing is trained.
 """
 
 import argparse
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from data.errors import debug_option, run_script
+from data.errors import InputError, at_least, debug_option, run_script
 from data.files import write_text
 from data.images import decode
 from data.pictures import pictures_below
@@ -40,8 +41,8 @@ pixels at {low:.0%} to {high:.0%} of their height. {found} Macro F1:
 """
 
 
-def paste(path: Path, out: Path, seed: int) -> None:
-    """Write `path` somewhere in a scene as `out`/name.jpg; chance depends on the seed and the name alone."""
+def paste(path: Path, scene_file: Path, seed: int) -> None:
+    """Write `path` somewhere in a scene; chance depends on the seed and the photograph's name alone."""
     rng = np.random.default_rng([seed, *path.name.encode("utf-8", "surrogateescape")])
     blocks = Image.fromarray(rng.integers(20, 230, (9, 12, 3), dtype=np.uint8))
     scene = blocks.resize((WIDTH, HEIGHT), Image.Resampling.NEAREST).filter(ImageFilter.GaussianBlur(12))
@@ -52,17 +53,18 @@ def paste(path: Path, out: Path, seed: int) -> None:
     wide = round(photograph.width * high / photograph.height)
     small = photograph.resize((wide, high), Image.Resampling.LANCZOS)
     scene.paste(small, (int(rng.integers(0, WIDTH - wide + 1)), int(rng.integers(0, HEIGHT - high + 1))))
-    scene.save(out / f"{path.stem}.jpg", quality=92)
+    scene.save(scene_file, quality=92)
 
 
 def make_scenes(data: Path, out: Path, seed: int, limit: int | None) -> dict[str, str]:
     """Write scenes of the photographs of `data` with listing; returns scene name -> photograph's name."""
     images = out / "images"
     images.mkdir(parents=True)
-    paths = [data / "images" / name for name in pictures_below(data / "images")[:limit]]
+    found = pictures_below(data / "images")[:limit]
+    names = {f"{number:06}.jpg": name for number, name in enumerate(found)}
+    paths = [data / "images" / name for name in found]
     with ProcessPoolExecutor() as pool:
-        list(pool.map(partial(paste, out=images, seed=seed), paths, chunksize=16))
-    names = {f"{path.stem}.jpg": path.name for path in paths}
+        list(pool.map(partial(paste, seed=seed), paths, [images / scene for scene in names], chunksize=16))
     write_text(out / "info.csv", "\n".join(["ImageID", *names]) + "\n")
     return names
 
@@ -79,8 +81,17 @@ def macro_f1(submission: Path, answers: Path, names: dict[str, str]) -> dict[str
 
 
 def call(*arguments: object) -> str:
-    """Run one of our programs as a user does; returns what it printed."""
-    done = subprocess.run([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True)
+    """Run one of our programs as a user does; returns what it printed.
+
+    Raises:
+        InputError: it refused what it was given, and told it on standard error.
+    """
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode == 2:
+        raise InputError(f"{shlex.join(map(str, arguments))}: ended as told above")
+    done.check_returncode()
     return done.stdout
 
 
@@ -90,8 +101,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="EVAL", help="images/ and answers.csv")
     parser.add_argument("--runs", type=Path, required=True, metavar="RUNS")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N photographs")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N photographs")
+    parser.add_argument("--seed", type=at_least(0), default=0)
     debug_option(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -17,7 +17,7 @@ from statistics import median
 import torch
 from torch.utils.data import default_collate
 
-from data.errors import InputError, debug_option, run_script
+from data.errors import InputError, at_least, debug_option, run_script
 from data.images import decode_bytes
 from data.pipeline import least_size
 from data.urls import images_below, join, read_bytes
@@ -83,8 +83,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.sizing", description="Measure one core.")
     parser.add_argument("--data", required=True, metavar="DIR", help="a folder of photographs, or its URL")
     parser.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE")
-    parser.add_argument("--photographs", type=int, default=256)
-    parser.add_argument("--repeat", type=int, default=3, help="the median of so many passes is told")
+    parser.add_argument("--photographs", type=at_least(1), default=256)
+    parser.add_argument("--repeat", type=at_least(1), default=3, help="the median of so many passes is told")
     debug_option(parser)
     given = parser.parse_args()
     figures = measure(given.data, given.config, given.photographs, given.repeat)

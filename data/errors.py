@@ -6,6 +6,7 @@ import errno
 import gc
 import io
 import os
+import re
 import select
 import signal
 import sys
@@ -79,6 +80,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The one of `known` that is nearest to `name`, if any is near."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """What reads an option of the command line that is a whole number from `least` on."""
+
+    def whole_number(text: str) -> int:
+        if not re.fullmatch(r"\d+", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number, {least} or more")
+        return int(text)
+
+    return whole_number
 
 
 def debug_option(parser: argparse.ArgumentParser) -> None:

@@ -33,6 +33,8 @@ def engine_options(parser: argparse.ArgumentParser) -> None:
 def check_engine(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse options that do not go together, and fill in the training data from the environment."""
     if args.precision != "int8":
+        if args.calibration is not None:
+            parser.error("--calibration goes with --precision int8 alone")
         return
     if args.engine != "openvino" or args.place == "ray":
         parser.error("--precision int8 goes with --engine openvino and --place here alone")

@@ -1,7 +1,7 @@
 """The heads of a joint code in a folder of runs: each task's run, or all folds of it."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,11 +69,27 @@ def _of_all_folds(head: TrainedHead, first: TrainedHead) -> list[tuple[str, Any,
 
 
 def find_heads(config: Path, runs: Path, box_margin: float | None = None) -> dict[str, Task]:
-    """Open every head of the joint code; all that are missing or do not fit are told at once.
+    """Open every head of the joint code, as `open_heads` does."""
+    return open_heads(runs, tasks_of(config), box_margin, f"{config}: heads do not fit the joint code")
 
-    `box_margin` is of the boxes that photographs are cropped to here; heads trained otherwise are told of.
+
+def open_heads(
+    runs: Path,
+    expected: Mapping[str, Sequence[str] | None],
+    box_margin: float | None = None,
+    headline: str = "folds of one task do not fit together",
+) -> dict[str, Task]:
+    """Open every head of some tasks; all that are missing or do not fit are told at once.
+
+    Args:
+        runs: the folder of their runs.
+        expected: the class names of each task; None for those of its first fold.
+        box_margin: of the boxes that photographs are cropped to here; heads trained otherwise are told of.
+        headline: of the message on heads that do not fit.
+
+    Raises:
+        InputError: heads that are missing, damaged, or do not fit.
     """
-    expected = tasks_of(config)
     tasks = {}
     problems = []
     for task, found in files_of_heads(runs, expected).items():
@@ -84,9 +100,10 @@ def find_heads(config: Path, runs: Path, box_margin: float | None = None) -> dic
             replace(open_head(path), checksum=checksum)
             for path, (checksum, _) in zip(found, checks, strict=True)
         ]
+        classes = expected[task] or heads[0].config.label.classes
         for path, head in zip(found, heads, strict=True):
             for key, its, wanted in (
-                ("classes", head.config.label.classes, expected[task]),
+                ("classes", head.config.label.classes, classes),
                 *_of_all_folds(head, heads[0]),
             ):
                 if its != wanted:
@@ -98,5 +115,5 @@ def find_heads(config: Path, runs: Path, box_margin: float | None = None) -> dic
             tasks[task] = make_task(heads)
         except ValueError as error:
             problems.append(f"{found[0]}: views.steps: {error}")
-    refuse(f"{config}: heads do not fit the joint code", problems)
+    refuse(headline, problems)
     return tasks

@@ -117,7 +117,6 @@ def test_names_tell_every_head_s_likeliest_class(
             ["--out", "x/a.csv", "--names", "x/probabilities.npz"],
             "--names x/probabilities.npz: probabilities.npz",
         ),
-        (["--names", "a.csv", "--vote", "b.csv", "c.csv"], "--names goes with --place here alone"),
     ],
 )
 def test_names_out_of_place_are_refused(given: list[object], told: str, call: Callable[..., Any]) -> None:
@@ -125,6 +124,26 @@ def test_names_out_of_place_are_refused(given: list[object], told: str, call: Ca
     assert outcome.code == 2
     assert told in outcome.err
     assert combine.BESIDE == (FILE_NAME, UNSEEN)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--names", "a.csv", "--vote", "b.csv", "c.csv"], "--names goes with --place here alone"),
+        (["--data", "a", "--vote", "b.csv", "c.csv"], "--vote takes submissions alone"),
+        (["--views", "adaptive", "--vote", "b.csv", "c.csv"], "--vote takes submissions alone"),
+        (["--data", "a", "--parts", "b"], "--parts and --part-rows go with --place ray alone"),
+        (["--data", "a", "--part-rows", "9"], "--parts and --part-rows go with --place ray alone"),
+        (["--data", "a", "--calibration", "b"], "--calibration goes with --precision int8 alone"),
+        (["--data", "a", "--margin", "0.5"], "--margin is from 0 to 1 and goes with --views adaptive"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    given: list[object], told: str, call: Callable[..., Any]
+) -> None:
+    outcome = call(combine, *given)
+    assert outcome.code == 2
+    assert told in outcome.err
 
 
 def test_a_folder_of_images_needs_no_listing(

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.speed import combining, forward, training
 from bench.speed.results import merged, spread, table, this_machine
 from bench.speed.running import python, run
-from data.errors import InputError, debug_option, run_script
+from data.errors import InputError, at_least, debug_option, run_script
 from data.files import write_text
 
 SCRIPTS = ("train_task.py", "combine.py", "evaluate.py")
@@ -57,8 +57,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="heads for combine")
     parser.add_argument("--configs", type=Path, default=Path("configs"), metavar="DIR")
     parser.add_argument("--only", nargs="+", metavar="SECTION", help="combine forward frozen training help")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N")
-    parser.add_argument("--images", type=int, default=1000, metavar="N", help="that combine answers")
+    parser.add_argument("--rounds", type=at_least(1), default=5, metavar="N")
+    parser.add_argument("--images", type=at_least(1), default=1000, metavar="N", help="that combine answers")
     parser.add_argument("--fast", default=FAST, metavar="OPTIONS", help="of combine.py (default: %(default)s)")
     parser.add_argument(
         "--calibration",
@@ -86,13 +86,12 @@ def main() -> None:
         setattr(args, name, getattr(args, name).resolve())  # commands run in the project's root
     args.calibration = [folder.resolve() for folder in args.calibration or []]
     with tempfile.TemporaryDirectory() as temporary:
-        work = (args.work or Path(temporary)).resolve()
+        # A folder of its own, since what stands in it is removed or replaced.
+        work = (args.work or Path(temporary)).resolve() / "bench-speed"
         known = sections(args, work)
         unknown = sorted(set(args.only or []) - known.keys())
-        if unknown or args.rounds < 1:
-            raise InputError(
-                f"--only {' '.join(unknown)}: expected some of {', '.join(known)}; --rounds from 1"
-            )
+        if unknown:
+            raise InputError(f"--only {' '.join(unknown)}: expected some of {', '.join(known)}")
         for name in args.only or known:
             load = os.getloadavg()[0]
             print(f"{name} ...", flush=True)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.speed.results import MISSING
+from data.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 EPOCH = re.compile(r"(?:(\S+) \| )?epoch \d+: .*macro_f1 ([\d.e+-]+)")  # named where heads train side by side
@@ -59,6 +61,7 @@ def run(command: Sequence[str]) -> Ran:
 
     Raises:
         Missing: it says that an option or a package is not there.
+        InputError: it refused what it was given.
         RuntimeError: it failed otherwise.
     """
     ran, began, told = Ran(), time.perf_counter(), []
@@ -78,5 +81,8 @@ def run(command: Sequence[str]) -> Ran:
         last = told[-1] if told else ""
         if ABSENT.search(last):
             raise Missing(f"{MISSING} ({last.removeprefix('error: ')})")
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: " + "\n".join(told[-5:]))
+        if process.returncode == 2:
+            refused = "\n".join(told[-5:]).removeprefix("error: ")
+            raise InputError(f"{shlex.join(command)}\n{refused}")
+        raise RuntimeError(f"{shlex.join(command)} ended with {process.returncode}: " + "\n".join(told[-5:]))
     return ran

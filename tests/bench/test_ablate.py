@@ -17,17 +17,19 @@ from bench import ablate
 from bench.ablate import command
 from bench.ablation_figures import collect, joint_macro_f1, read_figures
 from bench.ablation_judged import judged_as_default
-from bench.ablation_plan import Ablations, Run, config_file, runs_of
+from bench.ablation_plan import DEFAULT, Ablations, Run, config_file, runs_of
 from bench.ablation_table import write_page
 from data.errors import InputError
 from heads.checkpoint import save_tensors
 from heads.config import TaskConfig
 from heads.run import run_folder, write_arrays, write_json
 from heads.schema import load
+from tests.conftest import Outcome
 
 ROOT = Path(__file__).parents[2]
 PLANS = sorted((ROOT / "bench").glob("ablations*.yaml"))
 CLASSES = {"mask": 3, "gender": 2, "age": 3}
+FILES = ("trunk", "alone", "weights")
 HEADS = {**CLASSES, "age_backbone": 3}
 
 
@@ -49,7 +51,7 @@ def test_every_run_of_a_shipped_plan_is_a_config_that_loads(plan: Ablations) -> 
             run.folds[0],
             Path("runs"),
             folders,
-            {name: f"{name}.safetensors" for name in ("trunk", "alone", "weights")},
+            {name: f"{name}.safetensors" for name in FILES},
         )
         changes = [call[place + 1] for place, word in enumerate(call) if word == "--set"]
         config = load(TaskConfig, config_file(run.head, run.config), changes)
@@ -58,13 +60,44 @@ def test_every_run_of_a_shipped_plan_is_a_config_that_loads(plan: Ablations) -> 
 
 
 def test_a_lever_changes_something(plan: Ablations) -> None:
-    for lever in plan.levers:
-        base = plan.heads[lever.head]
-        assert (
-            lever.set != {key: base.set.get(key, "as in the YAML") for key in lever.set}
-            or (lever.data or base.data) != base.data
-            or lever.steps
+    def trained(run: Run) -> tuple[object, object]:
+        call = command(
+            run, None, Path("runs"), dict.fromkeys(run.data, "DIR"), {name: f"{name}.pt" for name in FILES}
         )
+        changes = [call[place + 1] for place, word in enumerate(call) if word == "--set"]
+        return load(TaskConfig, config_file(run.head, run.config), changes), run.data
+
+    first = [run for run in runs_of(plan) if run.seed == plan.seeds[0]]
+    defaults = {run.head: trained(run) for run in first if run.lever == DEFAULT}
+    assert [run.lever for run in first if run.lever != DEFAULT and trained(run) == defaults[run.head]] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--only", "cut outt"), "--only: not in the plan\n  cut outt, did you mean cut out?"),
+        (("--head", "agee"), "--head: not in the plan\n  agee, did you mean age?"),
+        (("--seed", "7"), "--seed: not in the plan\n  7"),
+    ],
+)
+def test_what_the_plan_does_not_have_is_told(
+    options: tuple[str, str], told: str, tmp_path: Path, call: Callable[..., Outcome]
+) -> None:
+    plan = tmp_path / "plan.yaml"
+    heads = "heads: {age: {data: [train]}}\nlevers: [{name: cut out, head: age, group: G, set: {}}]\n"
+    plan.write_text(f"title: T\nnote: N\nseeds: [0]\n{heads}")
+    outcome = call(ablate, "train", "--plan", plan, "--runs", tmp_path, *options)
+    assert outcome.code == 2
+    assert f"{plan}: {told}" in outcome.err
+
+
+@pytest.mark.parametrize("names", [["lr", "lr"], ["a b", "a_b"], ["a/b", "a-b"], ["default"]])
+def test_runs_that_would_share_a_folder_are_refused(names: list[str]) -> None:
+    levers = [{"name": name, "head": "age", "group": "G"} for name in names]
+    heads = {"age": {"data": ["train"]}, "mask": {"data": ["train"]}}
+    elsewhere = {"name": names[0] + "!", "head": "mask", "group": "G"}
+    with pytest.raises(InputError, match=r"would share a folder.*\n  age: .* is 2 of them$"):
+        list(runs_of(Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[*levers, elsewhere])))
 
 
 def test_what_the_plan_needs_and_is_not_given_is_told(plan: Ablations) -> None:
@@ -132,7 +165,7 @@ def test_steps_are_changed_where_they_stand() -> None:
 def small_plan() -> Ablations:
     heads = {task: {"data": ["train"]} for task in CLASSES}
     lever = {"name": "better", "head": "age", "group": "a change", "set": {"training.epochs": 2}}
-    return Ablations(title="T", note="N", seeds=[0, 1], heads=heads, levers=[lever])
+    return Ablations(title="T", note="N", seeds=[0, 1, 2], heads=heads, levers=[lever])
 
 
 def finished(
@@ -182,8 +215,10 @@ def test_the_table_has_means_spreads_and_paired_differences(tmp_path: Path) -> N
             score = finished(tmp_path / "default" / f"seed-{seed}", task, 0.6, seed)
         default.append(score)
         better.append(finished(tmp_path / "better" / f"seed-{seed}", "age", 0.9, seed, extra=30))
+    alone = finished(tmp_path / "default" / "seed-2", "age", 0.3, 2)  # a seed that the lever does not have
     page = page_of(tmp_path)
-    assert f"| default |  | {np.mean(default):.3f} ± {np.std(default, ddof=1):.3f} |  |" in page
+    three = [*default, alone]
+    assert f"| default |  | {np.mean(three):.3f} ± {np.std(three, ddof=1):.3f} |  |" in page
     row = next(line for line in page.splitlines() if line.startswith("| better |"))
     told = f"{np.mean(better):.3f} ± {np.std(better, ddof=1):.3f} | {np.mean(better) - np.mean(default):+.3f}"
     assert row.startswith(f"| better | a change | {told} | ")

@@ -1,6 +1,9 @@
 """People put aside: whole, enough of each kind, the rest untouched; scored as combine.py does."""
 
+import errno
+import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,8 @@ from sklearn.metrics import f1_score
 import combine
 from bench import held_out, holdout
 from data.manifest import read_table
+from heads.build import open_head
+from heads.run import save_head
 
 
 @pytest.fixture
@@ -19,10 +24,10 @@ def crops(tmp_path: Path) -> Path:
     """60 photographs of 30 people, two sources of different size."""
     folder = tmp_path / "crops"
     (folder / "images").mkdir(parents=True)
-    lines = ["path,group,source,mask"]
+    lines = ["path,group,source,mask,gender"]
     for number in range(60):
         Image.new("RGB", (8, 10), (number, 0, 0)).save(folder / "images" / f"{number}.png")
-        lines.append(f"{number}.png,g{number // 2},{'big' if number < 40 else 'small'},wear")
+        lines.append(f"{number}.png,g{number // 2},{'big' if number < 40 else 'small'},wear,male")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     return folder
 
@@ -47,8 +52,11 @@ def test_whole_people_are_put_aside_of_each_kind(
     [
         (("--by", "color", "--rows", 3), "expected color and path"),
         (("--by", "source", "--share", 1.5), "expected --rows of at least 1 or --share between 0 and 1"),
-        (("--by", "source", "--rows", 3, "--seed", -1), "--seed -1: expected 0 or more"),
-        (("--by", "source", "--rows", 60), "all of its 60 photographs would be put aside, expected fewer"),
+        (("--by", "source", "--rows", 3, "--seed", -1), "--seed: '-1', expected a whole number, 0 or more"),
+        (
+            ("--by", "source", "--rows", 30),
+            "or a smaller --share\n  source='small': all of its 20 photographs",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_told(
@@ -75,7 +83,7 @@ def test_photographs_that_are_not_there_are_told_before_anything_is_written(
     for number in (3, 41):
         (crops / "images" / f"{number}.png").unlink()
     with (crops / "labels.csv").open("a") as file:
-        file.write("../secret.png,g9,big,wear\n")
+        file.write("../secret.png,g9,big,wear,male\n")
     outcome = call(holdout, "--data", crops, "--out", tmp_path / "out", "--by", "source", "--rows", 5)
     assert outcome.code == 2
     assert outcome.err.splitlines() == [
@@ -94,8 +102,69 @@ def test_a_folder_that_holds_something_is_left_as_it_is(crops: Path, tmp_path: P
     before = sorted((tmp_path / "out").rglob("*"))
     again = call(holdout, *given, "--seed", 1)
     assert again.code == 2
-    assert f"{tmp_path / 'out'}: is not empty, expected a new or an empty folder" in again.err
+    assert f"{tmp_path / 'out'}: exists and is not an empty folder" in again.err
     assert sorted((tmp_path / "out").rglob("*")) == before
+
+
+def test_a_full_disk_leaves_nothing_in_the_way_of_the_next_try(
+    crops: Path, tmp_path: Path, call: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["--data", crops, "--out", tmp_path / "out", "--by", "source", "--rows", 5]
+
+    copies, copyfile = count(), shutil.copyfile
+
+    def until_full(source: Path, target: Path) -> None:
+        if next(copies) == 20:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        copyfile(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", until_full)
+        outcome = call(holdout, *given)
+    assert outcome.code == 2
+    assert "No space left on device" in outcome.err
+    assert sorted(tmp_path.iterdir()) == [crops]
+    assert call(holdout, *given).code == 0
+
+
+def test_chance_is_the_seed_s(crops: Path, tmp_path: Path, call: Callable) -> None:
+    def drawn(seed: int, name: str) -> str:
+        out = tmp_path / name
+        options = ("--by", "source", "--rows", 5, "--seed", seed)
+        assert call(holdout, "--data", crops, "--out", out, *options).code == 0
+        return (out / "held_out" / "labels.csv").read_text()
+
+    assert drawn(0, "a") == drawn(0, "b") != drawn(1, "c")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"label": {"classes": ["female", "male"]}}, "found the classes ['female', 'male'], expected"),
+        ({"pixels": {"evaluate": [{"letterbox": {"height": 40, "width": 20}}]}}, "found the pixels.evaluate"),
+    ],
+)
+def test_folds_that_do_not_fit_are_not_averaged(
+    change: dict[str, dict], told: str, runs: Path, crops: Path, tmp_path: Path, call: Callable
+) -> None:
+    first, second = (tmp_path / f"runs/gender/fold-{fold}/best.safetensors" for fold in (0, 1))
+    shutil.copytree(runs / "gender", first.parent)
+    head = open_head(first)
+    config = head.config.model_dump()
+    for section, values in change.items():
+        config[section] |= values
+    save_head(second, head.head, config, {})
+    outcome = call(held_out, "--runs", tmp_path / "runs", "--task", "gender", "--data", crops)
+    assert outcome.code == 2
+    assert f"folds of one task do not fit together\n  {second}: {told}" in outcome.err
+
+
+def test_a_row_for_each_source(runs: Path, crops: Path, call: Callable) -> None:
+    options = ["--runs", runs, "--task", "gender", "--data", crops, "--workers", 0]
+    outcome = call(held_out, *options, "--by", "csv_source")
+    assert outcome.code == 0, outcome.err
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in outcome.out.splitlines()[3:]]
+    assert rows == [["all", "60"], ["csv_source big", "40"], ["csv_source small", "20"]]
 
 
 def test_a_task_without_heads_is_told(crops: Path, tmp_path: Path, call: Callable) -> None:

@@ -10,7 +10,7 @@ from ensemble.views import make_views
 from heads.run import run_folder
 
 
-def test_multipliers_help_where_a_head_was_skewed_and_argmax_is_untouched() -> None:
+def test_multipliers_help_where_a_head_was_skewed() -> None:
     rng = np.random.default_rng(0)
     truth = rng.choice(3, 1200, p=[0.6, 0.3, 0.1])
     likelihood = np.exp(-((rng.normal(truth, 0.7)[:, None] - np.arange(3)) ** 2)) * [8.0, 2.0, 0.5]
@@ -19,6 +19,13 @@ def test_multipliers_help_where_a_head_was_skewed_and_argmax_is_untouched() -> N
     sure = np.eye(2, dtype=np.float32)[rng.integers(0, 2, 1200)]
     found = decisions([sure, skewed], [sure.argmax(axis=1), truth], person, seed=0)
     assert np.mean(found["a multiplier for each task's class"]) > np.mean(found["argmax"]) + 0.03
+
+
+def test_what_is_fitted_to_noise_is_worth_nothing_on_other_people() -> None:
+    rng = np.random.default_rng(2)
+    truth, noise = rng.integers(0, 6, 400), rng.dirichlet(np.ones(6), 400).astype(np.float32)
+    found = decisions([noise], [truth], np.repeat(np.arange(100), 4).astype(str), seed=0)
+    assert np.mean(found["for each joint class"]) < np.mean(found["argmax"])
 
 
 def test_a_set_of_views_is_the_mean_of_its_views() -> None:

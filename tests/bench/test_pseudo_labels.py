@@ -50,7 +50,7 @@ def test_the_folder_is_one_to_train_on(runs: Path, faces: Path, tmp_path: Path, 
         assert Path(kept).read_bytes() == Path(path).read_bytes()
     again = call(pseudo_labels, *options)
     assert again.code == 2
-    assert "is not empty" in again.err
+    assert "exists and is not an empty folder" in again.err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The bench: what is timed is what ran, what is missing is said, and a page keeps what was measured before."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
@@ -13,7 +14,7 @@ from bench.speed.combining import FURTHER_VIEWS, listing, with_six_views
 from bench.speed.forward import flops_of
 from bench.speed.results import merged
 from bench.speed.running import ROOT, Missing, Ran, python, run
-from bench.speed.training import OURS, PLAIN, TASKS, Recipe, Trained, page
+from bench.speed.training import OURS, PLAIN, TASKS, Recipe, Trained, page, whole
 from data.errors import InputError
 from data.listing import read_listing
 from ensemble.image_paths import image_paths
@@ -21,6 +22,7 @@ from ensemble.views import make_views
 from heads.build import open_head
 from heads.config import TaskConfig
 from heads.schema import load
+from tests.conftest import Outcome
 
 EPOCHS = """
 import time
@@ -72,14 +74,40 @@ def test_yamls_for_both_loops_begin_with_the_weights_and_are_otherwise_the_same(
     written = recipe.write(["age_backbone", "age"], tmp_path)
     trunk, age = (load(TaskConfig, written / f"{task}.yaml") for task in ("age_backbone", "age"))
     assert trunk.backbone.weights == "w.safetensors"
+    assert trunk.training.validate_every == 1, "an epoch is timed by the line that tells of its validation"
     assert age == load(TaskConfig, ROOT / "configs/age.yaml", ["training.epochs=3"])
 
 
 def test_what_is_missing_is_told_apart_from_what_failed() -> None:
     with pytest.raises(Missing, match=r"unrecognized arguments: --no-such-option"):
         run(python("evaluate.py", "--answers", "a.csv", "--submission", "b.csv", "--no-such-option"))
-    with pytest.raises(RuntimeError, match=r"ended with 2.*no-such-file"):
+    with pytest.raises(InputError, match=r"evaluate\.py --answers no-such-file.*\nno-such-file"):
         run(python("evaluate.py", "--answers", "no-such-file", "--submission", "no-such-file"))
+    with pytest.raises(RuntimeError, match="ended with 3: a fault"):
+        run(python("-c", "print('a fault'); raise SystemExit(3)"))
+
+
+def test_what_stands_in_the_folder_of_work_is_left_alone(
+    tmp_path: Path, call: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "mine.txt").write_text("kept")
+    seen: list[Path] = []
+    monkeypatch.setattr(speed.training, "whole", lambda _, __, work: f"{seen.append(work)}")
+    options = ("--data", tmp_path, "--weights", "w.pt", "--work", tmp_path, "--out", tmp_path / "page.md")
+    outcome = call(speed, *options, "--only", "training")
+    assert outcome.code == 0, outcome.err
+    assert seen == [tmp_path / "bench-speed" / "training"]
+    assert (tmp_path / "training" / "mine.txt").read_text() == "kept"
+
+
+def test_heads_that_would_train_one_after_another_are_refused_before_any_does() -> None:
+    recipe = Recipe(Path(), Path(), ROOT / "configs")
+    one_place = patch("bench.speed.training.places", return_value=[{}])
+    ran = patch("bench.speed.training.run")
+    with one_place, ran as run, pytest.raises(InputError, match="one head at a time"):
+        whole(recipe, 1, Path("nowhere"))
+    run.assert_not_called()
 
 
 def test_six_views_of_the_same_weights_and_an_even_listing(runs: Path, faces: Path, tmp_path: Path) -> None:
