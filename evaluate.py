@@ -39,7 +39,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         default=answers,
         required=answers is None,
-        help="CSV of ImageID and the right ans (default: answers.csv in $SM_GROUND_TRUTH_DIR)",
+        help="CSV of ImageID and the right ans, or the labels by name, as a labels.csv has them (default: "
+        "answers.csv in $SM_GROUND_TRUTH_DIR)",
     )
     parser.add_argument(
         "--out",
@@ -103,7 +104,10 @@ def _add_knowledge(parser: argparse.ArgumentParser) -> None:
         "--runs", type=Path, metavar="DIR", help="the heads' runs, for training curves and temperatures"
     )
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="the photographs, to embed thumbnails of the wrong answers"
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="the photographs, or --data of combine.py, to embed thumbnails of the wrong answers",
     )
     parser.add_argument(
         "--wrong", type=int, default=300, metavar="N", help="wrong answers to list (default: %(default)s)"
@@ -143,7 +147,7 @@ def write(findings: "Findings", options: argparse.Namespace) -> list[Path]:
 def main() -> None:
     """Score what the command line names, write the report and print the table."""
     options = parse_args()
-    from ensemble.config import numbers_of, tasks_of
+    from ensemble.config import labels_of
     from ensemble.report.findings import find
     from ensemble.report.gather import Sources, gather
     from ensemble.report.terminal import summary
@@ -156,7 +160,7 @@ def main() -> None:
         options.runs,
         options.compare,
     )
-    findings = find(*gather(sources, tasks_of(options.config), numbers_of(options.config)))
+    findings = find(*gather(sources, labels_of(options.config)))
     written = write(findings, options)
     print(summary(findings))
     print("\n" + "\n".join(f"{path.name}: {path}" for path in written))

@@ -2,18 +2,25 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
-from data.challenge import read_people
+from data.challenge import NAME_EXPECTED, labels_of, read_people
 from data.errors import refuse
 from data.label_csv import Row, read_labels
 
+# Files may have names that are not UTF-8, which pandas' own strings can hold, and not Arrow's, which it takes
+# where pyarrow is installed.
+pd.set_option("mode.string_storage", "python")
+
 OWN_COLUMNS = ("source", "path", "person", "shot")
 LABELS_FILE = "labels.csv"
+# A source before another one's person: whose photographs `data.masked` drew.
+_DRAWN = re.compile(r"[^/]*-[0-9a-f]{8}(-\d+)?/(?=[^/]*-[0-9a-f]{8}(-\d+)?/)")
 
 
 def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
@@ -65,6 +72,17 @@ def person_name(person: str) -> str:
     return person.partition("/")[2] or person
 
 
+def drawn_on(person: str) -> str:
+    """Who a person of drawn photographs (`data.masked`, once or again) is in the data that was drawn on.
+
+    >>> drawn_on("m2-01234567/m1-89abcdef/train-0123abcd/anna"), drawn_on("train-0123abcd/anna")
+    ('train-0123abcd/anna', 'train-0123abcd/anna')
+    """
+    while drawn := _DRAWN.match(person):
+        person = person[drawn.end() :]
+    return person
+
+
 def source_name(person: str) -> str:
     """What names a person's data folder and its content, in the table's `person`.
 
@@ -89,11 +107,15 @@ def _read_source(source: Path, lenient: bool) -> tuple[list[Row], list[str]]:
     elif not source.is_dir():
         rows, problems = [], [f"{source}: no such folder or file"]
     elif (source / LABELS_FILE).is_file():
-        rows, problems = read_labels(source / LABELS_FILE, [source / "images"], lenient)
+        rows, problems = read_labels(source / LABELS_FILE, [source / "images", source], lenient)
     else:
         images = _images_folder(source)
         name = str(images.parent if images.name == "images" else images)
         rows, problems = read_people(images, lenient)
+        names = [entry.name for entry in images.iterdir() if not entry.name.startswith(".")]
+        if problems and names and not any(labels_of(each)[0] for each in names):
+            found = f"{source}: neither {LABELS_FILE} nor a person's folder, {NAME_EXPECTED}"
+            problems = [f"{found}; of other photographs write {LABELS_FILE} (path, age, ...) beside images/"]
     for row in rows:
         row["source"] = name
     return rows, problems

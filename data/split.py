@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from data.errors import InputError, refuse
-from data.manifest import person_name
+from data.manifest import drawn_on
 
 MISSING = "missing"
 
@@ -20,8 +20,9 @@ def assign_folds(
     """Give each row of the table (see `data.manifest.read_table`) a fold: [N], 0..folds-1.
 
     No person is in two folds. Each source is split apart and whole, so that a person's fold does not depend
-    on which other data were given, on which rows a task leaves out afterwards, or on the rows' order. People of
-    photographs that were drawn (`data.masked`) out of those of another source here are in that one's folds.
+    on which other data were given, on which rows a task leaves out afterwards, or on the rows' order. Only
+    photographs that were drawn (`data.masked`) are in the folds of the people drawn on, where those are given,
+    else of the first source, by name, that was drawn on the same.
 
     Rows are stratified by the combination of the columns in `strata`: by a column's own values where its
     borders are empty, else by the class that the borders cut: class i has borders[i-1] <= value < borders[i].
@@ -53,13 +54,22 @@ def assign_folds(
 
 
 def _as_originals(people: pd.Series, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The folds [N] with those who are called as a person of another source is in that person's fold.
+    """The folds [N] with photographs drawn of a person in that person's fold.
 
-    >>> _as_originals(pd.Series(["a-1/anna", "a-1/ben", "b-2/a-1/anna", "b-2/carl"]), np.array([0, 1, 2, 3]))
-    array([0, 1, 0, 3])
+    Where who was drawn on is not here, in the fold of the first source, by name, that was drawn of them.
+
+    >>> names = ["a-00000001/ann", "b-00000002/a-00000001/ann", "b-00000002/carl"]
+    >>> _as_originals(pd.Series(names), np.arange(3))
+    array([0, 0, 2])
     """
-    of = dict(zip(people, fold.tolist(), strict=True))
-    return np.array([of.get(person_name(one), own) for one, own in zip(people, fold.tolist(), strict=True)])
+    names = people.tolist()
+    originals = list(map(drawn_on, names))
+    of: dict[str, int] = {}
+    for name, original, its in sorted(zip(names, originals, fold.tolist(), strict=True)):
+        if name == original:
+            of[original] = its
+        of.setdefault(original, its)
+    return np.array([of[original] for original in originals], dtype=np.int64)
 
 
 def _folds_of(

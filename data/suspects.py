@@ -83,7 +83,10 @@ def read_out_of_fold(files: Sequence[Path]) -> OutOfFold:
         rows=rows,
         truth=np.concatenate([part["truth"] for part in parts]),
         probabilities=np.concatenate([part["probabilities"] for part in parts]).astype(np.float64),
-        expected=np.concatenate([part["expected"] for part in parts]) if "expected" in first else None,
+        # Some folds may have been trained over numbers and others over classes: then there are none.
+        expected=np.concatenate([part["expected"] for part in parts])
+        if all("expected" in part for part in parts)
+        else None,
     )
 
 
@@ -195,7 +198,9 @@ def _values(predictions: OutOfFold, answers: npt.NDArray[np.int64]) -> list[str]
     if predictions.expected is None:
         return [""] * len(answers)  # classes alone tell no number: who corrects has to
     edges = np.array([-np.inf, *predictions.borders, np.inf])
-    within = np.clip(np.round(predictions.expected), edges[answers], edges[answers + 1] - 1)
+    # The whole numbers of a class: its borders may lie between two.
+    least, beyond = np.ceil(edges[answers]), np.ceil(edges[answers + 1])
+    within = np.clip(np.round(predictions.expected), least, beyond - 1)
     return [f"{value:.0f}" for value in within]
 
 

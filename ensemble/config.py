@@ -7,6 +7,7 @@ from pydantic import Field
 
 from data.errors import InputError
 from heads.config import TaskConfig
+from heads.label_config import Label
 from heads.schema import Section, load
 
 # What else metrics.json, probabilities.npz, the parts of a submission and its columns hold by name.
@@ -33,25 +34,21 @@ def load_joint(path: Path) -> JointConfig:
     return config
 
 
-def tasks_of(path: Path) -> dict[str, list[str]]:
-    """Task names of the joint code, most significant first, with their class names.
+def labels_of(path: Path) -> dict[str, Label]:
+    """Task names of the joint code, most significant first, with their labels.
 
-    The classes are read from each task's YAML, `<task>.yaml` beside `path`; one of another task is refused.
+    They are read from each task's YAML, `<task>.yaml` beside `path`; one of another task is refused.
     """
-    return {task: config.label.classes for task, config in _configs(path).items()}
-
-
-def numbers_of(path: Path) -> dict[str, tuple[str, list[float]]]:
-    """For each task of the joint code whose classes are cut from a number: its column and the borders."""
-    labels = {task: config.label for task, config in _configs(path).items()}
-    return {task: (each.column, each.borders) for task, each in labels.items() if each.column and each.borders}
-
-
-def _configs(path: Path) -> dict[str, TaskConfig]:
-    configs = {}
+    labels = {}
     for task in load_joint(path).tasks:
         its = path.parent / f"{task}.yaml"
-        configs[task] = load(TaskConfig, its)
-        if configs[task].task != task:
-            raise InputError(f"{its}: task is {configs[task].task!r}, expected {task!r} as {path} says")
-    return configs
+        config = load(TaskConfig, its)
+        if config.task != task:
+            raise InputError(f"{its}: task is {config.task!r}, expected {task!r} as {path} says")
+        labels[task] = config.label
+    return labels
+
+
+def tasks_of(path: Path) -> dict[str, list[str]]:
+    """Task names of the joint code, most significant first, with their class names (see `labels_of`)."""
+    return {task: label.classes for task, label in labels_of(path).items()}

@@ -1,21 +1,27 @@
 """The heads of a joint code in a folder of runs: each task's run, or all folds of it."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from data.errors import refuse
-from ensemble.config import tasks_of
+from ensemble.config import labels_of
 from ensemble.predict import Task, make_task
 from heads.build import TrainedHead, open_head
+from heads.label_config import Label
 from heads.manifest import checked
+
+
+def head_file(runs: Path, task: str) -> Path:
+    """Where the checkpoint of a task's run without folds stands."""
+    return runs / task / "best.safetensors"
 
 
 def head_files(runs: Path, task: str) -> list[Path]:
     """The checkpoints of a task: all its folds, or the one of its run; none where there is none."""
-    alone = runs / task / "best.safetensors"
+    alone = head_file(runs, task)
     return sorted((runs / task).glob("fold-*/best.safetensors")) or ([alone] if alone.is_file() else [])
 
 
@@ -26,10 +32,16 @@ def files_of_heads(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
         InputError: a task has no head in `runs`.
     """
     files = {task: head_files(runs, task) for task in tasks}
+    for task, found in files.items():
+        alone = head_file(runs, task)
+        if found and alone not in found and alone.is_file():
+            told = "left out, since folds stand beside it; move either of them to answer by the other"
+            print(f"{alone}: {told}", file=sys.stderr)
     refuse(
         f"{runs}: heads are missing",
         [
-            f"{task}: found no {task}/best.safetensors, expected one; train_task.py --task {task} makes it"
+            f"{task}: found no {task}/best.safetensors, expected one; train_task.py --task {task} makes it, "
+            "--config FILE names other tasks"
             for task, found in files.items()
             if not found
         ],
@@ -59,7 +71,7 @@ def _of_all_folds(head: TrainedHead, first: TrainedHead) -> list[tuple[str, Any,
     common = {
         "pixels": ("evaluate",),
         "views": ("steps", "merge"),
-        "label": ("column", "parts", "borders", "distribution", "ordinal"),
+        "label": ("column", "parts", "distribution", "ordinal"),
     }
     return [
         (f"{section}.{key}", *(getattr(getattr(each.config, section), key) for each in (head, first)))
@@ -70,12 +82,12 @@ def _of_all_folds(head: TrainedHead, first: TrainedHead) -> list[tuple[str, Any,
 
 def find_heads(config: Path, runs: Path, box_margin: float | None = None) -> dict[str, Task]:
     """Open every head of the joint code, as `open_heads` does."""
-    return open_heads(runs, tasks_of(config), box_margin, f"{config}: heads do not fit the joint code")
+    return open_heads(runs, labels_of(config), box_margin, f"{config}: heads do not fit the joint code")
 
 
 def open_heads(
     runs: Path,
-    expected: Mapping[str, Sequence[str] | None],
+    expected: Mapping[str, Label | None],
     box_margin: float | None = None,
     headline: str = "folds of one task do not fit together",
 ) -> dict[str, Task]:
@@ -83,7 +95,7 @@ def open_heads(
 
     Args:
         runs: the folder of their runs.
-        expected: the class names of each task; None for those of its first fold.
+        expected: the label of each task, whose classes and borders are asked for; None for its first fold's.
         box_margin: of the boxes that photographs are cropped to here; heads trained otherwise are told of.
         headline: of the message on heads that do not fit.
 
@@ -100,10 +112,11 @@ def open_heads(
             replace(open_head(path), checksum=checksum)
             for path, (checksum, _) in zip(found, checks, strict=True)
         ]
-        classes = expected[task] or heads[0].config.label.classes
+        label = expected[task] or heads[0].config.label
         for path, head in zip(found, heads, strict=True):
             for key, its, wanted in (
-                ("classes", head.config.label.classes, classes),
+                ("classes", head.config.label.classes, label.classes),
+                ("label.borders", head.config.label.borders, label.borders),
                 *_of_all_folds(head, heads[0]),
             ):
                 if its != wanted:

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +152,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds here; each means the file is not plain tensors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if found := re.search(r"GLOBAL (\S+)", str(error)):  # torch's first line is on how to run what it holds
+            reason = f"holds a {found[1]}; save its tensors: torch.save(model.state_dict(), FILE)"
         raise InputError(f"{path}: not readable as tensors alone, and nothing else is run: {reason}") from None
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):

@@ -163,7 +163,7 @@ def fill_trunk_of(
         run = trunk_run(weights, runs, fold)
         path = Path(weights) if run is None else run.best
         _refuse_other_pixels(path, head)
-        told = f"{path}: {load_trunk(head.trunk, path)}"
+        report = load_trunk(head.trunk, path)
         if backbone.with_classifier:
             _refuse_other_meaning(path, meaning)
             prefix, tensors = "classifier.", read_tensors(path)
@@ -174,7 +174,8 @@ def fill_trunk_of(
                     "give one, or set that to false"
                 )
             fill(head.classifier, own, f"{path} ({prefix[:-1]})")
-            told += "; with its classifier"
+            report = replace(report, left=tuple(name for name in report.left if not name.startswith(prefix)))
+        told = f"{path}: {report}" + ("; with its classifier" if backbone.with_classifier else "")
     head.freeze(backbone.freeze)
     return f"{told}; frozen: {backbone.freeze}"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import InputError
-from data.manifest import person_name, source_name
+from data.manifest import drawn_on, source_name
 from heads.run import RunFolder, run_folder
 
 PREFIX = "run:"
@@ -50,13 +50,9 @@ def people_seen(run: RunFolder, people: Iterable[str]) -> set[str]:
         people: of the table's column `person`, which names a person's data folder and its content. Those of
             photographs that were drawn out of others (`data.masked`) are the others' people, too.
     """
-    judged = _judged(run)
+    judged = set(map(drawn_on, _judged(run)))
     sources = set(map(source_name, judged))
-    return {
-        person
-        for person in people
-        if any(source_name(name) in sources and name not in judged for name in (person, person_name(person)))
-    }
+    return {each for each in people if (who := drawn_on(each)) not in judged and source_name(who) in sources}
 
 
 def sources_changed(run: RunFolder, people: Iterable[str]) -> list[str]:

@@ -14,12 +14,15 @@ import pytest
 
 import combine
 import evaluate
+from data.errors import InputError
 from ensemble.answering import UNSEEN
 from ensemble.config import tasks_of
 from ensemble.find import find_heads
 from ensemble.joint import encode
 from ensemble.probabilities import FILE_NAME
 from ensemble.submission import read_answers, write_submission
+from heads.config import TaskConfig
+from heads.schema import load
 
 ROOT = Path(__file__).parents[1]
 Probabilities = dict[str, np.ndarray]
@@ -204,9 +207,28 @@ def two_folds(runs: Path, tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path / "runs")
 
 
-def test_the_folds_of_a_head_are_averaged(two_folds: Path, configs: Path) -> None:
+def test_the_folds_of_a_head_are_averaged_and_what_they_leave_out_is_told(
+    two_folds: Path, configs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tasks = find_heads(configs / "joint.yaml", two_folds)
     assert {task: len(its.heads) for task, its in tasks.items()} == {"mask": 2, "gender": 1, "age": 1}
+    told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    alone = two_folds / "mask" / "best.safetensors"
+    assert told == [
+        f"{alone}: left out, since folds stand beside it; move either of them to answer by the other"
+    ]
+
+
+def test_a_head_cut_at_other_borders_than_the_config_s_is_refused(
+    runs: Path, configs: Path, tmp_path: Path
+) -> None:
+    for file in configs.glob("*.yaml"):
+        shutil.copy(file, tmp_path)
+    config = load(TaskConfig, tmp_path / "age.yaml", ["label.borders=[25, 60]"])
+    (tmp_path / "age.yaml").write_text(config.to_yaml())
+    told = r"age/best\.safetensors: found the label\.borders \[30\.0, 60\.0\], expected \[25\.0, 60\.0\]"
+    with pytest.raises(InputError, match=told):
+        find_heads(tmp_path / "joint.yaml", runs)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import evaluate
 from ensemble.joint import class_names, joint_probabilities
@@ -119,6 +121,55 @@ def test_people_and_years_come_from_a_table_of_their_own(case: Case, call: Calla
     found = json.loads((case.folder / "metrics.json").read_text())["findings"]
     assert found["resampled_by"] == "person"
     assert sum(group["count"] for group in found["numbers"]["age"] if "age" in group["parts"]) == 40
+
+
+def test_answers_by_name_are_scored_as_their_codes(case: Case, call: Callable[..., Outcome]) -> None:
+    ages = {"under 30": 25, "30 to 59": 59, "60 and over": 60}
+    lines = []
+    for name, code in zip(case.ids, case.truth, strict=True):
+        mask, gender, age = class_names(TASKS)[code].split(" / ")
+        lines.append(f"{name},{mask},{gender},{ages[age]}")
+    by_name = case.folder / "labels.csv"
+    by_name.write_text("\n".join(["ImageID,mask,gender,age", *lines]))
+    found = {}
+    for answers in (case.answers, by_name):
+        out = case.folder / answers.stem
+        outcome = call(evaluate, "--submission", case.submission, "--answers", answers, "--out", out)
+        assert outcome.code == 0, outcome.err
+        found[answers] = json.loads((out / "metrics.json").read_text())
+    assert found[by_name]["joint"]["macro_f1"] == found[case.answers]["joint"]["macro_f1"]
+    assert found[by_name]["age"]["confusion"] == found[case.answers]["age"]["confusion"]
+    by_name.write_text(by_name.read_text().replace(",59", ",fifty", 1))
+    outcome = call(evaluate, "--submission", case.submission, "--answers", by_name)
+    assert outcome.code == 2
+    assert f"{by_name}: row " in outcome.err
+    assert "found 'fifty', expected a number" in outcome.err
+
+
+def test_pictures_probabilities_and_how_many_are_listed_are_what_was_asked_for(
+    case: Case, call: Callable[..., Outcome]
+) -> None:
+    (case.folder / "images").mkdir()
+    for name in case.ids:
+        Image.new("RGB", (8, 8), (200, 0, 0)).save(case.folder / "images" / name)
+    case.write_probabilities(case.folder / "elsewhere.npz")
+    options = (
+        "--images",
+        case.folder / "images",
+        "--wrong",
+        2,
+        "--probabilities",
+        case.folder / "elsewhere.npz",
+    )
+    assert call(evaluate, *case.arguments("--out", case.folder / "out", *options)).code == 0
+    page = (case.folder / "out" / "report.html").read_text()
+    assert len(re.findall(r'<img[^>]* src="data:image/', page)) == 2
+    assert json.loads((case.folder / "out" / "metrics.json").read_text())["findings"]["calibration"].keys() == {
+        *TASKS
+    }
+    outcome = call(evaluate, *case.arguments("--runs", case.folder / "images"))
+    assert outcome.code == 2
+    assert "mask" in outcome.err
 
 
 def test_answers_out_of_range_doubled_and_unknown_images_are_told_with_their_rows(

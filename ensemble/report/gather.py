@@ -1,7 +1,8 @@
 """From files to an `Evaluation`: submissions, answers, people, the heads' probabilities, runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pandas as pd
 
 from data.errors import InputError, shown
 from data.listing import ID
-from ensemble.joint import class_names, decode
+from ensemble.joint import decode
 from ensemble.probabilities import FILE_NAME, read_arrays
 from ensemble.report.evaluation import Codes, Evaluation, HeadOutput, Number
 from ensemble.report.known import read_numbers, read_people, read_table
 from ensemble.report.runs import TrainingRun, find_runs, read_run, validation_temperature
 from ensemble.submission import ANSWER, match, read_answers
+from ensemble.truth import read_truth
+from heads.label_config import Label
 
 ROWS_SUM = 1e-3  # half precision rounds a row's sum to about this
 FEW = 0.01  # of answers may have been mended by hand
@@ -27,7 +30,8 @@ class Sources:
     """The files of a report.
 
     Attributes:
-        submission, answers: CSV files of ImageID and ans.
+        submission: a CSV file of ImageID and ans.
+        answers: the right ones, likewise, or the labels by name (`ensemble.truth`).
         probabilities: the heads', or None for those beside the submission if its answers are theirs.
         people: a CSV of ImageID, person and numbers such as age, which go before such columns of the answers.
         runs: the folder of the heads' runs, or None.
@@ -42,24 +46,24 @@ class Sources:
     compare: Sequence[Path] = ()
 
 
-def gather(
-    sources: Sources,
-    tasks: Mapping[str, Sequence[str]],
-    columns: Mapping[str, tuple[str, Sequence[float]]] | None = None,
-) -> tuple[Evaluation, list[TrainingRun], list[str]]:
+def gather(sources: Sources, labels: Mapping[str, Label]) -> tuple[Evaluation, list[TrainingRun], list[str]]:
     """Read all files of a report: (what they say, the runs, notes on what could not be used).
 
     Args:
         sources: the files.
-        tasks: class names of each task, the most significant first.
-        columns: for each task cut from a number, its column and borders (`ensemble.config.numbers_of`).
+        labels: of each task of the joint code, the most significant first (`ensemble.config.labels_of`).
 
     Raises:
         InputError: files that cannot be read, do not match, or are one and the same.
     """
     notes: list[str] = []
-    truth, submissions, ids = _answers(sources, len(class_names(tasks)))
-    people, numbers = _known(sources, ids, columns or {}, notes)
+    tasks = {task: label.classes for task, label in labels.items()}
+    columns = {
+        task: (label.column, label.borders) for task, label in labels.items() if label.column and label.borders
+    }
+    truth, submissions, ids = _answers(sources, labels)
+    people, numbers = _known(sources, ids, columns, notes)
+    notes += _contradictions(tasks, truth, numbers)
     heads, told = _probabilities(sources, ids, tasks, submissions[shown(sources.submission)])
     notes += told
     runs, temperatures = [], {}
@@ -72,9 +76,9 @@ def gather(
     return evaluation, runs, notes
 
 
-def _answers(sources: Sources, classes: int) -> tuple[Codes, dict[str, Codes], list[str]]:
-    right = read_answers(sources.answers, classes)
-    submissions = {}
+def _answers(sources: Sources, labels: Mapping[str, Label]) -> tuple[Codes, dict[str, Codes], list[str]]:
+    right = read_truth(sources.answers, labels)
+    submissions, classes = {}, prod(len(label.classes) for label in labels.values())
     truth = right[ANSWER].to_numpy(np.int64)
     for path in dict.fromkeys([sources.submission, *sources.compare]):
         given = read_answers(path, classes)
@@ -82,6 +86,20 @@ def _answers(sources: Sources, classes: int) -> tuple[Codes, dict[str, Codes], l
             raise InputError(f"{path}: given both as submission and as answers, expected two files")
         submissions[shown(path)] = match(given, right, (str(path), str(sources.answers)))[1]
     return truth, submissions, right[ID].tolist()
+
+
+def _contradictions(
+    tasks: Mapping[str, Sequence[str]], truth: Codes, numbers: Sequence[Number]
+) -> Iterator[str]:
+    """Notes on right answers of another class than a known number says, such as codes of other tasks."""
+    digits = dict(zip(tasks, decode(truth, list(map(len, tasks.values()))), strict=True))
+    for number in numbers:
+        known = ~np.isnan(number.measured)
+        for task, borders in number.cuts.items():
+            others = digits[task] != np.searchsorted(borders, number.measured, side="right")
+            if count := int((others & known).sum()):
+                told = f"{count} of {known.sum()} right answers are of another class of {task} than their"
+                yield f"{told} {number.name} says: are they codes of the tasks of --config?"
 
 
 def _known(

@@ -70,7 +70,8 @@ def number_errors(evaluation: Evaluation, number: Number) -> NumberErrors:
     """Errors by `number`, of the photographs where it is known."""
     known = number.measured[~np.isnan(number.measured)]
     ticks = MaxNLocator(nbins=MOST_BINS, steps=[1, 2, 5, 10], integer=True)
-    edges = np.asarray(ticks.tick_values(known.min(), known.max()))
+    # Ticks of a single number would lie a rounding error apart.
+    edges = np.asarray(ticks.tick_values(known.min(), max(known.max(), known.min() + 1)))
     if edges[-1] <= known.max():
         # Ticks may end at the highest number itself, which then opens a bin of its own.
         edges = np.append(edges, 2 * edges[-1] - edges[-2])

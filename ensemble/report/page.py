@@ -11,6 +11,7 @@ from markupsafe import Markup
 from data.errors import InputError
 from data.page.render import write_page
 from data.page.thumbnails import thumbnail
+from data.pictures import IMAGES, LISTING
 from ensemble.image_paths import image_paths
 from ensemble.metrics import JOINT
 from ensemble.report import drawn, tables
@@ -39,7 +40,8 @@ def write_report(
         findings: what it says.
         title: its heading.
         sources: what was evaluated, a label and a text each.
-        images: the folder of the photographs, whose thumbnails then stand in the page; None for names alone.
+        images: the folder of the photographs, or one that holds `info.csv` and `images/`; their thumbnails then
+            stand in the page. None for names alone.
         most_wrong: how many wrong answers are listed.
 
     Raises:
@@ -110,7 +112,8 @@ def _pictures(listed: Sequence[Mistake], images: Path | None) -> tuple[dict[str,
     notes: list[str] = []
     if images is None or not listed:
         return pictures, notes
-    paths = image_paths(images, [each.image for each in listed])
+    folder = images / IMAGES if (images / LISTING).is_file() else images
+    paths = image_paths(folder, [each.image for each in listed])
     for each, path in zip(listed, paths, strict=True):
         try:
             pictures[each.image] = thumbnail(path, f"{each.image}: {each.answer}, truth {each.truth}")

@@ -1,5 +1,6 @@
 """The challenge's folders and CSV files become one table; everything wrong is told at once."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from data.challenge import MASK_OF_SHOT
 from data.errors import InputError
 from data.manifest import person_name, read_table
+from data.split import assign_folds
 
 EXTENSIONS = (".jpg", ".JPG", ".jpeg", ".png", ".PNG", ".Jpeg", ".webp")
 PEOPLE = ("000001_male_Asian_20", "000001_female_Asian_60", "001498-1_female_Asian_35")
@@ -116,6 +118,24 @@ def test_every_wrong_folder_and_file_is_told_at_once(tmp_path):
         assert any(f"{place}: {message}" in line for line in told), (place, message)
 
 
+def test_class_folders_are_told_once_with_what_to_write(tmp_path):
+    for name in ("wear/1.jpg", "wear/2.jpg", "normal/3.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    [told] = problems_of(tmp_path)
+    assert told.startswith(f"  {tmp_path}: neither labels.csv nor a person's folder, expected a folder <id>_")
+    assert told.endswith("; of other photographs write labels.csv (path, age, ...) beside images/")
+
+
+def test_a_name_that_is_not_utf_8_is_a_name(tmp_path):
+    person = os.fsdecode(b"000009_male_Asi\xe9n_34")
+    train = make_people(tmp_path / "train", people=(*PEOPLE, person))
+    table = read_table([train])
+    assert person in table["person"].map(person_name).tolist()
+    fold = assign_folds(table, 2, {"gender": []}, seed=0)
+    assert table.assign(fold=fold).groupby("person")["fold"].nunique().tolist() == [1] * 4
+
+
 def test_an_empty_folder_and_no_folder_are_told(tmp_path):
     assert "no photographs, expected a folder <id>_<gender>_<race>_<age>" in problems_of(tmp_path)[0]
     assert "name one with --data" in problems_of()[0]
@@ -152,6 +172,14 @@ def test_csv_columns_that_share_a_name_with_the_tables_own(tmp_path):
     row = read_table([make_csv(tmp_path / "faces", text, ["a.jpg"])]).iloc[0]
     assert row["source"] == str(tmp_path / "faces")
     assert (row["csv_source"], row["file"], row["shot"]) == ("web", "x", "normal")
+
+
+def test_a_folder_s_csv_looks_in_images_then_beside_itself(tmp_path):
+    text = "path\na.jpg\nimages/anna/1.jpg\n"
+    folder = make_csv(tmp_path / "faces", text, ["a.jpg", "anna/1.jpg"])
+    expected = [str(folder / "images/a.jpg"), str(folder / "images/anna/1.jpg")]
+    assert read_table([folder])["path"].tolist() == expected
+    assert read_table([folder / "labels.csv"])["path"].tolist() == expected
 
 
 def test_csv_file_looks_beside_itself_then_in_images(tmp_path):

@@ -92,3 +92,15 @@ def test_wrong_requests_are_told():
         assign_folds(A, 5, {"mask": [30]}, seed=0)
     with pytest.raises(ValueError, match="two sources"):
         assign_folds(pd.concat([A, A.assign(source="b")]), 5, STRATA, seed=0)
+
+
+def test_all_that_was_drawn_of_a_person_is_in_one_fold():
+    tables = {"portraits-0000000a": make_source("portraits-0000000a", 30)}
+    drawn = [("m1-0000000b", "portraits-0000000a"), ("m2-0000000c", "portraits-0000000a")]
+    for name, of in [*drawn, ("m3-0000000d", "m1-0000000b")]:
+        names = {column: name + "/" + tables[of][column] for column in ("person", "path")}
+        tables[name] = tables[of].assign(source=name, **names)
+    for chosen in (list(tables), list(tables)[1:3], list(tables)[::3]):
+        table = pd.concat([tables[name] for name in chosen], ignore_index=True)
+        fold = pd.Series(assign_folds(table, 5, STRATA, seed=0))
+        assert fold.groupby(table["person"].str.rpartition("/")[2]).nunique().max() == 1

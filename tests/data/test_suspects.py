@@ -133,6 +133,22 @@ def test_a_number_is_suggested_within_the_suggested_class(tmp_path: Path) -> Non
     assert set(suspects(of_people(read_out_of_fold([without])))["value"]) == {""}
 
 
+def test_a_number_beside_a_border_that_is_not_whole_is_of_the_suggested_class(tmp_path: Path) -> None:
+    age = {"column": np.array("age"), "classes": np.array(["young", "old"]), "borders": np.array([30.5])}
+    expected = np.repeat([30.7, 29.0, 40.0, 25.0] * (PEOPLE // 4), len(SHOTS))
+    for suggested, value in (("young", {"30", "29", "25"}), ("old", {"31", "40"})):
+        likely = np.tile([0.9, 0.1] if suggested == "young" else [0.1, 0.9], (len(expected), 1))
+        path = fold(tmp_path / suggested, range(PEOPLE), probabilities=likely, expected=expected, **age)
+        assert set(suspects(of_people(read_out_of_fold([path])))["value"]) == value
+
+
+def test_folds_over_numbers_and_over_classes_suggest_no_number(tmp_path: Path) -> None:
+    numbers = {"expected": np.full(PEOPLE // 2 * len(SHOTS), 40.0), "borders": np.array([30.0])}
+    for first, second in ((numbers, numbers | {"expected": None}), (numbers | {"expected": None}, numbers)):
+        files = [fold(tmp_path, range(20), **first), fold(tmp_path, range(20, 40), **second)]
+        assert read_out_of_fold(files).expected is None
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from data.errors import InputError
-from ensemble.config import load_joint, numbers_of, tasks_of
+from ensemble.config import labels_of, load_joint, tasks_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +18,9 @@ def test_the_shipped_joint_code_is_the_challenge_s() -> None:
 
 
 def test_only_ages_are_cut_from_a_number() -> None:
-    assert numbers_of(ROOT / "configs" / "joint.yaml") == {"age": ("age", [30, 60])}
+    labels = labels_of(ROOT / "configs" / "joint.yaml")
+    cut = {task: (label.column, label.borders) for task, label in labels.items() if label.borders}
+    assert cut == {"age": ("age", [30, 60])}
 
 
 def test_tasks_come_in_the_order_of_the_file(configs: Path, tmp_path: Path) -> None:

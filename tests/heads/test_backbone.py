@@ -153,6 +153,16 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path: Path, s
     assert not trap.exists()
 
 
+def test_a_whole_module_is_told_how_to_be_saved(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "model.pt")
+    with pytest.raises(InputError) as raised:
+        read_tensors(tmp_path / "model.pt")
+    assert str(raised.value) == (
+        f"{tmp_path / 'model.pt'}: not readable as tensors alone, and nothing else is run: holds a "
+        "torch.nn.modules.linear.Linear; save its tensors: torch.save(model.state_dict(), FILE)"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [

@@ -14,7 +14,8 @@ def trunk(tmp_path: Path) -> RunFolder:
     """A run of two data folders, validated on one person of the first and two of the second."""
     run = run_folder(tmp_path, "age_backbone")
     run.folder.mkdir(parents=True)
-    people = ["train-01/anna", "portraits-02/ben", "portraits-02/cleo", "portraits-02/cleo"]
+    portraits = "portraits-00000002"
+    people = ["train-00000001/anna", f"{portraits}/ben", f"{portraits}/cleo", f"{portraits}/cleo"]
     write_arrays(run.validation, {"person": np.array(people)})
     return run
 
@@ -22,10 +23,10 @@ def trunk(tmp_path: Path) -> RunFolder:
 @pytest.mark.parametrize(
     ("people", "seen"),
     [
-        (["train-01/anna"], set()),
-        (["train-01/anna", "train-01/dora", "train-01/dora"], {"train-01/dora"}),
-        (["masks-03/emil", "train-09/dora"], set()),  # data that the trunk was not given
-        (["portraits-02/anna", "portraits-02/cleo"], {"portraits-02/anna"}),
+        (["train-00000001/anna"], set()),
+        (["train-00000001/anna", "train-00000001/dora", "train-00000001/dora"], {"train-00000001/dora"}),
+        (["masks-00000003/emil", "train-00000009/dora"], set()),  # data that the trunk was not given
+        (["portraits-00000002/anna", "portraits-00000002/cleo"], {"portraits-00000002/anna"}),
     ],
 )
 def test_seen_are_the_others_of_the_same_data(trunk: RunFolder, people: list[str], seen: set[str]) -> None:
@@ -35,12 +36,28 @@ def test_seen_are_the_others_of_the_same_data(trunk: RunFolder, people: list[str
 
 
 def test_a_run_without_its_record_has_seen_nobody_that_is_known(tmp_path: Path) -> None:
-    assert tell_of_seen(run_folder(tmp_path, "age_backbone"), ["train-01/anna"]) == ""
+    assert tell_of_seen(run_folder(tmp_path, "age_backbone"), ["train-00000001/anna"]) == ""
 
 
-def test_who_was_drawn_on_is_known_by_the_drawn_photographs(trunk: RunFolder) -> None:
-    people = ["masked-04/train-01/anna", "masked-04/train-01/dora", "masked-04/other-05/dora"]
-    assert people_seen(trunk, people) == {"masked-04/train-01/dora"}
+@pytest.mark.parametrize(
+    ("trained_on", "judged_on", "seen"),
+    [
+        ("train-00000001", "masked-00000004/train-00000001", True),
+        ("train-00000001", "again-00000006/masked-00000004/train-00000001", True),
+        ("masked-00000004/train-00000001", "train-00000001", True),
+        ("masked-00000004/train-00000001", "other-00000005/train-00000001", True),
+        ("train-00000001", "masked-00000004/other-00000005", False),
+        ("masked-00000004/train-00000001", "masked-00000004/other-00000005", False),
+    ],
+)
+def test_who_was_drawn_on_is_known_by_the_drawn_photographs(
+    trained_on: str, judged_on: str, seen: bool, tmp_path: Path
+) -> None:
+    run = run_folder(tmp_path, "age_backbone")
+    run.folder.mkdir(parents=True)
+    write_arrays(run.validation, {"person": np.array([f"{trained_on}/anna"])})
+    people = [f"{judged_on}/anna", f"{judged_on}/dora"]
+    assert people_seen(run, people) == ({f"{judged_on}/dora"} if seen else set())
 
 
 def test_data_whose_files_changed_since_are_told(tmp_path: Path) -> None:

@@ -12,9 +12,13 @@ from ensemble.report.evaluation import Evaluation, HeadOutput, Number
 from ensemble.report.findings import Findings, find
 from ensemble.report.gather import Sources, gather
 from ensemble.report.runs import TrainingRun
+from heads.label_config import Label
 
 TASKS = {"mask": ["wear", "<b>$x$ & y</b>"], "age": ["under 30", "30 to 59", "60 and over"]}
-COLUMNS = {"age": ("age", [30.0, 60.0])}
+LABELS = {
+    "mask": Label(column="mask", classes=TASKS["mask"]),
+    "age": Label(column="age", classes=TASKS["age"], borders=[30.0, 60.0]),
+}
 RADICES = (2, 3)
 
 
@@ -32,7 +36,7 @@ class World:
         return Sources(self.folder / "a.csv", self.folder / "answers.csv", compare=[self.folder / "b.csv"])
 
     def evaluation(self) -> Evaluation:
-        return gather(self.sources, TASKS, COLUMNS)[0]
+        return gather(self.sources, LABELS)[0]
 
 
 def _probabilities(generator: np.random.Generator, truth: np.ndarray, classes: int) -> np.ndarray:
@@ -73,7 +77,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="session")
 def findings(world: World) -> Findings:
-    evaluation, _, notes = gather(world.sources, TASKS, COLUMNS)
+    evaluation, _, notes = gather(world.sources, LABELS)
     run = TrainingRun(
         "age",
         {"epoch": [1.0, 2.0], "train_loss": [1.0, 0.5], "macro_f1": [0.4, 0.6]},

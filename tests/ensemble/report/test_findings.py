@@ -143,6 +143,12 @@ def test_every_known_number_is_in_a_bin(small: Evaluation, years: list[float]) -
     assert sum(group.count for group in errors.bins) == np.isfinite(years).sum()
 
 
+def test_one_number_alone_has_a_bin_of_its_own(small: Evaluation) -> None:
+    errors = number_errors(small, Number("age", {"age": [30, 60]}, np.array([25, 25, np.nan, 25])))
+    assert [(group.name, group.count) for group in errors.bins] == [("25 to 26", 3)]
+    assert (errors.low, errors.high) == ([25.0], [26.0])
+
+
 def test_the_hardest_group_has_enough_photographs(small: Evaluation) -> None:
     groups = error_groups(small)[1]
     assert hardest(groups, "age", fewest=5) is None
