@@ -2,6 +2,7 @@
 
 python evaluate.py --submission out/submission.csv --answers data/eval/answers.csv --runs runs
 python evaluate.py --compare a.csv b.csv --answers data/eval/answers.csv
+python evaluate.py --validation --runs runs
 """
 
 import argparse
@@ -38,16 +39,22 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=Path,
         metavar="FILE",
         default=answers,
-        required=answers is None,
         help="CSV of ImageID and the right ans, or the labels by name, as a labels.csv has them (default: "
         "answers.csv in $SM_GROUND_TRUTH_DIR)",
+    )
+    parser.add_argument(
+        "--validation",
+        action="store_true",
+        help="in place of a submission: what the heads of --runs said of the photographs that all of them were "
+        "validated on",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
         default=Path(output) if output else None,
-        help="where metrics.json and report.html go (default: $SM_OUTPUT_DATA_DIR, else beside the submission)",
+        help="where metrics.json and report.html go (default: $SM_OUTPUT_DATA_DIR, else beside the submission, "
+        "with --validation in --runs)",
     )
     parser.add_argument(
         "--config",
@@ -73,14 +80,31 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     debug_option(parser)
     options = parser.parse_args(arguments)
-    if options.submission is None:
-        if len(options.compare) < 2:
-            parser.error("the following arguments are required: --submission, or two files for --compare")
-        options.submission = options.compare[0]
     if options.wrong < 0:
         parser.error("--wrong starts at 0")
+    if options.validation:
+        _check_validation(parser, options)
+        return options
+    if options.submission is None:
+        if len(options.compare) < 2:
+            wanted = "--submission, or two files for --compare, or --validation"
+            parser.error(f"the following arguments are required: {wanted}")
+        options.submission = options.compare[0]
+    if options.answers is None:
+        parser.error("the following arguments are required: --answers")
     options.out = options.out or options.submission.parent
     return options
+
+
+def _check_validation(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with a message where options do not go with --validation; fill in where the report goes."""
+    others = ("submission", "answers", "probabilities", "compare", "people")
+    given = [f"--{name}" for name in others if getattr(options, name) != parser.get_default(name)]
+    if given:
+        parser.error(f"--validation takes what the heads said in training, expected no {', '.join(given)}")
+    if options.runs is None:
+        parser.error("--validation: expected --runs DIR, the heads' runs")
+    options.out = options.out or options.runs
 
 
 def _add_knowledge(parser: argparse.ArgumentParser) -> None:
@@ -121,7 +145,8 @@ def write(findings: "Findings", options: argparse.Namespace) -> list[Path]:
     from ensemble.report.markdown import write_markdown
     from ensemble.report.page import write_report
 
-    sources = {"Submission": shown(options.submission), "Answers": shown(options.answers)}
+    named = ("runs",) if options.validation else ("submission", "answers")
+    sources = {name.capitalize(): shown(getattr(options, name)) for name in named}
     paths = {kind: options.out / name for kind, name in FORMATS.items() if kind in options.format}
     try:
         if "html" in paths:  # before the others, since it alone reads photographs, which may be wrong
@@ -151,16 +176,14 @@ def main() -> None:
     from ensemble.report.findings import find
     from ensemble.report.gather import Sources, gather
     from ensemble.report.terminal import summary
+    from ensemble.report.validation import evaluate_validation
 
-    sources = Sources(
-        options.submission,
-        options.answers,
-        options.probabilities,
-        options.people,
-        options.runs,
-        options.compare,
-    )
-    findings = find(*gather(sources, labels_of(options.config)))
+    labels = labels_of(options.config)
+    if options.validation:
+        findings = find(*evaluate_validation(options.runs, labels))
+    else:
+        files = (options.submission, options.answers, options.probabilities, options.people)
+        findings = find(*gather(Sources(*files, options.runs, options.compare), labels))
     written = write(findings, options)
     print(summary(findings))
     print("\n" + "\n".join(f"{path.name}: {path}" for path in written))
