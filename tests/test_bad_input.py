@@ -66,6 +66,10 @@ class World:
         given = ["--config", self.configs / "joint.yaml", "--runs", self.runs, "--data", self.eval]
         return [*given, "--out", self.out / "submission.csv", "--workers", 0, *more]
 
+    def vote(self, *files: Path) -> list:
+        given = ["--config", self.configs / "joint.yaml", "--out", self.out / "submission.csv"]
+        return [*given, "--vote", *files]
+
     def evaluate(self, submission: Path, answers: Path) -> list:
         given = ["--submission", submission, "--answers", answers, "--out", self.out]
         return [*given, "--config", self.configs / "joint.yaml"]
@@ -284,12 +288,12 @@ def out_is_a_folder(world: World) -> Asked:
 
 def vote_of_other_images(world: World) -> Asked:
     files = [world.write_answers("a.csv", ["x.jpg,1"]), world.write_answers("b.csv", ["y.jpg,1"])]
-    return combine, world.combine("--vote", *files), ["do not hold the same images", "x.jpg", "y.jpg"]
+    return combine, world.vote(*files), ["do not hold the same images", "x.jpg", "y.jpg"]
 
 
 def vote_of_one(world: World) -> Asked:
     file = world.write_answers("a.csv", ["x.jpg,1"])
-    return combine, world.combine("--vote", file), ["1 submission to vote on, expected at least two"]
+    return combine, world.vote(file), ["1 submission to vote on, expected at least two"]
 
 
 def answers_of_other_images(world: World) -> Asked:
