@@ -36,8 +36,9 @@ def sections(args: argparse.Namespace, work: Path) -> dict[str, Callable[[], str
     ours = [cache if word == "CACHE" else word for word in shlex.split(args.ours)]
     recipe = training.Recipe(args.data / "train", args.weights, args.configs, args.set, ours)
     joint, fast = args.configs / "joint.yaml", shlex.split(args.fast)
-    for folder in args.calibration or [args.data / "train"]:
-        fast += ["--calibration", str(folder)]
+    if "int8" in fast:
+        for folder in args.calibration or [args.data / "train"]:
+            fast += ["--calibration", str(folder)]
     return {
         "combine": lambda: combining.measure(
             args.data / "eval", args.runs, joint, args.images, args.rounds, fast, work
