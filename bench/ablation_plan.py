@@ -119,6 +119,11 @@ def products_of(plan: Ablations) -> Iterator[Run]:
             yield replace(default_of(plan, product.head, seed), lever=product.name)
 
 
+def config_file(head: str, config: str | None) -> Path:
+    """The YAML of a plan's head."""
+    return Path(config or f"configs/{head}.yaml")
+
+
 def _folder_name(lever: str) -> str:
     """A lever's folder, by its name.
 
@@ -126,11 +131,6 @@ def _folder_name(lever: str) -> str:
     '160x120,_no_grey-blur'
     """
     return lever.replace(" ", "_").replace("/", "-")
-
-
-def config_file(head: str, config: str | None) -> Path:
-    """The YAML of a plan's head."""
-    return Path(config or f"configs/{head}.yaml")
 
 
 def _changed_steps(lever: Lever, config: str | None) -> dict[str, Any]:
