@@ -12,16 +12,12 @@ from ensemble.predict import Task, make_task
 from heads.build import TrainedHead, open_head
 from heads.label_config import Label
 from heads.manifest import checked
-
-
-def head_file(runs: Path, task: str) -> Path:
-    """Where the checkpoint of a task's run without folds stands."""
-    return runs / task / "best.safetensors"
+from heads.run import run_folder
 
 
 def head_files(runs: Path, task: str) -> list[Path]:
     """The checkpoints of a task: all its folds, or the one of its run; none where there is none."""
-    alone = head_file(runs, task)
+    alone = run_folder(runs, task).best
     return sorted((runs / task).glob("fold-*/best.safetensors")) or ([alone] if alone.is_file() else [])
 
 
@@ -33,7 +29,7 @@ def files_of_heads(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
     """
     files = {task: head_files(runs, task) for task in tasks}
     for task, found in files.items():
-        alone = head_file(runs, task)
+        alone = run_folder(runs, task).best
         if found and alone not in found and alone.is_file():
             told = "left out, since folds stand beside it; move either of them to answer by the other"
             print(f"{alone}: {told}", file=sys.stderr)
