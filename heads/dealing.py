@@ -36,9 +36,9 @@ class Shares(_Part):
     """Of each batch every `processes`-th row, from `process` on; empty where there is none left.
 
     >>> from torch.utils.data import BatchSampler
-    >>> whole = BatchSampler([(0, row) for row in (5, 6, 7, 8)], batch_size=3, drop_last=False)
+    >>> whole = BatchSampler([(0, row, 0) for row in (5, 6, 7, 8)], batch_size=3, drop_last=False)
     >>> list(Shares(whole, 2, 1)), list(Shares(whole, 2, 0))
-    ([[(0, 6)], []], [[(0, 5), (0, 7)], [(0, 8)]])
+    ([[(0, 6, 0)], []], [[(0, 5, 0), (0, 7, 0)], [(0, 8, 0)]])
     """
 
     def __len__(self) -> int:
@@ -52,9 +52,9 @@ class WholeBatches(_Part):
     """Every `processes`-th batch, from `process` on: each as one process alone would see it.
 
     >>> from torch.utils.data import BatchSampler
-    >>> whole = BatchSampler([(0, row) for row in (5, 6, 7, 8)], batch_size=3, drop_last=False)
+    >>> whole = BatchSampler([(0, row, 0) for row in (5, 6, 7, 8)], batch_size=3, drop_last=False)
     >>> list(WholeBatches(whole, 2, 0)), list(WholeBatches(whole, 2, 1))
-    ([[(0, 5), (0, 6), (0, 7)]], [[(0, 8)]])
+    ([[(0, 5, 0), (0, 6, 0), (0, 7, 0)]], [[(0, 8, 0)]])
     """
 
     def __len__(self) -> int:
@@ -106,4 +106,4 @@ def _collate(dataset: Dataset[Any], samples: list[tuple[Tensor, Tensor]]) -> lis
     if samples:
         batch: list[Tensor] = default_collate(samples)
         return batch
-    return [part[:0] for part in default_collate([dataset[(0, 0)]])]
+    return [part[:0] for part in default_collate([dataset[(0, 0, 0)]])]

@@ -1,7 +1,8 @@
 """What the frozen part of a head makes of each photograph and view, computed once and kept in a file.
 
-Augmentation is drawn for a number of views of each photograph, once; epoch e shows view e mod that number. So
-as many views as epochs train as without a file, photograph by photograph.
+Augmentation is drawn for a number of views of each photograph, once; epoch e shows view e mod that number, and
+the next ones where it draws a photograph again. So as many views as epochs train as without a file, photograph
+by photograph, but for those drawn again.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ Batches = Callable[[Photographs, Sequence[Draw]], Iterable[tuple[Tensor, Tensor]
 
 
 class Features(Dataset[tuple[Tensor, Tensor]]):
-    """Kept features with their targets, indexed by (epoch, row) as `Photographs` are.
+    """Kept features with their targets, indexed by draws as `Photographs` are.
 
     Args:
         file: an .npy file [views, N, ...] of `kept_features`.
@@ -52,8 +53,8 @@ class Features(Dataset[tuple[Tensor, Tensor]]):
         return len(self.targets)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        epoch, row = draw
-        kept = self._features[epoch % len(self._features), row]
+        epoch, row, again = draw
+        kept = self._features[(epoch + again) % len(self._features), row]
         return torch.from_numpy(np.array(kept)), self.targets[row]
 
 
@@ -86,7 +87,7 @@ def kept_features(
         InputError: the file would be larger than `limit`, a photograph is missing or cannot be decoded, or a
             feature lies beyond what float16 holds.
     """
-    one = _compute(prefix, photographs[(0, 0)][0][None])
+    one = _compute(prefix, photographs[(0, 0, 0)][0][None])
     shape = (views, len(photographs), *one.shape[1:])
     key = [FORMAT, prefix.checksum(), photographs.seed, list(shape), one.dtype.name, torch.get_num_threads()]
     text = json.dumps([*key, as_they_lie(photographs.paths.tolist()), *marks])
@@ -104,7 +105,7 @@ def _fill(
     size = array_bytes(features.shape, features.dtype) / 1e9
     print(f"features: computing {what} once, {size:.2f} GB in {file.parent}", flush=True)
     rows = features.reshape(-1, *features.shape[2:])
-    draws = [(view, row) for view in range(views) for row in range(len(photographs))]
+    draws = [(view, row, 0) for view in range(views) for row in range(len(photographs))]
     place = 0
     for pixels, _ in batches(photographs, draws):
         rows[place : place + len(pixels)] = _compute(prefix, pixels)

@@ -43,10 +43,10 @@ def loader(
 
     Args:
         photographs: indexed by what `sampler` draws, gives (pixels [3, H, W], target).
-        sampler: its draws are (epoch, row), see `heads.sampling.Draw`.
+        sampler: its draws are those of `heads.sampling.BalancedSampler`.
         batch_size: of all processes that train a head together.
         workers: processes that load; None takes one a core, up to 8, and 0 this process alone.
-        seed: of the workers; what they draw is seeded by epoch and row, whichever worker it is.
+        seed: of the workers; what they augment is seeded by the draw, whichever worker it is.
     """
     count = usable_workers(workers, on_this_machine())
     return DataLoader(

@@ -84,7 +84,7 @@ def gather_predictions(
         return mine
     sampler = validation.batch_sampler
     assert sampler is not None
-    own = [row for batch in sampler for _, row in batch]
+    own = [row for batch in sampler for _, row, _ in batch]
     parts = gather_object([(own, mine.probabilities, mine.expected)])
     rows = np.concatenate([np.asarray(part[0], dtype=np.int64) for part in parts])
     order = np.argsort(rows)

@@ -9,7 +9,7 @@ from torch.utils.data import Sampler
 
 from data.errors import refuse
 
-Draw = tuple[int, int]
+Draw = tuple[int, int, int]
 
 
 def class_counts(indices: npt.NDArray[np.int64], classes: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -24,7 +24,10 @@ def class_counts(indices: npt.NDArray[np.int64], classes: Sequence[str]) -> npt.
 
 @dataclass
 class BalancedSampler(Sampler[Draw]):
-    """Rows of an epoch as (epoch, row), balanced over classes; the same seed and epoch give the same list.
+    """Rows of an epoch, balanced over classes; the same seed and epoch give the same list.
+
+    A draw is (epoch, row, again), the last being how often the epoch drew this row before: so a photograph of a
+    rare class that comes twice is augmented in two ways.
 
     An epoch is as long as the rows that it may draw from: all, or `per_person` of each person's, chosen anew
     every epoch. With a power, each of them is drawn in proportion to n ** -power, n the rows of its class among
@@ -58,7 +61,9 @@ class BalancedSampler(Sampler[Draw]):
         return self._length
 
     def __iter__(self) -> Iterator[Draw]:
-        return iter([(self.epoch, int(row)) for row in self.rows(self.epoch)[self.skip :]])
+        rows = self.rows(self.epoch)
+        draws = zip(rows.tolist(), _rank_within(rows).tolist(), strict=True)
+        return iter([(self.epoch, row, again) for row, again in draws][self.skip :])
 
     def rows(self, epoch: int) -> npt.NDArray[np.int64]:
         """The rows of one epoch in order, [len(self)]."""

@@ -1,5 +1,6 @@
-"""An item depends on seed, epoch and row alone, whichever item was asked for before and whoever asks."""
+"""An item depends on the seed and the draw alone, whichever item was asked for before and whoever asks."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from data.dataset import Photographs, in_order
 from data.errors import InputError
+from data.images import decode
 from data.pipeline import Pipeline
 
 ROWS = 6
@@ -32,34 +34,41 @@ def photographs(
 
 
 def test_an_item_is_the_picture_in_channels_first_with_its_target(paths: list[str]) -> None:
-    pixels, target = photographs(paths, steps=())[(0, 2)]
+    pixels, target = photographs(paths, steps=())[(0, 2, 0)]
     assert torch.equal(pixels, torch.from_numpy(np.array(Image.open(paths[2]))).permute(2, 0, 1))
     assert target == 2
 
 
 def test_an_item_does_not_depend_on_what_was_asked_before(paths: list[str]) -> None:
-    expected = photographs(paths)[(3, 1)][0]
+    expected = photographs(paths)[(3, 1, 0)][0]
     other = photographs(paths)
-    for draw in [(0, 0), (3, 5), (1, 1), (3, 1), (3, 1)]:
+    for draw in [(0, 0, 0), (3, 5, 0), (3, 1, 1), (3, 1, 0), (3, 1, 0)]:
         result = other[draw][0]
     assert torch.equal(result, expected)
 
 
 def test_an_item_does_not_depend_on_global_randomness(paths: list[str]) -> None:
-    expected = photographs(paths)[(3, 1)][0]
+    expected = photographs(paths)[(3, 1, 0)][0]
     with torch.random.fork_rng():
         torch.manual_seed(99)
-        assert torch.equal(photographs(paths)[(3, 1)][0], expected)
+        assert torch.equal(photographs(paths)[(3, 1, 0)][0], expected)
 
 
-def test_seed_epoch_and_row_each_change_the_augmentation(paths: list[str]) -> None:
+def test_seed_epoch_row_and_being_drawn_again_each_change_the_augmentation(paths: list[str]) -> None:
     same = [paths[0]] * 2
-    draws = [photographs(same, seed)[(epoch, row)][0] for seed in (0, 1) for epoch in (0, 1) for row in (0, 1)]
-    assert len({draw.numpy().tobytes() for draw in draws}) == 8
+    draws = [photographs(same, seed)[draw][0] for seed in (0, 1) for draw in product((0, 1), repeat=3)]
+    assert len({draw.numpy().tobytes() for draw in draws}) == 16
+
+
+def test_a_row_drawn_once_is_augmented_by_seed_epoch_and_row_alone(paths: list[str]) -> None:
+    shown = photographs(paths, seed=5)
+    assert np.array_equal(
+        shown[(3, 2, 0)][0].permute(1, 2, 0), shown.pipeline(decode(Path(paths[2])), (5, 3, 2))
+    )
 
 
 def test_workers_give_what_one_process_gives(paths: list[str]) -> None:
-    draws = [(epoch, row) for epoch in (0, 1) for row in reversed(range(ROWS))]
+    draws = [(epoch, row, 0) for epoch in (0, 1) for row in reversed(range(ROWS))]
     alone, shared = (
         torch.cat(
             [pixels for pixels, _ in DataLoader(photographs(paths), 4, sampler=draws, num_workers=workers)]
@@ -73,7 +82,7 @@ def test_distributions_come_whole(paths: list[str]) -> None:
     targets = torch.rand(ROWS, 5)
     data = Photographs(paths, targets, Pipeline([]))
     assert len(data) == ROWS
-    assert torch.equal(data[(0, 4)][1], targets[4])
+    assert torch.equal(data[(0, 4, 0)][1], targets[4])
 
 
 def test_paths_and_targets_must_be_equally_many(paths: list[str]) -> None:
@@ -85,8 +94,8 @@ def test_an_unreadable_picture_is_told_by_its_path(tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"not a picture")
     with pytest.raises(InputError, match=r"broken\.png"):
-        photographs([str(broken)])[(0, 0)]
+        photographs([str(broken)])[(0, 0, 0)]
 
 
 def test_evaluation_takes_each_row_once_in_order() -> None:
-    assert in_order(3) == [(0, 0), (0, 1), (0, 2)]
+    assert in_order(3) == [(0, 0, 0), (0, 1, 0), (0, 2, 0)]

@@ -14,13 +14,13 @@ from heads.dealing import Shares, WholeBatches, deal_training
 from heads.loading import loader
 from heads.losses import SoftF1Loss
 from heads.processes import WholeBatchLoss
-from heads.sampling import BalancedSampler
+from heads.sampling import BalancedSampler, Draw
 
 NUMBERS = {"rows": st.integers(1, 40), "size": st.integers(1, 9), "processes": st.integers(1, 5)}
 
 
 def batches(rows: int, size: int) -> BatchSampler:
-    return BatchSampler([(2, row) for row in range(rows)], size, drop_last=False)
+    return BatchSampler([(2, row, 0) for row in range(rows)], size, drop_last=False)
 
 
 @given(**NUMBERS)
@@ -50,7 +50,7 @@ def test_one_process_deals_itself_the_whole_list_anew_each_epoch() -> None:
         def __len__(self) -> int:
             return 7
 
-        def __getitem__(self, draw: tuple[int, int]) -> torch.Tensor:
+        def __getitem__(self, draw: Draw) -> torch.Tensor:
             return torch.tensor(draw)
 
     labels = torch.tensor([0, 0, 0, 0, 0, 1, 1]).numpy()
@@ -59,7 +59,7 @@ def test_one_process_deals_itself_the_whole_list_anew_each_epoch() -> None:
     for epoch in (0, 1):
         sampler.epoch = epoch
         drawn = torch.cat(list(dealt)).tolist()
-        assert drawn == [[epoch, row] for row in sampler.rows(epoch).tolist()]
+        assert [draw[:2] for draw in drawn] == [[epoch, row] for row in sampler.rows(epoch).tolist()]
     assert dealt.total_batch_size == 3
 
 

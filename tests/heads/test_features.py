@@ -19,17 +19,18 @@ from data.pipeline import Pipeline
 from heads.features import Features, kept_features
 from heads.halves import Prefix
 from heads.head import Head
+from heads.sampling import Draw
 
 STEPS: list[Any] = [{"noise": {"std": 0.2, "p": 1.0}}, "hflip"]
 PLENTY = 10**8
 VIEWS = 2
 
 
-def batches(photographs: Photographs, draws: Sequence[tuple[int, int]]) -> Iterable[tuple[Tensor, Tensor]]:
+def batches(photographs: Photographs, draws: Sequence[Draw]) -> Iterable[tuple[Tensor, Tensor]]:
     return DataLoader(photographs, 5, sampler=draws)
 
 
-def interrupted(photographs: Photographs, draws: Sequence[tuple[int, int]]) -> Iterable[tuple[Tensor, Tensor]]:
+def interrupted(photographs: Photographs, draws: Sequence[Draw]) -> Iterable[tuple[Tensor, Tensor]]:
     yield next(iter(batches(photographs, draws)))
     raise KeyboardInterrupt
 
@@ -68,16 +69,16 @@ def test_epochs_show_the_views_in_turn(
     features = Features(keep(up_to), shown.targets)
     assert len(features) == 7
     prefix = Prefix(head, up_to)
-    for epoch, row in ((0, 0), (1, 3), (2, 3), (3, 6)):
-        kept, target = features[(epoch, row)]
+    for epoch, row, again in ((0, 0, 0), (1, 3, 0), (2, 3, 0), (3, 6, 0), (2, 3, 1), (1, 6, 3)):
+        kept, target = features[(epoch, row, again)]
         with torch.inference_mode():
-            expected = prefix(shown[(epoch % VIEWS, row)][0][None])[0]
+            expected = prefix(shown[((epoch + again) % VIEWS, row, 0)][0][None])[0]
         assert torch.allclose(kept.float(), expected, rtol=2e-3, atol=1e-4)
         assert target == row
         assert kept.numpy().dtype == kind
-    assert not torch.equal(features[(0, 3)][0], features[(1, 3)][0])
-    again = pickle.loads(pickle.dumps(features))  # as a loader worker receives it
-    assert torch.equal(again[(1, 3)][0], features[(1, 3)][0])
+    assert not torch.equal(features[(0, 3, 0)][0], features[(1, 3, 0)][0])
+    sent = pickle.loads(pickle.dumps(features))  # as a loader worker receives it
+    assert torch.equal(sent[(1, 3, 0)][0], features[(1, 3, 0)][0])
 
 
 def test_they_are_computed_once(keep: Callable) -> None:

@@ -292,6 +292,6 @@ def test_the_best_head_out_of_its_file_gives_its_validation_probabilities(
     with np.load(twice[0].validation) as saved:
         paths, probabilities = saved["path"].tolist(), saved["probabilities"]
     photographs = Photographs(paths, torch.zeros(len(paths)), Pipeline(opened.config.pixels.evaluate))
-    batch = torch.stack([photographs[(0, row)][0] for row in range(len(paths))])
+    batch = torch.stack([photographs[(0, row, 0)][0] for row in range(len(paths))])
     again = predict(opened.head, opened.target, [(batch, batch)]).probabilities
     assert np.allclose(again, probabilities, atol=1e-5)

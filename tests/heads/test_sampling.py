@@ -111,8 +111,18 @@ def test_the_same_seed_and_epoch_give_the_same_rows(seed: int, epoch: int) -> No
     assert first != BalancedSampler(LABELS, PERSONS, 0.5, 3, seed).rows(epoch + 1).tolist()
 
 
-def test_a_pass_is_told_as_epoch_and_row() -> None:
-    sampler = BalancedSampler(LABELS, PERSONS, 0.5, seed=4)
-    sampler.epoch = 7
-    assert list(sampler) == [(7, row) for row in sampler.rows(7)]
-    assert len(list(sampler)) == len(sampler)
+def test_a_pass_is_told_as_epoch_row_and_how_often_it_came_before() -> None:
+    sampler = BalancedSampler(LABELS, PERSONS, 1.0, seed=4, epoch=7)
+    draws = list(sampler)
+    assert [(epoch, row) for epoch, row, _ in draws] == [(7, row) for row in sampler.rows(7)]
+    assert len(set(draws)) == len(draws) == len(sampler)
+    assert Counter(again for _, _, again in draws)[0] == len({row for _, row, _ in draws}) < len(draws)
+    before = {draw: place for place, draw in enumerate(draws)}
+    assert all(before[7, row, again - 1] < before[7, row, again] for _, row, again in draws if again)
+
+
+def test_a_pass_gone_on_with_is_the_rest_of_it() -> None:
+    sampler = BalancedSampler(LABELS, PERSONS, 1.0, seed=4)
+    draws = list(sampler)
+    sampler.skip = 60
+    assert list(sampler) == draws[60:]
