@@ -1,5 +1,6 @@
 """joint.yaml: which heads, in which order, make the joint code."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,21 @@ def labels_of(path: Path) -> dict[str, Label]:
             raise InputError(f"{its}: task is {config.task!r}, expected {task!r} as {path} says")
         labels[task] = config.label
     return labels
+
+
+def cuts_of(labels: Mapping[str, Label]) -> dict[str, dict[str, list[float]]]:
+    """For each column of numbers that tasks are cut from, the borders of each such task.
+
+    >>> age = Label(column="age", classes=["young", "old"], borders=[60])
+    >>> mask = Label(column="mask", classes=["wear", "normal"])
+    >>> cuts_of({"mask": mask, "age": age, "vote": age.model_copy(update={"borders": [18]})})
+    {'age': {'age': [60.0], 'vote': [18]}}
+    """
+    cuts: dict[str, dict[str, list[float]]] = {}
+    for task, label in labels.items():
+        if label.column and label.borders:
+            cuts.setdefault(label.column, {})[task] = label.borders
+    return cuts
 
 
 def tasks_of(path: Path) -> dict[str, list[str]]:

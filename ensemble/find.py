@@ -12,13 +12,7 @@ from ensemble.predict import Task, make_task
 from heads.build import TrainedHead, open_head
 from heads.label_config import Label
 from heads.manifest import checked
-from heads.run import run_folder
-
-
-def head_files(runs: Path, task: str) -> list[Path]:
-    """The checkpoints of a task: all its folds, or the one of its run; none where there is none."""
-    alone = run_folder(runs, task).best
-    return sorted((runs / task).glob("fold-*/best.safetensors")) or ([alone] if alone.is_file() else [])
+from heads.run import run_folder, trained_runs
 
 
 def files_of_heads(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
@@ -27,7 +21,7 @@ def files_of_heads(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
     Raises:
         InputError: a task has no head in `runs`.
     """
-    files = {task: head_files(runs, task) for task in tasks}
+    files = {task: [run.best for run in trained_runs(runs, task)] for task in tasks}
     for task, found in files.items():
         alone = run_folder(runs, task).best
         if found and alone not in found and alone.is_file():

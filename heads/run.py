@@ -73,6 +73,13 @@ def run_folder(runs: Path, task: str, fold: int | None = None) -> RunFolder:
     return RunFolder(runs / task if fold is None else runs / task / f"fold-{fold}")
 
 
+def trained_runs(runs: Path, task: str) -> list[RunFolder]:
+    """The runs that hold a task's heads: all its folds, or its one run; none where there is none."""
+    folds = sorted((runs / task).glob("fold-*/best.safetensors"))
+    alone = run_folder(runs, task)
+    return [RunFolder(best.parent) for best in folds] or ([alone] if alone.best.is_file() else [])
+
+
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write one row per epoch as CSV."""
     text = io.StringIO()

@@ -12,6 +12,7 @@ import pandas as pd
 
 from data.errors import InputError, shown
 from data.listing import ID
+from ensemble.config import cuts_of
 from ensemble.joint import decode
 from ensemble.probabilities import FILE_NAME, read_arrays
 from ensemble.report.evaluation import Codes, Evaluation, HeadOutput, Number
@@ -58,11 +59,8 @@ def gather(sources: Sources, labels: Mapping[str, Label]) -> tuple[Evaluation, l
     """
     notes: list[str] = []
     tasks = {task: label.classes for task, label in labels.items()}
-    columns = {
-        task: (label.column, label.borders) for task, label in labels.items() if label.column and label.borders
-    }
     truth, submissions, ids = _answers(sources, labels)
-    people, numbers = _known(sources, ids, columns, notes)
+    people, numbers = _known(sources, ids, cuts_of(labels), notes)
     notes += _contradictions(tasks, truth, numbers)
     heads, told = _probabilities(sources, ids, tasks, submissions[shown(sources.submission)])
     notes += told
@@ -105,14 +103,14 @@ def _contradictions(
 def _known(
     sources: Sources,
     ids: Sequence[str],
-    columns: Mapping[str, tuple[str, Sequence[float]]],
+    cuts: Mapping[str, Mapping[str, Sequence[float]]],
     notes: list[str],
 ) -> tuple[npt.NDArray[np.str_] | None, list[Number]]:
     """(who each photograph shows [N], numbers): columns of `--people`, those that it lacks of the answers."""
     people: npt.NDArray[np.str_] | None = None
     numbers: dict[str, Number] = {}
     for path in filter(None, (sources.people, sources.answers)):
-        table = read_table(path, columns)
+        table = read_table(path, cuts)
         if path == sources.people and not table[ID].isin(ids).any():
             raise InputError(
                 f"{path}: none of its {len(table)} images is among the answers; expected the same images"
@@ -122,7 +120,7 @@ def _known(
             if people is not None and unknown:
                 told = f"{unknown} of {len(ids)} photographs name no person; each counts as one's own."
                 notes.append(f"{path}: {told}")
-        missing = {task: (name, borders) for task, (name, borders) in columns.items() if name not in numbers}
+        missing = {column: borders for column, borders in cuts.items() if column not in numbers}
         numbers |= {number.name: number for number in read_numbers(path, table, ids, missing)}
     return people, list(numbers.values())
 

@@ -1,6 +1,6 @@
 """What tables know of photographs: who is in them, and numbers such as age in years."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def read_numbers(
     path: Path,
     table: pd.DataFrame,
     ids: Sequence[str],
-    columns: Mapping[str, tuple[str, Sequence[float]]],
+    cuts: Mapping[str, Mapping[str, Sequence[float]]],
 ) -> list[Number]:
     """The numbers in `table` that tasks are cut from, in the order of `ids`.
 
@@ -46,13 +46,15 @@ def read_numbers(
         path: where the table comes from, for messages.
         table: ImageID and columns of text, its index the rows in the file.
         ids: the photographs wanted.
-        columns: for each task cut from a number, its column and its borders.
+        cuts: columns with the borders of each task cut from them (`ensemble.config.cuts_of`).
 
     Raises:
         InputError: values that are no numbers, all rows at once.
     """
     numbers, problems = [], []
-    for column in dict.fromkeys(column for column, _ in columns.values() if column in table.columns):
+    for column, borders in cuts.items():
+        if column not in table.columns:
+            continue
         told = {}
         for line, name, text in zip(table.index, table[ID], table[column], strict=True):
             told[name] = _number(text)
@@ -60,15 +62,13 @@ def read_numbers(
                 problems.append(f"row {line}: {column}={text!r}, expected a number or nothing")
         values = np.array([told.get(name) for name in ids], dtype=np.float64)
         if not np.isnan(values).all():
-            cuts = {task: borders for task, (cut, borders) in columns.items() if cut == column}
-            numbers.append(Number(column, cuts, values))
+            numbers.append(Number(column, borders, values))
     refuse(f"{path}: bad rows", problems)
     return numbers
 
 
-def read_table(path: Path, columns: Mapping[str, tuple[str, Sequence[float]]]) -> pd.DataFrame:
+def read_table(path: Path, numbers: Iterable[str]) -> pd.DataFrame:
     """ImageID and those columns of `path` that tell of people and numbers, as text; the index is the row."""
-    numbers = [column for column, _ in columns.values()]
     return read_columns(path, [ID], [*PERSON_COLUMNS, *numbers])
 
 

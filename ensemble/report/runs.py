@@ -13,7 +13,7 @@ from data.errors import InputError
 from ensemble.calibration import fit_temperature
 from ensemble.probabilities import read_arrays
 from heads.checkpoint import read_description
-from heads.run import RunFolder, run_folder
+from heads.run import RunFolder, run_folder, trained_runs
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,11 @@ class TrainingRun:
 
 
 def find_runs(runs: Path, task: str) -> list[RunFolder]:
-    """The task's run, or those of its folds where there are any, as combine.py takes them."""
-    folds = sorted(path.parent for path in (runs / task).glob("fold-*/best.safetensors"))
-    found = [RunFolder(folder) for folder in folds] or [run_folder(runs, task)]
-    missing = [run.best for run in found if not run.best.is_file()]
-    if missing:
-        raise InputError(
-            f"{missing[0]}: no such file, expected the run of {task}; name another folder by --runs"
-        )
+    """The runs of a task's heads, as combine.py takes them; InputError where there is none."""
+    found = trained_runs(runs, task)
+    if not found:
+        missing = run_folder(runs, task).best
+        raise InputError(f"{missing}: no such file, expected the run of {task}; name another folder by --runs")
     return found
 
 

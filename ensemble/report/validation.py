@@ -9,6 +9,7 @@ import pandas as pd
 
 from data.errors import InputError, refuse
 from data.suspects import read_validation
+from ensemble.config import cuts_of
 from ensemble.joint import encode
 from ensemble.report.evaluation import Codes, Evaluation, HeadOutput, Number
 from ensemble.report.runs import TrainingRun, find_runs, read_run
@@ -96,12 +97,10 @@ def _codes(digits: Sequence[Codes], radices: Sequence[int]) -> Codes:
 
 def _numbers(shared: Mapping[str, pd.DataFrame], labels: Mapping[str, Label]) -> list[Number]:
     """The numbers that tasks are cut from, each column once, where a head knew them."""
-    found: dict[str, Number] = {}
-    for task, table in shared.items():
-        column, values = labels[task].column, table["value"].to_numpy(np.float64)
-        if column and column not in found and not np.isnan(values).all():
-            cuts = {
-                name: each.borders for name, each in labels.items() if each.column == column and each.borders
-            }
-            found[column] = Number(column, cuts, values)
-    return list(found.values())
+    numbers = []
+    for column, cuts in cuts_of(labels).items():
+        told = (shared[task]["value"].to_numpy(np.float64) for task in cuts)
+        known = next((values for values in told if not np.isnan(values).all()), None)
+        if known is not None:
+            numbers.append(Number(column, cuts, known))
+    return numbers

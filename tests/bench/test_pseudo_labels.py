@@ -11,14 +11,14 @@ from bench.held_out import predict_views
 from bench.pseudo_labels import labels_of
 from data.errors import InputError
 from data.manifest import read_table
-from ensemble.find import head_files
 from ensemble.predict import Task, make_task
 from heads.build import open_head
+from heads.run import trained_runs
 from heads.validation import Predictions
 
 
 def task_of(runs: Path, name: str) -> Task:
-    return make_task([open_head(file) for file in head_files(runs, name)])
+    return make_task([open_head(run.best) for run in trained_runs(runs, name)])
 
 
 def test_labels_are_the_answers_of_sure_heads_and_years_are_their_mean(runs: Path) -> None:
