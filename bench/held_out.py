@@ -17,7 +17,7 @@ from data.errors import InputError, at_least, debug_option, run_script
 from data.manifest import read_table
 from data.pipeline import Pipeline
 from ensemble.find import open_heads
-from ensemble.predict import Decoded, Task
+from ensemble.predict import Decoded, Task, mean_number
 from ensemble.views import MERGES, Shown
 from heads.validation import Predictions, figures
 
@@ -34,9 +34,8 @@ def predict_views(task: Task, paths: list[Path], workers: int) -> Predictions:
         with torch.inference_mode():
             logits = task.view_logits(Shown(pixels))
             probabilities.append(MERGES[task.merge](task.probabilities(logits)).numpy())
-            if task.target.numbers is not None:
-                rows = task.target.expected(logits.flatten(0, 2))
-                expected.append(rows.view(logits.shape[:3]).mean(dim=(0, 1)).numpy())
+            number = mean_number(task.numbers(logits))
+            expected += [] if number is None else [number]
     return Predictions(np.concatenate(probabilities), np.concatenate(expected) if expected else None)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ensemble.predict import Predictor, Result, Task
+from ensemble.predict import Predictor, Result, Said, Task, mean_number
 from ensemble.views import MERGES, Shown
 
 ALL_VIEWS = 1.0  # the margin that settles nothing: rounding can make a head as sure as 1
@@ -95,8 +95,7 @@ class _Queue:
 
     def add(self, batch: _Waiting, pixels: Tensor, margin: float) -> None:
         """Take those of a batch, uint8 [B, 3, H, W], whose answers are not settled."""
-        _, identity = batch.result[self.name]
-        places = np.flatnonzero(unsettled(identity, margin)).tolist()
+        places = np.flatnonzero(unsettled(batch.result[self.name].identity, margin)).tolist()
         batch.missing += len(places)
         # Copied, so that a photograph that waits does not hold its whole batch in memory.
         self._rows.extend((batch, place, pixels[place].clone()) for place in places)
@@ -107,20 +106,32 @@ class _Queue:
             self._show([self._rows.popleft() for _ in range(min(self.batch_size, len(self._rows)))])
 
     def _show(self, rows: Sequence[tuple[_Waiting, int, Tensor]]) -> None:
-        first = np.stack([batch.result[self.name][1][place] for batch, place, _ in rows])
+        said = [(batch.result[self.name], place) for batch, place, _ in rows]
         with torch.inference_mode():
-            further = self.task.view_probabilities(
-                Shown(torch.stack([pixels for *_, pixels in rows])), self._further
-            )
-            views = torch.cat([torch.from_numpy(first).to(further)[None], further])
-            merged = MERGES[self.task.merge](views).cpu().numpy()
-        for (batch, place, _), probabilities in zip(rows, merged, strict=True):
-            batch.result[self.name][0][place] = probabilities
+            logits = self.task.view_logits(Shown(torch.stack([pixels for *_, pixels in rows])), self._further)
+            first = np.stack([its.identity[place] for its, place in said])
+            merged = MERGES[self.task.merge](_after(first, self.task.probabilities(logits))).cpu().numpy()
+            numbers = self.task.numbers(logits)
+            if numbers is not None:
+                first = np.stack([its.number[place] for its, place in said if its.number is not None])
+                numbers = _after(first, numbers)
+        number = mean_number(numbers)
+        for row, (batch, place, _) in enumerate(rows):
+            its = batch.result[self.name]
+            its.merged[place] = merged[row]
+            if its.number is not None and number is not None:
+                its.number[place] = number[row]
             batch.missing -= 1
 
 
-def _first_view(task: Task, shown: Shown) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """(what is merged so far, the identity view), both probabilities [B, C]."""
+def _after(first: npt.NDArray[np.float32], further: Tensor) -> Tensor:
+    """The first view [N, ...] and then the further ones [V - 1, N, ...], as all [V, N, ...]."""
+    return torch.cat([torch.from_numpy(first).to(further)[None], further])
+
+
+def _first_view(task: Task, shown: Shown) -> Said:
+    """What the identity view alone says."""
     with torch.inference_mode():
-        identity = task.view_probabilities(shown, ["identity"])[0].cpu().numpy()
-    return identity.copy(), identity
+        logits = task.view_logits(shown, ["identity"])
+        identity, numbers = task.probabilities(logits)[0].cpu().numpy(), task.numbers(logits)
+    return Said(identity.copy(), identity, mean_number(numbers))

@@ -18,8 +18,8 @@ from ensemble.adaptive import adaptive_views, views_shown
 from ensemble.decide import argmax
 from ensemble.engines import Engine, on_torch
 from ensemble.parts import Collector, Parts, window_of
-from ensemble.predict import Read, Result, Task, all_views, predict_tasks
-from ensemble.probabilities import FILE_NAME, IDENTITY, VIEWS, write_probabilities
+from ensemble.predict import Read, Result, Task, all_views, predict_tasks, with_numbers
+from ensemble.probabilities import FILE_NAME, IDENTITY, NUMBER, VIEWS, write_probabilities
 from ensemble.submission import write_submission
 
 UNSEEN, REASON = "unseen.csv", "reason"
@@ -68,8 +68,11 @@ def predict_into(
     total = -(-len(paths) // batch_size)
     try:
         for batch in tqdm(batches, "combine", total, initial=start // batch_size, disable=None, unit="batch"):
-            arrays: dict[str, npt.NDArray[Any]] = {name: merged for name, (merged, _) in batch.items()}
-            arrays |= {f"{name}/{IDENTITY}": identity for name, (_, identity) in batch.items()}
+            arrays: dict[str, npt.NDArray[Any]] = {name: said.merged for name, said in batch.items()}
+            arrays |= {f"{name}/{IDENTITY}": said.identity for name, said in batch.items()}
+            arrays |= {
+                f"{name}/{NUMBER}": said.number for name, said in batch.items() if said.number is not None
+            }
             reasons = [""] * len(next(iter(arrays.values())))
             for row, reason in unseen or []:
                 reasons[row % batch_size] = reason
@@ -98,7 +101,7 @@ def write_answers(
     for written in (out.parent / FILE_NAME, out, beside):
         sweep(out.parent, written.stem)
     classes = {name: task.classes for name, task in tasks.items()}
-    write_probabilities(out.parent / FILE_NAME, ids, classes, parts, with_views)
+    write_probabilities(out.parent / FILE_NAME, ids, classes, parts, with_views, with_numbers(tasks))
     write_submission(out, ids, _answers(parts, list(tasks)))
     unseen = [(name, reason) for name, reason in zip(ids, _reasons(parts), strict=True) if reason]
     if not unseen:
@@ -111,11 +114,14 @@ def write_answers(
 
 
 def write_names(out: Path, ids: Sequence[str], tasks: Mapping[str, Task], parts: Parts) -> None:
-    """Write every image's likeliest class of each task by name, and its probability, as CSV.
+    """Write every image's likeliest class of each task by name, its probability, and numbers, as CSV.
 
-    Both are empty for an image that could not be seen.
+    They are empty for an image that could not be seen.
     """
-    header = [ID, *(column for name in tasks for column in (name, f"{name}_probability"))]
+    numbers = with_numbers(tasks)
+    header = [ID]
+    for name in tasks:
+        header += [name, f"{name}_probability", *([f"{name}_{NUMBER}"] if name in numbers else [])]
     listed = iter(ids)
     with written_whole(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -127,11 +133,13 @@ def write_names(out: Path, ids: Sequence[str], tasks: Mapping[str, Task], parts:
 
 
 def _named(tasks: Mapping[str, Task], part: Mapping[str, npt.NDArray[Any]], row: int) -> list[str]:
-    """Class and probability of each task for a row of a part."""
+    """Class, probability and number, if it predicts one, of each task for a row of a part."""
     told = []
     for name, task in tasks.items():
         likeliest = int(part[name][row].argmax())
         told += [task.classes[likeliest], f"{part[name][row, likeliest]:.3f}"]
+        if (number := part.get(f"{name}/{NUMBER}")) is not None:
+            told.append(f"{number[row]:.1f}")
     return told
 
 
@@ -141,8 +149,8 @@ def _views(
     """`NAME/views` [B] of each task; 0 where there is a reason why the image could not be seen."""
     seen = np.array([not reason for reason in reasons])
     return {
-        f"{name}/{VIEWS}": views_shown(identity, margins[name], len(tasks[name].views)) * seen
-        for name, (_, identity) in batch.items()
+        f"{name}/{VIEWS}": views_shown(said.identity, margins[name], len(tasks[name].views)) * seen
+        for name, said in batch.items()
     }
 
 

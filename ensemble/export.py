@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from data.errors import InputError, run_script
 from ensemble.find import find_heads
 from ensemble.metrics import JOINT
-from ensemble.predict import Task
+from ensemble.predict import Task, with_numbers
+from ensemble.probabilities import NUMBER
 from ensemble.views import MERGES, Shown
 from heads.card import head_section, write_card
 from heads.checkpoint import save_tensors
@@ -29,7 +30,8 @@ NAME = "ensemble"
 class EnsembleGraph(nn.Module):
     """Photographs uint8 [N, h, w, 3] (RGB) to each task's probabilities [N, C] and the joint ones [N, prod C].
 
-    They are those of `combine.py`: views merged, folds averaged, tasks taken to be independent.
+    They are those of `combine.py`: views merged, folds averaged, tasks taken to be independent. After them come
+    the numbers [N] of the tasks that predict one.
     """
 
     def __init__(self, tasks: Mapping[str, Task]) -> None:
@@ -42,15 +44,18 @@ class EnsembleGraph(nn.Module):
 
     def forward(self, photographs: Tensor) -> tuple[Tensor, ...]:
         shown: dict[str, Shown] = {}  # tasks of one size share their pixels and views
-        merged = []
+        merged, numbers = [], []
         for name, task in self.tasks.items():
             if task.pixels not in shown:
                 shown[task.pixels] = Shown(self.letterboxes[name](photographs))
-            merged.append(MERGES[task.merge](task.view_probabilities(shown[task.pixels])))
+            logits = task.view_logits(shown[task.pixels])
+            merged.append(MERGES[task.merge](task.probabilities(logits)))
+            if (number := task.numbers(logits)) is not None:
+                numbers.append(number.mean(dim=0))
         joint = torch.ones_like(merged[0][:, :1])
         for probabilities in merged:
             joint = (joint[:, :, None] * probabilities[:, None, :]).flatten(1)
-        return (*merged, joint)
+        return (*merged, joint, *numbers)
 
 
 def export(tasks: Mapping[str, Task], out: Path, kind: str) -> Path:
@@ -64,7 +69,7 @@ def export(tasks: Mapping[str, Task], out: Path, kind: str) -> Path:
         configs = {name: head.config.model_dump() for name, head in heads.items()}
         save_tensors(path, tensors, {"tasks": list(tasks), "configs": configs})
     elif kind == "onnx":
-        write_onnx(path, EnsembleGraph(tasks), [*tasks, JOINT])
+        write_onnx(path, EnsembleGraph(tasks), [*tasks, JOINT, *_numbers(tasks)])
     else:
         write_torchscript(path, EnsembleGraph(tasks))
     return path
@@ -74,7 +79,15 @@ def outputs_of(tasks: Mapping[str, Task]) -> str:
     """The outputs in their order, for a model card."""
     each = [f"`{name}` [n, {len(task.classes)}]" for name, task in tasks.items()]
     radices = " * ".join(str(len(task.classes)) for task in tasks.values())
-    return f"{', '.join(each)}, `{JOINT}` [n, {radices}], the first task being the most significant digit"
+    numbers = "".join(f"; `{name}` [n]" for name in _numbers(tasks))
+    return (
+        f"{', '.join(each)}, `{JOINT}` [n, {radices}], the first task being the most significant digit{numbers}"
+    )
+
+
+def _numbers(tasks: Mapping[str, Task]) -> list[str]:
+    """The names of the outputs that are numbers."""
+    return [f"{name}_{NUMBER}" for name in with_numbers(tasks)]
 
 
 def main() -> None:

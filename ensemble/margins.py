@@ -17,7 +17,7 @@ AGREEMENT = 0.995  # of the joint answers, at least
 CONFIDENCE = 0.95
 
 Probabilities = npt.NDArray[np.floating]
-Pair = tuple[Probabilities, Probabilities]  # all views merged, and the identity view, as `Predictor` gives them
+Pair = tuple[Probabilities, Probabilities]  # merged and of the identity view, as in `ensemble.predict.Said`
 
 
 def allowed_disagreements(photographs: int, agreement: float = AGREEMENT) -> int:

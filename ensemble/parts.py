@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from data.files import sweep, written_whole
 
-FORMAT = 2  # 2: photographs decoded at the smallest JPEG scale that covers what is shown
+FORMAT = 3  # 2: photographs decoded at the smallest JPEG scale that covers what is shown; 3: with numbers
 ROWS = 1024  # in a part; what a kill can cost
 Arrays = Mapping[str, npt.NDArray[Any]]
 

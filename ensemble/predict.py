@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,35 @@ from heads.targets import Target
 
 Probabilities = npt.NDArray[np.float32]
 Read = Callable[[Path], npt.NDArray[np.uint8]]
-Result = dict[str, tuple[Probabilities, Probabilities]]  # each task's: merged, and of the identity view
 BLACK = np.zeros((256, 256, 3), dtype=np.uint8)
+
+
+class Said(NamedTuple):
+    """What a task's heads say of a batch of B photographs.
+
+    Attributes:
+        merged: probabilities [B, C], all views merged; rows sum to 1.
+        identity: those of the identity view alone.
+        number: where the heads predict a number, such as age in years, the mean of its distribution over folds
+            and views, [B] in the label's unit; else None.
+    """
+
+    merged: Probabilities
+    identity: Probabilities
+    number: npt.NDArray[np.float32] | None
+
+
+Result = dict[str, Said]  # by task
+
+
+def joined(batches: Sequence[Said]) -> Said:
+    """What a task's heads say of several batches, one after the other."""
+    numbers = [said.number for said in batches if said.number is not None]
+    return Said(
+        np.concatenate([said.merged for said in batches]),
+        np.concatenate([said.identity for said in batches]),
+        np.concatenate(numbers) if numbers else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -71,11 +98,22 @@ class Task:
         rows = self.target.probabilities(logits.flatten(0, 2))
         return rows.view(*logits.shape[:3], -1).mean(dim=1)
 
+    def numbers(self, logits: Tensor) -> Tensor | None:
+        """Predicted numbers [V, N] of such logits, averaged over folds; None where classes are predicted."""
+        if self.target.numbers is None:
+            return None
+        return self.target.expected(logits.flatten(0, 2)).view(logits.shape[:3]).mean(dim=1)
+
 
 def make_task(heads: Sequence[TrainedHead]) -> Task:
     """A task from its heads; all its views are those of the first head's config."""
     config = heads[0].config
     return Task(heads, make_views(config.views.steps), config.views.merge)
+
+
+def with_numbers(tasks: Mapping[str, Task]) -> list[str]:
+    """The tasks whose heads predict a number."""
+    return [name for name, task in tasks.items() if task.target.numbers is not None]
 
 
 class Predictor:
@@ -95,17 +133,15 @@ class Predictor:
         self.pipelines = [Pipeline(json.loads(pixels)) for pixels in self._shared]
 
     def __call__(self, batch: Sequence[Tensor]) -> Result:
-        """Every task's probabilities of a batch: uint8 pixels [B, 3, H, W] for each of `pipelines`.
-
-        For each task two arrays [B, C], rows summing to 1: all views merged, and the identity view alone.
-        """
+        """What every task's heads say of a batch: uint8 pixels [B, 3, H, W] for each of `pipelines`."""
         shown = self.shown(batch)
         result = {}
         for name, task in self.tasks.items():
             with torch.inference_mode():
-                views = task.view_probabilities(shown[name])
+                logits = task.view_logits(shown[name])
+                views, numbers = task.probabilities(logits), task.numbers(logits)
             merged = MERGES[task.merge](views)
-            result[name] = (merged.cpu().numpy(), views[0].cpu().numpy())
+            result[name] = Said(merged.cpu().numpy(), views[0].cpu().numpy(), mean_number(numbers))
         return result
 
     def shown(self, batch: Sequence[Tensor]) -> dict[str, Shown]:
@@ -115,6 +151,11 @@ class Predictor:
             for pixels, part in zip(self._shared, batch, strict=True)
         }
         return {name: shown[task.pixels] for name, task in self.tasks.items()}
+
+
+def mean_number(numbers: Tensor | None) -> npt.NDArray[np.float32] | None:
+    """The mean over views [N] of predicted numbers [V, N], if any."""
+    return None if numbers is None else numbers.mean(dim=0).cpu().numpy()
 
 
 def all_views(predictor: Predictor, batches: Iterable[Sequence[Tensor]]) -> Iterator[Result]:
@@ -193,7 +234,7 @@ def predict_tasks(
         batch_size: photographs at once.
         workers: decoding processes, which keep ahead of the heads.
         unseen: gets (row, reason) of each photograph that cannot be decoded, before its batch is yielded, and
-            all its classes are equally likely; without it such a photograph is an error.
+            all its classes are equally likely, its number is NaN; without it such a photograph is an error.
         read: as that of `Decoded`.
         engine: computes the heads.
         answer: from the heads and batches of pixels to their probabilities, batch for batch, in order; it may
@@ -222,7 +263,9 @@ def predict_tasks(
         bad = {place: reason for place, reason in enumerate(told.popleft()) if reason}
         if unseen is not None:
             unseen += [(number * batch_size + place, reason) for place, reason in bad.items()]
-        for name, probabilities in result.items():
-            for each in probabilities:
-                each[list(bad)] = 1 / len(tasks[name].classes)
+        for name, said in result.items():
+            for probabilities in (said.merged, said.identity):
+                probabilities[list(bad)] = 1 / len(tasks[name].classes)
+            if said.number is not None:
+                said.number[list(bad)] = np.nan
         yield result

@@ -1,8 +1,9 @@
 """probabilities.npz: what every head said of every image, as `combine.py` leaves it for whoever looks closer.
 
 Arrays: `ImageID` [N]; for each task `NAME` [N, C] (all views merged), `NAME/identity` [N, C] (the plain view
-alone) and `NAME/classes` [C]. Rows of probabilities sum to 1. Where not every image was shown in all views,
-`NAME/views` [N] says in how many (0: it could not be seen); where that is 1, `NAME` is `NAME/identity`.
+alone) and `NAME/classes` [C]. Rows of probabilities sum to 1. A task that predicts a number has `NAME/number`
+[N], in its unit (NaN: the image could not be seen). Where not every image was shown in all views, `NAME/views`
+[N] says in how many (0: it could not be seen); where that is 1, `NAME` is `NAME/identity`.
 """
 
 import struct
@@ -10,7 +11,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from data.files import written_whole
 from data.listing import ID
 
 FILE_NAME = "probabilities.npz"
-IDENTITY, CLASSES, VIEWS = "identity", "classes", "views"
+IDENTITY, CLASSES, VIEWS, NUMBER = "identity", "classes", "views", "number"
 CHUNK = 4096
 # What numpy and zipfile raise on bytes that break the format's rules; MemoryError: a header that lies.
 BROKEN = (
@@ -37,6 +38,7 @@ def write_probabilities(
     classes: Mapping[str, Sequence[str]],
     parts: Iterable[Mapping[str, Any]],
     with_views: bool = False,
+    numbers: Collection[str] = (),
 ) -> None:
     """Write `ids` [N] and each task's probabilities to one .npz, whole or not at all, and a part at a time.
 
@@ -46,6 +48,7 @@ def write_probabilities(
         classes: each task's class names.
         parts: arrays `NAME` and `NAME/identity` [B, C] of consecutive images; gone through once for each array.
         with_views: the parts have `NAME/views` [B] as well.
+        numbers: tasks of which they have `NAME/number` [B].
     """
     rows = len(ids)
     with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -55,6 +58,9 @@ def write_probabilities(
         for task, names in classes.items():
             for name in (task, f"{task}/{IDENTITY}"):
                 _write_array(archive, name, np.dtype("<f4"), (rows, len(names)), _each(parts, name))
+            if task in numbers:
+                name = f"{task}/{NUMBER}"
+                _write_array(archive, name, np.dtype("<f4"), (rows,), _each(parts, name))
             if with_views:
                 name = f"{task}/{VIEWS}"
                 _write_array(archive, name, np.dtype("u1"), (rows,), _each(parts, name))

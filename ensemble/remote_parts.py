@@ -2,8 +2,8 @@
 
 PARTS/plan.json says what is answered by which heads, PARTS/listing/ holds the listing cut into parts, and
 PARTS/answers/part-NNNNNN.parquet their answers: ImageID, ans (the joint code), and for each task `NAME` (all
-views merged) and `NAME/identity` (the plain view alone) as lists of probabilities; with margins also
-`NAME/views`, in how many views each was shown.
+views merged) and `NAME/identity` (the plain view alone) as lists of probabilities, and `NAME/number` where it
+predicts one; with margins also `NAME/views`, in how many views each was shown.
 """
 
 import csv
@@ -32,8 +32,8 @@ from ensemble.adaptive import adaptive_views, views_shown
 from ensemble.decide import argmax
 from ensemble.image_paths import why_unusable
 from ensemble.parts import window_of
-from ensemble.predict import Predictor, Probabilities, Result, Task, all_views, seen_by
-from ensemble.probabilities import IDENTITY, VIEWS
+from ensemble.predict import Predictor, Probabilities, Result, Task, all_views, joined, seen_by
+from ensemble.probabilities import IDENTITY, NUMBER, VIEWS
 from ensemble.submission import ANSWER
 
 READERS = 8  # photographs on their way at once: reading from afar is waiting
@@ -52,7 +52,7 @@ class Plan:
             computed together is what one machine does.
         engine: computes the heads, a key of `ensemble.engines.ENGINES`.
         margins: of `ensemble.adaptive`, by task; none where every photograph is shown in all views.
-        decoding: 1: a JPEG is decoded at the smallest scale that covers what the heads see.
+        format: 1: a JPEG is decoded at the smallest scale that covers what the heads see; 2: with numbers.
     """
 
     listing: str
@@ -63,7 +63,7 @@ class Plan:
     part_rows: int
     engine: str
     margins: Mapping[str, float]
-    decoding: int = 1
+    format: int = 2
 
 
 def plan_of(
@@ -226,15 +226,14 @@ def seen_ids(
 def _columns(
     ids: Sequence[str], batches: Sequence[Result], tasks: Mapping[str, Task], margins: Mapping[str, float]
 ) -> dict[str, object]:
-    said = {
-        name: [np.concatenate([batch[name][which] for batch in batches]) for which in (0, 1)]
-        for name in batches[0]
-    }
-    columns: dict[str, object] = {ID: ids, ANSWER: argmax([merged for merged, _ in said.values()])}
-    for name, (merged, identity) in said.items():
-        columns |= {name: _lists(merged), f"{name}/{IDENTITY}": _lists(identity)}
+    said = {name: joined([batch[name] for batch in batches]) for name in batches[0]}
+    columns: dict[str, object] = {ID: ids, ANSWER: argmax([its.merged for its in said.values()])}
+    for name, its in said.items():
+        columns |= {name: _lists(its.merged), f"{name}/{IDENTITY}": _lists(its.identity)}
+        if its.number is not None:
+            columns[f"{name}/{NUMBER}"] = its.number
         if margins:
-            columns[f"{name}/{VIEWS}"] = views_shown(identity, margins[name], len(tasks[name].views))
+            columns[f"{name}/{VIEWS}"] = views_shown(its.identity, margins[name], len(tasks[name].views))
     return columns
 
 

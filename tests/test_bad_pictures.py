@@ -67,8 +67,10 @@ def test_combine_answers_every_row_and_lists_what_it_could_not_see(
     assert f"{len(bad)} images could not be seen" in outcome.err
     with np.load(tmp_path / "probabilities.npz") as saved:
         equal = {name for name, row in zip(names, saved["mask"], strict=True) if np.ptp(row) == 0}
-    assert equal == bad
-    assert {row["ImageID"] for row in rows_of(named) if not row["mask"] + row["age_probability"]} == bad
+        numberless = {name for name, years in zip(names, saved["age/number"], strict=True) if np.isnan(years)}
+    assert equal == numberless == bad
+    told = ("mask", "age_probability", "age_number")
+    assert {row["ImageID"] for row in rows_of(named) if not "".join(row[name] for name in told)} == bad
 
 
 def test_combine_stops_at_the_first_bad_picture_unless_told_otherwise(

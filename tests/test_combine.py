@@ -14,10 +14,11 @@ import pytest
 
 import combine
 import evaluate
+from bench.held_out import predict_views
 from data.errors import InputError
 from ensemble.answering import UNSEEN
 from ensemble.config import tasks_of
-from ensemble.find import find_heads
+from ensemble.find import find_heads, open_heads
 from ensemble.joint import encode
 from ensemble.probabilities import FILE_NAME
 from ensemble.submission import read_answers, write_submission
@@ -108,6 +109,19 @@ def test_names_tell_every_head_s_likeliest_class(
         assert table[f"{task}_probability"].to_numpy() == pytest.approx(
             probabilities[task].max(axis=1), abs=6e-4
         )
+    assert [name for name in table if name.endswith("_number")] == ["age_number"]
+    assert table["age_number"].to_numpy() == pytest.approx(probabilities["age/number"], abs=0.06)
+
+
+def test_the_number_of_an_age_head_is_that_of_its_distribution(
+    shuffled: Path, runs: Path, probabilities: Probabilities
+) -> None:
+    assert "mask/number" not in probabilities
+    task = open_heads(runs, {"age": None})["age"]
+    paths = [shuffled / "images" / name for name in probabilities["ImageID"]]
+    expected = predict_views(task, paths, workers=0).expected
+    assert probabilities["age/number"].dtype == np.float32
+    np.testing.assert_allclose(probabilities["age/number"], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -65,12 +65,14 @@ def test_heads_and_their_graph_are_called_from_python(
     monkeypatch.chdir(tmp_path)
     outcome = call(export, "--runs", "runs", "--format", "onnx", "--config", configs / "joint.yaml")
     assert outcome.code == 0, outcome.err
-    said: list[tuple[str, np.ndarray]] = []
+    printed: list[tuple] = []
     for block in blocks("docs/python.md", "python"):
-        exec(block, {"print": lambda *told: said.append((told[0], np.asarray(told[-1])))})
-    said = [(name, rows) for name, rows in said if rows.ndim == 2]
-    assert [name for name, _ in said] == ["mask", "gender", "age", "mask", "gender", "age", "joint"]
-    heads, graph = said[:3], said[3:]
-    for (_, both), (_, first) in zip(heads, graph, strict=False):
-        assert both.shape == (2, first.shape[1])
-        np.testing.assert_allclose(first, both[:1], atol=1e-4)
+        exec(block, {"print": lambda *told: printed.append(told)})
+    heads, graph = printed[:3], dict(printed[3:])
+    assert [name for name, *_ in heads] == ["mask", "gender", "age"]
+    assert list(graph) == ["mask", "gender", "age", "joint", "age_number"]
+    for name, classes, probabilities, numbers in heads:
+        assert probabilities.shape == (2, len(classes))
+        np.testing.assert_allclose(graph[name], probabilities[:1], atol=1e-4)
+        assert (numbers is None) == (name != "age")
+    np.testing.assert_allclose(graph["age_number"], heads[2][3][:1], atol=1e-2)

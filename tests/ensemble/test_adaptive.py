@@ -84,6 +84,24 @@ def test_at_margin_one_they_are_all_views_and_at_zero_the_first(tasks: dict[str,
             np.testing.assert_allclose(found[name][1], expected[name][1], atol=1e-6)
 
 
+@pytest.mark.parametrize(("margin", "views"), [(0.0, 1), (0.2, None), (1.0, 2)])
+def test_a_number_is_the_mean_of_the_views_that_the_photograph_was_shown_in(
+    margin: float, views: int | None, tasks: dict[str, Task], pixels: Tensor
+) -> None:
+    [head] = tasks["age"].heads
+    values = head.config.model_dump()
+    values["views"]["steps"] = ["hflip"]
+    task = {"age": make_task([replace(head, config=check(TaskConfig, values, "age"))])}
+    margins = {"age": margin}
+    batches = list(adaptive_views(Predictor(task, CPU), in_batches(pixels, 8), margins, 8, 16))
+    shown = [head.target.expected(head.head(each / 255)).numpy() for each in (pixels, pixels.flip(3))]
+    identity = np.concatenate([batch["age"].identity for batch in batches])
+    asked = unsettled(identity, margin) if views is None else np.full(PHOTOGRAPHS, views == 2)
+    assert views is not None or 5 < asked.sum() < PHOTOGRAPHS - 5
+    expected = np.where(asked, np.mean(shown, axis=0), shown[0])
+    np.testing.assert_allclose(np.concatenate([batch["age"].number for batch in batches]), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("merge", ["mean", "geometric", "vote"])
 @pytest.mark.parametrize(("size", "window"), [(1, 1), (3, 9), (8, 16), (16, 64), (64, 64)])
 def test_unsettled_photographs_have_all_views_in_their_places_whatever_the_batches(

@@ -111,14 +111,18 @@ def test_batches_are_gathered_into_parts(tmp_path: Path) -> None:
 def test_streamed_arrays_are_numpy_s_own(parts: Parts, tmp_path: Path) -> None:
     class Both:
         def __iter__(self):
-            return ({**part, "mask/identity": -part["mask"]} for part in parts)
+            return (
+                {**part, "mask/identity": -part["mask"], "mask/number": part["mask"][:, 1]} for part in parts
+            )
 
     ids = [f"ä{number}.jpg" for number in range(10)]
-    write_probabilities(tmp_path / "streamed.npz", ids, {"mask": ["wear", "incorrect", "normal"]}, Both())
+    classes = {"mask": ["wear", "incorrect", "normal"]}
+    write_probabilities(tmp_path / "streamed.npz", ids, classes, Both(), numbers=["mask"])
     expected = {
         "ImageID": np.array(ids),
         "mask": rows(0, 10)["mask"],
         "mask/identity": -rows(0, 10)["mask"],
+        "mask/number": rows(0, 10)["mask"][:, 1],
         "mask/classes": np.array(["wear", "incorrect", "normal"]),
     }
     np.savez_compressed(tmp_path / "numpy.npz", allow_pickle=False, **expected)

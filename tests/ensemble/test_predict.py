@@ -117,6 +117,30 @@ def test_probabilities_are_averaged_and_not_logits(mask: TaskConfig, paths: list
     np.testing.assert_allclose(merged[0], softmax.mean(axis=0), rtol=1e-5)
 
 
+@pytest.mark.parametrize("merge", MERGES)
+def test_a_number_is_the_mean_over_folds_and_views_of_the_years_distribution(
+    merge: str, configs: Path, paths: list[Path]
+) -> None:
+    config = changed(
+        load(TaskConfig, configs / "age.yaml"),
+        pixels={"evaluate": [SMALL]},
+        views={"steps": FIVE_VIEWS, "merge": merge},
+    )
+    low, high = config.label.distribution.low, config.label.distribution.high
+    years = np.arange(low, high + 1)
+    heads = [Noisy(len(years), seed=seed) for seed in (0, 1)]
+    [batch] = predict_tasks({"age": make_task([trained(head, config) for head in heads])}, paths, CPU)
+    by_view = np.array([by_hand(head, config, paths) @ years for head in heads])  # [folds, views, N]
+    assert np.ptp(by_view, axis=(0, 1)).min() > 1
+    np.testing.assert_allclose(batch["age"].number, by_view.mean(axis=(0, 1)), rtol=1e-4)
+
+
+def test_heads_of_classes_predict_no_number(mask: TaskConfig, paths: list[Path]) -> None:
+    config = changed(mask, pixels={"evaluate": [SMALL]})
+    [batch] = predict_tasks({"mask": make_task([trained(Noisy(3), config)])}, paths, CPU)
+    assert batch["mask"].number is None
+
+
 def test_each_photograph_is_decoded_once_for_all_heads_folds_and_views(
     mask: TaskConfig, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

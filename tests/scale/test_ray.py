@@ -138,7 +138,16 @@ def assert_answers_of_one_machine(parts: Path, one_machine: Path, *more: str) ->
     answers = [answer for table in tables for answer in table.column("ans").to_pylist()]
     assert answers == [int(row["ans"]) for row in expected]
     with np.load(one_machine / "probabilities.npz") as held:
-        for name in ("mask", "gender", "age", "mask/identity", "gender/identity", "age/identity", *more):
+        for name in (
+            "mask",
+            "gender",
+            "age",
+            "mask/identity",
+            "gender/identity",
+            "age/identity",
+            "age/number",
+            *more,
+        ):
             rows = [row for table in tables for row in table.column(name).to_pylist()]
             np.testing.assert_array_equal(np.array(rows, dtype=np.float32), held[name])
 
