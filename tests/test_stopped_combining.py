@@ -24,16 +24,16 @@ def arguments(runs: Path, configs: Path, faces: Path) -> list[object]:
 
 
 def signalled(at: int) -> Callable:
-    """Task.view_probabilities, which sends this process SIGTERM when it is called for the n-th time."""
-    left, inner = [at], Task.view_probabilities
+    """Task.view_logits, which sends this process SIGTERM when it is called for the n-th time."""
+    left, inner = [at], Task.view_logits
 
-    def view_probabilities(task: Task, *given: object) -> Tensor:
+    def view_logits(task: Task, *given: object) -> Tensor:
         left[0] -= 1
         if not left[0]:
             os.kill(os.getpid(), signal.SIGTERM)
         return inner(task, *given)
 
-    return view_probabilities
+    return view_logits
 
 
 def test_a_stopped_combine_goes_on_to_the_same_bytes(
@@ -41,7 +41,7 @@ def test_a_stopped_combine_goes_on_to_the_same_bytes(
 ) -> None:
     assert call(combine, *arguments, "--out", tmp_path / "whole" / "submission.csv").code == 0
     out = tmp_path / "parts" / "submission.csv"
-    with patch.object(Task, "view_probabilities", signalled(20)):  # three tasks: in the seventh batch
+    with patch.object(Task, "view_logits", signalled(20)):  # three tasks: in the seventh batch
         outcome = call(combine, *arguments, "--out", out)
     assert outcome.code == 143
     assert outcome.err.splitlines()[-1] == (
@@ -63,7 +63,7 @@ def test_adaptive_views_go_on_to_the_same_bytes(
     arguments = [*arguments, "--views", "adaptive", "--margin", 0.05]
     assert call(combine, *arguments, "--out", tmp_path / "whole" / "submission.csv").code == 0
     out = tmp_path / "parts" / "submission.csv"
-    with patch.object(Task, "view_probabilities", signalled(26)):
+    with patch.object(Task, "view_logits", signalled(26)):
         outcome = call(combine, *arguments, "--out", out)
     assert outcome.code == 143
     [kept] = re.findall(r"(\d+) of 56 answers are kept", outcome.err)

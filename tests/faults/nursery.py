@@ -31,7 +31,7 @@ PHASES = {
     },
     "combine": {
         "loading": ("ensemble.predict", "Decoded.__getitem__"),
-        "predicting": ("ensemble.predict", "Task.view_probabilities"),
+        "predicting": ("ensemble.predict", "Task.view_logits"),
         "part": ("ensemble.parts", "Parts.write"),
         "merging": ("ensemble.answering", "write_answers"),
     },
