@@ -237,7 +237,7 @@ def test_validation_is_in_single_precision_whatever_is_trained_in(squares: Any, 
     plain = tiny_learner(seed=1).head
     plain.load_state_dict(learner.judged.state_dict())
     photographs = Photographs(squares.paths, torch.zeros(len(squares.paths)), Pipeline([]))
-    pixels = torch.stack([photographs[0, row][0] for row in range(len(photographs))])
+    pixels = torch.stack([photographs[0, row, 0][0] for row in range(len(photographs))])
     expected = predict(plain, TARGET, [(batch, batch) for batch in pixels.split(BATCH)])
     [found] = told.predictions
     assert found is not None
