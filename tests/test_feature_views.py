@@ -17,8 +17,8 @@ from heads.checkpoint import load_tensors
 from heads.keeper import Keeper
 
 EPOCHS = 2
-# Without dropout, which draws as it pleases, Adam, which makes whole steps of rounding errors, and what an epoch
-# draws again, for which there are no further views.
+# Without dropout, which draws as it pleases, Adam, which makes whole steps of rounding errors, and what an
+# epoch draws again, for which there are no further views.
 CALM = [
     f"training.epochs={EPOCHS}",
     "classifier.dropout=0",
