@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from data.errors import InputError, shown
 from ensemble.margins import Pair
-from ensemble.predict import Result, Task
+from ensemble.predict import Result, Task, joined
 from ensemble.probabilities import read_arrays
 
 # Rounding or another JPEG scale changes fewer answers than this; other photographs or crops change more.
@@ -78,14 +78,14 @@ def in_all_views(validated: Validated, tasks: Mapping[str, Task], predict: Predi
         }
         results = predict(theirs, [Path(path) for path in paths])
         batches = list(tqdm(results, "margins", disable=None, unit="batch"))
-        pairs = {name: _joined([batch[name][:2] for batch in batches]) for name in theirs}
+        said = {name: joined([batch[name] for batch in batches]) for name in theirs}
         for name, mine in zip(theirs, places, strict=True):
             before = np.mean(
                 [validated.said[name][place].reindex(list(paths)).to_numpy() for place in mine], axis=0
             )
-            _refuse_others(name, pairs[name][1], before)
-        found.append(pairs)
-    return {name: _joined([pairs[name] for pairs in found]) for name in tasks}
+            _refuse_others(name, said[name].identity, before)
+        found.append(said)
+    return {name: joined([said[name] for said in found])[:2] for name in tasks}
 
 
 def _said(file: Path) -> pd.DataFrame:
@@ -100,10 +100,6 @@ def _said(file: Path) -> pd.DataFrame:
     paths = [os.path.abspath(path) for path in arrays["path"].tolist()]  # noqa: PTH100 (links stay)
     table = pd.DataFrame(arrays["probabilities"], index=paths)
     return table[~table.index.duplicated()]
-
-
-def _joined(pairs: Sequence[Pair]) -> Pair:
-    return np.concatenate([merged for merged, _ in pairs]), np.concatenate([identity for _, identity in pairs])
 
 
 def _refuse_others(task: str, identity: npt.NDArray[np.floating], before: npt.NDArray[np.floating]) -> None:
