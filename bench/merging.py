@@ -103,7 +103,7 @@ def judge(file: Path) -> Judged:
     parts = []
     for pixels, _ in tqdm(loader, str(file.parent), disable=None):
         with torch.inference_mode():
-            parts.append(shown.view_probabilities(Shown(pixels)).numpy())
+            parts.append(shown.probabilities(shown.view_logits(Shown(pixels))).numpy())
     return Judged(dict(zip(shown.views, np.concatenate(parts, axis=1), strict=True)), truth, person, path)
 
 

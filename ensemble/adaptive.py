@@ -106,21 +106,20 @@ class _Queue:
             self._show([self._rows.popleft() for _ in range(min(self.batch_size, len(self._rows)))])
 
     def _show(self, rows: Sequence[tuple[_Waiting, int, Tensor]]) -> None:
-        said = [(batch.result[self.name], place) for batch, place, _ in rows]
+        waiting = [(batch, batch.result[self.name], place) for batch, place, _ in rows]
         with torch.inference_mode():
             logits = self.task.view_logits(Shown(torch.stack([pixels for *_, pixels in rows])), self._further)
-            first = np.stack([its.identity[place] for its, place in said])
+            first = np.stack([said.identity[place] for _, said, place in waiting])
             merged = MERGES[self.task.merge](_after(first, self.task.probabilities(logits))).cpu().numpy()
             numbers = self.task.numbers(logits)
             if numbers is not None:
-                first = np.stack([its.number[place] for its, place in said if its.number is not None])
+                first = np.stack([said.number[place] for _, said, place in waiting if said.number is not None])
                 numbers = _after(first, numbers)
         number = mean_number(numbers)
-        for row, (batch, place, _) in enumerate(rows):
-            its = batch.result[self.name]
-            its.merged[place] = merged[row]
-            if its.number is not None and number is not None:
-                its.number[place] = number[row]
+        for row, (batch, said, place) in enumerate(waiting):
+            said.merged[place] = merged[row]
+            if said.number is not None and number is not None:
+                said.number[place] = number[row]
             batch.missing -= 1
 
 

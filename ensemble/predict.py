@@ -84,10 +84,6 @@ class Task:
         """What the heads' logits mean."""
         return self.heads[0].target
 
-    def view_probabilities(self, shown: Shown, names: Iterable[str] | None = None) -> Tensor:
-        """Probabilities of a batch in each of the views named (in all), averaged over folds, [V, N, C]."""
-        return self.probabilities(self.view_logits(shown, names))
-
     def view_logits(self, shown: Shown, names: Iterable[str] | None = None) -> Tensor:
         """Logits of a batch in each of the views named (in all), of each fold's head, [V, F, N, outputs]."""
         seen = [shown(name, self.views[name]) for name in (self.views if names is None else names)]

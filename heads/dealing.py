@@ -15,7 +15,7 @@ from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from heads.sampling import Draw
+from data.dataset import Draw
 
 
 @dataclass

@@ -20,11 +20,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.cache import as_they_lie
-from data.dataset import Photographs
+from data.dataset import Draw, Photographs
 from data.errors import InputError
 from data.kept_arrays import array_bytes, open_array
 from heads.halves import Prefix
-from heads.sampling import Draw
 
 FORMAT = 1
 Batches = Callable[[Photographs, Sequence[Draw]], Iterable[tuple[Tensor, Tensor]]]

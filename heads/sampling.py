@@ -7,9 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
 
+from data.dataset import Draw
 from data.errors import refuse
-
-Draw = tuple[int, int, int]
 
 
 def class_counts(indices: npt.NDArray[np.int64], classes: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -26,8 +25,8 @@ def class_counts(indices: npt.NDArray[np.int64], classes: Sequence[str]) -> npt.
 class BalancedSampler(Sampler[Draw]):
     """Rows of an epoch, balanced over classes; the same seed and epoch give the same list.
 
-    A draw is (epoch, row, again), the last being how often the epoch drew this row before: so a photograph of a
-    rare class that comes twice is augmented in two ways.
+    A draw tells how often the epoch drew its row before: so a photograph of a rare class that comes twice is
+    augmented in two ways.
 
     An epoch is as long as the rows that it may draw from: all, or `per_person` of each person's, chosen anew
     every epoch. With a power, each of them is drawn in proportion to n ** -power, n the rows of its class among

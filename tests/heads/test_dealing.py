@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import BatchSampler
 
+from data.dataset import Draw
 from heads.dealing import Shares, WholeBatches, deal_training
 from heads.loading import loader
 from heads.losses import SoftF1Loss
 from heads.processes import WholeBatchLoss
-from heads.sampling import BalancedSampler, Draw
+from heads.sampling import BalancedSampler
 
 NUMBERS = {"rows": st.integers(1, 40), "size": st.integers(1, 9), "processes": st.integers(1, 5)}
 

@@ -13,13 +13,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data.dataset import Photographs
+from data.dataset import Draw, Photographs
 from data.errors import InputError
 from data.pipeline import Pipeline
 from heads.features import Features, kept_features
 from heads.halves import Prefix
 from heads.head import Head
-from heads.sampling import Draw
 
 STEPS: list[Any] = [{"noise": {"std": 0.2, "p": 1.0}}, "hflip"]
 PLENTY = 10**8
