@@ -1,4 +1,4 @@
-"""Trained heads as files for other programs: each from a photograph to its class probabilities.
+"""Trained heads as files for other programs: each from a photograph to its class probabilities, and its number.
 
 python -m heads.export --runs RUNS --format onnx
 
@@ -16,8 +16,6 @@ from heads.build import TrainedHead, open_head
 from heads.card import head_section, write_card
 from heads.checkpoint import save_tensors
 from heads.graph import INPUT, SUFFIXES, HeadGraph, write_onnx, write_torchscript
-
-OUTPUT = "probabilities"
 
 
 def find_runs(runs: Path) -> dict[str, Path]:
@@ -39,7 +37,8 @@ def export_head(trained: TrainedHead, name: str, out: Path, kind: str) -> Path:
         }
         save_tensors(path, trained.head.state_dict(), description)
     elif kind == "onnx":
-        write_onnx(path, HeadGraph(trained, name), [OUTPUT])
+        graph = HeadGraph(trained, name)
+        write_onnx(path, graph, list(graph.outputs))
     else:
         write_torchscript(path, HeadGraph(trained, name))
     return path
@@ -50,9 +49,15 @@ def interface_of(kind: str, outputs: str) -> str:
     if kind == "safetensors":
         return "Weights with their config, for `heads.build.open_head`."
     return (
-        f"Input: `{INPUT}` uint8 [n, height, width, 3], RGB, upright, any size. Output: {outputs}; rows sum "
-        "to 1. Scaling to the working size and normalisation are inside."
+        f"Input: `{INPUT}` uint8 [n, height, width, 3], RGB, upright, any size. Output: {outputs}; rows of "
+        "probabilities sum to 1. Scaling to the working size and normalisation are inside."
     )
+
+
+def outputs_of(trained: TrainedHead, name: str) -> str:
+    """A head's outputs in their order, for a model card."""
+    outputs = HeadGraph(trained, name).outputs
+    return ", ".join(f"`{output}` [{', '.join(map(str, ('n', *size)))}]" for output, size in outputs.items())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +93,7 @@ def main() -> None:
     for name, file in find_runs(args.runs).items():
         trained = open_head(file)
         path = export_head(trained, name, out, args.kind)
-        told = interface_of(args.kind, f"`{OUTPUT}` [n, {len(trained.config.label.classes)}]")
+        told = interface_of(args.kind, outputs_of(trained, name))
         sections = [head_section(trained)]
         write_card(out / f"{name}.md", f"Head {name}", told, sections, args.trained_on, args.terms)
         print(f"{path}, {out / f'{name}.md'}", flush=True)

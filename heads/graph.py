@@ -19,15 +19,28 @@ SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"
 
 
 class HeadGraph(nn.Module):
-    """Photographs uint8 [N, h, w, 3] (RGB) to one head's class probabilities [N, C], as its one plain view."""
+    """Photographs uint8 [N, h, w, 3] (RGB) to what one head says of its one plain view.
+
+    That is the probabilities of its classes [N, C] and, of a head that predicts a number, that [N].
+
+    Attributes:
+        outputs: the names of these, and their sizes beside N.
+    """
 
     def __init__(self, trained: TrainedHead, name: str) -> None:
         super().__init__()
         self.letterbox = letterbox_of(trained.config.pixels.evaluate, name)
         self.head, self.target = trained.head, trained.target
+        self.outputs: dict[str, tuple[int, ...]] = {"probabilities": (len(trained.config.label.classes),)}
+        if self.target.numbers is not None:
+            self.outputs["number"] = ()
 
-    def forward(self, photographs: Tensor) -> Tensor:
-        return self.target.probabilities(self.head(self.letterbox(photographs) / 255))
+    def forward(self, photographs: Tensor) -> tuple[Tensor, ...]:
+        logits = self.head(self.letterbox(photographs) / 255)
+        probabilities = self.target.probabilities(logits)
+        if self.target.numbers is None:
+            return (probabilities,)
+        return probabilities, self.target.expected(logits)
 
 
 def write_onnx(
