@@ -47,10 +47,10 @@ def _cells(lever: str, group: str, found: pd.DataFrame, default: pd.Series) -> d
     return {
         "lever": lever,
         "what": group,
-        "macro F1": _spread(found["macro_f1"], 3),
+        "macro F1": spread(found["macro_f1"], 3),
         "difference": "" if lever == DEFAULT or less.empty else f"{round(less.mean(), 3) + 0.0:+.3f}",
-        "joint macro F1": _spread(found["joint_macro_f1"], 3),
-        "mean absolute error": _spread(found["mae"], 2),
+        "joint macro F1": spread(found["joint_macro_f1"], 3),
+        "mean absolute error": spread(found["mae"], 2),
         "minutes": _mean(found["minutes"][found["gpu"].isna()]),
         "minutes on a GPU": _mean(found["minutes"][found["gpu"].notna()]),
         "seeds": str(len(found)),
@@ -62,13 +62,16 @@ def _mean(values: pd.Series) -> str:
     return "" if values.empty else f"{values.mean():.1f}"
 
 
-def _spread(values: pd.Series, digits: int) -> str:
+def spread(values: pd.Series, digits: int, sign: str = "") -> str:
     """Mean and, from two values on, the sample's standard deviation; nothing where no value is there.
 
-    >>> _spread(pd.Series([0.5]), 3), _spread(pd.Series([0.5, None, 0.7]), 3)
+    Args:
+        sign: "+" for a difference, whose sign is told in any case.
+
+    >>> spread(pd.Series([0.5]), 3), spread(pd.Series([0.5, None, 0.7]), 3)
     ('0.500', '0.600 ± 0.141')
     """
     there = values.dropna()
     if there.empty:
         return ""
-    return f"{there.mean():.{digits}f}" + (f" ± {there.std():.{digits}f}" if len(there) > 1 else "")
+    return f"{there.mean():{sign}.{digits}f}" + (f" ± {there.std():.{digits}f}" if len(there) > 1 else "")

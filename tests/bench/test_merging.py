@@ -1,13 +1,16 @@
 """Decisions are judged on people that they were not fitted to; view sets are averages of single views."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench.merging import VIEW_SETS, Judged, decisions, judge, pooled, shared
+from bench.merging import decision_table, decisions, view_table
+from bench.merging_judged import VIEW_SETS, Judged, check_alike, judge, pooled, shared
+from data.errors import InputError
 from ensemble.views import make_views
-from heads.run import run_folder
+from heads.run import run_folder, write_arrays
 
 
 def test_multipliers_help_where_a_head_was_skewed() -> None:
@@ -69,3 +72,43 @@ def test_the_identity_view_is_what_the_run_validated_with(runs: Path) -> None:
     with np.load(run_folder(runs, "gender").validation) as saved:
         assert judged.merged([]) == pytest.approx(saved["probabilities"], abs=1e-5)
     assert list(judged.views) == list(make_views(VIEW_SETS["all of these"]))
+
+
+def two_seeds() -> list[Judged]:
+    """Two seeds of a head on 40 photographs: the plain view right for 30 and 20, others for all."""
+    truth = np.arange(40) % 2
+    seeds = []
+    for right in (30, 20):
+        plain = np.where(np.arange(40) < right, truth, 1 - truth)
+        views = {name: np.eye(2, dtype=np.float32)[truth] * 4 for name in make_views(VIEW_SETS["all of these"])}
+        views["identity"] = np.eye(2, dtype=np.float32)[plain]
+        seeds.append(Judged(views, truth, np.repeat(np.arange(10), 4).astype(str), np.arange(40).astype(str)))
+    return seeds
+
+
+def test_views_are_told_over_seeds_and_against_the_plain_one() -> None:
+    first, second = two_seeds()
+    table = view_table([{"gender": first}, {"gender": second}])
+    assert "| gender, 40 photographs |" in table
+    assert "| identity | 0.625 ± 0.177 |" in table  # 0.75 and 0.5
+    assert "| hflip | 1.000 ± 0.000 (+0.375) |" in table
+    assert "| identity | 0.750 |" in view_table([{"gender": first}])
+
+
+def test_decisions_of_all_seeds_stand_in_one_row() -> None:
+    heads = two_seeds()
+    table = decision_table([[head] for head in heads])
+    assert "| argmax | 1.000 ± 0.000 | +0.000 ± 0.000 |" in table
+    assert len(table.splitlines()) == 5
+
+
+def test_runs_validated_on_other_people_are_refused(runs: Path, tmp_path: Path) -> None:
+    assert check_alike([runs, runs]) == [1, 1, 1]
+    other = tmp_path / "other"
+    shutil.copytree(runs, other)
+    file = run_folder(other, "age").validation
+    with np.load(file) as saved:
+        arrays = dict(saved)
+    write_arrays(file, {**arrays, "person": np.char.add(arrays["person"], "b")})
+    with pytest.raises(InputError, match=f"{other}: age"):
+        check_alike([runs, other])
