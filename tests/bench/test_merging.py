@@ -95,6 +95,14 @@ def test_views_are_told_over_seeds_and_against_the_plain_one() -> None:
     assert "| identity | 0.750 |" in view_table([{"gender": first}])
 
 
+def test_no_minus_stands_before_a_difference_that_rounds_to_nothing() -> None:
+    truth, mirrored = (np.where(np.arange(4000) < zeros, 0, 1) for zeros in (3000, 2999))
+    views = {name: np.eye(2, dtype=np.float32)[truth] for name in make_views(VIEW_SETS["all of these"])}
+    views["hflip"] = 2 * np.eye(2, dtype=np.float32)[mirrored]
+    paths = np.arange(4000).astype(str)
+    assert "| hflip | 1.000 (+0.000) |" in view_table([{"gender": Judged(views, truth, paths, paths)}])
+
+
 def test_decisions_of_all_seeds_stand_in_one_row() -> None:
     heads = two_seeds()
     table = decision_table([[head] for head in heads])
