@@ -43,12 +43,11 @@ def _section(plan: Ablations, figures: pd.DataFrame) -> str:
 def _cells(lever: str, group: str, found: pd.DataFrame, default: pd.Series) -> dict[str, str]:
     """A row's cells by the name of their column; one that has no figure is empty."""
     less = (found["macro_f1"] - default).dropna()
-    # + 0.0: no minus before a difference that rounds to nothing.
     return {
         "lever": lever,
         "what": group,
         "macro F1": spread(found["macro_f1"], 3),
-        "difference": "" if lever == DEFAULT or less.empty else f"{round(less.mean(), 3) + 0.0:+.3f}",
+        "difference": "" if lever == DEFAULT else spread(pd.Series([less.mean()]), 3, "+"),
         "joint macro F1": spread(found["joint_macro_f1"], 3),
         "mean absolute error": spread(found["mae"], 2),
         "minutes": _mean(found["minutes"][found["gpu"].isna()]),
@@ -70,8 +69,11 @@ def spread(values: pd.Series, digits: int, sign: str = "") -> str:
 
     >>> spread(pd.Series([0.5]), 3), spread(pd.Series([0.5, None, 0.7]), 3)
     ('0.500', '0.600 ± 0.141')
+    >>> spread(pd.Series([-0.0001]), 3, "+")
+    '+0.000'
     """
     there = values.dropna()
     if there.empty:
         return ""
-    return f"{there.mean():{sign}.{digits}f}" + (f" ± {there.std():.{digits}f}" if len(there) > 1 else "")
+    # z: no minus before what rounds to nothing.
+    return f"{there.mean():{sign}z.{digits}f}" + (f" ± {there.std():.{digits}f}" if len(there) > 1 else "")

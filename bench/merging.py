@@ -56,9 +56,8 @@ def view_table(runs: Sequence[Mapping[str, Judged]]) -> str:
         cells = []
         for task, without in plain.items():
             scores = _scores([run[task] for run in runs], steps)
-            # + 0.0: no minus before a difference that rounds to nothing.
-            less = round((scores - without).mean(), 3) + 0.0
-            cells.append(spread(scores, 3) + (f" ({less:+.3f})" if steps else ""))
+            less = spread(pd.Series([(scores - without).mean()]), 3, "+")
+            cells.append(spread(scores, 3) + (f" ({less})" if steps else ""))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
