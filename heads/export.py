@@ -15,7 +15,7 @@ from data.errors import InputError, debug_option, run_script
 from heads.build import TrainedHead, open_head
 from heads.card import head_section, write_card
 from heads.checkpoint import save_tensors
-from heads.graph import INPUT, SUFFIXES, HeadGraph, write_onnx, write_torchscript
+from heads.graph import INPUT, SUFFIXES, HeadGraph, outputs_of, write_onnx, write_torchscript
 
 
 def find_runs(runs: Path) -> dict[str, Path]:
@@ -37,8 +37,7 @@ def export_head(trained: TrainedHead, name: str, out: Path, kind: str) -> Path:
         }
         save_tensors(path, trained.head.state_dict(), description)
     elif kind == "onnx":
-        graph = HeadGraph(trained, name)
-        write_onnx(path, graph, list(graph.outputs))
+        write_onnx(path, HeadGraph(trained, name), list(outputs_of(trained)))
     else:
         write_torchscript(path, HeadGraph(trained, name))
     return path
@@ -54,10 +53,10 @@ def interface_of(kind: str, outputs: str) -> str:
     )
 
 
-def outputs_of(trained: TrainedHead, name: str) -> str:
+def told_outputs(trained: TrainedHead) -> str:
     """A head's outputs in their order, for a model card."""
-    outputs = HeadGraph(trained, name).outputs
-    return ", ".join(f"`{output}` [{', '.join(map(str, ('n', *size)))}]" for output, size in outputs.items())
+    sizes = {name: ", ".join(map(str, ("n", *size))) for name, size in outputs_of(trained).items()}
+    return ", ".join(f"`{name}` [{size}]" for name, size in sizes.items())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +92,7 @@ def main() -> None:
     for name, file in find_runs(args.runs).items():
         trained = open_head(file)
         path = export_head(trained, name, out, args.kind)
-        told = interface_of(args.kind, outputs_of(trained, name))
+        told = interface_of(args.kind, told_outputs(trained))
         sections = [head_section(trained)]
         write_card(out / f"{name}.md", f"Head {name}", told, sections, args.trained_on, args.terms)
         print(f"{path}, {out / f'{name}.md'}", flush=True)

@@ -18,22 +18,22 @@ EXAMPLE = (2, 150, 110, 3)
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
 
 
+def outputs_of(trained: TrainedHead) -> dict[str, tuple[int, ...]]:
+    """The outputs of a head's graph in their order: names, and sizes beside the number of photographs."""
+    outputs: dict[str, tuple[int, ...]] = {"probabilities": (len(trained.config.label.classes),)}
+    return outputs if trained.target.numbers is None else outputs | {"number": ()}
+
+
 class HeadGraph(nn.Module):
     """Photographs uint8 [N, h, w, 3] (RGB) to what one head says of its one plain view.
 
     That is the probabilities of its classes [N, C] and, of a head that predicts a number, that [N].
-
-    Attributes:
-        outputs: the names of these, and their sizes beside N.
     """
 
     def __init__(self, trained: TrainedHead, name: str) -> None:
         super().__init__()
         self.letterbox = letterbox_of(trained.config.pixels.evaluate, name)
         self.head, self.target = trained.head, trained.target
-        self.outputs: dict[str, tuple[int, ...]] = {"probabilities": (len(trained.config.label.classes),)}
-        if self.target.numbers is not None:
-            self.outputs["number"] = ()
 
     def forward(self, photographs: Tensor) -> tuple[Tensor, ...]:
         logits = self.head(self.letterbox(photographs) / 255)

@@ -22,6 +22,7 @@ from ensemble.joint import joint_probabilities
 from heads import export as heads_export
 from heads.build import open_head
 from heads.card import head_section
+from heads.checkpoint import load_tensors, save_tensors
 from heads.graph import HeadGraph
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load:FutureWarning")
@@ -164,6 +165,16 @@ def test_each_head_and_all_of_them_are_exported_with_their_cards(
     assert torch.equal(again[0], expected[0])
     for path in tmp_path.iterdir():
         path.unlink()
+
+
+def test_weights_of_a_head_that_no_graph_takes_are_exported_with_their_card(runs: Path, tmp_path: Path) -> None:
+    other = tmp_path / "runs" / "mask"
+    shutil.copytree(runs / "mask", other)
+    tensors, description = load_tensors(other / "best.safetensors")
+    description["config"]["pixels"]["evaluate"] = [{"resize": {"height": 48, "width": 36}}]
+    save_tensors(other / "best.safetensors", tensors, description)
+    run(heads_export, "--runs", tmp_path / "runs", "--format", "safetensors", "--heads-only", "--out", tmp_path)
+    assert "Weights with their config" in (tmp_path / "mask.md").read_text()
 
 
 def test_a_head_as_onnx(runs: Path, tmp_path: Path) -> None:
