@@ -110,8 +110,8 @@ format: install-dev
 
 test: lint
 	$(BIN)/pytest
-	$(BIN)/pytest -m engines tests/ensemble/test_engines.py
-	$(BIN)/pytest -m engines tests/ensemble/test_quantised.py
+	$(BIN)/pytest -m engines tests/ensemble/backends/test_engines.py
+	$(BIN)/pytest -m engines tests/ensemble/backends/test_int8.py
 
 # Killed, corrupted and hostile for longer than a minute each; prints what it counted.
 test-faults: install-dev

@@ -12,18 +12,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.crops import CroppedReader, boxes_options, reader_of
-from data.errors import InputError, bad_image_option, debug_option, run_script
-from ensemble.engine_options import check_engine, engine_options
+from data.images.crop import CroppedReader, boxes_options, reader_of
+from data.runtime.errors import InputError, bad_image_option, debug_option, run_script
+from ensemble.backends.options import check_engine, engine_options
 
 if TYPE_CHECKING:
     import torch
 
-    from ensemble.engines import Engine
-    from ensemble.predict import Read, Task
+    from ensemble.backends.engines import Engine
+    from ensemble.inference.predictor import Read, Task
 
 SUBMISSION = "submission.csv"
-BESIDE = ("probabilities.npz", "unseen.csv")  # ensemble.probabilities and ensemble.answering write them
+BESIDE = ("probabilities.npz", "unseen.csv")  # ensemble.files.predictions and ensemble.inference.run write them
 # What may differ when an interrupted run goes on: it does not change the answers, or is known by what it names.
 FREE_OPTIONS = (
     "out",
@@ -179,8 +179,8 @@ def vote(args: argparse.Namespace) -> None:
     """Vote on finished submissions into one."""
     from math import prod
 
-    from ensemble import submission
     from ensemble.config import tasks_of
+    from ensemble.files import submission
 
     classes = prod(len(names) for names in tasks_of(args.config).values())
     answers = [submission.read_answers(path, classes) for path in args.vote]
@@ -203,8 +203,8 @@ def margins_for(
         return None
     if args.margin is not None:
         return dict.fromkeys(tasks, args.margin)
-    from ensemble.kept_margins import kept_margins
-    from ensemble.predict import predict_tasks
+    from ensemble.inference.exit_thresholds import kept_margins
+    from ensemble.inference.predictor import predict_tasks
 
     predict = partial(
         predict_tasks, device=device, batch_size=args.batch_size, workers=workers, read=read, engine=engine
@@ -217,8 +217,8 @@ def margins_for(
 
 def combine(args: argparse.Namespace) -> None:
     """Answer every photograph of a listing."""
-    from data.pictures import listed_images
-    from ensemble.image_paths import image_paths
+    from data.images.find import listed_images
+    from ensemble.files.image_paths import image_paths
 
     if isinstance(args.data, str):
         raise InputError(f"{args.data}: a URL, expected a folder, or --place ray, which reads from afar")
@@ -228,14 +228,14 @@ def combine(args: argparse.Namespace) -> None:
 
     import torch
 
-    from data.locks import held
-    from data.memory import keep_freed_memory
-    from data.processes import usable_workers
-    from ensemble.answering import UNSEEN, predict_into, write_answers, write_names
-    from ensemble.engines import ENGINES, device_of, version_of
-    from ensemble.find import find_heads
-    from ensemble.parts import Parts, key_of
-    from ensemble.probabilities import FILE_NAME
+    from data.runtime.locks import held
+    from data.runtime.memory import keep_freed_memory
+    from data.runtime.processes import usable_workers
+    from ensemble.backends.engines import ENGINES, device_of, version_of
+    from ensemble.ensemble import find_heads
+    from ensemble.files.predictions import FILE_NAME
+    from ensemble.inference.parts import Parts, key_of
+    from ensemble.inference.run import UNSEEN, predict_into, write_answers, write_names
 
     keep_freed_memory()
     read = reader_of(args.boxes, args.box_margin)
@@ -250,7 +250,7 @@ def combine(args: argparse.Namespace) -> None:
     options |= {"engine": f"{args.engine} {version_of(args.engine)}"}
     workers = usable_workers(args.workers)
     if args.precision == "int8":
-        from ensemble.quantised import quantised
+        from ensemble.backends.int8 import quantised
 
         engine = quantised(tasks, args.calibration, args.out.parent, read, workers)
         options |= {"int8": engine.digest}
@@ -280,17 +280,17 @@ def combine(args: argparse.Namespace) -> None:
 def combine_on_ray(args: argparse.Namespace) -> None:
     """Answer every photograph of a listing on a Ray cluster, in Parquet parts."""
     try:
-        from ensemble.cluster import answer_parts, join_cluster
+        from ensemble.cluster.actors import answer_parts, join_cluster
     except ModuleNotFoundError as error:
         raise InputError(
             f"--place ray: {error.name} is not installed; pip install -r requirements-ray.txt"
         ) from None
     from tqdm import tqdm
 
-    from data.processes import usable_workers
-    from ensemble.engines import ENGINES, device_of, version_of
-    from ensemble.find import find_heads
-    from ensemble.remote_parts import Parts, plan_of
+    from data.runtime.processes import usable_workers
+    from ensemble.backends.engines import ENGINES, device_of, version_of
+    from ensemble.cluster.parts import Parts, plan_of
+    from ensemble.ensemble import find_heads
 
     version = version_of(args.engine)  # told here if it is missing, rather than by every actor
     tasks = find_heads(args.config, args.runs)

@@ -3,9 +3,9 @@
 from importlib.util import find_spec
 
 OPTIONAL = [
-    "ensemble/cluster.py",
-    "ensemble/listing.py",
-    "ensemble/remote_parts.py",
+    "ensemble/cluster/actors.py",
+    "ensemble/cluster/listing.py",
+    "ensemble/cluster/parts.py",
     "tests/scale/ray_cluster.py",
     "tests/scale/test_ray.py",
 ]

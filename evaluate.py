@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.errors import InputError, debug_option, run_script, shown
+from data.runtime.errors import InputError, debug_option, run_script, shown
 
 # numpy, scikit-learn and matplotlib are imported where they are used: --help need not wait for them.
 if TYPE_CHECKING:
-    from ensemble.report.findings import Findings
+    from ensemble.report.analysis.report import Findings
 
 FORMATS = {"json": "metrics.json", "html": "report.html", "md": "report.md"}
 
@@ -140,10 +140,10 @@ def _add_knowledge(parser: argparse.ArgumentParser) -> None:
 
 def write(findings: "Findings", options: argparse.Namespace) -> list[Path]:
     """Write the formats that `options` ask for; the files, in the order of `FORMATS`."""
-    from data.files import write_text
-    from ensemble.report.findings import as_json
-    from ensemble.report.markdown import write_markdown
-    from ensemble.report.page import write_report
+    from data.runtime.files import write_text
+    from ensemble.report.analysis.report import as_json
+    from ensemble.report.render.markdown import write_markdown
+    from ensemble.report.render.page import write_report
 
     named = ("runs",) if options.validation else ("submission", "answers")
     sources = {name.capitalize(): shown(getattr(options, name)) for name in named}
@@ -173,10 +173,10 @@ def main() -> None:
     """Score what the command line names, write the report and print the table."""
     options = parse_args()
     from ensemble.config import labels_of
-    from ensemble.report.findings import find
-    from ensemble.report.gather import Sources, gather
-    from ensemble.report.terminal import summary
-    from ensemble.report.validation import evaluate_validation
+    from ensemble.report.analysis.report import find
+    from ensemble.report.load.load_evaluation import Sources, gather
+    from ensemble.report.load.validation import evaluate_validation
+    from ensemble.report.render.terminal import summary
 
     labels = labels_of(options.config)
     if options.validation:

@@ -10,11 +10,11 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.crops import boxes_options
-from data.errors import InputError, bad_image_option, debug_option, refuse, run_script
+from data.images.crop import boxes_options
+from data.runtime.errors import InputError, bad_image_option, debug_option, refuse, run_script
 
 if TYPE_CHECKING:
-    from heads.config import TaskConfig
+    from heads.config.task import TaskConfig
 
 
 def gigabytes(text: str) -> int:
@@ -88,10 +88,10 @@ def parse() -> argparse.Namespace:
 
 def read_config(args: argparse.Namespace) -> "TaskConfig":
     """The YAML with its overrides; its task must be the one asked for, and every setting must do something."""
-    from ensemble.views import make_views
-    from heads.adopted import adopted
-    from heads.config import TaskConfig, default_path, idle_settings
-    from heads.schema import load
+    from ensemble.inference.views import make_views
+    from heads.config.loader import load
+    from heads.config.task import TaskConfig, default_path, idle_settings
+    from heads.model.weights_metadata import adopted
 
     fold = [] if args.fold is None else [f"split.fold={args.fold}"]
     path = args.config or default_path(args.task)
@@ -114,16 +114,16 @@ def train(args: argparse.Namespace) -> None:
 
     from accelerate import Accelerator
 
-    from data.memory import keep_freed_memory
-    from data.soundness import list_left_out
-    from heads.beginning import Sources, begun, learner_and_loss, material_of, shown_of
-    from heads.keeper import Keeper
-    from heads.people import people_of
-    from heads.plan import Plan
-    from heads.precision import accelerate_name
-    from heads.processes import refuse_disagreement, together
-    from heads.run import run_folder
-    from heads.training import fit
+    from data.images.validate import list_left_out
+    from data.runtime.memory import keep_freed_memory
+    from heads.run.folder import run_folder
+    from heads.train.distributed import refuse_disagreement, together
+    from heads.train.loop import fit
+    from heads.train.precision import accelerate_name
+    from heads.train.recorder import Keeper
+    from heads.train.settings import Plan
+    from heads.train.setup import Sources, begun, learner_and_loss, material_of, shown_of
+    from heads.train.split import people_of
 
     keep_freed_memory()
     t = config.training
@@ -151,7 +151,7 @@ def train(args: argparse.Namespace) -> None:
 
 def train_several(args: argparse.Namespace) -> None:
     """Train each head and fold that `args` name in a process of its own; exit as they did."""
-    from heads.several import exit_code, places, plan_jobs, run_jobs, summary
+    from heads.run.jobs import exit_code, places, plan_jobs, run_jobs, summary
 
     if "LOCAL_WORLD_SIZE" in os.environ:
         raise InputError("--task: several heads under a launcher of processes, expected one; launch each apart")
@@ -176,9 +176,9 @@ def main() -> None:
     if len(args.task) > 1 or len(args.fold or ()) > 1:
         train_several(args)
         return
-    from data.locks import held
-    from heads.processes import is_first
-    from heads.run import run_folder
+    from data.runtime.locks import held
+    from heads.run.folder import run_folder
+    from heads.train.distributed import is_first
 
     args.task, args.fold = args.task[0], None if args.fold is None else args.fold[0]
     run = run_folder(args.runs, args.task, args.fold)

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.errors import InputError, at_least, debug_option, refuse, run_script
-from data.files import write_text
-from data.label_csv import read_lines
-from data.manifest import person_name, read_table
+from data.annotations.labels_csv import read_lines
+from data.annotations.table import person_name, read_table
+from data.runtime.errors import InputError, at_least, debug_option, refuse, run_script
+from data.runtime.files import write_text
 
 SHARE = 0.02  # of the people (gender, age) or of the photographs (mask) whose label is made wrong
 TOP = 0.04  # of the list, in which they should stand

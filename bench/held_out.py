@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from data.errors import InputError, at_least, debug_option, run_script
-from data.manifest import read_table
-from data.pipeline import Pipeline
-from ensemble.find import open_heads
-from ensemble.predict import Decoded, Task, mean_number
-from ensemble.views import MERGES, Shown
-from heads.validation import Predictions, figures
+from data.annotations.table import read_table
+from data.runtime.errors import InputError, at_least, debug_option, run_script
+from data.transforms.pipeline import Pipeline
+from ensemble.ensemble import open_heads
+from ensemble.inference.predictor import Decoded, Task, mean_number
+from ensemble.inference.views import MERGES, Shown
+from heads.train.validation import Predictions, figures
 
 BATCH = 64
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import InputError, at_least, debug_option, refuse, run_script
-from data.files import folder_written_whole
-from data.label_csv import PATH_COLUMNS, person_of, read_lines
-from data.names import leads_outside
+from data.annotations.labels_csv import PATH_COLUMNS, person_of, read_lines
+from data.runtime.errors import InputError, at_least, debug_option, refuse, run_script
+from data.runtime.file_names import leads_outside
+from data.runtime.files import folder_written_whole
 
 LABELS = "labels.csv"
 

@@ -21,15 +21,15 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from data.errors import debug_option, run_script
-from data.listing import read_listing
-from data.pipeline import Pipeline
-from data.processes import usable_workers
+from data.annotations.listing import read_listing
+from data.runtime.errors import debug_option, run_script
+from data.runtime.processes import usable_workers
+from data.transforms.pipeline import Pipeline
 from ensemble.config import tasks_of
-from ensemble.decide import argmax
-from ensemble.probabilities import FILE_NAME, write_probabilities
-from ensemble.submission import write_submission
-from ensemble.views import MERGES, make_views
+from ensemble.files.predictions import FILE_NAME, write_probabilities
+from ensemble.files.submission import write_submission
+from ensemble.inference.views import MERGES, make_views
+from ensemble.metrics.decide import argmax
 from heads.build import (
     TrainedHead,
     fill_trunk_of,
@@ -40,16 +40,16 @@ from heads.build import (
     target_of,
     trained_target_of,
 )
-from heads.config import TaskConfig
-from heads.head import Head
-from heads.optim import make_optimiser, make_schedule
-from heads.plan import Plan, Record
-from heads.rows import read_rows
-from heads.run import run_folder, save_head, write_json
-from heads.sampling import BalancedSampler, class_counts
-from heads.schema import load
-from heads.targets import Target
-from heads.validation import Predictions, figures
+from heads.config.loader import load
+from heads.config.task import TaskConfig
+from heads.model.head import Head
+from heads.objective.targets import Target
+from heads.run.folder import run_folder, save_head, write_json
+from heads.train.optimiser import make_optimiser, make_schedule
+from heads.train.rows import read_rows
+from heads.train.sampler import BalancedSampler, class_counts
+from heads.train.settings import Plan, Record
+from heads.train.validation import Predictions, figures
 
 BATCH = 64
 

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.held_out import predict_views
-from data.errors import InputError, at_least, debug_option, run_script
-from data.files import folder_written_whole
-from data.manifest import LABELS_FILE, read_table
-from ensemble.find import open_heads
-from ensemble.predict import Task
-from heads.validation import Predictions
+from data.annotations.table import LABELS_FILE, read_table
+from data.runtime.errors import InputError, at_least, debug_option, run_script
+from data.runtime.files import folder_written_whole
+from ensemble.ensemble import open_heads
+from ensemble.inference.predictor import Task
+from heads.train.validation import Predictions
 
 
 def labels_of(task: Task, predictions: Predictions, least: float) -> list[str]:

@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from data.errors import InputError, at_least, debug_option, run_script
-from data.files import write_text
-from data.images import decode
-from data.pictures import pictures_below
+from data.images.decode import decode
+from data.images.find import pictures_below
+from data.runtime.errors import InputError, at_least, debug_option, run_script
+from data.runtime.files import write_text
 from ensemble.config import tasks_of
-from ensemble.metrics import score_joint
-from ensemble.submission import match, read_answers
+from ensemble.files.submission import match, read_answers
+from ensemble.metrics.scores import score_joint
 
 JOINT_YAML = Path("configs/joint.yaml")
 WIDTH, HEIGHT = 640, 480

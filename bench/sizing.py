@@ -17,15 +17,15 @@ from statistics import median
 import torch
 from torch.utils.data import default_collate
 
-from data.errors import InputError, at_least, debug_option, run_script
-from data.images import decode_bytes
-from data.pipeline import least_size
-from data.urls import images_below, join, read_bytes
+from data.images.decode import decode_bytes
+from data.images.remote import images_below, join, read_bytes
+from data.runtime.errors import InputError, at_least, debug_option, run_script
+from data.transforms.pipeline import least_size
 from ensemble.config import load_joint
-from ensemble.predict import Predictor, Task, make_task, seen_by
+from ensemble.inference.predictor import Predictor, Task, make_task, seen_by
 from heads.build import TrainedHead, head_of, target_of
-from heads.config import TaskConfig
-from heads.schema import load
+from heads.config.loader import load
+from heads.config.task import TaskConfig
 
 BATCH = 64
 

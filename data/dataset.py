@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.images import decode
-from data.pipeline import Pipeline
+from data.images.decode import decode
+from data.transforms.pipeline import Pipeline
 
 Draw = tuple[int, int, int]  # epoch, row, again: how often the epoch drew the row before, both from 0
 

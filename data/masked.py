@@ -20,16 +20,16 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from data.corrections import photograph_names
-from data.errors import InputError, debug_option, refuse, run_script
-from data.faces import aligned_face
-from data.files import folder_written_whole, write_text
-from data.images import decode
-from data.manifest import LABELS_FILE, OWN_COLUMNS, read_table
-from data.masks import WAYS, WORN, draw_mask
-from data.names import refuse_unwritable
-from data.processes import shared_out
-from data.soundness import undecodable
+from data.annotations.corrections import photograph_names
+from data.annotations.table import LABELS_FILE, OWN_COLUMNS, read_table
+from data.images.decode import decode
+from data.images.validate import undecodable
+from data.runtime.errors import InputError, debug_option, refuse, run_script
+from data.runtime.file_names import refuse_unwritable
+from data.runtime.files import folder_written_whole, write_text
+from data.runtime.processes import shared_out
+from data.transforms.face_geometry import aligned_face
+from data.transforms.mask_overlay import WAYS, WORN, draw_mask
 
 LABEL = "mask"
 CLASSES = ("wear", "incorrect", "normal")
@@ -85,7 +85,7 @@ def write_masked(table: pd.DataFrame, out: Path, plan: Plan, processes: int | No
     when complete.
 
     Args:
-        table: of bare faces, as `data.manifest.read_table` has it.
+        table: of bare faces, as `data.annotations.table.read_table` has it.
         out: a new or an empty folder.
         plan: what is drawn. Chance goes by the name of a face's file alone, unless another in the table has it
             too: then by the folders that tell them apart as well.

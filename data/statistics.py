@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data.errors import InputError, debug_option, refuse, run_script
-from data.images import decode
-from data.manifest import read_table
-from data.processes import shared_out
+from data.annotations.table import read_table
+from data.images.decode import decode
+from data.runtime.errors import InputError, debug_option, refuse, run_script
+from data.runtime.processes import shared_out
 
 LEVELS = 256
 CHUNK = 16

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from data.errors import InputError
-from heads.config import TaskConfig
-from heads.label_config import Label
-from heads.schema import Section, load
+from data.runtime.errors import InputError
+from heads.config.label import Label
+from heads.config.loader import Section, load
+from heads.config.task import TaskConfig
 
 # What else metrics.json, probabilities.npz, the parts of a submission and its columns hold by name.
 TAKEN = ("joint", "findings", "reason", "images", "ImageID", "ans")

@@ -12,17 +12,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from data.errors import InputError, run_script
-from ensemble.find import find_heads
-from ensemble.metrics import JOINT
-from ensemble.predict import Task, with_numbers
-from ensemble.probabilities import NUMBER
-from ensemble.views import MERGES, Shown
-from heads.card import head_section, write_card
-from heads.checkpoint import save_tensors
-from heads.export import add_arguments, interface_of
-from heads.graph import SUFFIXES, write_onnx, write_torchscript
-from heads.picture import letterbox_of
+from data.runtime.errors import InputError, run_script
+from ensemble.ensemble import find_heads
+from ensemble.files.predictions import NUMBER
+from ensemble.inference.predictor import Task, with_numbers
+from ensemble.inference.views import MERGES, Shown
+from ensemble.metrics.scores import JOINT
+from heads.export.__main__ import add_arguments, interface_of
+from heads.export.graph import SUFFIXES, write_onnx, write_torchscript
+from heads.export.letterbox import letterbox_of
+from heads.export.model_card import head_section, write_card
+from heads.run.checkpoint import save_tensors
 
 NAME = "ensemble"
 

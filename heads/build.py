@@ -14,25 +14,25 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from data.balance import balanced_weights
-from data.errors import InputError, refuse
-from data.names import leads_outside
-from heads import config as schema
-from heads.backbone import load_imagenet, load_trunk, read_tensors
-from heads.checkpoint import fill, find_description, load_tensors, refuse_other_shapes
-from heads.halves import Suffix
-from heads.head import Head, LastLayer, SumOfParts
-from heads.label_config import Label
-from heads.learner import Learner, averaged
-from heads.losses import WeightedSum, make_loss
-from heads.mixing import Mixing
-from heads.optim import make_optimiser, make_schedule
-from heads.ordinal import SharedWeights
-from heads.resizing import Resizing
-from heads.run import RunFolder
-from heads.schema import check
-from heads.targets import Target
-from heads.trunk_run import trunk_run
+from data.annotations.class_balance import balanced_weights
+from data.runtime.errors import InputError, refuse
+from data.runtime.file_names import leads_outside
+from heads.config import task as schema
+from heads.config.label import Label
+from heads.config.loader import check
+from heads.model.backbones import load_imagenet, load_trunk, read_tensors
+from heads.model.frozen_split import Suffix
+from heads.model.head import Head, LastLayer, SumOfParts
+from heads.objective.losses import WeightedSum, make_loss
+from heads.objective.ordinal import SharedWeights
+from heads.objective.targets import Target
+from heads.run.checkpoint import fill, find_description, load_tensors, refuse_other_shapes
+from heads.run.folder import RunFolder
+from heads.run.leakage import trunk_run
+from heads.train.mixing import Mixing
+from heads.train.optimiser import make_optimiser, make_schedule
+from heads.train.resizing import Resizing
+from heads.train.state import Learner, averaged
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def learner_of(config: schema.TaskConfig, head: Head | Suffix, steps_per_epoch: 
 
 
 def open_head(path: Path) -> TrainedHead:
-    """Read a checkpoint written by `heads.run.save_head`; everything that it needs stands in it.
+    """Read a checkpoint written by `heads.run.folder.save_head`; everything that it needs stands in it.
 
     Raises:
         InputError: not a whole checkpoint of ours, one whose tensors and config disagree, or one that names a

@@ -19,8 +19,8 @@ from unittest.mock import patch
 import pytest
 from hypothesis import settings
 
-from data.errors import run_script
-from data.synthetic import write_dataset
+from data.runtime.errors import run_script
+from data.synthetic.__main__ import write_dataset
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,8 +85,8 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped configs with small pictures, random trunks and one epoch."""
-    from heads.config import TaskConfig
-    from heads.schema import load
+    from heads.config.loader import load
+    from heads.config.task import TaskConfig
 
     folder = tmp_path_factory.mktemp("configs")
     for path in (ROOT / "configs").glob("*.yaml"):
@@ -134,8 +134,8 @@ def heeds_sigint() -> Iterator[None]:
 def held_elsewhere() -> Callable[[Path], AbstractContextManager[int]]:
     """Has another process hold a lock file while the block runs, and gives that process's number."""
     program = (
-        "import sys, pathlib, data.locks\n"
-        "with data.locks.held(pathlib.Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
+        "import sys, pathlib, data.runtime.locks\n"
+        "with data.runtime.locks.held(pathlib.Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
     )
 
     @contextmanager

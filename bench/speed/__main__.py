@@ -13,8 +13,8 @@ from pathlib import Path
 from bench.speed import combining, forward, training
 from bench.speed.results import merged, spread, table, this_machine
 from bench.speed.running import python, run
-from data.errors import InputError, at_least, debug_option, run_script
-from data.files import write_text
+from data.runtime.errors import InputError, at_least, debug_option, run_script
+from data.runtime.files import write_text
 
 SCRIPTS = ("train_task.py", "combine.py", "evaluate.py")
 FAST = "--views adaptive --engine openvino --precision int8"

@@ -12,15 +12,15 @@ import pandas as pd
 
 from bench.speed.results import ratio, spread, table
 from bench.speed.running import Missing, python, run, told_of
-from data.errors import InputError
-from data.listing import ID, read_listing
+from data.annotations.listing import ID, read_listing
+from data.runtime.errors import InputError
 from ensemble.config import tasks_of
-from ensemble.probabilities import FILE_NAME, read_arrays
-from ensemble.submission import match, read_answers
+from ensemble.files.predictions import FILE_NAME, read_arrays
+from ensemble.files.submission import match, read_answers
 from heads.build import open_head
-from heads.checkpoint import load_tensors, save_tensors
-from heads.macro_f1 import macro_f1
-from heads.run import run_folder
+from heads.objective.metrics import macro_f1
+from heads.run.checkpoint import load_tensors, save_tensors
+from heads.run.folder import run_folder
 
 PLAIN, EXACT, FAST = "plain loop", "combine.py", "combine.py, fast"
 ON_OPENVINO = "combine.py --engine openvino"

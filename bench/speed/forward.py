@@ -10,13 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.plain import PlainHead
 from bench.speed.results import ratio, spread, table
-from data.errors import InputError
-from data.memory import keep_freed_memory
-from data.pipeline import working_size
-from ensemble.engines import ENGINES
+from data.runtime.errors import InputError
+from data.runtime.memory import keep_freed_memory
+from data.transforms.pipeline import working_size
+from ensemble.backends.engines import ENGINES
 from heads.build import TrainedHead, head_of, target_of
-from heads.config import TaskConfig
-from heads.schema import load
+from heads.config.loader import load
+from heads.config.task import TaskConfig
 
 BATCH = 64
 SIDES = (1024, 1536, 2048, 3072)  # of the square matrices; the best one counts

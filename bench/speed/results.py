@@ -7,8 +7,8 @@ from statistics import median
 
 import torch
 
-from data.processor import instruction_sets
-from heads.run import machine
+from data.runtime.processor import instruction_sets
+from heads.run.folder import machine
 
 TITLE = """# Speed
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.speed.results import MISSING
-from data.errors import InputError
+from data.runtime.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 EPOCH = re.compile(r"(?:(\S+) \| )?epoch \d+: .*macro_f1 ([\d.e+-]+)")  # named where heads train side by side

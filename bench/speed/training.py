@@ -8,11 +8,11 @@ from statistics import fmean, median
 
 from bench.speed.results import ratio, spread, table
 from bench.speed.running import python, run, told_of
-from data.errors import InputError
-from data.files import write_text
-from heads.config import TaskConfig
-from heads.schema import load
-from heads.several import places
+from data.runtime.errors import InputError
+from data.runtime.files import write_text
+from heads.config.loader import load
+from heads.config.task import TaskConfig
+from heads.run.jobs import places
 
 TASKS = ("age_backbone", "age", "gender", "mask")
 FROZEN = "gender"

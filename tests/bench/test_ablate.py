@@ -13,17 +13,17 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
-from bench import ablate
-from bench.ablate import command
-from bench.ablation_figures import collect, joint_macro_f1, read_figures
-from bench.ablation_judged import judged_as_default
-from bench.ablation_plan import DEFAULT, Ablations, Run, config_file, runs_of
-from bench.ablation_table import write_page
-from data.errors import InputError
-from heads.checkpoint import save_tensors
-from heads.config import TaskConfig
-from heads.run import run_folder, write_arrays, write_json
-from heads.schema import load
+from bench.ablate import __main__ as ablate
+from bench.ablate.__main__ import command
+from bench.ablate.figures import collect, joint_macro_f1, read_figures
+from bench.ablate.plan import DEFAULT, Ablations, Run, config_file, runs_of
+from bench.ablate.scores import judged_as_default
+from bench.ablate.table import write_page
+from data.runtime.errors import InputError
+from heads.config.loader import load
+from heads.config.task import TaskConfig
+from heads.run.checkpoint import save_tensors
+from heads.run.folder import run_folder, write_arrays, write_json
 from tests.conftest import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -267,10 +267,10 @@ def test_a_lever_with_less_data_is_shown_the_photographs_of_the_default(runs: Pa
     write_arrays(alone.folders(tmp_path)[0].validation, {**known, "classes": whole.columns[:3].to_numpy(str)})
     found = judged_as_default(plan, alone, tmp_path).loc[whole.index]
     pd.testing.assert_frame_equal(found, whole, rtol=0, atol=1e-4)
-    with patch("bench.ablation_judged.predict_views", side_effect=AssertionError("shown again")):
+    with patch("bench.ablate.scores.predict_views", side_effect=AssertionError("shown again")):
         pd.testing.assert_frame_equal(judged_as_default(plan, alone, tmp_path).loc[whole.index], found)
     shutil.copy(runs / "gender" / "best.safetensors", alone.folders(tmp_path)[0].best)
-    other = patch("bench.ablation_judged.predict_views", side_effect=AssertionError("another head"))
+    other = patch("bench.ablate.scores.predict_views", side_effect=AssertionError("another head"))
     with other, pytest.raises(AssertionError, match="another head"):
         judged_as_default(plan, alone, tmp_path)
     shutil.copy(runs / "age" / "best.safetensors", alone.folders(tmp_path)[0].best)

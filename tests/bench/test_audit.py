@@ -9,9 +9,9 @@ import pytest
 
 from bench import audit
 from bench.audit import BORDERS, SHARE, flips, recall
-from data.challenge import MASK_OF_SHOT
-from data.corrections import apply_corrections
-from data.manifest import person_name, read_table
+from data.annotations.challenge import MASK_OF_SHOT
+from data.annotations.corrections import apply_corrections
+from data.annotations.table import person_name, read_table
 
 
 @pytest.fixture(scope="module")

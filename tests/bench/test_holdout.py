@@ -14,9 +14,9 @@ from sklearn.metrics import f1_score
 
 import combine
 from bench import held_out, holdout
-from data.manifest import read_table
+from data.annotations.table import read_table
 from heads.build import open_head
-from heads.run import save_head
+from heads.run.folder import save_head
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.merging import decision_table, decisions, view_table
-from bench.merging_judged import VIEW_SETS, Judged, check_alike, judge, pooled, shared
-from data.errors import InputError
-from ensemble.views import make_views
-from heads.run import run_folder, write_arrays
+from bench.merging.__main__ import decision_table, decisions, view_table
+from bench.merging.scores import VIEW_SETS, Judged, check_alike, judge, pooled, shared
+from data.runtime.errors import InputError
+from ensemble.inference.views import make_views
+from heads.run.folder import run_folder, write_arrays
 
 
 def test_multipliers_help_where_a_head_was_skewed() -> None:

@@ -14,12 +14,12 @@ import torch
 import combine
 from bench import plain
 from ensemble.config import tasks_of
-from ensemble.probabilities import FILE_NAME, read_arrays
-from ensemble.submission import read_answers
+from ensemble.files.predictions import FILE_NAME, read_arrays
+from ensemble.files.submission import read_answers
 from heads.build import open_head, target_of
-from heads.config import TaskConfig
-from heads.rows import read_rows
-from heads.schema import load
+from heads.config.loader import load
+from heads.config.task import TaskConfig
+from heads.train.rows import read_rows
 
 TOLERANCE = 1e-4
 

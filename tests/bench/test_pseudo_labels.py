@@ -9,12 +9,12 @@ import pytest
 from bench import pseudo_labels
 from bench.held_out import predict_views
 from bench.pseudo_labels import labels_of
-from data.errors import InputError
-from data.manifest import read_table
-from ensemble.predict import Task, make_task
+from data.annotations.table import read_table
+from data.runtime.errors import InputError
+from ensemble.inference.predictor import Task, make_task
 from heads.build import open_head
-from heads.run import trained_runs
-from heads.validation import Predictions
+from heads.run.folder import trained_runs
+from heads.train.validation import Predictions
 
 
 def task_of(runs: Path, name: str) -> Task:

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from bench.scenes import HEIGHT, SHARES, WIDTH, macro_f1, make_scenes
-from data.images import decode
-from ensemble.submission import write_submission
+from data.images.decode import decode
+from ensemble.files.submission import write_submission
 
 
 @pytest.fixture

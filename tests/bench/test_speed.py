@@ -15,13 +15,13 @@ from bench.speed.forward import flops_of
 from bench.speed.results import merged
 from bench.speed.running import ROOT, Missing, Ran, python, run
 from bench.speed.training import OURS, PLAIN, TASKS, Recipe, Trained, page, whole
-from data.errors import InputError
-from data.listing import read_listing
-from ensemble.image_paths import image_paths
-from ensemble.views import make_views
+from data.annotations.listing import read_listing
+from data.runtime.errors import InputError
+from ensemble.files.image_paths import image_paths
+from ensemble.inference.views import make_views
 from heads.build import open_head
-from heads.config import TaskConfig
-from heads.schema import load
+from heads.config.loader import load
+from heads.config.task import TaskConfig
 from tests.conftest import Outcome
 
 EPOCHS = """

@@ -10,10 +10,10 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from ensemble.report.evaluation import Evaluation, HeadOutput, Number
-from ensemble.report.findings import Findings, find
-from ensemble.report.page import write_report
-from ensemble.report.runs import TrainingRun
+from ensemble.report.analysis.report import Findings, find
+from ensemble.report.load.evaluation import Evaluation, HeadOutput, Number
+from ensemble.report.load.runs import TrainingRun
+from ensemble.report.render.page import write_report
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 TASKS = {

@@ -8,7 +8,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 
-from data.page.plots import CELL
+from data.runtime.html.plots import CELL
 from tests.browser.conftest import Report
 
 PHONE, DESKTOP = (390, 844), (1280, 900)

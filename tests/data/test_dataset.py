@@ -10,9 +10,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from data.dataset import Photographs, in_order
-from data.errors import InputError
-from data.images import decode
-from data.pipeline import Pipeline
+from data.images.decode import decode
+from data.runtime.errors import InputError
+from data.transforms.pipeline import Pipeline
 
 ROWS = 6
 

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from data import masked
-from data.errors import InputError
-from data.manifest import read_table
+from data.annotations.folds import assign_folds
+from data.annotations.table import read_table
 from data.masked import Plan, bare_faces, write_masked
-from data.split import assign_folds
+from data.runtime.errors import InputError
 
 PEOPLE = ("000001_female_Drawn_20", "000002_male_Drawn_40", "000003_female_Drawn_70")
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from data.errors import run_script
+from data.runtime.errors import run_script
 from data.statistics import count_all, main, mean_and_std
 
 

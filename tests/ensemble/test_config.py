@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from data.errors import InputError
+from data.runtime.errors import InputError
 from ensemble.config import labels_of, load_joint, tasks_of
 
 ROOT = Path(__file__).parents[2]

@@ -15,15 +15,15 @@ import pytest
 import torch
 
 import combine
-from data.images import decode
+from data.images.decode import decode
 from ensemble import export as ensemble_export
 from ensemble.config import tasks_of
 from ensemble.joint import joint_probabilities
-from heads import export as heads_export
 from heads.build import open_head
-from heads.card import head_section
-from heads.checkpoint import load_tensors, save_tensors
-from heads.graph import HeadGraph
+from heads.export import __main__ as heads_export
+from heads.export.graph import HeadGraph
+from heads.export.model_card import head_section
+from heads.run.checkpoint import load_tensors, save_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load:FutureWarning")
 LEAST = (36, 48)  # combine.py's of the tests' heads: larger JPEGs are decoded at a smaller scale

@@ -24,16 +24,16 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 PHASES = {
     "train_task": {
         "loading": ("data.dataset", "Photographs.__getitem__"),
-        "step": ("heads.training", "_step"),
-        "validation": ("heads.training", "predict"),
-        "writing": ("heads.keeper", "Keeper.after_epoch"),
-        "closing": ("heads.keeper", "Keeper.close"),
+        "step": ("heads.train.loop", "_step"),
+        "validation": ("heads.train.loop", "predict"),
+        "writing": ("heads.train.recorder", "Keeper.after_epoch"),
+        "closing": ("heads.train.recorder", "Keeper.close"),
     },
     "combine": {
-        "loading": ("ensemble.predict", "Decoded.__getitem__"),
-        "predicting": ("ensemble.predict", "Task.view_logits"),
-        "part": ("ensemble.parts", "Parts.write"),
-        "merging": ("ensemble.answering", "write_answers"),
+        "loading": ("ensemble.inference.predictor", "Decoded.__getitem__"),
+        "predicting": ("ensemble.inference.predictor", "Task.view_logits"),
+        "part": ("ensemble.inference.parts", "Parts.write"),
+        "merging": ("ensemble.inference.run", "write_answers"),
     },
 }
 SLOT = struct.Struct("<id")  # entries of a phase, longest seconds in it
@@ -68,7 +68,7 @@ def watched(inner: Callable[..., Any], phase: str, board: Board) -> Callable[...
 
 
 def run_child(request: dict[str, Any], board: Board, log: str) -> None:
-    from data.errors import run_script
+    from data.runtime.errors import run_script
 
     os.setpgid(0, 0)
     script = importlib.import_module(request["script"])
@@ -78,7 +78,7 @@ def run_child(request: dict[str, Any], board: Board, log: str) -> None:
         for part in path:
             owner = getattr(owner, part)
         setattr(owner, last, watched(getattr(owner, last), phase, board))
-    importlib.import_module("ensemble.parts").ROWS = request.get("part_rows", 1024)
+    importlib.import_module("ensemble.inference.parts").ROWS = request.get("part_rows", 1024)
     sys.argv = [f"{request['script']}.py", *request["argv"]]
     code = 0
     with Path(log).open("w") as file, redirect_stderr(file), redirect_stdout(file):
@@ -110,16 +110,29 @@ def main() -> None:
     # What the scripts import late. Nothing is computed here: PyTorch does not differentiate in a fork of a
     # process that did.
     for module in (
-        *("torch", "accelerate", "albumentations", "train_task", "combine", "data.dataset", "data.split"),
         *(
-            "data.manifest",
-            "heads.build",
-            "heads.keeper",
-            "heads.training",
-            "ensemble.predict",
-            "ensemble.views",
+            "torch",
+            "accelerate",
+            "albumentations",
+            "train_task",
+            "combine",
+            "data.dataset",
+            "data.annotations.folds",
         ),
-        *("ensemble.decide", "ensemble.probabilities", "ensemble.submission", "ensemble.answering"),
+        *(
+            "data.annotations.table",
+            "heads.build",
+            "heads.train.recorder",
+            "heads.train.loop",
+            "ensemble.inference.predictor",
+            "ensemble.inference.views",
+        ),
+        *(
+            "ensemble.metrics.decide",
+            "ensemble.files.predictions",
+            "ensemble.files.submission",
+            "ensemble.inference.run",
+        ),
     ):
         importlib.import_module(module)
     for line in sys.stdin:

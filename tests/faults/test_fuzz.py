@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from data.errors import InputError
-from data.images import decode_bytes
-from data.listing import read_listing
-from data.manifest import read_table
-from ensemble.probabilities import read_arrays
-from ensemble.submission import read_answers
-from heads.checkpoint import load_tensors
-from heads.config import TaskConfig
-from heads.schema import load
-from tests.bad_pictures import BAD, OTHER, SOUND
+from data.annotations.listing import read_listing
+from data.annotations.table import read_table
+from data.images.decode import decode_bytes
+from data.runtime.errors import InputError
+from ensemble.files.predictions import read_arrays
+from ensemble.files.submission import read_answers
+from heads.config.loader import load
+from heads.config.task import TaskConfig
+from heads.run.checkpoint import load_tensors
+from tests.bad_images import BAD, OTHER, SOUND
 
 ROOT = Path(__file__).parents[2]
 SLOWEST = 10.0  # seconds for one input, on a machine that others use too

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from heads.checkpoint import load_tensors
+from heads.run.checkpoint import load_tensors
 
 MORE = ("--set", "training.epochs=3", "--set", "classifier.dropout=0.5", "--set", "training.batch_size=8")
 PHASES = ("loading", "step", "validation", "writing", "closing")

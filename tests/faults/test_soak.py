@@ -105,16 +105,16 @@ def test_a_hundred_thousand_images(
 CHEAP = """
 import atexit, re, runpy, sys
 import numpy as np
-import data.memory, ensemble.predict
-from ensemble.predict import Task
-data.memory.keep_freed_memory = lambda: False
+import data.runtime.memory, ensemble.inference.predictor
+from ensemble.inference.predictor import Task
+data.runtime.memory.keep_freed_memory = lambda: False
 picture = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
 def view_logits(task, shown, names=None):
     means = shown.pixels.float().mean(dim=(2, 3)).sum(dim=1, keepdim=True)
-    logits = 5 * (means * 1000).sin() * ensemble.predict.torch.arange(task.target.outputs)
+    logits = 5 * (means * 1000).sin() * ensemble.inference.predictor.torch.arange(task.target.outputs)
     return logits.expand(len(task.views if names is None else list(names)), 1, -1, -1)
 Task.view_logits = view_logits
-ensemble.predict.decode = lambda path, least: picture // (1 + int(path.stem) % 7)
+ensemble.inference.predictor.decode = lambda path, least: picture // (1 + int(path.stem) % 7)
 atexit.register(lambda: print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]))
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")

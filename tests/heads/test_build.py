@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from data.errors import InputError
+from data.runtime.errors import InputError
 from heads.build import (
     fill_trunk_of,
     head_of,
@@ -20,15 +20,15 @@ from heads.build import (
     resizing_of,
     target_of,
 )
-from heads.checkpoint import load_tensors, save_tensors
-from heads.config import Backbone, Loss, TaskConfig
-from heads.head import Head
-from heads.label_config import Label
-from heads.losses import focal_loss, soft_f1_loss
-from heads.resizing import Resizing
-from heads.run import PACKAGES, run_folder, save_head
-from heads.schema import load
-from heads.targets import Target
+from heads.config.label import Label
+from heads.config.loader import load
+from heads.config.task import Backbone, Loss, TaskConfig
+from heads.model.head import Head
+from heads.objective.losses import focal_loss, soft_f1_loss
+from heads.objective.targets import Target
+from heads.run.checkpoint import load_tensors, save_tensors
+from heads.run.folder import PACKAGES, run_folder, save_head
+from heads.train.resizing import Resizing
 
 AGE = Path(__file__).parents[2] / "configs" / "age.yaml"
 NAMES = ["under 30", "30 to 59", "60 and over"]

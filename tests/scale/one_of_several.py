@@ -13,18 +13,18 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from data.dataset import Photographs, in_order
-from data.pipeline import Pipeline
-from heads.dealing import deal_training, deal_validation
-from heads.learner import Learner
-from heads.loading import loader
-from heads.losses import WeightedSum, make_loss
-from heads.optim import make_optimiser, make_schedule
-from heads.plan import Plan
-from heads.processes import WholeBatchLoss
-from heads.sampling import BalancedSampler
-from heads.targets import Target
-from heads.training import Material, fit
-from heads.validation import Predictions, Truth
+from data.transforms.pipeline import Pipeline
+from heads.objective.losses import WeightedSum, make_loss
+from heads.objective.targets import Target
+from heads.train.distributed import WholeBatchLoss
+from heads.train.loaders import loader
+from heads.train.loop import Material, fit
+from heads.train.optimiser import make_optimiser, make_schedule
+from heads.train.sampler import BalancedSampler
+from heads.train.settings import Plan
+from heads.train.sharding import deal_training, deal_validation
+from heads.train.state import Learner
+from heads.train.validation import Predictions, Truth
 
 CLASSES = ("red", "green", "blue")
 EPOCHS = 10

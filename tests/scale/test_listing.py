@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from data.errors import InputError
-from data.pictures import listed_images
+from data.images.find import listed_images
+from data.runtime.errors import InputError
 
 pytestmark = pytest.mark.scale
 IDS = [f"{number:02}.jpg" for number in range(10)]
@@ -15,7 +15,7 @@ IDS = [f"{number:02}.jpg" for number in range(10)]
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_listing_is_cut_in_its_order(tmp_path: Path, kind: str) -> None:
-    from ensemble.listing import cut, ids_of
+    from ensemble.cluster.listing import cut, ids_of
 
     table = pd.DataFrame({"ans": range(10), "ImageID": IDS[::-1]})
     path = tmp_path / f"list.{kind}"
@@ -25,7 +25,7 @@ def test_a_listing_is_cut_in_its_order(tmp_path: Path, kind: str) -> None:
 
 
 def test_ids_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
-    from ensemble.listing import read_ids
+    from ensemble.cluster.listing import read_ids
 
     (tmp_path / "list.csv").write_text("ImageID\n007\n1e3\nNA\n")
     assert list(read_ids(str(tmp_path / "list.csv"))) == ["007", "1e3", "NA"]
@@ -45,7 +45,7 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_wrong_listing_is_refused(tmp_path: Path, kind: str) -> None:
-    from ensemble.listing import cut
+    from ensemble.cluster.listing import cut
 
     ids, told = BAD[kind]
     path = tmp_path / "list.csv"
@@ -56,7 +56,7 @@ def test_a_wrong_listing_is_refused(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_folder_s_images_are_those_of_one_machine(tmp_path: Path) -> None:
-    from ensemble.listing import find_listing, read_ids
+    from ensemble.cluster.listing import find_listing, read_ids
 
     for name in ("images/b.jpg", "images/a.jpg", "c.png", "train/d.jpg", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -77,7 +77,7 @@ def test_a_listing_without_its_column_or_with_two_is_refused(
     import pyarrow as pa
     from pyarrow import csv, parquet
 
-    from ensemble.listing import cut
+    from ensemble.cluster.listing import cut
 
     path = str(tmp_path / f"list.{kind}")
     table = pa.table([pa.array(["a"])] * len(columns), names=columns)
@@ -89,7 +89,7 @@ def test_a_listing_without_its_column_or_with_two_is_refused(
 
 
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
-    from ensemble.listing import cut
+    from ensemble.cluster.listing import cut
 
     for name in ("empty.csv", "empty.parquet"):
         (tmp_path / name).touch()
@@ -98,7 +98,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_link_out_of_the_folder_is_not_read(tmp_path: Path) -> None:
-    from ensemble.remote_parts import reader_of
+    from ensemble.cluster.parts import reader_of
 
     images = tmp_path / "images"
     images.mkdir()

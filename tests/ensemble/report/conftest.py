@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from ensemble.joint import decode
-from ensemble.report.evaluation import Evaluation, HeadOutput, Number
-from ensemble.report.findings import Findings, find
-from ensemble.report.gather import Sources, gather
-from ensemble.report.runs import TrainingRun
-from heads.label_config import Label
+from ensemble.report.analysis.report import Findings, find
+from ensemble.report.load.evaluation import Evaluation, HeadOutput, Number
+from ensemble.report.load.load_evaluation import Sources, gather
+from ensemble.report.load.runs import TrainingRun
+from heads.config.label import Label
 
 TASKS = {"mask": ["wear", "<b>$x$ & y</b>"], "age": ["under 30", "30 to 59", "60 and over"]}
 LABELS = {

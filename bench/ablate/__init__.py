@@ -1,0 +1,1 @@
+"""Train levers beside the defaults and compare them: python -m bench.ablate."""

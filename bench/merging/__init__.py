@@ -1,0 +1,1 @@
+"""What views and tuned decisions are worth: python -m bench.merging."""

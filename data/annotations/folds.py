@@ -1,0 +1,111 @@
+"""Folds that share no person and hold the classes in equal shares; the same folds for every head."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from data.annotations.table import drawn_on
+from data.runtime.errors import InputError, refuse
+
+MISSING = "missing"
+
+
+def assign_folds(
+    table: pd.DataFrame, folds: int, strata: Mapping[str, Sequence[float]], seed: int
+) -> npt.NDArray[np.int64]:
+    """Give each row of the table (see `data.annotations.table.read_table`) a fold: [N], 0..folds-1.
+
+    No person is in two folds. Each source is split apart and whole, so that a person's fold does not depend
+    on which other data were given, on which rows a task leaves out afterwards, or on the rows' order. Only
+    photographs that were drawn (`data.masked`) are in the folds of the people drawn on, where those are given,
+    else of the first source, by name, that was drawn on the same.
+
+    Rows are stratified by the combination of the columns in `strata`: by a column's own values where its
+    borders are empty, else by the class that the borders cut: class i has borders[i-1] <= value < borders[i].
+    The order of `strata` makes no difference. A column that is missing, or has no value, is a stratum of its
+    own. Where every stratum of a source has fewer rows than there are folds, its folds are balanced in size
+    alone.
+
+    The folds are those of scikit-learn's StratifiedGroupKFold, shuffled by `seed`. Raises `InputError` for
+    fewer than two folds, fewer people than folds, and text where borders ask for numbers.
+    """
+    if folds < 2:
+        raise InputError(f"folds={folds}, expected at least 2 (one to validate on, the rest to train on)")
+    people_of = table.groupby("source")["person"].nunique()
+    refuse(
+        f"too few people for {folds} folds; add people or ask for fewer folds:",
+        [f"{source}: {n} people, expected at least {folds}" for source, n in people_of.items() if n < folds],
+    )
+    if table.groupby("person")["source"].nunique().max() > 1:
+        raise ValueError("a person belongs to two sources, expected names that differ between sources")
+    stratum = _strata(table, strata)
+    # Sorted by person and path: scikit-learn's answer depends on the rows' order, ours must not.
+    order = np.lexsort((table["path"].to_numpy(str), table["person"].to_numpy(str)))
+    sources = table["source"].to_numpy(str)[order]
+    fold = np.empty(len(table), dtype=np.int64)
+    for source in np.unique(sources):
+        rows = order[sources == source]
+        fold[rows] = _folds_of(stratum[rows], table["person"].to_numpy(str)[rows], folds, seed)
+    return _as_originals(table["person"], fold)
+
+
+def _as_originals(people: pd.Series, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The folds [N] with photographs drawn of a person in that person's fold.
+
+    Where who was drawn on is not here, in the fold of the first source, by name, that was drawn of them.
+
+    >>> names = ["a-00000001/ann", "b-00000002/a-00000001/ann", "b-00000002/carl"]
+    >>> _as_originals(pd.Series(names), np.arange(3))
+    array([0, 0, 2])
+    """
+    names = people.tolist()
+    originals = list(map(drawn_on, names))
+    of: dict[str, int] = {}
+    for name, original, its in sorted(zip(names, originals, fold.tolist(), strict=True)):
+        if name == original:
+            of[original] = its
+        of.setdefault(original, its)
+    return np.array([of[original] for original in originals], dtype=np.int64)
+
+
+def _folds_of(
+    stratum: npt.NDArray[np.str_], people: npt.NDArray[np.str_], folds: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """The fold of each row of one source: [N], 0..folds-1."""
+    if np.unique(stratum, return_counts=True)[1].max() < folds:
+        stratum = np.full_like(stratum, "")
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    fold = np.empty(len(people), dtype=np.int64)
+    with warnings.catch_warnings():
+        # Some combinations (incorrect mask, 60 and over) are rare by nature and spread as far as they go.
+        warnings.filterwarnings(
+            "ignore", message="The least populated class in y has only", category=UserWarning
+        )
+        for number, (_, held_out) in enumerate(splitter.split(people, stratum, people)):
+            fold[held_out] = number
+    return fold
+
+
+def _strata(table: pd.DataFrame, strata: Mapping[str, Sequence[float]]) -> npt.NDArray[np.str_]:
+    """The name of each row's stratum: [N]."""
+    names = [_classes(table[column], borders) for column, borders in sorted(strata.items()) if column in table]
+    return np.array(["\n".join(row) for row in zip(*names, strict=True)] if names else [""] * len(table))
+
+
+def _classes(column: pd.Series, borders: Sequence[float]) -> list[str]:
+    """The class of each value of a column, as text."""
+    if not borders:
+        return [
+            MISSING if missing else f"={value}" for value, missing in zip(column, column.isna(), strict=True)
+        ]
+    numbers = pd.to_numeric(column, errors="coerce")
+    bad = column[numbers.isna() & column.notna()].unique()
+    refuse(
+        f"{column.name}: expected numbers, since it is cut at {list(borders)}", [f"found {v!r}" for v in bad]
+    )
+    classes = np.searchsorted(np.sort(borders), numbers.to_numpy(float), side="right")
+    return [MISSING if missing else str(i) for i, missing in zip(classes, numbers.isna(), strict=True)]

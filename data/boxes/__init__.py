@@ -1,0 +1,1 @@
+"""Face boxes of images that are not cropped: python -m data.boxes."""

@@ -1,1 +1,0 @@
-"""Drawn faces, not real people: who they are (`person`), how they are drawn (`photograph` and its parts)."""

@@ -1,0 +1,1 @@
+"""What every command needs: errors and exit codes, atomic files, locks, signals, worker processes, HTML pages."""

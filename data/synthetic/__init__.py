@@ -1,0 +1,1 @@
+"""Drawn people in the challenge's layout: python -m data.synthetic."""

@@ -1,0 +1,199 @@
+"""The table of steps over uint8 RGB pixels [H, W, 3]; the one file that imports albumentations."""
+
+import os
+from collections.abc import Callable
+from typing import Annotated, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from data.transforms.face_geometry import aligned_face, around
+from data.transforms.mask_overlay import WAYS, WORN, draw_mask
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer release
+
+import albumentations as A
+import cv2
+
+Pixels = npt.NDArray[np.uint8]
+Transform: TypeAlias = "A.BasicTransform | A.Compose | DrawnMask | AlignedCrop"
+Size = Annotated[int, Field(ge=1, le=4096)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+cv2.setNumThreads(0)  # loader workers are the parallelism; OpenCV's own threads would fight them
+
+
+class DrawnMask:
+    """`data.transforms.mask_overlay.draw_mask` on an aligned bare face, as a step; before any step that moves the face."""
+
+    def __init__(self, wrong: float, p: float) -> None:
+        self.wrong, self.p = wrong, p
+
+    def set_random_seed(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def __call__(self, image: Pixels) -> dict[str, Pixels]:
+        if self.rng.random() >= self.p:
+            return {"image": image}
+        wrong = self.rng.random() < self.wrong
+        way = str(self.rng.choice([way for way in WAYS if (way != WORN) == wrong]))
+        return {"image": draw_mask(image, aligned_face(*image.shape[:2]), way, self.rng)}
+
+
+class AlignedCrop:
+    """`data.transforms.face_geometry.around` an aligned face, as a step; before any step that moves the face."""
+
+    def __init__(self, margin: float) -> None:
+        self.margin = margin
+
+    def set_random_seed(self, seed: int) -> None:
+        """Nothing here is left to chance."""
+
+    def __call__(self, image: Pixels) -> dict[str, Pixels]:
+        height, width = image.shape[:2]
+        return {"image": image[around(aligned_face(height, width), height, width, self.margin)]}
+
+
+def resize(height: Size, width: Size) -> Transform:
+    """Scale to height x width pixels, by area where that shrinks."""
+    return A.Resize(height, width, area_for_downscale="image")
+
+
+def fit(height: Size, width: Size) -> Transform:
+    """Scale to fit within height x width, by area where that shrinks; the shape stays."""
+    return A.LongestMaxSize(max_size_hw=(height, width), area_for_downscale="image")
+
+
+def letterbox(height: Size, width: Size) -> Transform:
+    """Scale to fit within height x width, as `fit` does; pad the rest with black on both sides."""
+    return A.Compose([fit(height, width), A.PadIfNeeded(height, width)])
+
+
+def center_crop(height: Size, width: Size) -> Transform:
+    """Cut height x width from the middle at original pixel size; smaller pictures are padded with black."""
+    return A.CenterCrop(height, width, pad_if_needed=True)
+
+
+def aligned_crop(margin: Annotated[float, Field(gt=0)] = 1.0) -> Transform:
+    """Cut an aligned face with its hair and chin out, `margin` times as much as usual around it.
+
+    Faces are then about as large in photographs with hair and shoulders (taller than wide) as in those that are
+    cropped close to the face (square ones, which stay nearly whole).
+    """
+    return AlignedCrop(margin)
+
+
+def random_crop(height: Size, width: Size) -> Transform:
+    """Cut height x width from anywhere at original pixel size; smaller pictures are padded with black."""
+    return A.RandomCrop(height, width, pad_if_needed=True)
+
+
+def zoom_crop(
+    height: Size,
+    width: Size,
+    least: Annotated[float, Field(gt=0, le=1)] = 0.8,
+    stretch: Annotated[float, Field(ge=1)] = 1.1,
+) -> Transform:
+    """Cut a window of `least` to all of the area, stretched up to `stretch`; scale it to height x width."""
+    shape = width / height
+    return A.RandomResizedCrop(
+        (height, width),
+        scale=(least, 1.0),
+        ratio=(shape / stretch, shape * stretch),
+        area_for_downscale="image",
+    )
+
+
+def hflip(p: Share = 0.5) -> Transform:
+    """Mirror left and right."""
+    return A.HorizontalFlip(p=p)
+
+
+def brightness_contrast(brightness: Share = 0.2, contrast: Share = 0.2, p: Share = 0.5) -> Transform:
+    """Shift brightness and scale contrast by up to these shares."""
+    return A.RandomBrightnessContrast(brightness, contrast, p=p)
+
+
+def colour(
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.05, saturation: Share = 0.3, p: Share = 0.5
+) -> Transform:
+    """Turn the hue by up to `hue` of the circle and scale saturation by up to `saturation`."""
+    return A.ColorJitter(
+        brightness=(1, 1), contrast=(1, 1), saturation=(1 - saturation, 1 + saturation), hue=(-hue, hue), p=p
+    )
+
+
+def grey(p: Share = 0.1) -> Transform:
+    """Take the colour out."""
+    return A.ToGray(p=p)
+
+
+def noise(std: Share = 0.05, p: Share = 0.5) -> Transform:
+    """Add Gaussian noise with a standard deviation of up to `std` of the full range."""
+    return A.GaussNoise(std_range=(0.0, std), p=p)
+
+
+def affine(
+    shift: Share = 0.05,
+    scale: Share = 0.1,
+    rotate: Annotated[float, Field(ge=0, le=180)] = 10,
+    p: Share = 0.5,
+) -> Transform:
+    """Move by up to `shift` of the size, zoom by up to `scale`, turn by up to `rotate` degrees."""
+    return A.Affine(
+        translate_percent=(-shift, shift),
+        scale=(1 - scale, 1 + scale),
+        rotate=(-rotate, rotate),
+        balanced_scale=False,
+        p=p,
+    )
+
+
+def cutout(holes: Annotated[int, Field(ge=1)] = 1, size: Share = 0.3, p: Share = 0.5) -> Transform:
+    """Blank up to `holes` rectangles, each side up to `size` of the picture's (arXiv:1708.04552)."""
+    sides = (min(0.05, size), size)
+    return A.CoarseDropout(num_holes_range=(1, holes), hole_height_range=sides, hole_width_range=sides, p=p)
+
+
+def jpeg(quality: Annotated[int, Field(ge=1, le=100)] = 40, p: Share = 0.5) -> Transform:
+    """Compress as JPEG at a quality from `quality` to 95."""
+    return A.ImageCompression(quality_range=(min(quality, 95), 95), p=p)
+
+
+def downscale(least: Annotated[float, Field(gt=0, lt=1)] = 0.4, p: Share = 0.3) -> Transform:
+    """Scale down to between `least` and 0.95 of the size and up again: a photograph of lower resolution."""
+    kernels = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
+    return A.Downscale(scale_range=(min(least, 0.95), 0.95), interpolation_pair=kernels, p=p)
+
+
+def blur(sigma: Annotated[float, Field(gt=0)] = 1.5, p: Share = 0.2) -> Transform:
+    """Blur by a Gaussian of up to `sigma` pixels."""
+    return A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, max(sigma, 0.1)), p=p)
+
+
+def drawn_mask(wrong: Share = 0.2, p: Share = 0.7) -> Transform:
+    """Draw a mask on an aligned bare face, `wrong` of them worn incorrectly; for labels other than the mask."""
+    return DrawnMask(wrong, p)
+
+
+STEPS: dict[str, Callable[..., Transform]] = {
+    "resize": resize,
+    "fit": fit,
+    "letterbox": letterbox,
+    "center_crop": center_crop,
+    "aligned_crop": aligned_crop,
+    "random_crop": random_crop,
+    "zoom_crop": zoom_crop,
+    "hflip": hflip,
+    "brightness_contrast": brightness_contrast,
+    "colour": colour,
+    "grey": grey,
+    "noise": noise,
+    "affine": affine,
+    "cutout": cutout,
+    "jpeg": jpeg,
+    "downscale": downscale,
+    "blur": blur,
+    "drawn_mask": drawn_mask,
+}

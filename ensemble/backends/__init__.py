@@ -1,0 +1,1 @@
+"""What computes a head: PyTorch, ONNX Runtime, OpenVINO, int8."""

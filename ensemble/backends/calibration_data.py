@@ -1,0 +1,102 @@
+"""Photographs that a head was trained on, and those of the people whom it was judged on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from data.annotations.table import person_name
+from data.dataset import Photographs, in_order
+from data.runtime.errors import InputError
+from data.runtime.signals import leave_to_parent
+from data.transforms.pipeline import Pipeline
+from ensemble.inference.predictor import Read
+from heads.build import TrainedHead
+
+CALIBRATED_ON, LEAST = 300, 50  # photographs
+BATCH = 16
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The training data.
+
+    Attributes:
+        table: of `data.annotations.table.read_table`.
+        named: what messages call it.
+        read: gives a photograph's pixels.
+        workers: decoding processes.
+    """
+
+    table: pd.DataFrame
+    named: str
+    read: Read
+    workers: int
+
+
+def paths_to_calibrate(sources: Sources, held_out: Arrays) -> list[Path]:
+    """Up to `CALIBRATED_ON` photographs of people whom a head does not validate on, always the same ones.
+
+    They are of the sources that hold its validation people, where any does: a head was trained on the others of
+    these. People are told by their names alone, so that a copy of the data under another name lets none in.
+
+    Raises:
+        InputError: fewer than `LEAST` are there.
+    """
+    table = sources.table
+    people = {person_name(str(person)) for person in held_out["person"]}
+    held = table["person"].map(person_name).isin(people) | table["path"].isin(held_out["path"].astype(str))
+    own = table["source"].isin(table["source"][held]) if held.any() else True
+    paths = sorted(table["path"][~held & own])
+    if len(paths) < LEAST:
+        raise InputError(
+            f"{sources.named}: found {len(paths)} photographs of people to train on, expected at least {LEAST} "
+            "to calibrate int8 on; give the training data with --calibration, or use --precision fp32"
+        )
+    drawn = np.random.default_rng(0).choice(len(paths), min(CALIBRATED_ON, len(paths)), replace=False)
+    return [Path(paths[place]) for place in sorted(drawn)]
+
+
+def paths_to_check(sources: Sources, held_out: Arrays, validation: Path) -> list[Path]:
+    """The photographs of `validation`, in its order: where they were in training, else in the training data.
+
+    Raises:
+        InputError: some are in neither place.
+    """
+    table = sources.table
+    by_name = {
+        (person, Path(path).name): path for person, path in zip(table["person"], table["path"], strict=True)
+    }
+    paths = []
+    for person, told in zip(held_out["person"].astype(str), held_out["path"].astype(str), strict=True):
+        path = Path(told)
+        paths.append(path if path.is_file() else Path(by_name.get((person, path.name), path)))
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise InputError(
+            f"{validation}: {len(missing)} of its {len(paths)} photographs, on which int8 is checked, are not "
+            f"there, such as {missing[0]}; give all training data with --calibration, or use --precision fp32"
+        )
+    return paths
+
+
+def batches(trained: TrainedHead, paths: Sequence[Path], sources: Sources) -> Iterator[torch.Tensor]:
+    """Photographs as the head is shown them: uint8 [B, 3, H, W]."""
+    pipeline = Pipeline(trained.config.pixels.evaluate)
+    none = torch.zeros(len(paths))
+    photographs = Photographs([str(path) for path in paths], none, pipeline, read=sources.read)
+    loader = DataLoader(
+        photographs,
+        BATCH,
+        sampler=in_order(len(paths)),
+        num_workers=sources.workers,
+        worker_init_fn=leave_to_parent,
+    )
+    return (pixels for pixels, _ in loader)

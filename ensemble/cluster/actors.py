@@ -1,0 +1,96 @@
+"""Parts answered by many machines at once: Ray Data maps them over a pool of actors that hold the heads.
+
+A part goes to one actor at a time. One that dies is started anew and its part done again, whose file appears
+whole under one name or not at all, so that nothing is lost or doubled. Each actor is given two parts at most
+and reads one batch ahead, so that no more is in memory however long the listing is.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from data.runtime.errors import InputError, refuse
+from data.runtime.memory import keep_freed_memory
+from ensemble.backends.engines import ENGINES, device_of
+from ensemble.cluster.parts import Parts
+from ensemble.inference.predictor import Predictor, Task
+
+PARTS_IN_FLIGHT = 2
+
+
+class PartPredictor:
+    """An actor: the heads, put on its device once, and the parts that it is given.
+
+    Args:
+        tasks: a reference to the heads (`ray.put`), so that each machine fetches them once.
+        parts: where the answers go.
+    """
+
+    def __init__(self, tasks: Any, parts: Parts) -> None:
+        keep_freed_memory()
+        engine = parts.plan.engine
+        self.predictor = Predictor(ray.get(tasks[0]), device_of(engine), ENGINES[engine])
+        self.parts = parts
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        rows, problems = [], []
+        for part in batch["part"]:
+            try:
+                rows.append(self.parts.answer(self.predictor, int(part)))
+                problems.append("")
+            except InputError as error:  # told when all other parts are done
+                rows.append(0)
+                problems.append(str(error))
+        return {"rows": np.array(rows), "problem": np.array(problems)}
+
+
+def join_cluster(engine: str) -> int:
+    """Join the cluster of RAY_ADDRESS, or begin one on this machine; return how many can work with an engine.
+
+    They are its GPUs, or its cores where it has none or the engine takes none.
+    """
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level="WARNING")
+    return max(_gpus(engine) or int(ray.cluster_resources().get("CPU", 1)), 1)
+
+
+def answer_parts(tasks: Mapping[str, Task], parts: Parts, actors: int) -> Iterator[int]:
+    """Have the missing parts answered; yield the number of photographs of each as it is done.
+
+    Args:
+        tasks: the heads.
+        parts: where the answers go; must be in reach of every machine.
+        actors: at most so many, one for each GPU, or each core where there is none.
+
+    Raises:
+        InputError: photographs cannot be read (of each part the first is told); all other parts are done.
+    """
+    missing = parts.missing()
+    if not missing:
+        return
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    listed = ray.data.from_items([{"part": part} for part in missing], override_num_blocks=len(missing))
+    pool = ActorPoolStrategy(
+        min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=PARTS_IN_FLIGHT
+    )
+    answered = listed.map_batches(
+        PartPredictor,
+        batch_size=1,
+        compute=pool,
+        num_cpus=1,
+        num_gpus=1 if _gpus(parts.plan.engine) else None,
+        fn_constructor_args=([ray.put(dict(tasks))], parts),
+    )
+    problems = []
+    for row in answered.iter_rows():
+        yield int(row["rows"])
+        problems += [row["problem"]] if row["problem"] else []
+    refuse(f"{parts.place}: {len(problems)} parts lack answers; put these right and run again", problems)
+
+
+def _gpus(engine: str) -> int:
+    return int(ray.cluster_resources().get("GPU", 0)) if engine == "torch" else 0

@@ -1,0 +1,137 @@
+"""A listing too long for one machine's memory: read as a stream, cut into parts of equal length.
+
+A listing is a CSV or a Parquet file with a column ImageID, or a folder of images. It is read once and kept in
+pieces beside the answers, so that any machine can take any part, and a run that stopped goes on with the same.
+"""
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from data.annotations.listing import ID
+from data.images import remote as urls
+from data.images.find import IMAGES, LISTING, PARQUET_LISTING
+from data.runtime.errors import InputError, refuse
+from data.runtime.file_names import why_outside
+
+
+def find_listing(data: str) -> tuple[str, str]:
+    """(the listing, the folder of its images) of `--data`: a listing, a folder that holds one, or of images.
+
+    A folder's are those of `data.images.find.listed_images`, where it is on this machine and has an info.csv or no
+    listing.
+    """
+    if data.endswith((".csv", ".parquet")):
+        return data, urls.join(data.rpartition("/")[0], IMAGES)
+    for name in (LISTING, PARQUET_LISTING):
+        if urls.exists(urls.join(data, name)):
+            return urls.join(data, name), urls.join(data, IMAGES)
+    return data, data
+
+
+def read_ids(listing: str) -> Iterator[str]:
+    """The image ids of a CSV, a Parquet file or a folder, in order, with a bounded part of it in memory."""
+    if not listing.endswith((".csv", ".parquet")):
+        yield from urls.images_below(listing)
+        return
+    system, path = urls.opened(listing)
+    try:
+        with system.open(path, "rb") as file:
+            for batch in _batches(file, listing):
+                yield from batch.column(0).cast(pa.string()).to_pylist()
+    except OSError as error:
+        raise InputError(f"{listing}: cannot be read ({error}), expected a listing") from None
+    except pa.ArrowInvalid as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{listing}: {reason}; expected a column {ID}, one row per image") from None
+
+
+def _batches(file: io.IOBase, listing: str) -> Iterable[pa.RecordBatch]:
+    if listing.endswith(".parquet"):
+        parquet_file = pq.ParquetFile(file)
+        _refuse_header(listing, parquet_file.schema_arrow.names)
+        return parquet_file.iter_batches(columns=[ID])  # type: ignore[no-any-return]
+    _refuse_header(listing, pyarrow.csv.open_csv(file).schema.names)
+    file.seek(0)
+    convert = pyarrow.csv.ConvertOptions(include_columns=[ID], column_types={ID: pa.string()})
+    return pyarrow.csv.open_csv(file, convert_options=convert)  # type: ignore[no-any-return]
+
+
+def _refuse_header(listing: str, columns: Sequence[str]) -> None:
+    if columns.count(ID) != 1:
+        raise InputError(f"{listing}: columns {', '.join(columns)}; expected {ID} once, one row per image")
+
+
+def cut(listing: str, pieces: str, rows: int) -> list[int]:
+    """Keep a listing as Parquet files of `rows` ids each (the last has the rest); return their lengths.
+
+    Raises:
+        InputError: no image, empty or doubled ids, or ids that lead out of the images' folder.
+    """
+    ids = read_ids(listing)
+    lengths: list[int] = []
+    hashes: list[npt.NDArray[np.int64]] = []
+    while part := list(islice(ids, rows)):
+        first = sum(lengths)
+        refuse(
+            f"{listing}: bad rows",
+            [
+                f"image {first + row + 1}: {ID}={name!r} {why}"
+                for row, name in enumerate(part)
+                if (why := _wrong(name))
+            ],
+        )
+        urls.write_bytes(piece(pieces, len(lengths)), parquet({ID: part}))
+        hashes.append(np.fromiter(map(hash, part), dtype=np.int64, count=len(part)))
+        lengths.append(len(part))
+    if not lengths:
+        raise InputError(f"{listing}: found no image, expected at least one")
+    _refuse_doubles(listing, pieces, np.concatenate(hashes), len(lengths))
+    return lengths
+
+
+def piece(pieces: str, part: int) -> str:
+    """Where a part of the listing is kept."""
+    return urls.join(pieces, f"part-{part:06d}.parquet")
+
+
+def ids_of(pieces: str, part: int) -> list[str]:
+    """The image ids of a part."""
+    table = pq.read_table(io.BytesIO(urls.read_bytes(piece(pieces, part))))
+    return [str(name) for name in table.column(ID).to_pylist()]
+
+
+def parquet(columns: dict[str, object]) -> bytes:
+    """A Parquet file's bytes."""
+    written = io.BytesIO()
+    pq.write_table(pa.table(columns), written)
+    return written.getvalue()
+
+
+def _wrong(name: str | None) -> str:
+    if name is None or not name.strip():
+        return "is empty, expected a file name"
+    return why_outside(name)
+
+
+def _refuse_doubles(listing: str, pieces: str, hashes: npt.NDArray[np.int64], parts: int) -> None:
+    """Eight bytes an image find the ids that may stand twice; only those are then looked at as text."""
+    hashes.sort()
+    suspects = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    if not suspects:
+        return
+    counts: Counter[str] = Counter()
+    for part in range(parts):
+        counts.update(name for name in ids_of(pieces, part) if hash(name) in suspects)
+    doubled: Sequence[tuple[str, int]] = [item for item in counts.items() if item[1] > 1]
+    refuse(
+        f"{listing}: bad rows",
+        [f"{ID}={name!r} is there {count} times, expected once" for name, count in doubled],
+    )

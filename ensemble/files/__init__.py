@@ -1,0 +1,1 @@
+"""Submission, ground truth and predictions on disk."""

@@ -1,0 +1,1 @@
+"""Images to probabilities: predictor, views, early exit, resumable runs over many images."""

@@ -1,0 +1,1 @@
+"""From an Evaluation to the values that a report shows."""

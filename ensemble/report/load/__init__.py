@@ -1,0 +1,1 @@
+"""From files and runs to an Evaluation."""

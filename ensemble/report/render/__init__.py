@@ -1,0 +1,1 @@
+"""A report's values as a page, Markdown, or text."""

@@ -1,0 +1,1 @@
+"""One head's YAML to a checked TaskConfig."""

@@ -1,0 +1,1 @@
+"""Weights written by Keras as a backbone file: python -m heads.convert."""

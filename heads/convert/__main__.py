@@ -1,0 +1,182 @@
+"""A Keras ResNet-50, with its output layer where it has one, to a trunk's file for `backbone.weights`.
+
+python -m heads.convert FILE.hdf5 OUT.safetensors [--input bgr]
+
+The file says which trunk it fills and how its pixels are scaled; `train_task.py` goes by that.
+"""
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.runtime.errors import InputError, debug_option, refuse, run_script
+from heads.convert.keras_file import Arrays, KerasFile, read_keras
+from heads.model.backbones import build_trunk, fill_trunk
+from heads.model.keras_resnet import RELEASES, Release
+from heads.run.checkpoint import save_tensors
+
+# How pixels go into the network: mean and std per channel in 0..1, red first, and the order of the channels.
+CAFFE = (103.939 / 255, 116.779 / 255, 123.68 / 255)
+INPUTS: dict[str, tuple[tuple[float, ...], float, bool]] = {
+    "caffe": (CAFFE[::-1], 1 / 255, True),  # keras.applications' preprocess_input for ResNet50
+    "bgr": ((0.0, 0.0, 0.0), 1 / 255, True),  # 0..255 as OpenCV reads them
+    "rgb": ((0.0, 0.0, 0.0), 1 / 255, False),
+    "unit": ((0.0, 0.0, 0.0), 1.0, False),  # 0..1
+    "signed": ((0.5, 0.5, 0.5), 0.5, False),  # -1..1
+}
+FEATURES = 2048
+FIELDS = {"conv": ("weight", "bias"), "bn": ("weight", "bias", "running_mean", "running_var")}
+_NEW = re.compile(r"conv(?P<stage>[2-5])_block(?P<block>\d+)_(?P<place>[0-3])_(?P<kind>conv|bn)")
+_OLD = re.compile(r"(?P<kind>res|bn)(?P<stage>[2-5])(?P<block>[a-z])_branch(?P<place>1|2a|2b|2c)")
+_STEM = {"conv1_conv": "conv1", "conv1_bn": "bn1", "conv1": "conv1", "bn_conv1": "bn1"}
+_PLACES = {"1": "0", "2a": "1", "2b": "2", "2c": "3"}
+
+
+def module_of(layer: str) -> tuple[str, str] | None:
+    """Where a Keras layer's arrays belong in the trunk, and whether they are a "conv" or a "bn".
+
+    >>> module_of("conv3_block1_0_bn"), module_of("res5c_branch2b"), module_of("pred_age")
+    (('layer2.0.downsample.1', 'bn'), ('layer4.2.conv2', 'conv'), None)
+    """
+    if layer in _STEM:
+        return _STEM[layer], "bn" if "bn" in layer else "conv"
+    if found := _NEW.fullmatch(layer):
+        kind, place, block = found["kind"], found["place"], int(found["block"]) - 1
+    elif found := _OLD.fullmatch(layer):
+        kind, place = "bn" if found["kind"] == "bn" else "conv", _PLACES[found["place"]]
+        block = ord(found["block"]) - ord("a")
+    else:
+        return None
+    own = f"downsample.{int(kind == 'bn')}" if place == "0" else f"{kind}{place}"
+    return f"layer{int(found['stage']) - 1}.{block}.{own}", kind
+
+
+def trunk_tensors(arrays: Mapping[str, Arrays]) -> dict[str, Tensor]:
+    """The trunk's tensors out of the layers' arrays; layers that are none of a ResNet's are left."""
+    tensors: dict[str, Tensor] = {}
+    problems = []
+    for layer, values in arrays.items():
+        found = module_of(layer)
+        if found is None:
+            continue
+        module, kind = found
+        if len(values) != len(FIELDS[kind]):
+            problems.append(f"{layer}: {len(values)} arrays, expected {', '.join(FIELDS[kind])}")
+            continue
+        for field, value in zip(FIELDS[kind], values, strict=True):
+            # Keras keeps kernels as [height, width, in, out], PyTorch as [out, in, height, width].
+            moved = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
+            tensors[f"{module}.{field}"] = torch.from_numpy(np.ascontiguousarray(moved))
+    refuse("not the layers of a Keras ResNet-50:", problems)
+    return tensors
+
+
+def release_of(file: KerasFile, name: str) -> str:
+    """Name of the trunk (a key of `RELEASES`) that the file's layers are, by their settings or their names.
+
+    Raises:
+        InputError: no release has a ResNet-50 of these settings; all that differ are told.
+    """
+    new = "conv1_conv" in file.arrays
+    modules = {layer: found for layer in file.arrays if (found := module_of(layer))}
+    settings = {layer: file.configs[layer] for layer in modules if layer in file.configs}
+    epsilons = {float(s["epsilon"]) for layer, s in settings.items() if modules[layer][1] == "bn"}
+    stem = settings.get("conv1_conv" if new else "conv1")
+    padded = any("pad" in layer for layer in file.layers if layer != "pool1_pad")
+    its = Release(
+        epsilon=max(epsilons, default=1.001e-5 if new else 1e-3),
+        same=stem["padding"] == "same" if stem else not (new or padded),
+        pool_padding=int(new or "pool1_pad" in file.layers),
+    )
+    problems = [
+        f"{layer}: takes the largest value of each map, expected their mean (pooling='avg')"
+        for layer in file.layers
+        if layer == "max_pool" or layer.startswith("global_max_pooling")  # not max_pooling2d_1, of the stem
+    ]
+    problems += [f"epsilons {sorted(epsilons)}, expected one for all"] if len(epsilons) > 1 else []
+    for layer, (module, kind) in modules.items():
+        strides = settings.get(layer, {}).get("strides")
+        halves = re.fullmatch(r"conv1|layer[2-4]\.0\.(conv1|downsample\.0)", module) is not None
+        if kind == "conv" and strides is not None and list(strides) != [1 + halves] * 2:
+            problems.append(f"{layer}: strides {list(strides)}, expected {[1 + halves] * 2}")
+    refuse(f"{name}: not laid out as Keras's own ResNet-50:", problems)
+    for trunk, release in RELEASES.items():
+        if release == its:
+            return trunk
+    raise InputError(f"{name}: found {its}, expected one of {', '.join(map(str, RELEASES.values()))}")
+
+
+def output_of(arrays: Mapping[str, Arrays], name: str, wanted: str | None) -> dict[str, Tensor]:
+    """The dense layer [2048, K] on the trunk as our classifier's tensors; none, where there is none.
+
+    A layer without a bias gets one of zeros, which is the same function.
+    """
+    dense = {layer: a for layer, a in arrays.items() if a[0].ndim == 2 and len(a[0]) == FEATURES}
+    if wanted is not None and wanted not in dense:
+        raise InputError(f"--output {wanted}: found {', '.join(dense) or 'none'} on the trunk's features")
+    if wanted is None and len(dense) > 1:
+        raise InputError(f"{name}: found several outputs, {', '.join(dense)}: choose one with --output LAYER")
+    if not dense:
+        return {}
+    kernel, *bias = dense[wanted or next(iter(dense))]
+    return {
+        "classifier.1.weight": torch.from_numpy(np.ascontiguousarray(kernel.T)),
+        "classifier.1.bias": torch.from_numpy(bias[0]) if bias else torch.zeros(kernel.shape[1]),
+    }
+
+
+def convert(path: Path, scaling: str, output: str | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors `trunk.*` and `classifier.*` of a Keras file, and the description that goes with them.
+
+    Args:
+        path: of the file.
+        scaling: a key of `INPUTS`; no file of Keras says how its pixels were scaled.
+        output: which dense layer is the output; only needed where there are several.
+    """
+    file = read_keras(path)
+    tensors = trunk_tensors(file.arrays)
+    if not tensors:
+        raise InputError(f"{path}: found {', '.join(list(file.arrays)[:4])}, ..., expected Keras's ResNet-50")
+    name = release_of(file, str(path))
+    mean, std, swapped = INPUTS[scaling]
+    if swapped:
+        tensors["conv1.weight"] = tensors["conv1.weight"].flip(1)  # so that red comes first, as everywhere here
+    trunk, _ = build_trunk(name)
+    fill_trunk(trunk, tensors, str(path))  # refuses what is not whole, or more than a ResNet-50
+    classifier = output_of(file.arrays, str(path), output)
+    description = {
+        "trunk": {"name": name, "mean": list(mean), "std": [std] * 3},
+        "outputs": len(classifier["classifier.1.bias"]) if classifier else 0,
+        "source": {"file": path.name, "written_by": file.written_by, "input": scaling},
+    }
+    return {f"trunk.{key}": value for key, value in trunk.state_dict().items()} | classifier, description
+
+
+def main() -> None:
+    """Read the command line and convert."""
+    parser = argparse.ArgumentParser(prog="python -m heads.convert", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("file", type=Path, metavar="FILE", help=".hdf5, .h5, .weights.h5 or .keras")
+    parser.add_argument("out", type=Path, metavar="OUT.safetensors")
+    parser.add_argument(
+        "--input", choices=INPUTS, default="caffe", help="how its pixels were scaled (default: %(default)s)"
+    )
+    parser.add_argument("--output", metavar="LAYER", help="the output, where the file has several")
+    debug_option(parser)
+    args = parser.parse_args()
+    if args.out.suffix != ".safetensors":
+        raise InputError(f"{args.out}: expected a name that ends in .safetensors")
+    tensors, description = convert(args.file, args.input, args.output)
+    save_tensors(args.out, tensors, description)
+    trunk = description["trunk"]["name"]
+    print(f"{args.out}: {trunk}, {len(tensors)} tensors, {description['outputs']} outputs")
+    print(f"use it with --set backbone.weights={args.out}; pixels are scaled as for {args.input}")
+
+
+if __name__ == "__main__":
+    run_script(main)

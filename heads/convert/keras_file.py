@@ -1,0 +1,148 @@
+"""Files that Keras writes, read without Keras: every layer's arrays by the layer's name.
+
+Three layouts: HDF5 with `layer_names` (Keras 1 and 2, and Keras 3's legacy .h5), Keras 3's `.weights.h5`, and
+`.keras`, a zip archive with such a file and the model's config. Only h5py is needed.
+"""
+
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data.runtime.errors import InputError
+
+Arrays = list[npt.NDArray[np.float32]]
+LIMIT = 2**31  # bytes that an archive unpacks to; ResNet-50 takes 0.1 GB
+
+
+@dataclass(frozen=True)
+class KerasFile:
+    """What a file holds.
+
+    Attributes:
+        arrays: of each layer that has any, in Keras's order: kernel, bias; gamma, beta, mean, variance.
+        layers: names of all layers that the file names, also of those without arrays.
+        configs: each layer's settings by its name; empty where the file holds weights alone.
+        written_by: the release of Keras, or "Keras" where the file does not say.
+    """
+
+    arrays: dict[str, Arrays]
+    layers: tuple[str, ...]
+    configs: dict[str, dict[str, Any]]
+    written_by: str
+
+
+def read_keras(path: Path) -> KerasFile:
+    """Read a `.hdf5`, `.h5`, `.weights.h5` or `.keras` file.
+
+    Raises:
+        InputError: no such file, not a file of Keras, or h5py is not installed.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise InputError(
+            "reading Keras's files takes h5py, which is not installed: pip install -r requirements-bring.txt"
+        ) from None
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, expected weights written by Keras (.hdf5, .h5 or .keras)")
+    try:
+        if zipfile.is_zipfile(path):
+            return _read_archive(path, h5py)
+        with h5py.File(path) as file:
+            model = _loads(file.attrs.get("model_config"))
+            root = file.get("model_weights", file)
+            read = _legacy if "layer_names" in root.attrs else _by_path
+            return _checked(path, *read(root), model, _text(root.attrs.get("keras_version", "")))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: not readable as a file of Keras: {error}") from None
+
+
+def _read_archive(path: Path, h5py: Any) -> KerasFile:
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(each.file_size for each in archive.infolist())
+        if unpacked > LIMIT:
+            raise InputError(f"{path}: unpacks to {unpacked} bytes, expected at most {LIMIT}")
+        model = _loads(archive.read("config.json"))
+        version = _loads(archive.read("metadata.json")).get("keras_version", "")
+        with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+            return _checked(path, *_by_path(file, model), model, version)
+
+
+def _checked(
+    path: Path, arrays: dict[str, Arrays], layers: list[str], model: dict[str, Any], version: str
+) -> KerasFile:
+    if not arrays:
+        raise InputError(f"{path}: found no layer with weights, expected those of a Keras model")
+    configs = {layer["config"]["name"]: layer["config"] for layer in _layers_of(model)}
+    return KerasFile(arrays, tuple(dict.fromkeys([*layers, *configs])), configs, f"Keras {version}".strip())
+
+
+def _legacy(root: Any) -> tuple[dict[str, Arrays], list[str]]:
+    """Layers of the layout with `layer_names`; a model within the model is a layer with many weights."""
+    arrays: dict[str, Arrays] = {}
+    layers = [_text(name) for name in root.attrs["layer_names"]]
+    for layer in layers:
+        names = [_text(name) for name in root[layer].attrs["weight_names"]]
+        # `conv1/kernel:0`, and `resnet50/conv1/kernel:0` or `conv1_1/kernel:0`; Keras 1 wrote `conv1_W`.
+        owners = [name.rpartition("/")[0].rpartition("/")[2] or layer for name in names]
+        alone = len(set(owners)) == 1
+        for owner, name in zip(owners, names, strict=True):
+            arrays.setdefault(layer if alone else owner, []).append(np.asarray(root[layer][name], np.float32))
+    return arrays, layers
+
+
+def _by_path(root: Any, model: dict[str, Any] | None = None) -> tuple[dict[str, Arrays], list[str]]:
+    """Layers of Keras 3's layout: groups `layers/conv2d_4/vars`, which in later releases tell the name."""
+    groups: list[tuple[str, Any]] = []
+    root.visititems(lambda path, item: groups.append((path, item)) if path.endswith("/vars") else None)
+    names = _names_by_path(model or {})
+    arrays, layers = {}, []
+    for path, group in groups:
+        name = _text(group.attrs.get("name", "")) or names.get(path.removesuffix("/vars"))
+        if name is None and len(group):
+            raise ValueError("its layers have no names; save the model as .keras or .h5 instead")
+        if name is not None and "optimizer" not in path:
+            layers.append(name)
+            if len(group):
+                arrays[name] = [np.asarray(group[key], np.float32) for key in sorted(group, key=int)]
+    return arrays, layers
+
+
+def _names_by_path(model: dict[str, Any]) -> dict[str, str]:
+    """Where Keras 3 puts each layer: by its class in snake case, numbered in the order of the config."""
+    counts: Counter[str] = Counter()
+    names = {}
+    for layer in model.get("config", {}).get("layers", []):
+        kind = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", layer["class_name"])
+        kind = re.sub(r"([a-z])([A-Z])", r"\1_\2", kind).lower()
+        names[f"layers/{kind}_{counts[kind]}" if counts[kind] else f"layers/{kind}"] = layer["config"]["name"]
+        counts[kind] += 1
+    return names
+
+
+def _layers_of(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All layers of a model's config, also of models within it."""
+    layers = model.get("config", {})
+    for layer in layers if isinstance(layers, list) else layers.get("layers", []):
+        if "name" in layer.get("config", {}):
+            yield layer
+        yield from _layers_of(layer)
+
+
+def _loads(text: bytes | str | None) -> dict[str, Any]:
+    loaded = json.loads(text) if text else {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,95 @@
+"""Modules to files that run without this program: ONNX and TorchScript, from photographs of any size."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from data.runtime.errors import InputError
+from data.runtime.files import written_whole
+from heads.build import TrainedHead
+from heads.export.letterbox import letterbox_of
+
+INPUT = "photographs"
+# Any would do; a graph must not depend on it, so that no side equals another one.
+EXAMPLE = (2, 150, 110, 3)
+SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
+
+
+def outputs_of(trained: TrainedHead) -> dict[str, tuple[int, ...]]:
+    """The outputs of a head's graph in their order: names, and sizes beside the number of photographs."""
+    outputs: dict[str, tuple[int, ...]] = {"probabilities": (len(trained.config.label.classes),)}
+    return outputs if trained.target.numbers is None else outputs | {"number": ()}
+
+
+class HeadGraph(nn.Module):
+    """Photographs uint8 [N, h, w, 3] (RGB) to what one head says of its one plain view.
+
+    That is the probabilities of its classes [N, C] and, of a head that predicts a number, that [N].
+    """
+
+    def __init__(self, trained: TrainedHead, name: str) -> None:
+        super().__init__()
+        self.letterbox = letterbox_of(trained.config.pixels.evaluate, name)
+        self.head, self.target = trained.head, trained.target
+
+    def forward(self, photographs: Tensor) -> tuple[Tensor, ...]:
+        logits = self.head(self.letterbox(photographs) / 255)
+        probabilities = self.target.probabilities(logits)
+        if self.target.numbers is None:
+            return (probabilities,)
+        return probabilities, self.target.expected(logits)
+
+
+def write_onnx(
+    path: Path,
+    graph: nn.Module,
+    outputs: Sequence[str],
+    name: str = INPUT,
+    example: Tensor | None = None,
+    free: Sequence[str] = ("n", "height", "width"),
+) -> None:
+    """Write `graph` as one ONNX file; unless told otherwise it takes `photographs` [n, height, width, 3].
+
+    Args:
+        path: written whole or not at all.
+        graph: takes one tensor.
+        outputs: their names.
+        name: of the input, as the graph's `forward` calls it.
+        example: an input; photographs if none is given.
+        free: names of its first dimensions, which may be any number; the others stay as in the example.
+
+    Raises:
+        InputError: onnx or onnxscript is not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"ONNX takes {error.name}, which is not installed: pip install -r requirements-bring.txt"
+        ) from None
+    dimensions = {place: torch.export.Dim(called) for place, called in enumerate(free)}
+    with written_whole(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, on what it will change in its next releases
+        torch.onnx.export(
+            graph.eval(),
+            (torch.zeros(EXAMPLE, dtype=torch.uint8) if example is None else example,),
+            temporary,
+            input_names=[name],
+            output_names=list(outputs),
+            dynamic_shapes={name: dimensions},
+            external_data=False,
+            verbose=False,
+        )
+
+
+def write_torchscript(path: Path, graph: nn.Module) -> None:
+    """Write `graph` as TorchScript, which `torch.jit.load` runs without its source."""
+    example = torch.zeros(EXAMPLE, dtype=torch.uint8)
+    with written_whole(path) as temporary, warnings.catch_warnings(), torch.inference_mode():
+        # That torch deprecates the format, and of constants in the graph: a head's classes, which are constant.
+        warnings.simplefilter("ignore")
+        torch.jit.trace(graph.eval(), example, check_trace=False).save(str(temporary))  # type: ignore[no-untyped-call]

@@ -1,0 +1,1 @@
+"""One head's network: backbones, classifier, freezing, loading weights from any dialect."""

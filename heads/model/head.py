@@ -1,0 +1,107 @@
+"""One head: normalisation, trunk and classifier in one module, from pixels to logits."""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from heads.model.backbones import build_trunk, freeze
+
+LastLayer = Callable[[int, int], nn.Module]
+
+
+class Head(nn.Module):
+    """Pixels [N, 3, H, W], uint8 or float in 0..1, to logits [N, outputs].
+
+    Normalisation is inside, so that whoever has the head cannot feed it wrongly.
+
+    Args:
+        backbone: a name in `heads.model.backbones.TRUNKS`; the weights are random until a loader fills `trunk`.
+        outputs: number of logits.
+        hidden: widths of hidden layers on the trunk, each followed by ReLU.
+        dropout: share dropped before each linear layer, from 0 to below 1.
+        mean, std: per channel, in 0..1.
+        last: makes the last layer from the numbers of its features and outputs.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: str,
+        outputs: int,
+        hidden: Sequence[int] = (),
+        dropout: float = 0.0,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        last: LastLayer = nn.Linear,
+    ) -> None:
+        super().__init__()
+        self.trunk, features = build_trunk(backbone)
+        self.classifier = make_classifier(features, outputs, hidden, dropout, last)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        self._frozen: list[nn.Module] = []
+
+    def freeze(self, up_to: str) -> None:
+        """Freeze the trunk up to a stage (`heads.model.backbones.freeze`), its batch norm included."""
+        self._frozen = freeze(self.trunk, up_to)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.trunk(normalised(pixels, self.mean, self.std)))
+        return logits
+
+
+def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Pixels [N, 3, H, W], uint8 or float in 0..1, less `mean` over `std`, in channels-last memory."""
+    pixels = pixels.to(memory_format=torch.channels_last)
+    if pixels.dtype == torch.uint8:
+        pixels = pixels.float() / 255
+    return (pixels - mean) / std
+
+
+def make_classifier(
+    features: int, outputs: int, hidden: Sequence[int], dropout: float, last: LastLayer = nn.Linear
+) -> nn.Sequential:
+    """Linear layers features -> hidden... -> outputs, with ReLU between and dropout before each."""
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Dropout(dropout), nn.Linear(features, width), nn.ReLU()]
+        features = width
+    return nn.Sequential(*layers, nn.Dropout(dropout), last(features, outputs))
+
+
+class SumOfParts(nn.Module):
+    """Joint logits [N, prod C] as sums of the parts' own logits [N, sum C]; the first part is on top.
+
+    The softmax of the sums is the product of the parts' softmaxes, so that one trunk with an output for each
+    part trains and answers as any head over the joint classes does.
+
+    Args:
+        sizes: number of classes of each part.
+        features: of the layer below.
+        outputs: must be the product of `sizes`.
+    """
+
+    def __init__(self, sizes: Sequence[int], features: int, outputs: int) -> None:
+        super().__init__()
+        if prod(sizes) != outputs:
+            raise ValueError(f"{outputs} outputs are not the combinations of {list(sizes)}")
+        self.sizes = list(sizes)
+        self.parts = nn.Linear(features, sum(sizes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        joint = features.new_zeros(features.shape[0], 1)
+        for logits in self.parts(features).split(self.sizes, dim=1):
+            joint = (joint[:, :, None] + logits[:, None, :]).flatten(1)
+        return joint

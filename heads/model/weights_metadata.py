@@ -1,0 +1,45 @@
+"""A config that takes over what the file of its trunk's weights says of itself: which trunk, which pixels."""
+
+from pathlib import Path
+from typing import Any
+
+from data.runtime.errors import InputError
+from heads.config.loader import check
+from heads.config.task import TaskConfig
+from heads.run.checkpoint import find_description
+
+
+def adopted(config: TaskConfig, name: str) -> TaskConfig:
+    """`config` with the trunk's name and pixel normalisation of its weights' file, where that describes them.
+
+    Only files of `heads.convert` do. What the config itself sets stays, and must agree.
+
+    Args:
+        config: as read.
+        name: what error messages call it.
+
+    Raises:
+        InputError: the config sets another trunk or another normalisation than the file was made with.
+    """
+    weights = config.backbone.weights
+    if not weights.endswith(".safetensors") or not Path(weights).is_file():
+        return config
+    trunk = described_trunk(Path(weights))
+    if trunk is None:
+        return config
+    plain = config.model_dump()
+    for section, key in (("backbone", "name"), ("pixels", "mean"), ("pixels", "std")):
+        part = getattr(config, section)
+        if key in part.model_fields_set and getattr(part, key) != trunk[key]:
+            raise InputError(
+                f"{name}: {section}.{key} is {getattr(part, key)}, expected {trunk[key]} as {weights} says; "
+                "leave it out"
+            )
+        plain[section][key] = trunk[key]
+    return check(TaskConfig, plain, name)
+
+
+def described_trunk(path: Path) -> dict[str, Any] | None:
+    """`name`, `mean` and `std` from the description of a .safetensors file; None where it has none."""
+    trunk = (find_description(path) or {}).get("trunk")
+    return trunk if isinstance(trunk, dict) else None

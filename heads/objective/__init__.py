@@ -1,0 +1,1 @@
+"""What a head is trained for: targets, losses, and the metric that selects the best epoch."""

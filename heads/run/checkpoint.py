@@ -1,0 +1,174 @@
+"""Self-describing safetensors: weights with what they are for, and the whole state of an unfinished run.
+
+Nothing here reads or writes a pickle. What is not a tensor is JSON in the file's metadata.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from data.runtime.errors import InputError
+from data.runtime.files import written_whole
+
+_KEY = "description"
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON-ready description to one .safetensors file, whole or not at all."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with written_whole(path) as temporary:
+        try:
+            save_file(plain, temporary, metadata={"format": "pt", _KEY: json.dumps(description)})
+        except SafetensorError as error:
+            raise _system_error(error) or error from None
+
+
+def _system_error(error: SafetensorError) -> OSError | None:
+    """The OSError that safetensors made text of ("I/O error: ... (os error 28)")."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return None if number is None else OSError(int(number[1]), os.strerror(int(number[1])))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote.
+
+    Raises:
+        InputError: no such file, not whole, or without our description.
+    """
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    return tensors, read_description(path)
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """The description alone, without reading a tensor; errors as those of `load_tensors`."""
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+    try:
+        description = json.loads(metadata[_KEY])
+        if not isinstance(description, dict):
+            raise TypeError("no mapping")
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise InputError(f"{path}: found no description, expected a checkpoint of train_task.py") from None
+    return description
+
+
+def find_description(path: Path) -> dict[str, Any] | None:
+    """As `read_description`, but None for a file of anybody else, readable or not."""
+    try:
+        return read_description(path)
+    except InputError:
+        return None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, expected a checkpoint; train it with train_task.py first")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not readable as safetensors: {error}") from None
+
+
+def refuse_other_shapes(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Refuse `tensors` that are not `module`'s by name and shape; it may be on PyTorch's meta device."""
+    expected = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    odd = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    if odd:
+        told = f"{odd[0]}: found {found.get(odd[0], 'none')}, expected {expected.get(odd[0], 'none')}"
+        raise InputError(f"{name}: {len(odd)} of its tensors do not fit its own config: {told}")
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Load `tensors` into `module`; refuse other names, other shapes and values that are not finite."""
+    bad = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise InputError(f"{name}: {bad[0]} holds NaN or infinity, expected finite weights; train it again")
+    try:
+        module.load_state_dict(dict(tensors), strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{name}: its tensors do not fit its own config: {reason[:300]}") from None
+
+
+def save_state(
+    path: Path,
+    modules: Mapping[str, nn.Module],
+    optimiser: Optimizer,
+    schedule: LRScheduler,
+    description: Mapping[str, Any],
+) -> None:
+    """Write all that an unfinished run needs to go on exactly.
+
+    Args:
+        optimiser: as accelerate prepared it, or PyTorch's own; with it goes its scaler of gradients (fp16).
+        description: ready for JSON.
+    """
+    tensors = {f"{name}/{key}": t for name, module in modules.items() for key, t in module.state_dict().items()}
+    state = optimiser.state_dict()
+    scalars: dict[str, dict[str, Any]] = {}
+    for index, slots in state["state"].items():
+        for slot, value in slots.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimiser/{index}/{slot}"] = value
+            else:
+                scalars.setdefault(str(index), {})[slot] = value
+    plain = {
+        "param_groups": state["param_groups"],
+        "scalars": scalars,
+        "schedule": schedule.state_dict(),
+        "description": description,
+    }
+    scaler = _scaler(optimiser)
+    if scaler is not None:
+        plain["scaler"] = scaler.state_dict()
+    save_tensors(path, tensors, plain)
+
+
+def load_state(
+    path: Path, modules: Mapping[str, nn.Module], optimiser: Optimizer, schedule: LRScheduler
+) -> dict[str, Any]:
+    """Put back what `save_state` wrote; return its description.
+
+    Args:
+        optimiser: its scaler of gradients, where it has one, begins anew if the file has none.
+
+    Raises:
+        InputError: as those of `load_tensors` and `fill`.
+    """
+    tensors, plain = load_tensors(path)
+    for name, module in modules.items():
+        own = {k.removeprefix(f"{name}/"): t for k, t in tensors.items() if k.startswith(f"{name}/")}
+        fill(module, own, str(path))
+    state: dict[int, dict[str, Any]] = {int(i): dict(slots) for i, slots in plain["scalars"].items()}
+    for key, tensor in tensors.items():
+        if key.startswith("optimiser/"):
+            _, index, slot = key.split("/")
+            state.setdefault(int(index), {})[slot] = tensor
+    optimiser.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
+    schedule.load_state_dict(plain["schedule"])
+    scaler = _scaler(optimiser)
+    if scaler is not None and "scaler" in plain:
+        scaler.load_state_dict(plain["scaler"])
+    description: dict[str, Any] = plain["description"]
+    return description
+
+
+def _scaler(optimiser: Optimizer) -> GradScaler | None:
+    """What scales gradients so that half precision can hold them: accelerate's optimiser keeps it, in fp16."""
+    return getattr(optimiser, "scaler", None)

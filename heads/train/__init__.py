@@ -1,0 +1,1 @@
+"""Training one head: loop, state, optimiser, sampler, loaders, resume, recorder, distributed."""

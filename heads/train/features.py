@@ -1,0 +1,127 @@
+"""What the frozen part of a head makes of each photograph and view, computed once and kept in a file.
+
+Augmentation is drawn for a number of views of each photograph, once; epoch e shows view e mod that number, and
+the next ones where it draws a photograph again. So as many views as epochs train as without a file, photograph
+by photograph, but for those drawn again.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.dataset import Draw, Photographs
+from data.images.array_cache import array_bytes, open_array
+from data.images.pixel_cache import as_they_lie
+from data.runtime.errors import InputError
+from heads.model.frozen_split import Prefix
+
+FORMAT = 1
+Batches = Callable[[Photographs, Sequence[Draw]], Iterable[tuple[Tensor, Tensor]]]
+
+
+class Features(Dataset[tuple[Tensor, Tensor]]):
+    """Kept features with their targets, indexed by draws as `Photographs` are.
+
+    Args:
+        file: an .npy file [views, N, ...] of `kept_features`.
+        targets: [N] or [N, K].
+    """
+
+    def __init__(self, file: Path, targets: Tensor) -> None:
+        self.file, self.targets = file, targets
+
+    @cached_property
+    def _features(self) -> npt.NDArray[np.floating]:
+        # Mapped where it is first read: each loader worker maps the file itself, and the pages are shared.
+        return np.load(self.file, mmap_mode="r")  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_features"}
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        epoch, row, again = draw
+        kept = self._features[(epoch + again) % len(self._features), row]
+        return torch.from_numpy(np.array(kept)), self.targets[row]
+
+
+def kept_features(
+    folder: Path,
+    prefix: Prefix,
+    photographs: Photographs,
+    views: int,
+    batches: Batches,
+    marks: Sequence[Any],
+    limit: int,
+    in_use: Collection[Path] = (),
+) -> Path:
+    """Find the features [views, N, ...] of all `photographs` in `folder`, or compute them.
+
+    Those of a wholly frozen trunk are kept as float32, maps, which are a hundred times as large, as float16.
+
+    Args:
+        folder: as that of `data.images.pixel_cache.open_cache`, which it may be.
+        prefix: on its device; autocast, where wanted, is the caller's.
+        photographs: their targets are not read.
+        views: of each photograph, from 1: those of the epochs 0 to `views` - 1.
+        batches: gives (pixels, targets) of draws, in their order, always with the same number at once: a
+            photograph's last digits depend on how many others it is computed with.
+        marks: all else that features depend on, ready for JSON: steps, crops, precision, versions.
+        limit: bytes that all files of the folder may take.
+        in_use: files of the folder that this run reads, which are not removed.
+
+    Raises:
+        InputError: the file would be larger than `limit`, a photograph is missing or cannot be decoded, or a
+            feature lies beyond what float16 holds.
+    """
+    one = _compute(prefix, photographs[(0, 0, 0)][0][None])
+    shape = (views, len(photographs), *one.shape[1:])
+    key = [FORMAT, prefix.checksum(), photographs.seed, list(shape), one.dtype.name, torch.get_num_threads()]
+    text = json.dumps([*key, as_they_lie(photographs.paths.tolist()), *marks])
+    name = f"features-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}"
+    what = f"{views} views of {len(photographs)} photographs as features"
+    fill = partial(_fill, prefix, photographs, views, batches, what)
+    return open_array(folder, name, shape, one.dtype, limit, fill, what, in_use)
+
+
+def _fill(
+    prefix: Prefix, photographs: Photographs, views: int, batches: Batches, what: str, file: Path
+) -> None:
+    started = time.perf_counter()
+    features = np.load(file, mmap_mode="r+")
+    size = array_bytes(features.shape, features.dtype) / 1e9
+    print(f"features: computing {what} once, {size:.2f} GB in {file.parent}", flush=True)
+    rows = features.reshape(-1, *features.shape[2:])
+    draws = [(view, row, 0) for view in range(views) for row in range(len(photographs))]
+    place = 0
+    for pixels, _ in batches(photographs, draws):
+        rows[place : place + len(pixels)] = _compute(prefix, pixels)
+        place += len(pixels)
+    features.flush()
+    print(f"features: made in {time.perf_counter() - started:.1f} s", flush=True)
+
+
+def _compute(prefix: Prefix, pixels: Tensor) -> npt.NDArray[np.floating]:
+    """Features of a batch as they are kept."""
+    with torch.inference_mode():
+        features = prefix(pixels.to(prefix.mean.device))
+    kept = features.to(torch.float16 if prefix.ends_in_maps else torch.float32)
+    if not torch.isfinite(kept).all():
+        raise InputError(
+            "training.feature_views: the frozen part makes features beyond 65504, expected smaller ones, which "
+            "float16 holds; train without feature_views"
+        )
+    array: npt.NDArray[np.floating] = kept.cpu().numpy()
+    return array

@@ -1,0 +1,61 @@
+"""Batches of photographs (or kept features) for one head, ready for whoever deals them to processes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data.runtime.errors import InputError
+from data.runtime.processes import usable_workers
+from data.runtime.signals import leave_to_parent
+from heads.train.distributed import on_this_machine
+
+STRIDE = 32  # of a resnet's last stage: of smaller pictures it sees one place
+
+
+def refuse_lonely(size: Sequence[int], rows: int, batch_size: int, processes: int) -> None:
+    """Refuse batches of which batch norm would be shown a single value of a channel, which it cannot train on.
+
+    Args:
+        size: height and width of the pictures.
+        rows: that an epoch draws.
+        batch_size: of all processes together.
+        processes: that share each batch.
+
+    Raises:
+        InputError: pictures are so small that the last stage has one place, and some share is one picture.
+    """
+    last = rows % batch_size or batch_size
+    if max(size) <= STRIDE and last < 2 * processes:
+        raise InputError(
+            f"training.batch_size={batch_size}: of {rows} photographs an epoch the last {last} come together, "
+            f"processes: {processes}, and from one picture of {size[0]}x{size[1]} batch norm cannot learn; "
+            f"expected another batch size, or pictures larger than {STRIDE}x{STRIDE}"
+        )
+
+
+def loader(
+    photographs: Dataset[tuple[Tensor, Tensor]], sampler: Any, batch_size: int, workers: int | None, seed: int
+) -> DataLoader[Any]:
+    """Batches of `photographs` in the sampler's order, each once an epoch, the last one as long as it comes.
+
+    Args:
+        photographs: indexed by what `sampler` draws, gives (pixels [3, H, W], target).
+        sampler: its draws are those of `heads.train.sampler.BalancedSampler`.
+        batch_size: of all processes that train a head together.
+        workers: processes that load; None takes one a core, up to 8, and 0 this process alone.
+        seed: of the workers; what they augment is seeded by the draw, whichever worker it is.
+    """
+    count = usable_workers(workers, on_this_machine())
+    return DataLoader(
+        photographs,
+        batch_size,
+        sampler=sampler,
+        num_workers=count,
+        worker_init_fn=leave_to_parent,
+        persistent_workers=count > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(seed),  # else starting an epoch draws from dropout's generator
+    )

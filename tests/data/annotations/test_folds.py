@@ -1,0 +1,106 @@
+"""Folds share no person, hold the classes in equal shares and depend on the source and the seed alone."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.annotations.folds import assign_folds
+from data.runtime.errors import InputError
+
+STRATA = {"mask": [], "gender": [], "age": [30, 60]}
+MASKS = ["wear"] * 5 + ["incorrect", "normal"]
+
+
+def make_source(name: str, people: int, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    ages = rng.choice([20.0, 40.0, 70.0], people, p=[0.47, 0.455, 0.075])
+    genders = rng.choice(["male", "female"], people, p=[0.4, 0.6])
+    rows = [
+        {"source": name, "path": f"{name}/{p}/{shot}", "person": f"{name}/{p}", "mask": mask}
+        | {"gender": genders[p], "age": ages[p]}
+        for p in range(people)
+        for shot, mask in enumerate(MASKS)
+    ]
+    return pd.DataFrame(rows)
+
+
+A, B = make_source("a", 300), make_source("b", 40, seed=1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(5, 25), st.integers(2, 5), st.integers(0, 9))
+def test_every_row_has_a_fold_and_no_person_two(people, folds, seed):
+    table = make_source("a", people, seed)
+    fold = assign_folds(table, folds, STRATA, seed)
+    assert set(fold) == set(range(folds))
+    assert pd.Series(fold).groupby(table["person"]).nunique().max() == 1
+
+
+def test_other_sources_and_row_order_do_not_matter():
+    alone = assign_folds(A, 5, STRATA, seed=3)
+    shuffled = pd.concat([B, A], ignore_index=True).sample(frac=1, random_state=0)
+    fold = pd.Series(assign_folds(shuffled, 5, STRATA, seed=3), index=shuffled["path"].to_numpy())
+    np.testing.assert_array_equal(fold[A["path"].to_numpy()], alone)
+
+
+def test_same_seed_same_folds_other_seed_other_folds():
+    first = assign_folds(A, 5, STRATA, seed=3)
+    np.testing.assert_array_equal(assign_folds(A, 5, STRATA, seed=3), first)
+    assert np.mean(assign_folds(A, 5, STRATA, seed=4) != first) > 0.5
+
+
+def test_strata_have_near_equal_shares():
+    fold = assign_folds(A, 5, STRATA, seed=0)
+    classes = A.assign(age=np.digitize(A["age"], [30, 60]))
+    people = classes[classes["mask"] == "normal"]
+    counts = pd.crosstab([people["gender"], people["age"]], fold[people.index])
+    assert (counts.max(axis=1) - counts.min(axis=1)).max() <= 1
+
+
+def test_borders_belong_to_the_class_above():
+    ages = A.assign(age=np.where(A["age"] < 30, 29.0, np.where(A["age"] < 60, 30.0, 60.0)))
+    as_text = A.assign(age=np.where(A["age"] < 30, "young", np.where(A["age"] < 60, "mid", "old")))
+    by_number = assign_folds(ages, 5, {"age": [30, 60]}, seed=0)
+    np.testing.assert_array_equal(by_number, assign_folds(A, 5, {"age": [30, 60]}, seed=0))
+    counts = pd.crosstab(as_text["age"], by_number)
+    assert (counts.max(axis=1) - counts.min(axis=1)).max() <= len(MASKS)
+
+
+def test_missing_values_are_a_stratum_and_a_missing_column_is_none():
+    some = A.assign(age=A["age"].where(A["age"] < 60))
+    with_missing = assign_folds(some, 5, {"age": [30], "glasses": []}, seed=0)
+    unknown = pd.Series(with_missing[some["age"].isna().to_numpy()]).value_counts()
+    assert unknown.max() - unknown.min() <= len(MASKS)
+    np.testing.assert_array_equal(with_missing, assign_folds(some, 5, {"age": [30]}, seed=0))
+
+
+def test_strata_too_rare_for_every_fold_are_spread_all_the_same():
+    table = A.assign(gender=A["person"])[A["mask"] == "normal"]
+    fold = assign_folds(table, 5, {"gender": []}, seed=0)
+    assert np.bincount(fold).tolist() == [60] * 5
+
+
+def test_wrong_requests_are_told():
+    with pytest.raises(InputError, match="too few people for 41 folds") as raised:
+        assign_folds(pd.concat([A, B]), 41, STRATA, seed=0)
+    assert str(raised.value).splitlines()[1:] == ["  b: 40 people, expected at least 41"]
+    with pytest.raises(InputError, match="folds=1, expected at least 2"):
+        assign_folds(A, 1, STRATA, seed=0)
+    with pytest.raises(InputError, match="found 'wear'"):
+        assign_folds(A, 5, {"mask": [30]}, seed=0)
+    with pytest.raises(ValueError, match="two sources"):
+        assign_folds(pd.concat([A, A.assign(source="b")]), 5, STRATA, seed=0)
+
+
+def test_all_that_was_drawn_of_a_person_is_in_one_fold():
+    tables = {"portraits-0000000a": make_source("portraits-0000000a", 30)}
+    drawn = [("m1-0000000b", "portraits-0000000a"), ("m2-0000000c", "portraits-0000000a")]
+    for name, of in [*drawn, ("m3-0000000d", "m1-0000000b")]:
+        names = {column: name + "/" + tables[of][column] for column in ("person", "path")}
+        tables[name] = tables[of].assign(source=name, **names)
+    for chosen in (list(tables), list(tables)[1:3], list(tables)[::3]):
+        table = pd.concat([tables[name] for name in chosen], ignore_index=True)
+        fold = pd.Series(assign_folds(table, 5, STRATA, seed=0))
+        assert fold.groupby(table["person"].str.rpartition("/")[2]).nunique().max() == 1

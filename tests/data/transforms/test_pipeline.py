@@ -1,0 +1,113 @@
+"""A pipeline draws for each step apart, and knows how small a photograph may be decoded for it."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from data.images.decode import decode_bytes
+from data.transforms.ops import STEPS
+from data.transforms.pipeline import Pipeline, least_size
+
+WORKING = {"height": 40, "width": 30}
+CUTTING_TO_SIZE = {"center_crop", "random_crop", "zoom_crop"}
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 32, 3), dtype=np.uint8)
+
+
+def test_each_part_of_the_entropy_counts() -> None:
+    pipeline = Pipeline([{"noise": {"std": 0.2, "p": 1.0}}])
+    results = [pipeline(NOISE, entropy).tobytes() for entropy in ([0, 0, 1], [0, 1, 0], [1, 0, 0])]
+    assert len(set(results)) == 3
+
+
+def test_steps_of_the_same_probability_act_apart() -> None:
+    # The first half tells whether the flip acted; grey or coloured tells of the other step.
+    pixels = np.zeros((2, 4, 3), dtype=np.uint8)
+    pixels[:, :2, 0] = 200
+    pipeline = Pipeline([{"hflip": {"p": 0.5}}, {"grey": {"p": 0.5}}])
+    results = [pipeline(pixels, [0, 0, row]) for row in range(800)]
+    flipped = np.array([not result[0, 0].any() for result in results])
+    grey = np.array([len(set(result.max(axis=(0, 1)).tolist())) == 1 for result in results])
+    assert abs(flipped.mean() - 0.5) < 0.07
+    assert abs(grey.mean() - 0.5) < 0.07
+    assert abs(np.corrcoef(flipped, grey)[0, 1]) < 0.12  # 3.4 standard errors
+
+
+def test_all_wrong_steps_are_told_at_once() -> None:
+    with pytest.raises(
+        ValueError, match=r"step 1: 'hflop' is unknown.*step 3 .noise.: std: Input should be less"
+    ):
+        Pipeline(["hflop", "hflip", {"noise": {"std": 7.0}}])
+
+
+def test_no_steps_leave_the_picture_as_it_is() -> None:
+    assert np.array_equal(Pipeline([])(NOISE, [0]), NOISE)
+
+
+def jpeg_of(height: int, width: int) -> bytes:
+    rows, columns = np.mgrid[:height, :width] / max(height, width)
+    waves = np.stack([rows, columns, (np.sin(9 * rows) + np.cos(7 * columns)) / 4 + 0.5], axis=2)
+    buffer = io.BytesIO()
+    Image.fromarray((waves * 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(["letterbox", "resize", "fit"]), st.integers(8, 400), st.integers(8, 400))
+def test_a_jpeg_decoded_at_the_least_size_is_shown_as_the_whole_one_is(
+    step: str, height: int, width: int
+) -> None:
+    pipeline, encoded = Pipeline([{step: WORKING}]), jpeg_of(height, width)
+    whole, scaled = (decode_bytes(encoded, "x", least) for least in (None, pipeline.least))
+    assert scaled.shape[0] >= min(height, 40)
+    assert scaled.shape[1] >= min(width, 30)
+    if height < 2 * 40 or width < 2 * 30:
+        np.testing.assert_array_equal(whole, scaled)  # no scale below the whole one covers it
+    of_whole, of_scaled = pipeline(whole, (0,)), pipeline(scaled, (0,))
+    if of_whole.shape == of_scaled.shape:
+        far = np.abs(of_whole.astype(int) - of_scaled)
+        if height % scaled.shape[0] == 0 and width % scaled.shape[1] == 0:
+            assert np.quantile(far, 0.9) <= 6
+        assert np.quantile(far, 0.8) <= 12  # of a rounded side the edges of a letterbox may lie a pixel off
+    else:  # a side that no scale divides, rounded
+        assert step == "fit"
+        assert max(abs(a - b) for a, b in zip(of_whole.shape, of_scaled.shape, strict=True)) == 1
+
+
+@pytest.mark.parametrize("first", sorted(STEPS.keys() - {"letterbox", "resize", "fit", "aligned_crop"}))
+def test_photographs_come_whole_where_another_step_sees_them_first(first: str) -> None:
+    step = {first: {"height": 90, "width": 90}} if first in CUTTING_TO_SIZE else first
+    assert Pipeline([step, {"letterbox": WORKING}]).least is None
+    assert least_size([Pipeline([{"letterbox": WORKING}]), Pipeline([step])]) is None
+    assert Pipeline([{"letterbox": WORKING}, step]).least == (30, 40)
+
+
+@settings(max_examples=40)
+@given(st.integers(8, 400), st.floats(0.9, 1.5), st.sampled_from([0.8, 1.0, 1.3]))
+def test_an_aligned_face_is_cut_alike_from_a_jpeg_decoded_at_the_least_size(
+    width: int, tall: float, margin: float
+) -> None:
+    pipeline = Pipeline([{"aligned_crop": {"margin": margin}}, {"letterbox": WORKING}])
+    height = round(tall * width)
+    # So near to the shape that tells tall portraits from square ones, a rounded side decides.
+    assume(abs(height / width - 1.15) > 2 / width)
+    encoded = jpeg_of(height, width)
+    whole, scaled = (decode_bytes(encoded, "x", least) for least in (None, pipeline.least))
+    cut_whole, cut_scaled = (Pipeline([{"aligned_crop": {"margin": margin}}])(x, (0,)) for x in (whole, scaled))
+    if len(scaled) < len(whole):
+        assert cut_scaled.shape[0] >= 40 or cut_scaled.shape[1] >= 30  # nothing is scaled up that need not be
+    far = np.abs(pipeline(whole, (0,)).astype(int) - pipeline(scaled, (0,)))
+    assert np.quantile(far, 0.8) <= 24, (cut_whole.shape, cut_scaled.shape)
+
+
+def test_a_jpeg_is_decoded_smaller_before_an_aligned_crop_too() -> None:
+    least = Pipeline(["aligned_crop", {"letterbox": WORKING}]).least
+    assert decode_bytes(jpeg_of(512, 384), "x", least).shape == (64, 48, 3)
+
+
+def test_nothing_is_known_of_no_pipeline_or_an_empty_one() -> None:
+    assert least_size([]) is None
+    assert least_size([Pipeline([])]) is None

@@ -1,0 +1,78 @@
+"""Every file of a run has its checksum in the manifest, and one that was changed is not trusted."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import combine
+from data.runtime.errors import InputError
+from heads.run.manifest import checked, write_manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("best.safetensors", "tensorboard/events", ".lock", "fold-1/best.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def test_it_names_every_file_of_the_run(folder: Path) -> None:
+    write_manifest(folder)
+    write_manifest(folder)  # which does not name itself
+    listed = json.loads((folder / "manifest.json").read_text())["sha256"]
+    expected = {
+        name: hashlib.sha256(name.encode()).hexdigest() for name in ("best.safetensors", "tensorboard/events")
+    }
+    assert listed == expected
+    write_manifest(folder, growing=folder / "tensorboard")
+    assert list(json.loads((folder / "manifest.json").read_text())["sha256"]) == ["best.safetensors"]
+
+
+def test_a_file_that_is_as_it_was_is_trusted(folder: Path) -> None:
+    write_manifest(folder)
+    assert checked(folder / "best.safetensors") == (hashlib.sha256(b"best.safetensors").hexdigest(), "")
+
+
+def test_a_file_without_a_manifest_is_told(folder: Path) -> None:
+    assert "no manifest.json beside it" in checked(folder / "best.safetensors")[1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "best.safetensors").write_text("other"),
+        lambda folder: (folder / "manifest.json").write_text('{"sha256": {}}'),
+        lambda folder: (folder / "manifest.json").write_text('{"sha256": 3}'),
+        lambda folder: (folder / "manifest.json").write_text("{"),
+        lambda folder: (folder / "manifest.json").write_bytes(b"\xff"),
+    ],
+)
+def test_what_was_changed_is_refused(damage: Callable[[Path], object], folder: Path) -> None:
+    write_manifest(folder)
+    damage(folder)
+    with pytest.raises(InputError, match=r"train_task.py --resume|cannot be read"):
+        checked(folder / "best.safetensors")
+
+
+def test_combine_trusts_no_head_that_was_changed(
+    runs: Path, faces: Path, configs: Path, call: Callable, tmp_path: Path
+) -> None:
+    for task in ("gender", "age"):
+        (tmp_path / task).symlink_to(runs / task)
+    shutil.copytree(runs / "mask", tmp_path / "mask")
+    best = tmp_path / "mask" / "best.safetensors"
+    changed = bytearray(best.read_bytes())
+    changed[-1] ^= 1  # one bit of one weight: the file is whole, and another head
+    best.write_bytes(changed)
+    outcome = call(
+        *(combine, "--config", configs / "joint.yaml", "--runs", tmp_path, "--data", faces / "eval"),
+        *("--out", tmp_path / "out" / "submission.csv", "--workers", 0),
+    )
+    assert outcome.code == 2
+    assert f"error: {best}: its checksum is not the one in manifest.json" in outcome.err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,157 @@
+"""A machine that lacks things: network, a home, shared memory, cores, a locale, room on the disk."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import combine
+import train_task
+from data.images.pixel_cache import open_cache
+from data.runtime.files import write_text
+from data.runtime.processes import usable_workers
+from heads.run.checkpoint import load_tensors
+
+ROOT = Path(__file__).parents[2]
+# Runs the rest of the command line in a mount and a network of its own.
+BARE = """
+set -e
+mount --bind -o ro "$1" /dev/shm
+shift
+exec "$@"
+"""
+ONE_CORE = (
+    "import os, runpy, sys; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); sys.argv = sys.argv[1:]; "
+)
+RUN = "runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+def may(*command: str) -> bool:
+    """Whether the system lets us do this."""
+    return bool(shutil.which(command[0])) and not subprocess.run(command, capture_output=True).returncode
+
+
+def bare(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script without network, shared memory, a home, a locale, and on one core."""
+    (folder / "nothing").mkdir(exist_ok=True)
+    environment = {"PATH": os.environ["PATH"], "HOME": "/proc/nowhere", "LC_ALL": "C", "OMP_NUM_THREADS": "1"}
+    command = ["unshare", "-rmn", "sh", "-c", BARE, "sh", folder / "nothing"]
+    command += [sys.executable, "-W", "error::ResourceWarning", "-c", ONE_CORE + RUN, *arguments]
+    return subprocess.run(
+        list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.skipif(not may("unshare", "-rmn", "true"), reason="namespaces are not permitted here")
+def test_everything_runs_on_a_bare_machine(faces: Path, configs: Path, runs: Path, tmp_path: Path) -> None:
+    given = ["--config", configs / "mask.yaml", "--data", faces / "train", "--set", "training.workers=null"]
+    done = bare(
+        tmp_path,
+        "train_task.py",
+        "--task",
+        "mask",
+        *given,
+        "--runs",
+        tmp_path / "얼굴",
+        "--cache",
+        tmp_path / "cache",
+    )
+    assert done.returncode == 0, done.stderr
+    best = tmp_path / "얼굴" / "mask" / "best.safetensors"
+    here, there = load_tensors(best)[0], load_tensors(runs / "mask" / "best.safetensors")[0]
+    assert all(np.array_equal(here[name].numpy(), there[name].numpy()) for name in there)
+    images = tmp_path / "eval" / "images"
+    images.mkdir(parents=True)
+    shutil.copy(next((faces / "eval" / "images").iterdir()), images / "김민준.jpg")
+    (tmp_path / "eval" / "info.csv").write_text("ImageID\n김민준.jpg\n", encoding="utf-8")
+    out = tmp_path / "out" / "submission.csv"
+    given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", tmp_path / "eval", "--out", out]
+    done = bare(tmp_path, "combine.py", *given)
+    assert done.returncode == 0, done.stderr
+    assert out.read_text(encoding="utf-8").splitlines()[1].startswith("김민준.jpg,")
+
+
+def test_workers_are_none_where_nothing_can_be_shared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("data.runtime.processes.can_share", lambda: False)
+    assert usable_workers(None) == 0
+    assert usable_workers(0) == 0
+    assert capsys.readouterr().err == ""
+    assert usable_workers(3) == 0
+    assert "this process decodes by itself instead of 3 workers" in capsys.readouterr().err
+
+
+@pytest.fixture
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A disk of so many megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if not may("mount", "-t", "tmpfs", "-o", f"size={request.param}m", "none", str(place)):
+        pytest.skip("mounting is not permitted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize("small_disk", [230], indirect=True)
+def test_a_disk_that_fills_during_a_checkpoint(
+    small_disk: Path, faces: Path, configs: Path, call: Callable
+) -> None:
+    """An epoch takes 180 MB (a head, and the state with its averages of gradients); two heads do not fit."""
+    given = [
+        "--task",
+        "mask",
+        "--config",
+        configs / "mask.yaml",
+        "--data",
+        faces / "train",
+        "--runs",
+        small_disk,
+    ]
+    assert call(train_task, *given).code == 0
+    run = small_disk / "mask"
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    longer = ("training.epochs=3", "training.validate_every=1", "training.ema=0.5")
+    outcome = call(train_task, *given, *(word for change in longer for word in ("--set", change)))
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: {run}/")
+    assert outcome.err.endswith("files that were there are as they were\n")
+    assert "No space left on device; free some space" in outcome.err
+    assert outcome.err.count("\n") == 1
+    left = {path.name for path in run.iterdir() if path.is_file()}
+    assert left <= before.keys() | {"config.yaml"}
+    load_tensors(run / "best.safetensors")
+
+
+@pytest.mark.parametrize("small_disk", [1], indirect=True)
+def test_a_disk_that_fills_during_a_cache(small_disk: Path, faces: Path) -> None:
+    paths = sorted(str(path) for path in (faces / "eval" / "images").iterdir())
+    good = open_cache(small_disk, paths[:20], (48, 36), 10**9, processes=1)
+    before = good.file.read_bytes()
+    for processes in (1, 2):
+        with pytest.raises(OSError, match="No space left on device") as full:
+            open_cache(small_disk, paths, (480, 360), 10**9, processes)
+        assert str(small_disk) in str(full.value)
+    assert good.file.read_bytes() == before
+    assert [path for path in small_disk.iterdir() if path != good.file] == []
+
+
+@pytest.mark.parametrize("small_disk", [1], indirect=True)
+def test_a_disk_that_fills_during_a_submission(
+    small_disk: Path, faces: Path, configs: Path, runs: Path, call: Callable
+) -> None:
+    write_text(small_disk / "submission.csv", "yesterday's\n")
+    with (small_disk / "filler").open("wb") as filler:
+        room = os.statvfs(small_disk)
+        filler.write(bytes((room.f_bavail - 1) * room.f_frsize))
+    given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", faces / "eval", "--workers", 0]
+    outcome = call(combine, *given, "--out", small_disk / "submission.csv")
+    assert outcome.code == 2
+    assert outcome.err.count("error:") == 1
+    assert "No space left on device; free some space" in outcome.err
+    assert (small_disk / "submission.csv").read_text() == "yesterday's\n"
