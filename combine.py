@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.images.crop import CroppedReader, boxes_options, reader_of
-from data.runtime.errors import InputError, bad_image_option, debug_option, run_script
-from ensemble.backends.options import check_engine, engine_options
+from data.images.crop import CroppedReader, add_box_options, make_reader
+from data.runtime.errors import InputError, add_bad_image_option, add_debug_option, run_script
+from ensemble.backends.options import add_backend_options, check_backend_options
 
 if TYPE_CHECKING:
     import torch
 
-    from ensemble.backends.engines import Engine
+    from ensemble.backends.engines import Backend
     from ensemble.inference.predictor import Read, Task
 
 SUBMISSION = "submission.csv"
@@ -105,7 +105,7 @@ def parse() -> argparse.Namespace:
         "--parts", metavar="DIR", help="with --place ray: where its Parquet parts go, path or URL"
     )
     parser.add_argument("--part-rows", type=int, default=16_384, metavar="N", help="photographs of a part")
-    engine_options(parser)
+    add_backend_options(parser)
     parser.add_argument(
         "--views",
         choices=("all", "adaptive"),
@@ -120,9 +120,9 @@ def parse() -> argparse.Namespace:
         "on one view is enough, 0 (always) to 1 (never); without it margins are chosen on the runs' "
         "validation photographs and kept in RUNS/margins.json",
     )
-    bad_image_option(parser)
-    boxes_options(parser)
-    debug_option(parser)
+    add_bad_image_option(parser)
+    add_box_options(parser)
+    add_debug_option(parser)
     args = parser.parse_args()
     if args.data is None and args.vote is None:
         if "SM_CHANNEL_EVAL" not in environment:
@@ -148,7 +148,7 @@ def refuse_combinations(parser: argparse.ArgumentParser, args: argparse.Namespac
         parser.error("--on-bad-image skip goes with --place here alone")
     if args.names is not None and (args.place == "ray" or args.vote is not None):
         parser.error("--names goes with --place here alone, and not with --vote")
-    check_engine(parser, args)
+    check_backend_options(parser, args)
     if args.margin is not None and (args.views != "adaptive" or not 0 <= args.margin <= 1):
         parser.error("--margin is from 0 to 1 and goes with --views adaptive")
     refuse_files(parser, args.out, args.names)
@@ -179,10 +179,10 @@ def vote(args: argparse.Namespace) -> None:
     """Vote on finished submissions into one."""
     from math import prod
 
-    from ensemble.config import tasks_of
+    from ensemble.config import load_tasks
     from ensemble.files import submission
 
-    classes = prod(len(names) for names in tasks_of(args.config).values())
+    classes = prod(len(names) for names in load_tasks(args.config).values())
     answers = [submission.read_answers(path, classes) for path in args.vote]
     voted = submission.vote(answers, [str(path) for path in args.vote])
     submission.write_submission(args.out, voted["ImageID"].tolist(), voted["ans"].tolist())
@@ -194,7 +194,7 @@ def margins_for(
     tasks: Mapping[str, "Task"],
     device: "torch.device",
     workers: int,
-    engine: "Engine",
+    engine: "Backend",
     options: Mapping[str, object],
     read: "Read | None" = None,
 ) -> dict[str, float] | None:
@@ -203,66 +203,66 @@ def margins_for(
         return None
     if args.margin is not None:
         return dict.fromkeys(tasks, args.margin)
-    from ensemble.inference.exit_thresholds import kept_margins
+    from ensemble.inference.exit_thresholds import load_exit_thresholds
     from ensemble.inference.predictor import predict_tasks
 
     predict = partial(
         predict_tasks, device=device, batch_size=args.batch_size, workers=workers, read=read, engine=engine
     )
     known = {name: options.get(name) for name in ("engine", "int8", "crops")}
-    choice = kept_margins(args.runs, tasks, predict, known)
+    choice = load_exit_thresholds(args.runs, tasks, predict, known)
     print(choice, flush=True)
     return choice.margins
 
 
 def combine(args: argparse.Namespace) -> None:
     """Answer every photograph of a listing."""
-    from data.images.find import listed_images
+    from data.images.find import list_images
     from ensemble.files.image_paths import image_paths
 
     if isinstance(args.data, str):
         raise InputError(f"{args.data}: a URL, expected a folder, or --place ray, which reads from afar")
-    ids, folder = listed_images(args.data)
+    ids, folder = list_images(args.data)
     skip = args.on_bad_image == "skip"
     paths = image_paths(folder, ids, missing_ok=skip)
 
     import torch
 
-    from data.runtime.locks import held
-    from data.runtime.memory import keep_freed_memory
+    from data.runtime.locks import hold_lock
+    from data.runtime.memory import reuse_freed_memory
     from data.runtime.processes import usable_workers
-    from ensemble.backends.engines import ENGINES, device_of, version_of
-    from ensemble.ensemble import find_heads
+    from ensemble.backends.engines import BACKENDS, backend_version, select_device
+    from ensemble.ensemble import load_heads
     from ensemble.files.predictions import FILE_NAME
-    from ensemble.inference.parts import Parts, key_of
-    from ensemble.inference.run import UNSEEN, predict_into, write_answers, write_names
+    from ensemble.inference.parts import ResultParts, make_key
+    from ensemble.inference.run import UNSEEN, predict_to_parts, write_names, write_results
 
-    keep_freed_memory()
-    read = reader_of(args.boxes, args.box_margin)
+    reuse_freed_memory()
+    read = make_reader(args.boxes, args.box_margin)
     crops = read if isinstance(read, CroppedReader) else None
     if crops is not None:
         print(crops.told(paths))
-    tasks = find_heads(args.config, args.runs, None if crops is None else crops.margin)
-    device = device_of(args.engine)
-    engine: Engine = ENGINES[args.engine]
+    tasks = load_heads(args.config, args.runs, None if crops is None else crops.margin)
+    device = select_device(args.engine)
+    engine: Backend = BACKENDS[args.engine]
     options = {name: value for name, value in vars(args).items() if name not in FREE_OPTIONS}
     options |= {"device": device, "torch": torch.__version__, "threads": torch.get_num_threads()}
-    options |= {"engine": f"{args.engine} {version_of(args.engine)}"}
+    options |= {"engine": f"{args.engine} {backend_version(args.engine)}"}
     workers = usable_workers(args.workers)
     if args.precision == "int8":
-        from ensemble.backends.int8 import quantised
+        from ensemble.backends.int8 import load_int8_backend
 
-        engine = quantised(tasks, args.calibration, args.out.parent, read, workers)
+        engine = load_int8_backend(tasks, args.calibration, args.out.parent, read, workers)
         options |= {"int8": engine.digest}
     options |= {"crops": crops.digest} if crops is not None else {}
     margins = margins_for(args, tasks, device, workers, engine, options, crops)
     options |= {"margins": margins}
-    key = key_of({name: [head.checksum for head in task.heads] for name, task in tasks.items()}, options)
-    parts = Parts(args.out.parent / f"{args.out.name}.parts", key, paths)
+    key = make_key({name: [head.checksum for head in task.heads] for name, task in tasks.items()}, options)
+    parts = ResultParts(args.out.parent / f"{args.out.name}.parts", key, paths)
     # The folder's, since probabilities.npz has one name whatever the submission is called.
-    with held(args.out.parent / ".combine.lock", str(args.out.parent)):
-        predict_into(parts, tasks, device, args.batch_size, workers, skip, crops, engine, margins)
-        unseen = write_answers(args.out, ids, tasks, parts, with_views=margins is not None)
+    with hold_lock(args.out.parent / ".combine.lock", str(args.out.parent)):
+        predict_to_parts(parts, tasks, device, args.batch_size, workers, skip, crops, engine, margins)
+        unseen = write_results(args.out, ids, tasks, parts, with_views=margins is not None)
         if args.names is not None:
             write_names(args.names, ids, tasks, parts)
         parts.remove()
@@ -280,7 +280,7 @@ def combine(args: argparse.Namespace) -> None:
 def combine_on_ray(args: argparse.Namespace) -> None:
     """Answer every photograph of a listing on a Ray cluster, in Parquet parts."""
     try:
-        from ensemble.cluster.actors import answer_parts, join_cluster
+        from ensemble.cluster.actors import connect, predict_parts
     except ModuleNotFoundError as error:
         raise InputError(
             f"--place ray: {error.name} is not installed; pip install -r requirements-ray.txt"
@@ -288,21 +288,21 @@ def combine_on_ray(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from data.runtime.processes import usable_workers
-    from ensemble.backends.engines import ENGINES, device_of, version_of
-    from ensemble.cluster.parts import Parts, plan_of
-    from ensemble.ensemble import find_heads
+    from ensemble.backends.engines import BACKENDS, backend_version, select_device
+    from ensemble.cluster.parts import ParquetParts, make_plan
+    from ensemble.ensemble import load_heads
 
-    version = version_of(args.engine)  # told here if it is missing, rather than by every actor
-    tasks = find_heads(args.config, args.runs)
+    version = backend_version(args.engine)  # told here if it is missing, rather than by every actor
+    tasks = load_heads(args.config, args.runs)
     heads = {name: task.files for name, task in tasks.items()}
     options = {"engine": f"{args.engine} {version}"}
-    device, workers = device_of(args.engine), usable_workers(None)
-    margins = margins_for(args, tasks, device, workers, ENGINES[args.engine], options)
-    plan = plan_of(str(args.data), heads, args.batch_size, args.part_rows, args.engine, margins)
-    parts = Parts(args.parts, plan)
-    most = join_cluster(args.engine)
+    device, workers = select_device(args.engine), usable_workers(None)
+    margins = margins_for(args, tasks, device, workers, BACKENDS[args.engine], options)
+    plan = make_plan(str(args.data), heads, args.batch_size, args.part_rows, args.engine, margins)
+    parts = ParquetParts(args.parts, plan)
+    most = connect(args.engine)
     with tqdm(total=sum(parts.lengths), disable=None, unit="photograph") as bar:
-        for rows in answer_parts(tasks, parts, args.workers or most):
+        for rows in predict_parts(tasks, parts, args.workers or most):
             bar.update(rows)
     told = "" if args.out is None else f"; {args.out}: {parts.write_submission(args.out)} answers"
     print(f"{args.parts}: {sum(parts.lengths)} photographs in {len(parts.lengths)} parts{told}")

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.runtime.errors import InputError, debug_option, run_script, shown
+from data.runtime.errors import InputError, add_debug_option, printable, run_script
 
 # numpy, scikit-learn and matplotlib are imported where they are used: --help need not wait for them.
 if TYPE_CHECKING:
-    from ensemble.report.analysis.report import Findings
+    from ensemble.report.analysis.report import Report
 
 FORMATS = {"json": "metrics.json", "html": "report.html", "md": "report.md"}
 
@@ -78,7 +78,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=["json", "html"],
         help="what to write: metrics.json, report.html, report.md (default: json html)",
     )
-    debug_option(parser)
+    add_debug_option(parser)
     options = parser.parse_args(arguments)
     if options.wrong < 0:
         parser.error("--wrong starts at 0")
@@ -108,7 +108,7 @@ def _check_validation(parser: argparse.ArgumentParser, options: argparse.Namespa
 
 
 def _add_knowledge(parser: argparse.ArgumentParser) -> None:
-    """Options that name what else is known and shown."""
+    """Options that name what else is known and printable."""
     parser.add_argument(
         "--compare",
         type=Path,
@@ -138,15 +138,15 @@ def _add_knowledge(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def write(findings: "Findings", options: argparse.Namespace) -> list[Path]:
+def write(findings: "Report", options: argparse.Namespace) -> list[Path]:
     """Write the formats that `options` ask for; the files, in the order of `FORMATS`."""
     from data.runtime.files import write_text
-    from ensemble.report.analysis.report import as_json
+    from ensemble.report.analysis.report import to_json
     from ensemble.report.render.markdown import write_markdown
     from ensemble.report.render.page import write_report
 
     named = ("runs",) if options.validation else ("submission", "answers")
-    sources = {name.capitalize(): shown(getattr(options, name)) for name in named}
+    sources = {name.capitalize(): printable(getattr(options, name)) for name in named}
     paths = {kind: options.out / name for kind, name in FORMATS.items() if kind in options.format}
     try:
         if "html" in paths:  # before the others, since it alone reads photographs, which may be wrong
@@ -158,7 +158,7 @@ def write(findings: "Findings", options: argparse.Namespace) -> list[Path]:
                 most_wrong=options.wrong,
             )
         if "json" in paths:
-            text = json.dumps(as_json(findings), indent=2, ensure_ascii=False)
+            text = json.dumps(to_json(findings), indent=2, ensure_ascii=False)
             write_text(paths["json"], text + "\n")
         if "md" in paths:
             write_markdown(paths["md"], findings, sources=sources)
@@ -172,18 +172,18 @@ def write(findings: "Findings", options: argparse.Namespace) -> list[Path]:
 def main() -> None:
     """Score what the command line names, write the report and print the table."""
     options = parse_args()
-    from ensemble.config import labels_of
-    from ensemble.report.analysis.report import find
-    from ensemble.report.load.load_evaluation import Sources, gather
-    from ensemble.report.load.validation import evaluate_validation
+    from ensemble.config import load_labels
+    from ensemble.report.analysis.report import analyse
+    from ensemble.report.load.load_evaluation import EvaluationFiles, load_evaluation
+    from ensemble.report.load.validation import load_validation
     from ensemble.report.render.terminal import summary
 
-    labels = labels_of(options.config)
+    labels = load_labels(options.config)
     if options.validation:
-        findings = find(*evaluate_validation(options.runs, labels))
+        findings = analyse(*load_validation(options.runs, labels))
     else:
         files = (options.submission, options.answers, options.probabilities, options.people)
-        findings = find(*gather(Sources(*files, options.runs, options.compare), labels))
+        findings = analyse(*load_evaluation(EvaluationFiles(*files, options.runs, options.compare), labels))
     written = write(findings, options)
     print(summary(findings))
     print("\n" + "\n".join(f"{path.name}: {path}" for path in written))

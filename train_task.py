@@ -10,8 +10,8 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.images.crop import boxes_options
-from data.runtime.errors import InputError, bad_image_option, debug_option, refuse, run_script
+from data.images.crop import add_box_options
+from data.runtime.errors import InputError, add_bad_image_option, add_debug_option, raise_all, run_script
 
 if TYPE_CHECKING:
     from heads.config.task import TaskConfig
@@ -75,9 +75,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--set", action="append", default=[], metavar="key.sub=value", help="override one key of the YAML"
     )
-    bad_image_option(parser)
-    boxes_options(parser)
-    debug_option(parser)
+    add_bad_image_option(parser)
+    add_box_options(parser)
+    add_debug_option(parser)
     args = parser.parse_args()
     if args.data is None:
         if "SM_CHANNEL_TRAIN" not in os.environ:
@@ -89,23 +89,23 @@ def parse() -> argparse.Namespace:
 def read_config(args: argparse.Namespace) -> "TaskConfig":
     """The YAML with its overrides; its task must be the one asked for, and every setting must do something."""
     from ensemble.inference.views import make_views
-    from heads.config.loader import load
-    from heads.config.task import TaskConfig, default_path, idle_settings
-    from heads.model.weights_metadata import adopted
+    from heads.config.loader import load_config
+    from heads.config.task import TaskConfig, default_path, find_unused_settings
+    from heads.model.weights_metadata import apply_weights_metadata
 
     fold = [] if args.fold is None else [f"split.fold={args.fold}"]
     path = args.config or default_path(args.task)
     if path.is_dir():
         path /= f"{args.task}.yaml"
-    config = load(TaskConfig, path, [*args.set, *fold])
+    config = load_config(TaskConfig, path, [*args.set, *fold])
     if config.task != args.task:
         raise InputError(f"{path}: task is {config.task!r}, expected {args.task!r} as --task says")
     try:
         make_views(config.views.steps)  # else a typo would show only when the trained head is used
     except ValueError as error:
         raise InputError(f"{path}: views.steps: {error}") from None
-    refuse(f"{path}: settings that would do nothing", idle_settings(config))
-    return adopted(config, str(path))
+    raise_all(f"{path}: settings that would do nothing", find_unused_settings(config))
+    return apply_weights_metadata(config, str(path))
 
 
 def train(args: argparse.Namespace) -> None:
@@ -114,44 +114,46 @@ def train(args: argparse.Namespace) -> None:
 
     from accelerate import Accelerator
 
-    from data.images.validate import list_left_out
-    from data.runtime.memory import keep_freed_memory
+    from data.images.validate import write_left_out
+    from data.runtime.memory import reuse_freed_memory
     from heads.run.folder import run_folder
-    from heads.train.distributed import refuse_disagreement, together
+    from heads.train.distributed import check_same, handle_lost_process
     from heads.train.loop import fit
-    from heads.train.precision import accelerate_name
-    from heads.train.recorder import Keeper
-    from heads.train.settings import Plan
-    from heads.train.setup import Sources, begun, learner_and_loss, material_of, shown_of
-    from heads.train.split import people_of
+    from heads.train.precision import resolve_precision
+    from heads.train.recorder import RunRecorder
+    from heads.train.settings import FitSettings
+    from heads.train.setup import DataOptions, init_head, make_loaders, make_state_and_loss, make_training_data
+    from heads.train.split import load_split
 
-    keep_freed_memory()
+    reuse_freed_memory()
     t = config.training
-    accelerator = Accelerator(mixed_precision=accelerate_name(t.precision))
-    sources = Sources(args.data, args.boxes, args.box_margin, args.cache, args.cache_limit)
-    people = people_of(config, args.data, args.on_bad_image == "skip", accelerator)
-    head = begun(config, args.runs, args.fold, people.valid["person"], accelerator)
-    shown = shown_of(config, sources, head, people, accelerator)
+    accelerator = Accelerator(mixed_precision=resolve_precision(t.precision))
+    sources = DataOptions(args.data, args.boxes, args.box_margin, args.cache, args.cache_limit)
+    people = load_split(config, args.data, args.on_bad_image == "skip", accelerator)
+    head = init_head(config, args.runs, args.fold, people.valid["person"], accelerator)
+    shown = make_loaders(config, sources, head, people, accelerator)
 
-    learner, loss = learner_and_loss(config, people, shown, accelerator)
-    material = material_of(config, people, shown, accelerator)
-    plan = Plan(t.epochs, t.select_by, t.validate_every, t.patience, t.clip_norm, t.seed)
+    learner, loss = make_state_and_loss(config, people, shown, accelerator)
+    material = make_training_data(config, people, shown, accelerator)
+    plan = FitSettings(t.epochs, t.select_by, t.validate_every, t.patience, t.clip_norm, t.seed)
 
     run = run_folder(args.runs, config.task, args.fold)
-    keeper = Keeper(run, config, people.valid, shown.photographs, material.truth, shown.marks, shown.box_margin)
+    keeper = RunRecorder(
+        run, config, people.valid, shown.photographs, material.truth, shown.marks, shown.box_margin
+    )
     keeper.open(learner, args.resume)
-    with together(accelerator):
-        refuse_disagreement("photographs to train", len(shown.sampler), accelerator)
-        refuse_disagreement("epochs to go on from", len(learner.history), accelerator)
+    with handle_lost_process(accelerator):
+        check_same("photographs to train", len(shown.sampler), accelerator)
+        check_same("epochs to go on from", len(learner.history), accelerator)
         fit(learner, material, loss, plan, accelerator, keeper.after_epoch, keeper.when_stopped)
     if accelerator.is_main_process:
-        list_left_out(keeper.run.folder, people.bad or {})
+        write_left_out(keeper.run.folder, people.bad or {})
         keeper.close(learner, plan)
 
 
 def train_several(args: argparse.Namespace) -> None:
     """Train each head and fold that `args` name in a process of its own; exit as they did."""
-    from heads.run.jobs import exit_code, places, plan_jobs, run_jobs, summary
+    from heads.run.jobs import exit_code, list_devices, plan_jobs, run_jobs, summary
 
     if "LOCAL_WORLD_SIZE" in os.environ:
         raise InputError("--task: several heads under a launcher of processes, expected one; launch each apart")
@@ -165,7 +167,7 @@ def train_several(args: argparse.Namespace) -> None:
             weights[task] = read_config(one).backbone.weights
     command = [sys.executable, __file__, *sys.argv[1:]]
     jobs = plan_jobs(command, args.task, args.fold or [None], weights)
-    codes = run_jobs(jobs, places(len(jobs)))
+    codes = run_jobs(jobs, list_devices(len(jobs)))
     print("\n".join(summary(codes)))
     sys.exit(exit_code(codes))
 
@@ -176,13 +178,13 @@ def main() -> None:
     if len(args.task) > 1 or len(args.fold or ()) > 1:
         train_several(args)
         return
-    from data.runtime.locks import held
+    from data.runtime.locks import hold_lock
     from heads.run.folder import run_folder
-    from heads.train.distributed import is_first
+    from heads.train.distributed import is_main_process
 
     args.task, args.fold = args.task[0], None if args.fold is None else args.fold[0]
     run = run_folder(args.runs, args.task, args.fold)
-    with held(run.lock, f"{run.folder}") if is_first() else nullcontext():
+    with hold_lock(run.lock, f"{run.folder}") if is_main_process() else nullcontext():
         train(args)
 
 

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.annotations.labels_csv import read_lines
+from data.annotations.labels_csv import read_csv
 from data.annotations.table import person_name, read_table
-from data.runtime.errors import InputError, at_least, debug_option, refuse, run_script
+from data.runtime.errors import InputError, add_debug_option, raise_all, run_script, whole_number_from
 from data.runtime.files import write_text
 
 SHARE = 0.02  # of the people (gender, age) or of the photographs (mask) whose label is made wrong
@@ -64,12 +64,12 @@ def recall(made: pd.DataFrame, suspects: pd.DataFrame, column: str) -> tuple[int
 
 def _table(path: Path) -> pd.DataFrame:
     """A CSV file of labels, as text, through the project's own reader."""
-    columns, lines, problems = read_lines(path)
+    columns, lines, problems = read_csv(path)
     expected = ("person", "column", "shot")
     missing = [name for name in expected if name not in columns]
     if missing and not problems:
         problems = [f"{path}: columns {', '.join(columns)}, expected {', '.join(missing)} too"]
-    refuse(f"{path}: expected labels, one a row", problems)
+    raise_all(f"{path}: expected labels, one a row", problems)
     return pd.DataFrame([values for _, values in lines], columns=columns)
 
 
@@ -99,13 +99,13 @@ def main() -> None:
     flip = verbs.add_parser("flip", help="make labels wrong, as a corrections file")
     flip.add_argument("--data", type=Path, required=True, metavar="DIR")
     flip.add_argument("--out", type=Path, required=True, metavar="FILE")
-    flip.add_argument("--seed", type=at_least(0), default=0)
+    flip.add_argument("--seed", type=whole_number_from(0), default=0)
     flip.set_defaults(call=write_flips)
     scored = verbs.add_parser("score", help="how many of them the audit found")
     scored.add_argument("--flips", type=Path, required=True, metavar="FILE")
     scored.add_argument("--suspects", type=Path, required=True, metavar="FILE")
     scored.set_defaults(call=score)
-    debug_option(parser)
+    add_debug_option(parser)
     args = parser.parse_args()
     args.call(args)
 

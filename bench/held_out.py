@@ -14,12 +14,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from data.annotations.table import read_table
-from data.runtime.errors import InputError, at_least, debug_option, run_script
+from data.runtime.errors import InputError, add_debug_option, run_script, whole_number_from
 from data.transforms.pipeline import Pipeline
-from ensemble.ensemble import open_heads
-from ensemble.inference.predictor import Decoded, Task, mean_number
-from ensemble.inference.views import MERGES, Shown
-from heads.train.validation import Predictions, figures
+from ensemble.ensemble import load_task_heads
+from ensemble.inference.predictor import DecodedImages, Task, mean_number
+from ensemble.inference.views import MERGES, ViewCache
+from heads.train.validation import Predictions, compute_metrics
 
 BATCH = 64
 
@@ -28,11 +28,11 @@ def predict_views(task: Task, paths: list[Path], workers: int) -> Predictions:
     """A task's merged probabilities [N, C]; where it predicts numbers, their mean over folds and views [N]."""
     probabilities, expected = [], []
     loader = DataLoader(
-        Decoded(paths, [Pipeline(task.heads[0].config.pixels.evaluate)]), BATCH, num_workers=workers
+        DecodedImages(paths, [Pipeline(task.heads[0].config.pixels.evaluate)]), BATCH, num_workers=workers
     )
     for pixels, _ in loader:
         with torch.inference_mode():
-            logits = task.view_logits(Shown(pixels))
+            logits = task.view_logits(ViewCache(pixels))
             probabilities.append(MERGES[task.merge](task.probabilities(logits)).numpy())
             number = mean_number(task.numbers(logits))
             expected += [] if number is None else [number]
@@ -53,7 +53,7 @@ def table_of(task: Task, rows: pd.DataFrame, predictions: Predictions, by: str |
     for name, mine in groups.items():
         expected = None if predictions.expected is None else predictions.expected[mine]
         part = Predictions(predictions.probabilities[mine], expected)
-        found = figures(part, truth[mine], None if values is None else values[mine])
+        found = compute_metrics(part, truth[mine], None if values is None else values[mine])
         if not lines:
             lines += [
                 f"| people held out | photographs | {' | '.join(found)} |",
@@ -70,10 +70,10 @@ def main() -> None:
     parser.add_argument("--task", required=True, metavar="NAME")
     parser.add_argument("--data", type=Path, required=True, action="append", metavar="DIR")
     parser.add_argument("--by", metavar="COLUMN", help="a row of the table for each of its values")
-    parser.add_argument("--workers", type=at_least(0), default=1)
-    debug_option(parser)
+    parser.add_argument("--workers", type=whole_number_from(0), default=1)
+    add_debug_option(parser)
     args = parser.parse_args()
-    task = open_heads(args.runs, {args.task: None})[args.task]
+    task = load_task_heads(args.runs, {args.task: None})[args.task]
     rows = task.target.labelled(read_table(args.data))
     if args.by is not None and args.by not in rows:
         raise InputError(f"--by {args.by}: no such column, expected one of {', '.join(map(str, rows))}")

@@ -3,7 +3,7 @@
 python -m bench.holdout --data path/to/portraits --out OUT --by source --rows 500
 python -m bench.holdout --data path/to/crops --out OUT --by source --share 0.3333
 
-Writes OUT/rest and OUT/held_out, each with a labels.csv and copies of its photographs: the first to train and
+Writes OUT/rest and OUT/held_out, each with a labels.csv and copies of its list_photographs: the first to train and
 validate on, the second to be scored once (`python -m bench.held_out`).
 """
 
@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.annotations.labels_csv import PATH_COLUMNS, person_of, read_lines
-from data.runtime.errors import InputError, at_least, debug_option, refuse, run_script
-from data.runtime.file_names import leads_outside
-from data.runtime.files import folder_written_whole
+from data.annotations.labels_csv import PATH_COLUMNS, read_csv, read_person
+from data.runtime.errors import InputError, add_debug_option, raise_all, run_script, whole_number_from
+from data.runtime.file_names import is_outside
+from data.runtime.files import write_folder_atomically
 
 LABELS = "labels.csv"
 
@@ -52,7 +52,7 @@ def held_out_rows(people: Sequence[str], values: Sequence[str], least: int | flo
     return {row for row, name in enumerate(people) if name in aside}
 
 
-def photographs(file: Path, column: str, lines: Sequence[tuple[int, Mapping[str, str]]]) -> list[Path]:
+def list_photographs(file: Path, column: str, lines: Sequence[tuple[int, Mapping[str, str]]]) -> list[Path]:
     """Where the photograph of each line of a labels file is: in `images/` beside it, else in its folder.
 
     Args:
@@ -66,7 +66,7 @@ def photographs(file: Path, column: str, lines: Sequence[tuple[int, Mapping[str,
     found, problems = [], []
     for line, values in lines:
         name = values[column]
-        if leads_outside(name):
+        if is_outside(name):
             problems.append(f"row {line}: {column}={name!r}, expected a path inside the image folder")
             continue
         places = (file.parent / "images" / name, file.parent / name)
@@ -74,7 +74,9 @@ def photographs(file: Path, column: str, lines: Sequence[tuple[int, Mapping[str,
         found += there[:1]
         if not there:
             problems.append(f"row {line}: {column}={name!r}, found no such file in images/ or beside {LABELS}")
-    refuse(f"{file}: {len(problems)} photographs cannot be copied; correct or remove their rows", problems)
+    raise_all(
+        f"{file}: {len(problems)} list_photographs cannot be copied; correct or remove their rows", problems
+    )
     return found
 
 
@@ -98,10 +100,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
     parser.add_argument("--by", required=True, metavar="COLUMN", help="drawn apart for each of its values")
     size = parser.add_mutually_exclusive_group(required=True)
-    size.add_argument("--rows", type=int, help="photographs of each value, at least")
-    size.add_argument("--share", type=float, help="of each value's photographs, at least")
-    parser.add_argument("--seed", type=at_least(0), default=0)
-    debug_option(parser)
+    size.add_argument("--rows", type=int, help="list_photographs of each value, at least")
+    size.add_argument("--share", type=float, help="of each value's list_photographs, at least")
+    parser.add_argument("--seed", type=whole_number_from(0), default=0)
+    add_debug_option(parser)
     return parser.parse_args()
 
 
@@ -112,28 +114,28 @@ def main() -> None:
     if not (args.rows is None or args.rows >= 1) or not (args.share is None or 0 < args.share < 1):
         raise InputError(f"{least}: expected --rows of at least 1 or --share between 0 and 1")
     file = args.data / LABELS
-    columns, lines, problems = read_lines(file)
+    columns, lines, problems = read_csv(file)
     column = next((name for name in PATH_COLUMNS if name in columns), None)
     if problems or column is None or args.by not in columns:
         told = problems[0] if problems else f"{file}: columns {', '.join(columns)}, expected {args.by} and path"
         raise InputError(told)
-    sources = photographs(file, column, lines)
+    sources = list_photographs(file, column, lines)
     rows = [values for _, values in lines]
-    whose = [person_of(row, column) for row in rows]
+    whose = [read_person(row, column) for row in rows]
     aside = held_out_rows(whose, [row[args.by] for row in rows], least, args.seed)
     left = {row[args.by] for index, row in enumerate(rows) if index not in aside}
     gone = Counter(row[args.by] for row in rows if row[args.by] not in left)
-    refuse(
+    raise_all(
         f"{file}: nothing would be left to train on of some; expected fewer --rows or a smaller --share",
-        [f"{args.by}={value!r}: all of its {count} photographs" for value, count in gone.items()],
+        [f"{args.by}={value!r}: all of its {count} list_photographs" for value, count in gone.items()],
     )
     parts = {"held_out": sorted(aside), "rest": [row for row in range(len(rows)) if row not in aside]}
-    with folder_written_whole(args.out) as whole:  # never one part without the other
+    with write_folder_atomically(args.out) as whole:  # never one part without the other
         for name, kept in parts.items():
             theirs = [(rows[index], sources[index]) for index in kept]
             copy_rows(whole / name, columns, theirs)
     for name, kept in parts.items():
-        print(f"{args.out / name}: {len(kept)} photographs")
+        print(f"{args.out / name}: {len(kept)} list_photographs")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The plain loop, as one writes it without thinking, which everything else is measured against.
 
-Pictures are decoded by Pillow anew for every pass; NCHW, float32, eager PyTorch; one head after the other, one
+PlainImages are decoded by Pillow anew for every pass; NCHW, float32, eager PyTorch; one head after the other, one
 view after the other; in training the whole trunk learns. It answers as `combine.py` does.
 
 python -m bench.plain answer --runs RUNS --data DIR --out FILE
@@ -22,39 +22,39 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from data.annotations.listing import read_listing
-from data.runtime.errors import debug_option, run_script
+from data.runtime.errors import add_debug_option, run_script
 from data.runtime.processes import usable_workers
 from data.transforms.pipeline import Pipeline
-from ensemble.config import tasks_of
+from ensemble.config import load_tasks
 from ensemble.files.predictions import FILE_NAME, write_probabilities
 from ensemble.files.submission import write_submission
 from ensemble.inference.views import MERGES, make_views
 from ensemble.metrics.decide import argmax
 from heads.build import (
     TrainedHead,
-    fill_trunk_of,
-    head_of,
-    loss_of,
-    meaning_of,
-    open_head,
-    target_of,
-    trained_target_of,
+    build_head,
+    build_loss,
+    build_target,
+    build_trained_target,
+    describe_outputs,
+    load_backbone_weights,
+    load_head,
 )
-from heads.config.loader import load
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.model.head import Head
 from heads.objective.targets import Target
 from heads.run.folder import run_folder, save_head, write_json
 from heads.train.optimiser import make_optimiser, make_schedule
-from heads.train.rows import read_rows
+from heads.train.rows import split_rows
 from heads.train.sampler import BalancedSampler, class_counts
-from heads.train.settings import Plan, Record
-from heads.train.validation import Predictions, figures
+from heads.train.settings import FitSettings, Record
+from heads.train.validation import Predictions, compute_metrics
 
 BATCH = 64
 
 
-class Pictures(Dataset[tuple[Tensor, Tensor]]):
+class PlainImages(Dataset[tuple[Tensor, Tensor]]):
     """Photographs decoded each time that they are asked for: float pixels [3, H, W] in 0..1, and targets."""
 
     def __init__(self, paths: Sequence[Path | str], pipeline: Pipeline, targets: Tensor | None = None) -> None:
@@ -93,7 +93,9 @@ def answer(
         net, config, target = PlainHead(trained.head).eval(), trained.config, trained.target
         views = []
         for view in make_views(config.views.steps).values():
-            loader = DataLoader(Pictures(paths, Pipeline(config.pixels.evaluate)), BATCH, num_workers=workers)
+            loader = DataLoader(
+                PlainImages(paths, Pipeline(config.pixels.evaluate)), BATCH, num_workers=workers
+            )
             with torch.no_grad():
                 views.append(torch.cat([target.probabilities(net(view(pixels))) for pixels, _ in loader]))
         answers[name] = MERGES[config.views.merge](torch.stack(views)).numpy()
@@ -102,31 +104,31 @@ def answer(
 
 def split(config: TaskConfig, sources: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows to train on and to validate on, the same as `train_task.py` takes."""
-    rows, valid_rows = read_rows(config, list(sources), target_of(config.label))
-    return trained_target_of(config.label).without(rows, config.label.training.leave_out), valid_rows
+    rows, valid_rows = split_rows(config, list(sources), build_target(config.label))
+    return build_trained_target(config.label).without(rows, config.label.training.leave_out), valid_rows
 
 
 def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int) -> Iterator[Record]:
-    """Train a head as its YAML says, its whole trunk; yield each epoch's figures, keep the best in `runs`."""
+    """Train a head as its YAML says, its whole trunk; yield each epoch's compute_metrics, keep the best in `runs`."""
     t, o, s = config.training, config.optimiser, config.schedule
-    target, trained = target_of(config.label), trained_target_of(config.label)
+    target, trained = build_target(config.label), build_trained_target(config.label)
     rows, valid_rows = split(config, sources)
     labels, persons = trained.class_indices(rows), rows["person"].tolist()
     sampler = BalancedSampler(labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
 
     torch.manual_seed(t.seed)
-    head = head_of(config)
-    meaning = meaning_of(config.label, config.classifier.factored)
-    fill_trunk_of(head, config.backbone.model_copy(update={"freeze": "none"}), runs, None, meaning)
+    head = build_head(config)
+    meaning = describe_outputs(config.label, config.classifier.factored)
+    load_backbone_weights(head, config.backbone.model_copy(update={"freeze": "none"}), runs, None, meaning)
     net, trunk, classifier = PlainHead(head), head.trunk, head.classifier
-    loss = loss_of(config.loss, class_counts(labels, target.classes), trained)
+    loss = build_loss(config.loss, class_counts(labels, target.classes), trained)
     optimiser = make_optimiser(
         trunk, classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr
     )
     steps = -(-len(sampler) // t.batch_size)
     schedule = make_schedule(optimiser, s.name, t.epochs, steps, s.warmup, s.step_epochs, s.step_factor)
-    pictures = Pictures(rows["path"].tolist(), Pipeline(config.pixels.train), trained.encode(rows))
-    still = Pictures(valid_rows["path"].tolist(), Pipeline(config.pixels.evaluate))
+    pictures = PlainImages(rows["path"].tolist(), Pipeline(config.pixels.train), trained.encode(rows))
+    still = PlainImages(valid_rows["path"].tolist(), Pipeline(config.pixels.evaluate))
     history: list[Record] = []
     for epoch in range(t.epochs):
         order = sampler.rows(epoch).tolist()
@@ -139,7 +141,7 @@ def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int)
             optimiser.step()
             schedule.step()
         history.append(validate(net.eval(), target, valid_rows, DataLoader(still, BATCH, num_workers=workers)))
-        if Plan(t.epochs, t.select_by).best(history) == epoch:
+        if FitSettings(t.epochs, t.select_by).best(history) == epoch:
             save_head(run_folder(runs, config.task).best, head, config.model_dump(), history[-1])
         yield history[-1]
 
@@ -150,15 +152,15 @@ def validate(net: nn.Module, target: Target, rows: pd.DataFrame, batches: DataLo
         logits = torch.cat([net(pixels) for pixels, _ in batches])
     probabilities = target.probabilities(logits).numpy()
     if not target.numbers:
-        return figures(Predictions(probabilities, None), target.class_indices(rows), None)
+        return compute_metrics(Predictions(probabilities, None), target.class_indices(rows), None)
     predictions = Predictions(probabilities, target.expected(logits).numpy())
-    return figures(predictions, target.class_indices(rows), target.values(rows).numpy())
+    return compute_metrics(predictions, target.class_indices(rows), target.values(rows).numpy())
 
 
 def answer_listing(args: argparse.Namespace) -> None:
     """Write a submission and probabilities, as `combine.py` does."""
-    classes = tasks_of(args.config)
-    heads = {name: open_head(run_folder(args.runs, name).best) for name in classes}
+    classes = load_tasks(args.config)
+    heads = {name: load_head(run_folder(args.runs, name).best) for name in classes}
     ids = read_listing(args.data / "info.csv")
     answers = answer(heads, [args.data / "images" / name for name in ids], usable_workers(args.workers))
     write_submission(args.out, ids, argmax(list(answers.values())).tolist())
@@ -167,14 +169,14 @@ def answer_listing(args: argparse.Namespace) -> None:
 
 
 def train_head(args: argparse.Namespace) -> None:
-    """Train one head, a line an epoch; its best figures go to metrics.json as `train_task.py` writes them."""
-    config = load(TaskConfig, args.config / f"{args.task}.yaml", args.set)
+    """Train one head, a line an epoch; its best compute_metrics go to metrics.json as `train_task.py` writes them."""
+    config = load_config(TaskConfig, args.config / f"{args.task}.yaml", args.set)
     history, began = [], time.perf_counter()
     for record in train(config, args.data, args.runs, usable_workers(args.workers)):
         history.append(record)
         told = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
         print(f"epoch {len(history)}: {told}, {time.perf_counter() - began:.1f} s", flush=True)
-    best = history[Plan(len(history), config.training.select_by).best(history)]
+    best = history[FitSettings(len(history), config.training.select_by).best(history)]
     write_json(run_folder(args.runs, config.task).metrics, best)
 
 
@@ -196,7 +198,7 @@ def main() -> None:
     for each in (answering, training):
         each.add_argument("--runs", type=Path, required=True, metavar="DIR")
         each.add_argument("--workers", type=int, help="decoding processes (default: one a core)")
-    debug_option(parser)
+    add_debug_option(parser)
     args = parser.parse_args()
     args.action(args)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from bench.held_out import predict_views
 from data.annotations.table import LABELS_FILE, read_table
-from data.runtime.errors import InputError, at_least, debug_option, run_script
-from data.runtime.files import folder_written_whole
-from ensemble.ensemble import open_heads
+from data.runtime.errors import InputError, add_debug_option, run_script, whole_number_from
+from data.runtime.files import write_folder_atomically
+from ensemble.ensemble import load_task_heads
 from ensemble.inference.predictor import Task
 from heads.train.validation import Predictions
 
@@ -45,7 +45,7 @@ def write_folder(
 ) -> int:
     """Write `out`/images and `out`/labels.csv, of the photographs with a label at least; returns how many."""
     rows = [["path", "person", *labels]]
-    with folder_written_whole(out) as whole:
+    with write_folder_atomically(out) as whole:
         (whole / "images").mkdir()
         for number, (path, person, *told) in enumerate(zip(paths, people, *labels.values(), strict=True)):
             if any(told):
@@ -67,12 +67,12 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="a new or an empty folder")
     parser.add_argument("--least", type=float, default=0.9, help="probability of a class (%(default)s)")
-    parser.add_argument("--workers", type=at_least(0), default=1)
-    debug_option(parser)
+    parser.add_argument("--workers", type=whole_number_from(0), default=1)
+    add_debug_option(parser)
     args = parser.parse_args()
     if not 0 <= args.least <= 1:
         raise InputError(f"--least {args.least}: expected a probability, 0..1")
-    tasks = open_heads(args.runs, dict.fromkeys(args.task))
+    tasks = load_task_heads(args.runs, dict.fromkeys(args.task))
     table = read_table(args.data)
     paths = [Path(path) for path in table["path"]]
     labels = {}

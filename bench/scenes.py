@@ -20,10 +20,10 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from data.images.decode import decode
-from data.images.find import pictures_below
-from data.runtime.errors import InputError, at_least, debug_option, run_script
+from data.images.find import find_images
+from data.runtime.errors import InputError, add_debug_option, run_script, whole_number_from
 from data.runtime.files import write_text
-from ensemble.config import tasks_of
+from ensemble.config import load_tasks
 from ensemble.files.submission import match, read_answers
 from ensemble.metrics.scores import score_joint
 
@@ -60,7 +60,7 @@ def make_scenes(data: Path, out: Path, seed: int, limit: int | None) -> dict[str
     """Write scenes of the photographs of `data` with listing; returns scene name -> photograph's name."""
     images = out / "images"
     images.mkdir(parents=True)
-    found = pictures_below(data / "images")[:limit]
+    found = find_images(data / "images")[:limit]
     names = {f"{number:06}.jpg": name for number, name in enumerate(found)}
     paths = [data / "images" / name for name in found]
     with ProcessPoolExecutor() as pool:
@@ -71,7 +71,7 @@ def make_scenes(data: Path, out: Path, seed: int, limit: int | None) -> dict[str
 
 def macro_f1(submission: Path, answers: Path, names: dict[str, str]) -> dict[str, float]:
     """Joint and each task's macro F1 of a submission on scenes or photographs, by the photographs' answers."""
-    tasks = tasks_of(JOINT_YAML)
+    tasks = load_tasks(JOINT_YAML)
     classes = int(np.prod([len(found) for found in tasks.values()]))
     truth, given = read_answers(answers, classes), read_answers(submission, classes)
     given["ImageID"] = [names.get(name, name) for name in given["ImageID"]]
@@ -101,9 +101,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="EVAL", help="images/ and answers.csv")
     parser.add_argument("--runs", type=Path, required=True, metavar="RUNS")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N photographs")
-    parser.add_argument("--seed", type=at_least(0), default=0)
-    debug_option(parser)
+    parser.add_argument("--limit", type=whole_number_from(1), metavar="N", help="only the first N photographs")
+    parser.add_argument("--seed", type=whole_number_from(0), default=0)
+    add_debug_option(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -18,13 +18,13 @@ import torch
 from torch.utils.data import default_collate
 
 from data.images.decode import decode_bytes
-from data.images.remote import images_below, join, read_bytes
-from data.runtime.errors import InputError, at_least, debug_option, run_script
+from data.images.remote import find_images_below, join, read_bytes
+from data.runtime.errors import InputError, add_debug_option, run_script, whole_number_from
 from data.transforms.pipeline import least_size
 from ensemble.config import load_joint
-from ensemble.inference.predictor import Predictor, Task, make_task, seen_by
-from heads.build import TrainedHead, head_of, target_of
-from heads.config.loader import load
+from ensemble.inference.predictor import Predictor, Task, apply_pipelines, build_task
+from heads.build import TrainedHead, build_head, build_target
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 
 BATCH = 64
@@ -34,8 +34,8 @@ def untrained_tasks(config: Path) -> dict[str, Task]:
     """The joint code's tasks with heads of random weights."""
     tasks = {}
     for name in load_joint(config).tasks:
-        its = load(TaskConfig, config.parent / f"{name}.yaml")
-        tasks[name] = make_task([TrainedHead(head_of(its).eval(), target_of(its.label), its, {})])
+        its = load_config(TaskConfig, config.parent / f"{name}.yaml")
+        tasks[name] = build_task([TrainedHead(build_head(its).eval(), build_target(its.label), its, {})])
     return tasks
 
 
@@ -55,18 +55,20 @@ def measure(data: str, config: Path, photographs: int, repeat: int) -> dict[str,
     """
     torch.set_num_threads(1)
     predictor = Predictor(untrained_tasks(config), torch.device("cpu"))
-    names = list(images_below(data))[:photographs]
+    names = list(find_images_below(data))[:photographs]
     if not names:
         raise InputError(f"{data}: found no image, expected a folder of photographs")
     encoded = [read_bytes(join(data, name)) for name in names]
     least = least_size(predictor.pipelines)
     pictures = [decode_bytes(each, name, least) for each, name in zip(encoded, names, strict=True)]
-    seen = [seen_by(predictor.pipelines, picture, row) for row, picture in enumerate(pictures)]
+    seen = [apply_pipelines(predictor.pipelines, picture, row) for row, picture in enumerate(pictures)]
     batches = [default_collate(seen[start : start + BATCH]) for start in range(0, len(seen), BATCH)]
     predictor(batches[0])  # the first one allocates
     stages: dict[str, Callable[[], object]] = {
         "decode": lambda: [decode_bytes(read_bytes(join(data, name)), name, least) for name in names],
-        "pixels": lambda: [seen_by(predictor.pipelines, each, row) for row, each in enumerate(pictures)],
+        "pixels": lambda: [
+            apply_pipelines(predictor.pipelines, each, row) for row, each in enumerate(pictures)
+        ],
         "forward": lambda: [predictor(batch) for batch in batches],
     }
     taken = {name: median(seconds(work) for _ in range(repeat)) for name, work in stages.items()}
@@ -83,12 +85,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.sizing", description="Measure one core.")
     parser.add_argument("--data", required=True, metavar="DIR", help="a folder of photographs, or its URL")
     parser.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE")
-    parser.add_argument("--photographs", type=at_least(1), default=256)
-    parser.add_argument("--repeat", type=at_least(1), default=3, help="the median of so many passes is told")
-    debug_option(parser)
+    parser.add_argument("--photographs", type=whole_number_from(1), default=256)
+    parser.add_argument(
+        "--repeat", type=whole_number_from(1), default=3, help="the median of so many passes is told"
+    )
+    add_debug_option(parser)
     given = parser.parse_args()
     figures = measure(given.data, given.config, given.photographs, given.repeat)
-    print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(f"load_config of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"bytes of a photograph: {figures['bytes']:.0f}")
     for stage in ("decode", "pixels", "forward", "whole"):
         print(f"{stage}: {figures[stage]:.1f} photographs a second on one core")

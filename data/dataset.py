@@ -12,11 +12,11 @@ from torch.utils.data import Dataset
 from data.images.decode import decode
 from data.transforms.pipeline import Pipeline
 
-Draw = tuple[int, int, int]  # epoch, row, again: how often the epoch drew the row before, both from 0
+SampleIndex = tuple[int, int, int]  # epoch, row, again: how often the epoch drew the row before, both from 0
 
 
-class Photographs(Dataset[tuple[Tensor, Tensor]]):
-    """Photographs as uint8 pixels [3, H, W] with their targets.
+class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
+    """ImageDataset as uint8 pixels [3, H, W] with their targets.
 
     It is indexed by a draw: an augmentation depends on the seed and the draw and on nothing else, so it is the
     same in whichever worker it happens, and a run can go on from any epoch.
@@ -48,12 +48,12 @@ class Photographs(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, draw: SampleIndex) -> tuple[Tensor, Tensor]:
         epoch, row, again = draw
         pixels = self.pipeline(self.read(Path(self.paths[row])), (self.seed, epoch, row, again))
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), self.targets[row]
 
 
-def in_order(rows: int) -> list[Draw]:
+def sequential_indices(rows: int) -> list[SampleIndex]:
     """The sampler of an evaluation: each row once, in order, as draws of epoch 0."""
     return [(0, row, 0) for row in range(rows)]

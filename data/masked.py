@@ -20,14 +20,14 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from data.annotations.corrections import photograph_names
+from data.annotations.corrections import image_names
 from data.annotations.table import LABELS_FILE, OWN_COLUMNS, read_table
 from data.images.decode import decode
-from data.images.validate import undecodable
-from data.runtime.errors import InputError, debug_option, refuse, run_script
-from data.runtime.file_names import refuse_unwritable
-from data.runtime.files import folder_written_whole, write_text
-from data.runtime.processes import shared_out
+from data.images.validate import find_undecodable
+from data.runtime.errors import InputError, add_debug_option, raise_all, run_script
+from data.runtime.file_names import check_writable_names
+from data.runtime.files import write_folder_atomically, write_text
+from data.runtime.processes import parallel_map
 from data.transforms.face_geometry import aligned_face
 from data.transforms.mask_overlay import WAYS, WORN, draw_mask
 
@@ -38,7 +38,7 @@ CHUNK = 16
 
 
 @dataclass(frozen=True)
-class Plan:
+class MaskPlan:
     """How many masks are drawn on each face, what share of them is worn incorrectly, and the seed."""
 
     per_face: int
@@ -46,7 +46,7 @@ class Plan:
     seed: int
 
 
-def draw_photographs(portrait: tuple[str, str], plan: Plan, out: Path) -> list[tuple[str, str]]:
+def draw_masks(portrait: tuple[str, str], plan: MaskPlan, out: Path) -> list[tuple[str, str]]:
     """Write one face bare and masked into `out`; return (file name, class) of each.
 
     `portrait` is the face's path and its name. What is written is called by the name, and chance depends on the
@@ -78,7 +78,7 @@ def bare_faces(table: pd.DataFrame) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
-def write_masked(table: pd.DataFrame, out: Path, plan: Plan, processes: int | None) -> int:
+def write_masked(table: pd.DataFrame, out: Path, plan: MaskPlan, processes: int | None) -> int:
     """Write `out`/images and `out`/labels.csv from bare faces; returns how many photographs there are.
 
     The labels keep the person and every other label of the face that they were drawn on. `out` appears only
@@ -94,16 +94,16 @@ def write_masked(table: pd.DataFrame, out: Path, plan: Plan, processes: int | No
     Raises:
         InputError: `out` holds anything before, or photographs cannot be decoded; all of them are told.
     """
-    with folder_written_whole(out) as whole:
+    with write_folder_atomically(out) as whole:
         paths = table["path"].tolist()
-        bad = undecodable(paths, processes)
-        refuse("some photographs cannot be decoded; replace or remove them:", bad.values())
+        bad = find_undecodable(paths, processes)
+        raise_all("some photographs cannot be decoded; replace or remove them:", bad.values())
         images = whole / "images"
         images.mkdir()
         # Told apart as one person's photographs are: in the challenge's folders everybody has a normal.jpg.
-        names = photograph_names([""] * len(table), paths)
-        draw = partial(draw_photographs, plan=plan, out=images)
-        found = shared_out(draw, zip(paths, names, strict=True), processes, at_once=CHUNK)
+        names = image_names([""] * len(table), paths)
+        draw = partial(draw_masks, plan=plan, out=images)
+        found = parallel_map(draw, zip(paths, names, strict=True), processes, at_once=CHUNK)
         made = list(tqdm(found, total=len(paths), disable=None, unit="face"))
         write_text(whole / LABELS_FILE, _labels(table, made))
     return sum(len(each) for each in made)
@@ -141,13 +141,13 @@ def main() -> None:
     parser.add_argument("--wrong", type=float, default=0.5, help="share worn incorrectly (default 0.5)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other masks (default 0)")
     parser.add_argument("--processes", type=int, help="processes that draw (default: one a core)")
-    debug_option(parser)
+    add_debug_option(parser)
     given = parser.parse_args()
     if given.per_face < 1 or not 0 <= given.wrong <= 1 or given.seed < 0 or (given.processes or 1) < 1:
         raise InputError("--per-face and --processes start at 1, --seed at 0, --wrong lies in 0..1")
-    plan = Plan(given.per_face, given.wrong, given.seed)
+    plan = MaskPlan(given.per_face, given.wrong, given.seed)
     table = read_table(given.data)
-    refuse_unwritable(", ".join(map(str, given.data)), table["path"].tolist())
+    check_writable_names(", ".join(map(str, given.data)), table["path"].tolist())
     count = write_masked(bare_faces(table), given.out, plan, given.processes)
     print(f"{given.out}: {count} photographs, labels in {given.out / LABELS_FILE}")
 

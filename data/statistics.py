@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from data.annotations.table import read_table
 from data.images.decode import decode
-from data.runtime.errors import InputError, debug_option, refuse, run_script
-from data.runtime.processes import shared_out
+from data.runtime.errors import InputError, add_debug_option, raise_all, run_script
+from data.runtime.processes import parallel_map
 
 LEVELS = 256
 CHUNK = 16
@@ -47,12 +47,12 @@ def count_all(paths: Iterable[Path]) -> npt.NDArray[np.int64]:
     """Counts of levels [3, 256] over all pixels of all images; raises `InputError` telling all bad ones."""
     counts = np.zeros((3, LEVELS), dtype=np.int64)
     problems = []
-    for found in shared_out(_count_or_problem, paths, at_once=CHUNK):
+    for found in parallel_map(_count_or_problem, paths, at_once=CHUNK):
         if isinstance(found, InputError):
             problems.append(str(found))
         else:
             counts += found
-    refuse("some images cannot be decoded:", problems)
+    raise_all("some images cannot be decoded:", problems)
     return counts
 
 
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         required=True,
         help="a data folder or CSV file; may be given several times",
     )
-    debug_option(parser)
+    add_debug_option(parser)
     table = read_table(parser.parse_args(arguments).data)
     counts = count_all(Path(path) for path in table["path"])
     print(f"# {len(table)} images, {counts[0].sum()} pixels")

@@ -8,11 +8,11 @@ from pydantic import Field
 
 from data.runtime.errors import InputError
 from heads.config.label import Label
-from heads.config.loader import Section, load
+from heads.config.loader import Section, load_config
 from heads.config.task import TaskConfig
 
 # What else metrics.json, probabilities.npz, the parts of a submission and its columns hold by name.
-TAKEN = ("joint", "findings", "reason", "images", "ImageID", "ans")
+RESERVED = ("joint", "findings", "reason", "images", "ImageID", "ans")
 
 
 class JointConfig(Section):
@@ -22,20 +22,20 @@ class JointConfig(Section):
 
 
 def load_joint(path: Path) -> JointConfig:
-    """Read joint.yaml; a task named twice is refused, as are an unknown key and a name of `TAKEN`."""
-    config = load(JointConfig, path)
+    """Read joint.yaml; a task named twice is refused, as are an unknown key and a name of `RESERVED`."""
+    config = load_config(JointConfig, path)
     if len(set(config.tasks)) != len(config.tasks):
         raise InputError(f"{path}: tasks {config.tasks} name one task twice")
-    taken = [task for task in config.tasks if task in TAKEN]
+    taken = [task for task in config.tasks if task in RESERVED]
     if taken:
         raise InputError(
             f"{path}: tasks: {', '.join(taken)} stands for something else in what is written, expected a name "
-            f"other than {', '.join(TAKEN)}; rename the task in its YAML and its folder of runs"
+            f"other than {', '.join(RESERVED)}; rename the task in its YAML and its folder of runs"
         )
     return config
 
 
-def labels_of(path: Path) -> dict[str, Label]:
+def load_labels(path: Path) -> dict[str, Label]:
     """Task names of the joint code, most significant first, with their labels.
 
     They are read from each task's YAML, `<task>.yaml` beside `path`; one of another task is refused.
@@ -43,19 +43,19 @@ def labels_of(path: Path) -> dict[str, Label]:
     labels = {}
     for task in load_joint(path).tasks:
         its = path.parent / f"{task}.yaml"
-        config = load(TaskConfig, its)
+        config = load_config(TaskConfig, its)
         if config.task != task:
             raise InputError(f"{its}: task is {config.task!r}, expected {task!r} as {path} says")
         labels[task] = config.label
     return labels
 
 
-def cuts_of(labels: Mapping[str, Label]) -> dict[str, dict[str, list[float]]]:
+def numeric_borders(labels: Mapping[str, Label]) -> dict[str, dict[str, list[float]]]:
     """For each column of numbers that tasks are cut from, the borders of each such task.
 
     >>> age = Label(column="age", classes=["young", "old"], borders=[60])
     >>> mask = Label(column="mask", classes=["wear", "normal"])
-    >>> cuts_of({"mask": mask, "age": age, "vote": age.model_copy(update={"borders": [18]})})
+    >>> numeric_borders({"mask": mask, "age": age, "vote": age.model_copy(update={"borders": [18]})})
     {'age': {'age': [60.0], 'vote': [18]}}
     """
     cuts: dict[str, dict[str, list[float]]] = {}
@@ -65,6 +65,6 @@ def cuts_of(labels: Mapping[str, Label]) -> dict[str, dict[str, list[float]]]:
     return cuts
 
 
-def tasks_of(path: Path) -> dict[str, list[str]]:
-    """Task names of the joint code, most significant first, with their class names (see `labels_of`)."""
-    return {task: label.classes for task, label in labels_of(path).items()}
+def load_tasks(path: Path) -> dict[str, list[str]]:
+    """Task names of the joint code, most significant first, with their class names (see `load_labels`)."""
+    return {task: label.classes for task, label in load_labels(path).items()}

@@ -6,28 +6,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data.runtime.errors import refuse
-from ensemble.config import labels_of
-from ensemble.inference.predictor import Task, make_task
-from heads.build import TrainedHead, open_head
+from data.runtime.errors import raise_all
+from ensemble.config import load_labels
+from ensemble.inference.predictor import Task, build_task
+from heads.build import TrainedHead, load_head
 from heads.config.label import Label
-from heads.run.folder import run_folder, trained_runs
-from heads.run.manifest import checked
+from heads.run.folder import find_trained_runs, run_folder
+from heads.run.manifest import verify_checksum
 
 
-def files_of_heads(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
+def find_checkpoints(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
     """The checkpoints of each task; all tasks without any are told at once.
 
     Raises:
         InputError: a task has no head in `runs`.
     """
-    files = {task: [run.best for run in trained_runs(runs, task)] for task in tasks}
+    files = {task: [run.best for run in find_trained_runs(runs, task)] for task in tasks}
     for task, found in files.items():
         alone = run_folder(runs, task).best
         if found and alone not in found and alone.is_file():
             told = "left out, since folds stand beside it; move either of them to answer by the other"
             print(f"{alone}: {told}", file=sys.stderr)
-    refuse(
+    raise_all(
         f"{runs}: heads are missing",
         [
             f"{task}: found no {task}/best.safetensors, expected one; train_task.py --task {task} makes it, "
@@ -39,7 +39,7 @@ def files_of_heads(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
     return files
 
 
-def shown_otherwise(trained: float | None, shown: float | None) -> str | None:
+def crop_warning(trained: float | None, shown: float | None) -> str | None:
     """What to tell of a head trained on faces cropped to boxes, where it is shown something else.
 
     Margins are those of --box-margin; None stands for whole photographs. Nothing is told of a head trained on
@@ -53,7 +53,7 @@ def shown_otherwise(trained: float | None, shown: float | None) -> str | None:
     )
 
 
-def _of_all_folds(head: TrainedHead, first: TrainedHead) -> list[tuple[str, Any, Any]]:
+def _fold_settings(head: TrainedHead, first: TrainedHead) -> list[tuple[str, Any, Any]]:
     """What the folds of a task have in common, as (key, its own, the first one's): pixels, views, outputs.
 
     Their probabilities are averaged: two folds may name a class alike and cut it from a number otherwise.
@@ -70,12 +70,12 @@ def _of_all_folds(head: TrainedHead, first: TrainedHead) -> list[tuple[str, Any,
     ]
 
 
-def find_heads(config: Path, runs: Path, box_margin: float | None = None) -> dict[str, Task]:
-    """Open every head of the joint code, as `open_heads` does."""
-    return open_heads(runs, labels_of(config), box_margin, f"{config}: heads do not fit the joint code")
+def load_heads(config: Path, runs: Path, box_margin: float | None = None) -> dict[str, Task]:
+    """Open every head of the joint code, as `load_task_heads` does."""
+    return load_task_heads(runs, load_labels(config), box_margin, f"{config}: heads do not fit the joint code")
 
 
-def open_heads(
+def load_task_heads(
     runs: Path,
     expected: Mapping[str, Label | None],
     box_margin: float | None = None,
@@ -94,12 +94,12 @@ def open_heads(
     """
     tasks = {}
     problems = []
-    for task, found in files_of_heads(runs, expected).items():
-        checks = [checked(path) for path in found]
+    for task, found in find_checkpoints(runs, expected).items():
+        checks = [verify_checksum(path) for path in found]
         for _, note in checks:
             print(note, end="\n" if note else "", file=sys.stderr)
         heads = [
-            replace(open_head(path), checksum=checksum)
+            replace(load_head(path), checksum=checksum)
             for path, (checksum, _) in zip(found, checks, strict=True)
         ]
         label = expected[task] or heads[0].config.label
@@ -107,16 +107,16 @@ def open_heads(
             for key, its, wanted in (
                 ("classes", head.config.label.classes, label.classes),
                 ("label.borders", head.config.label.borders, label.borders),
-                *_of_all_folds(head, heads[0]),
+                *_fold_settings(head, heads[0]),
             ):
                 if its != wanted:
                     problems.append(f"{path}: found the {key} {its}, expected {wanted}")
-            if (told := shown_otherwise(head.box_margin, box_margin)) is not None:
+            if (told := crop_warning(head.box_margin, box_margin)) is not None:
                 print(f"{path}: {told}", file=sys.stderr)
         print(f"{task}: {', '.join(str(path) for path in found)}")
         try:
-            tasks[task] = make_task(heads)
+            tasks[task] = build_task(heads)
         except ValueError as error:
             problems.append(f"{found[0]}: views.steps: {error}")
-    refuse(headline, problems)
+    raise_all(headline, problems)
     return tasks

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from data.runtime.errors import InputError, run_script
-from ensemble.ensemble import find_heads
+from ensemble.ensemble import load_heads
 from ensemble.files.predictions import NUMBER
-from ensemble.inference.predictor import Task, with_numbers
-from ensemble.inference.views import MERGES, Shown
+from ensemble.inference.predictor import Task, tasks_with_numbers
+from ensemble.inference.views import MERGES, ViewCache
 from ensemble.metrics.scores import JOINT
-from heads.export.__main__ import add_arguments, interface_of
+from heads.export.__main__ import add_arguments, describe_interface
 from heads.export.graph import SUFFIXES, write_onnx, write_torchscript
-from heads.export.letterbox import letterbox_of
+from heads.export.letterbox import make_letterbox
 from heads.export.model_card import head_section, write_card
 from heads.run.checkpoint import save_tensors
 
@@ -39,15 +39,15 @@ class EnsembleGraph(nn.Module):
         self.tasks = tasks
         self.heads = nn.ModuleList(trained.head for task in tasks.values() for trained in task.heads)
         self.letterboxes = nn.ModuleDict(
-            {name: letterbox_of(task.heads[0].config.pixels.evaluate, name) for name, task in tasks.items()}
+            {name: make_letterbox(task.heads[0].config.pixels.evaluate, name) for name, task in tasks.items()}
         )
 
     def forward(self, photographs: Tensor) -> tuple[Tensor, ...]:
-        shown: dict[str, Shown] = {}  # tasks of one size share their pixels and views
+        shown: dict[str, ViewCache] = {}  # tasks of one size share their pixels and views
         merged, numbers = [], []
         for name, task in self.tasks.items():
             if task.pixels not in shown:
-                shown[task.pixels] = Shown(self.letterboxes[name](photographs))
+                shown[task.pixels] = ViewCache(self.letterboxes[name](photographs))
             logits = task.view_logits(shown[task.pixels])
             merged.append(MERGES[task.merge](task.probabilities(logits)))
             if (number := task.numbers(logits)) is not None:
@@ -75,7 +75,7 @@ def export(tasks: Mapping[str, Task], out: Path, kind: str) -> Path:
     return path
 
 
-def outputs_of(tasks: Mapping[str, Task]) -> str:
+def describe_outputs(tasks: Mapping[str, Task]) -> str:
     """The outputs in their order, for a model card."""
     each = [f"`{name}` [n, {len(task.classes)}]" for name, task in tasks.items()]
     radices = " * ".join(str(len(task.classes)) for task in tasks.values())
@@ -87,7 +87,7 @@ def outputs_of(tasks: Mapping[str, Task]) -> str:
 
 def _numbers(tasks: Mapping[str, Task]) -> list[str]:
     """The names of the outputs that are numbers."""
-    return [f"{name}_{NUMBER}" for name in with_numbers(tasks)]
+    return [f"{name}_{NUMBER}" for name in tasks_with_numbers(tasks)]
 
 
 def main() -> None:
@@ -99,13 +99,13 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE")
     args = parser.parse_args()
     out = args.out or args.runs / "export"
-    tasks = find_heads(args.config, args.runs)
+    tasks = load_heads(args.config, args.runs)
     path = export(tasks, out, args.kind)
     sections = []
     for task in tasks.values():
         views = ", ".join(task.views)
         sections.append(f"{head_section(task.heads[0])}\n\nViews: {views}; {len(task.heads)} heads.")
-    told = interface_of(args.kind, outputs_of(tasks))
+    told = describe_interface(args.kind, describe_outputs(tasks))
     card = out / f"{NAME}.md"
     write_card(card, ", ".join(tasks), told, sections, args.trained_on, args.terms)
     print(f"{path}, {card}")

@@ -15,24 +15,24 @@ import torch
 from torch import nn
 
 from data.annotations.class_balance import balanced_weights
-from data.runtime.errors import InputError, refuse
-from data.runtime.file_names import leads_outside
+from data.runtime.errors import InputError, raise_all
+from data.runtime.file_names import is_outside
 from heads.config import task as schema
 from heads.config.label import Label
-from heads.config.loader import check
-from heads.model.backbones import load_imagenet, load_trunk, read_tensors
-from heads.model.frozen_split import Suffix
+from heads.config.loader import check_config
+from heads.model.backbones import load_backbone, load_imagenet, read_tensors
+from heads.model.frozen_split import TrainedLayers
 from heads.model.head import Head, LastLayer, SumOfParts
 from heads.objective.losses import WeightedSum, make_loss
 from heads.objective.ordinal import SharedWeights
 from heads.objective.targets import Target
-from heads.run.checkpoint import fill, find_description, load_tensors, refuse_other_shapes
+from heads.run.checkpoint import check_shapes, find_description, load_tensors, load_tensors_into
 from heads.run.folder import RunFolder
-from heads.run.leakage import trunk_run
+from heads.run.leakage import find_source_run
 from heads.train.mixing import Mixing
 from heads.train.optimiser import make_optimiser, make_schedule
 from heads.train.resizing import Resizing
-from heads.train.state import Learner, averaged
+from heads.train.state import TrainState, make_average
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class TrainedHead:
         return RunFolder(self.file.parent)
 
 
-def target_of(label: Label) -> Target:
+def build_target(label: Label) -> Target:
     """The target that a label section describes."""
     borders = None if label.borders is None else tuple(label.borders)
     ordinal = None if label.ordinal == "none" else label.ordinal
     d = label.distribution
     if label.parts:
-        parts = tuple(target_of(Label(**part.model_dump())) for part in label.parts)
+        parts = tuple(build_target(Label(**part.model_dump())) for part in label.parts)
         return Target("", tuple(label.classes), parts=parts)
     column = label.column or ""
     if d is None:
@@ -77,29 +77,29 @@ def target_of(label: Label) -> Target:
     return Target(column, tuple(label.classes), borders, (d.low, d.high), d.sigma)
 
 
-def trained_target_of(label: Label) -> Target:
+def build_trained_target(label: Label) -> Target:
     """The target that training rows are cut by: with the borders of `label.training` where it has some."""
-    target = target_of(label)
+    target = build_target(label)
     borders = label.training.borders
     return target if borders is None else replace(target, borders=tuple(borders))
 
 
-def mixing_of(mix: schema.Mix | None, counts: npt.NDArray[np.int64], target: Target) -> Mixing | None:
+def build_mixing(mix: schema.Mix | None, counts: npt.NDArray[np.int64], target: Target) -> Mixing | None:
     """The config's mixing of photographs; the rarest class is that of the training fold's `counts` [C]."""
     if mix is None:
         return None
     return Mixing(mix.method, mix.p, mix.alpha, int(counts.argmin()) if mix.rarest else None, target.pool)
 
 
-def resizing_of(training: schema.Training) -> Resizing | None:
+def build_resizing(training: schema.Training) -> Resizing | None:
     """The config's progressive resizing, if it wants one; kept features are those of whole pictures."""
     r = training.resizing
     return None if r is None or training.feature_views else Resizing(r.least, r.until, training.epochs)
 
 
-def head_of(config: schema.TaskConfig) -> Head:
+def build_head(config: schema.TaskConfig) -> Head:
     """The config's head with random weights, drawn from PyTorch's generator, in channels-last memory."""
-    target = target_of(config.label)
+    target = build_target(config.label)
     head = Head(
         config.backbone.name,
         target.outputs,
@@ -107,19 +107,19 @@ def head_of(config: schema.TaskConfig) -> Head:
         config.classifier.dropout,
         config.pixels.mean,
         config.pixels.std,
-        last=last_layer_of(config),
+        last=_last_layer(config),
     )
     return head.to(memory_format=torch.channels_last)
 
 
-def last_layer_of(config: schema.TaskConfig) -> LastLayer:
+def _last_layer(config: schema.TaskConfig) -> LastLayer:
     """What makes the logits: a plain layer, one with one weight vector, or one summed over a label's parts."""
     if config.classifier.factored:
         return partial(SumOfParts, [len(part.classes) for part in config.label.parts])
     return SharedWeights if config.label.ordinal == "coral" else nn.Linear
 
 
-def meaning_of(label: Label, factored: bool) -> dict[str, Any]:
+def describe_outputs(label: Label, factored: bool) -> dict[str, Any]:
     """What tells the outputs of two heads apart where there are as many, by the config's keys.
 
     Outputs that are numbers mean the same whatever classes the borders cut of them.
@@ -134,7 +134,7 @@ def meaning_of(label: Label, factored: bool) -> dict[str, Any]:
     }
 
 
-def fill_trunk_of(
+def load_backbone_weights(
     head: Head,
     backbone: schema.Backbone,
     runs: Path,
@@ -148,7 +148,7 @@ def fill_trunk_of(
         backbone: `weights` is imagenet, random, run:NAME or a file.
         runs: where run:NAME stands.
         fold: whose run:NAME/fold-K is taken where there is one.
-        meaning: of the head's outputs (`meaning_of`), for a classifier that comes along; None: any will do.
+        meaning: of the head's outputs (`describe_outputs`), for a classifier that comes along; None: any will do.
 
     Raises:
         InputError: the file is not there or does not fit, or says that its pixels are scaled otherwise, or that
@@ -160,12 +160,12 @@ def fill_trunk_of(
     elif weights == "imagenet":
         told = f"imagenet: {load_imagenet(head.trunk, backbone.name)}"
     else:
-        run = trunk_run(weights, runs, fold)
+        run = find_source_run(weights, runs, fold)
         path = Path(weights) if run is None else run.best
-        _refuse_other_pixels(path, head)
-        report = load_trunk(head.trunk, path)
+        _check_normalisation(path, head)
+        report = load_backbone(head.trunk, path)
         if backbone.with_classifier:
-            _refuse_other_meaning(path, meaning)
+            _check_outputs(path, meaning)
             prefix, tensors = "classifier.", read_tensors(path)
             own = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
             if not own:
@@ -173,20 +173,20 @@ def fill_trunk_of(
                     f"{path}: has no classifier, expected a head's file as backbone.with_classifier is true; "
                     "give one, or set that to false"
                 )
-            fill(head.classifier, own, f"{path} ({prefix[:-1]})")
+            load_tensors_into(head.classifier, own, f"{path} ({prefix[:-1]})")
             report = replace(report, left=tuple(name for name in report.left if not name.startswith(prefix)))
         told = f"{path}: {report}" + ("; with its classifier" if backbone.with_classifier else "")
     head.freeze(backbone.freeze)
     return f"{told}; frozen: {backbone.freeze}"
 
 
-def _refuse_other_pixels(path: Path, head: Head) -> None:
+def _check_normalisation(path: Path, head: Head) -> None:
     """Refuse a head's file whose trunk was fed with pixels that `head` would scale otherwise."""
     config = (find_description(path) or {}).get("config")
     if not isinstance(config, dict):
         return
-    pixels = check(schema.Pixels, config.get("pixels"), f"{path}: pixels")
-    refuse(
+    pixels = check_config(schema.Pixels, config.get("pixels"), f"{path}: pixels")
+    raise_all(
         f"{path}: its trunk has learnt from pixels of another scale than this head's",
         [
             f"pixels.{key}: found {mine.flatten().tolist()}, expected {its}; set it to that"
@@ -196,15 +196,15 @@ def _refuse_other_pixels(path: Path, head: Head) -> None:
     )
 
 
-def _refuse_other_meaning(path: Path, meaning: Mapping[str, Any] | None) -> None:
+def _check_outputs(path: Path, meaning: Mapping[str, Any] | None) -> None:
     """Refuse a head's file whose outputs are not those of `meaning`; a file that says nothing may be any."""
     config = (find_description(path) or {}).get("config")
     if meaning is None or not isinstance(config, dict):
         return
-    label = check(Label, config.get("label"), f"{path}: label")
-    classifier = check(schema.Classifier, config.get("classifier", {}), f"{path}: classifier")
-    found = meaning_of(label, classifier.factored)
-    refuse(
+    label = check_config(Label, config.get("label"), f"{path}: label")
+    classifier = check_config(schema.Classifier, config.get("classifier", {}), f"{path}: classifier")
+    found = describe_outputs(label, classifier.factored)
+    raise_all(
         f"{path}: the outputs of its classifier mean others than this head's; give both the same label, or set "
         "backbone.with_classifier to false",
         [
@@ -215,7 +215,7 @@ def _refuse_other_meaning(path: Path, meaning: Mapping[str, Any] | None) -> None
     )
 
 
-def loss_of(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target) -> nn.Module:
+def build_loss(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target) -> nn.Module:
     """The config's loss, its class weights taken from the training fold's `counts` [C] where balanced."""
     weight: torch.Tensor | None = None
     if loss.class_weights != "none":
@@ -226,7 +226,9 @@ def loss_of(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target) ->
     return WeightedSum(terms, [t.factor for t in loss.terms])
 
 
-def learner_of(config: schema.TaskConfig, head: Head | Suffix, steps_per_epoch: int) -> Learner:
+def build_train_state(
+    config: schema.TaskConfig, head: Head | TrainedLayers, steps_per_epoch: int
+) -> TrainState:
     """Head (or what of it is trained), optimiser, schedule and, where asked for, average of weights."""
     o, s = config.optimiser, config.schedule
     optimiser = make_optimiser(
@@ -235,11 +237,11 @@ def learner_of(config: schema.TaskConfig, head: Head | Suffix, steps_per_epoch: 
     schedule = make_schedule(
         optimiser, s.name, config.training.epochs, steps_per_epoch, s.warmup, s.step_epochs, s.step_factor
     )
-    average = averaged(head, config.training.ema) if config.training.ema else None
-    return Learner(head, optimiser, schedule, average, steps_per_epoch=steps_per_epoch)
+    average = make_average(head, config.training.ema) if config.training.ema else None
+    return TrainState(head, optimiser, schedule, average, steps_per_epoch=steps_per_epoch)
 
 
-def open_head(path: Path) -> TrainedHead:
+def load_head(path: Path) -> TrainedHead:
     """Read a checkpoint written by `heads.run.folder.save_head`; everything that it needs stands in it.
 
     Raises:
@@ -249,18 +251,18 @@ def open_head(path: Path) -> TrainedHead:
     tensors, description = load_tensors(path)
     if not isinstance(description.get("config"), dict):
         raise InputError(f"{path}: found no config in it, expected a head's best.safetensors")
-    config = check(schema.TaskConfig, description["config"], str(path))
+    config = check_config(schema.TaskConfig, description["config"], str(path))
     for key, name in (("backbone.weights", config.backbone.weights), ("corrections", config.corrections)):
-        if leads_outside(name):
+        if is_outside(name):
             raise InputError(f"{path}: its {key} is {name!r}, outside of its folder; expected a name alone")
     with torch.device("meta"):  # takes no memory: what a config asks for, its tensors must have paid for
-        refuse_other_shapes(head_of(config), tensors, str(path))
-    head = head_of(config)
-    fill(head, tensors, str(path))
+        check_shapes(build_head(config), tensors, str(path))
+    head = build_head(config)
+    load_tensors_into(head, tensors, str(path))
     margin = description.get("box_margin")
     return TrainedHead(
         head.eval(),
-        target_of(config.label),
+        build_target(config.label),
         config,
         description.get("validation", {}),
         path,

@@ -85,7 +85,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped configs with small pictures, random trunks and one epoch."""
-    from heads.config.loader import load
+    from heads.config.loader import load_config
     from heads.config.task import TaskConfig
 
     folder = tmp_path_factory.mktemp("configs")
@@ -93,7 +93,7 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if path.name == "joint.yaml":
             shutil.copy(path, folder)
         else:
-            (folder / path.name).write_text(load(TaskConfig, path, TINY).to_yaml(), encoding="utf-8")
+            (folder / path.name).write_text(load_config(TaskConfig, path, TINY).to_yaml(), encoding="utf-8")
     return folder
 
 
@@ -135,7 +135,7 @@ def held_elsewhere() -> Callable[[Path], AbstractContextManager[int]]:
     """Has another process hold a lock file while the block runs, and gives that process's number."""
     program = (
         "import sys, pathlib, data.runtime.locks\n"
-        "with data.runtime.locks.held(pathlib.Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
+        "with data.runtime.locks.hold_lock(pathlib.Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
     )
 
     @contextmanager

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.ablate.plan import Ablations, Run, runs_of
-from data.runtime.errors import InputError, debug_option, did_you_mean, refuse, run_script
+from bench.ablate.plan import Ablations, Run, list_runs
+from data.runtime.errors import InputError, add_debug_option, did_you_mean, raise_all, run_script
 from data.runtime.files import write_text
-from data.runtime.processes import cores
-from heads.config.loader import load
+from data.runtime.processes import count_cores
+from heads.config.loader import load_config
 from heads.config.yaml_reader import dump_yaml
 from heads.run.jobs import Job, run_jobs
 
@@ -36,7 +36,7 @@ def command(
     `{name}` in a setting stands for one of `files`, and `{fold}` in a file's path for the fold.
     """
     missing = [name for name in run.data if name not in folders]
-    refuse("data of the plan are not given", [f"{name}: give --data {name}=DIR" for name in missing])
+    raise_all("data of the plan are not given", [f"{name}: give --data {name}=DIR" for name in missing])
     call = [sys.executable, "train_task.py", "--task", run.head, "--runs", str(run.folder(runs))]
     call += ["--config", run.config] if run.config else []
     call += [] if fold is None else ["--fold", str(fold)]
@@ -63,8 +63,8 @@ def _flow(value: Any) -> str:
 
 def train(args: argparse.Namespace) -> None:
     """Train what the plan names and is not there yet; what fails is told at the end."""
-    plan = load(Ablations, args.plan, [])
-    runs = list(runs_of(plan))
+    plan = load_config(Ablations, args.plan, [])
+    runs = list(list_runs(plan))
     for option, asked, known in (
         ("--only", args.only, {run.lever for run in runs}),
         ("--head", args.head, set(plan.heads)),
@@ -72,7 +72,7 @@ def train(args: argparse.Namespace) -> None:
     ):
         names = [str(name) for name in asked or [] if name not in known]
         told = [f"{name}{did_you_mean(name, map(str, known))}" for name in names]
-        refuse(f"{args.plan}: {option}: not in the plan", told)
+        raise_all(f"{args.plan}: {option}: not in the plan", told)
     wanted = [
         run
         for run in runs
@@ -80,7 +80,7 @@ def train(args: argparse.Namespace) -> None:
         and (not args.head or run.head in args.head)
         and (args.seed is None or run.seed in args.seed)
     ]
-    share = str(max(1, cores() // args.jobs))
+    share = str(max(1, count_cores() // args.jobs))
     workers = ["--set", f"training.workers={share}"] if args.jobs > 1 else []
     jobs = []
     for run in wanted:
@@ -90,7 +90,7 @@ def train(args: argparse.Namespace) -> None:
                 name = f"{run.lever}, {run.head}, seed {run.seed}" + ("" if fold is None else f", fold {fold}")
                 jobs.append(Job(name, [*call, *workers]))
     codes = run_jobs(jobs, [{"OMP_NUM_THREADS": share}] * args.jobs)
-    refuse("runs failed; the others are done", [name for name, code in codes.items() if code])
+    raise_all("runs failed; the others are done", [name for name, code in codes.items() if code])
 
 
 def collect(args: argparse.Namespace) -> None:
@@ -100,7 +100,7 @@ def collect(args: argparse.Namespace) -> None:
         raise InputError(f"collect: found {found}, expected one --runs for each --plan, in their order")
     from bench.ablate.figures import collect as collect_figures
 
-    plans = [load(Ablations, plan, []) for plan in args.plan]
+    plans = [load_config(Ablations, plan, []) for plan in args.plan]
     print(f"{args.figures}: figures of {collect_figures(plans, args.runs, args.figures)} runs")
 
 
@@ -109,7 +109,7 @@ def table(args: argparse.Namespace) -> None:
     from bench.ablate.figures import read_figures
     from bench.ablate.table import write_page
 
-    plans = [load(Ablations, plan, []) for plan in args.plan]
+    plans = [load_config(Ablations, plan, []) for plan in args.plan]
     write_text(args.out, write_page(plans, read_figures(args.figures)))
     print(args.out)
 
@@ -138,7 +138,7 @@ def parse() -> argparse.Namespace:
         choices=range(1, 65),
         default=1,
         metavar="N",
-        help="side by side, on 1/N of the cores each",
+        help="side by side, on 1/N of the count_cores each",
     )
     trains.add_argument("--only", action="append", metavar="LEVER", help="only these; may be repeated")
     trains.add_argument("--head", action="append", help="only these; may be repeated")
@@ -154,7 +154,7 @@ def parse() -> argparse.Namespace:
     tables.add_argument("--figures", type=Path, required=True, metavar="CSV")
     tables.add_argument("--out", type=Path, required=True, metavar="FILE")
     tables.set_defaults(call=table)
-    debug_option(parser)
+    add_debug_option(parser)
     return parser.parse_args()
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.ablate.plan import Ablations, Run, config_file, default_of, products_of, runs_of
-from bench.ablate.scores import EXPECTED, TRUTH, VALUE, judged, judged_as_default
+from bench.ablate.plan import Ablations, Run, config_file, default_head, list_products, list_runs
+from bench.ablate.scores import EXPECTED, TRUTH, VALUE, default_scores, run_scores
 from data.runtime.files import write_text
-from ensemble.config import tasks_of
+from ensemble.config import load_tasks
 from ensemble.joint import encode, joint_probabilities
-from heads.config.loader import load
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.objective.metrics import macro_f1
 from heads.run.checkpoint import find_description
@@ -48,15 +48,15 @@ class Figures:
 
 def figures_of(plan: Ablations, run: Run, runs: Path) -> Figures:
     """Figures of one finished run; the other heads are the plan's defaults with the same seed."""
-    tasks = tasks_of(JOINT_YAML)
-    table = judged_as_default(plan, run, runs)
+    tasks = load_tasks(JOINT_YAML)
+    table = default_scores(plan, run, runs)
     head = macro_f1(table[TRUTH].to_numpy(), _answers(table), _classes(table))
     mae = float((table[EXPECTED] - table[VALUE]).abs().mean()) if EXPECTED in table else None
     folders = run.folders(runs)
     minutes, gpu = _minutes(folders), _gpu(folders[0])
     if run.head not in tasks:
         is_joint = _classes(table) == prod(
-            len(load(TaskConfig, config_file(task, None), []).label.classes) for task in tasks
+            len(load_config(TaskConfig, config_file(task, None), []).label.classes) for task in tasks
         )
         return Figures(head, head if is_joint else None, minutes, mae, gpu)
     whole = _heads(plan, tasks, run.seed, runs) | {run.head: folders}
@@ -66,7 +66,7 @@ def figures_of(plan: Ablations, run: Run, runs: Path) -> Figures:
 
 def figures_of_product(plan: Ablations, run: Run, runs: Path) -> Figures | None:
     """Figures of a joint head times the tasks' heads, all of them defaults; None: one is missing."""
-    wanted = [run.head, *tasks_of(JOINT_YAML)]
+    wanted = [run.head, *load_tasks(JOINT_YAML)]
     heads = _heads(plan, wanted, run.seed, runs)
     if len(heads) < len(wanted):
         return None
@@ -76,7 +76,7 @@ def figures_of_product(plan: Ablations, run: Run, runs: Path) -> Figures | None:
 
 def _heads(plan: Ablations, names: Iterable[str], seed: int, runs: Path) -> dict[str, list[RunFolder]]:
     """The run folders of the plan's default heads that are done, by name."""
-    defaults = {name: default_of(plan, name, seed) for name in names if name in plan.heads}
+    defaults = {name: default_head(plan, name, seed) for name in names if name in plan.heads}
     return {name: default.folders(runs) for name, default in defaults.items() if default.done(runs)}
 
 
@@ -86,7 +86,7 @@ def joint_macro_f1(heads: Sequence[Sequence[RunFolder]]) -> float:
     Args:
         heads: the run folders of each task's folds, the most significant task first.
     """
-    tables = _shared([judged(folders) for folders in heads])
+    tables = _shared([run_scores(folders) for folders in heads])
     radices = [_classes(table) for table in tables]
     truth = encode([table[TRUTH].to_numpy() for table in tables], radices)
     return macro_f1(truth, encode([_answers(table) for table in tables], radices), prod(radices))
@@ -98,7 +98,7 @@ def product_macro_f1(heads: Sequence[Sequence[RunFolder]]) -> float:
     Args:
         heads: the run folders of the joint head's folds, then of each task's, the most significant task first.
     """
-    whole, *tables = _shared([judged(folders) for folders in heads])
+    whole, *tables = _shared([run_scores(folders) for folders in heads])
     merged = _probabilities(whole) * joint_probabilities([_probabilities(table) for table in tables])
     return macro_f1(whole[TRUTH].to_numpy(), merged.argmax(axis=1), _classes(whole))
 
@@ -148,10 +148,10 @@ def collect(plans: Sequence[Ablations], runs: Sequence[Path], file: Path) -> int
     """
     found = []
     for plan, folder in zip(plans, runs, strict=True):
-        for run in runs_of(plan):
+        for run in list_runs(plan):
             if run.done(folder):
                 found.append(_row(plan, run, figures_of(plan, run, folder)))
-        for run in products_of(plan):
+        for run in list_products(plan):
             if its := figures_of_product(plan, run, folder):
                 found.append(_row(plan, run, its))
     table = pd.concat([read_figures(file).astype(object), pd.DataFrame(found, columns=COLUMNS, dtype=object)])

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from data.runtime.errors import refuse
-from heads.config.loader import Section, load
+from data.runtime.errors import raise_all
+from heads.config.loader import Section, load_config
 from heads.config.task import TaskConfig
 from heads.run.folder import RunFolder, run_folder
 
@@ -88,35 +88,35 @@ class Run:
         return all(folder.metrics.is_file() for folder in self.folders(runs))
 
 
-def default_of(plan: Ablations, head: str, seed: int) -> Run:
+def default_head(plan: Ablations, head: str, seed: int) -> Run:
     """The default run of one of the plan's heads."""
     base = plan.heads[head]
     return Run(DEFAULT, head, seed, base.config, base.data, base.set, base.folds or (None,))
 
 
-def runs_of(plan: Ablations) -> Iterator[Run]:
+def list_runs(plan: Ablations) -> Iterator[Run]:
     """Every run of a plan, seed by seed: the defaults first, since all is compared with them."""
     entries: list[Entry] = [*plan.levers, *plan.products]
     unknown = [f"{entry.name}: {entry.head}" for entry in entries if entry.head not in plan.heads]
-    refuse(f"levers of heads that the plan has no default for; it has {', '.join(plan.heads)}", unknown)
+    raise_all(f"levers of heads that the plan has no default for; it has {', '.join(plan.heads)}", unknown)
     taken = Counter((entry.head, _folder_name(entry.name)) for entry in entries)
     taken.update((head, DEFAULT) for head in plan.heads)
     doubled = [f"{head}: {folder} is {count} of them" for (head, folder), count in taken.items() if count > 1]
-    refuse("runs of a head that would share a folder, expected names of their own", doubled)
+    raise_all("runs of a head that would share a folder, expected names of their own", doubled)
     for seed in plan.seeds:
         for head in plan.heads:
-            yield default_of(plan, head, seed)
+            yield default_head(plan, head, seed)
         for lever in plan.levers:
-            default = default_of(plan, lever.head, seed)
+            default = default_head(plan, lever.head, seed)
             settings = {**default.settings, **lever.set, **_changed_steps(lever, default.config)}
             yield replace(default, lever=lever.name, data=lever.data or default.data, settings=settings)
 
 
-def products_of(plan: Ablations) -> Iterator[Run]:
+def list_products(plan: Ablations) -> Iterator[Run]:
     """What comes of multiplying defaults, seed by seed, as runs that nothing has to train."""
     for seed in plan.seeds:
         for product in plan.products:
-            yield replace(default_of(plan, product.head, seed), lever=product.name)
+            yield replace(default_head(plan, product.head, seed), lever=product.name)
 
 
 def config_file(head: str, config: str | None) -> Path:
@@ -137,10 +137,10 @@ def _changed_steps(lever: Lever, config: str | None) -> dict[str, Any]:
     """`pixels.train` and `pixels.evaluate` of a head's YAML with the steps that the lever changes."""
     if not lever.steps:
         return {}
-    pixels = load(TaskConfig, config_file(lever.head, config), []).pixels
+    pixels = load_config(TaskConfig, config_file(lever.head, config), []).pixels
     named = {"pixels.train": pixels.train, "pixels.evaluate": pixels.evaluate}
     there = {_name(step) for steps in named.values() for step in steps}
-    refuse(
+    raise_all(
         f"{lever.name}: steps that {lever.head} does not have",
         [f"{name}: expected one of {', '.join(sorted(there))}" for name in lever.steps if name not in there],
     )

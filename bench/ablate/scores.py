@@ -1,4 +1,4 @@
-"""What finished runs answer to the photographs that they are judged on: those of their plan's default."""
+"""What finished runs answer to the photographs that they are run_scores on: those of their plan's default."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.ablate.plan import Ablations, Run, default_of
+from bench.ablate.plan import Ablations, Run, default_head
 from bench.held_out import predict_views
-from ensemble.inference.predictor import make_task
+from ensemble.inference.predictor import build_task
 from ensemble.inference.views import make_views
-from heads.build import open_head
+from heads.build import load_head
 from heads.run.folder import RunFolder, write_arrays
-from heads.run.manifest import checksum
+from heads.run.manifest import file_checksum
 
 TRUTH, EXPECTED, VALUE = "truth", "expected", "value"  # of validation.npz
 
 
-def judged(folders: Sequence[RunFolder]) -> pd.DataFrame:
+def run_scores(folders: Sequence[RunFolder]) -> pd.DataFrame:
     """What all folds' validation.npz hold, by photograph: `truth`, probabilities by class, numbers if any."""
     return pd.concat([_table(folder.validation) for folder in folders])
 
@@ -33,19 +33,19 @@ def _table(file: Path) -> pd.DataFrame:
     return table
 
 
-def judged_as_default(plan: Ablations, run: Run, runs: Path) -> pd.DataFrame:
+def default_scores(plan: Ablations, run: Run, runs: Path) -> pd.DataFrame:
     """The same of the photographs that the default of the run's head and seed was validated on.
 
     Photographs that a lever has beside them are left out. Where a lever trains without some of the default's
     data, its heads are shown the default's photographs of those data now, in one view as in a validation, each
     fold's head those of its fold: people whom it never saw.
     """
-    default = default_of(plan, run.head, run.seed)
+    default = default_head(plan, run.head, run.seed)
     if not default.done(runs):
-        return judged(run.folders(runs))
+        return run_scores(run.folders(runs))
     tables = []
     for folder, theirs in zip(run.folders(runs), default.folders(runs), strict=True):
-        wanted, table = judged([theirs]), judged([folder])
+        wanted, table = run_scores([theirs]), run_scores([folder])
         if set(default.data) - set(run.data):
             missing = wanted[~wanted.index.isin(table.index)]
             table = pd.concat([table, _answered(folder, missing)])
@@ -58,10 +58,10 @@ def _answered(folder: RunFolder, wanted: pd.DataFrame) -> pd.DataFrame:
 
     It is kept in the run's folder, named after the head, since thousands of photographs take minutes.
     """
-    kept = folder.folder / f"shown-{checksum(folder.best)[:16]}.npz"
+    kept = folder.folder / f"shown-{file_checksum(folder.best)[:16]}.npz"
     if kept.is_file() and wanted.index.isin((table := _table(kept)).index).all():
         return table.loc[wanted.index]
-    task = replace(make_task([open_head(folder.best)]), views=make_views([]))
+    task = replace(build_task([load_head(folder.best)]), views=make_views([]))
     predictions = predict_views(task, [Path(path) for path in wanted.index], workers=0)
     arrays = {
         "path": wanted.index.to_numpy(str),

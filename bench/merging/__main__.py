@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.ablate.table import spread
-from bench.merging.scores import VIEW_SETS, Array, Judged, check_alike, judge_run, shared
-from data.runtime.errors import debug_option, run_script
+from bench.merging.scores import VIEW_SETS, Array, ViewScores, check_alike, score_run, shared
+from data.runtime.errors import add_debug_option, run_script
 from data.runtime.files import write_text
 from ensemble.joint import encode, joint_probabilities
 from ensemble.metrics.decide import fit_multipliers
@@ -47,7 +47,7 @@ seed.
 SPLITS = 20
 
 
-def view_table(runs: Sequence[Mapping[str, Judged]]) -> str:
+def view_table(runs: Sequence[Mapping[str, ViewScores]]) -> str:
     """Macro F1 of each task's head by its set of views: over runs, and against the plain view."""
     titles = [f"{task}, {len(head.truth)} photographs" for task, head in runs[0].items()]
     lines = [f"| views | {' | '.join(titles)} |", f"| --- |{' --- |' * len(titles)}"]
@@ -62,7 +62,7 @@ def view_table(runs: Sequence[Mapping[str, Judged]]) -> str:
     return "\n".join(lines)
 
 
-def _scores(heads: Sequence[Judged], steps: Sequence[Any]) -> pd.Series:
+def _scores(heads: Sequence[ViewScores], steps: Sequence[Any]) -> pd.Series:
     """Macro F1 of each of some heads with identity and `steps`."""
     pairs = [(head.truth, head.merged(steps)) for head in heads]
     return pd.Series([macro_f1(truth, said.argmax(axis=1), said.shape[1]) for truth, said in pairs])
@@ -95,7 +95,7 @@ def decisions(
     return found
 
 
-def decision_table(runs: Sequence[Sequence[Judged]]) -> str:
+def decision_table(runs: Sequence[Sequence[ViewScores]]) -> str:
     """Joint macro F1 of each way to decide: over splits and runs, and against argmax on the same.
 
     Args:
@@ -127,10 +127,10 @@ def main() -> None:
         help="heads; may be repeated, once a seed",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    debug_option(parser)
+    add_debug_option(parser)
     args = parser.parse_args()
     folds = check_alike(args.runs)
-    runs = [judge_run(folder) for folder in args.runs]
+    runs = [score_run(folder) for folder in args.runs]
     common = [shared(heads) for heads in runs]
     page = PAGE.format(
         seeds=len(runs),

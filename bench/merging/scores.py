@@ -12,14 +12,14 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from data.runtime.errors import refuse
+from data.runtime.errors import raise_all
 from data.runtime.processes import usable_workers
 from data.transforms.pipeline import Pipeline
-from ensemble.config import tasks_of
-from ensemble.ensemble import files_of_heads, shown_otherwise
-from ensemble.inference.predictor import Decoded, make_task
-from ensemble.inference.views import Shown, make_views
-from heads.build import open_head
+from ensemble.config import load_tasks
+from ensemble.ensemble import crop_warning, find_checkpoints
+from ensemble.inference.predictor import DecodedImages, build_task
+from ensemble.inference.views import ViewCache, make_views
+from heads.build import load_head
 from heads.run.folder import RunFolder
 
 JOINT_YAML = Path("configs/joint.yaml")
@@ -39,7 +39,7 @@ VIEW_SETS: dict[str, list[Any]] = {
 
 
 @dataclass(frozen=True)
-class Judged:
+class ViewScores:
     """A task's heads on their validation photographs: probabilities [N, C] by view, truth, person, path [N]."""
 
     views: dict[str, Array]
@@ -52,58 +52,58 @@ class Judged:
         mean: Array = np.mean([self.views[name] for name in make_views(steps)], axis=0)
         return mean
 
-    def at(self, paths: Sequence[str]) -> "Judged":
+    def at(self, paths: Sequence[str]) -> "ViewScores":
         """The same head on some of its photographs, in their order."""
         places = {path: row for row, path in enumerate(self.path.tolist())}
         rows = np.array([places[path] for path in paths])
         views = {name: each[rows] for name, each in self.views.items()}
-        return Judged(views, self.truth[rows], self.person[rows], self.path[rows])
+        return ViewScores(views, self.truth[rows], self.person[rows], self.path[rows])
 
 
-def judge(file: Path) -> Judged:
+def score_views(file: Path) -> ViewScores:
     """Run the head of a checkpoint over its validation photographs with every view of `VIEW_SETS`."""
-    head = open_head(file)
-    if (told := shown_otherwise(head.box_margin, None)) is not None:
+    head = load_head(file)
+    if (told := crop_warning(head.box_margin, None)) is not None:
         print(f"{file}: {told}", file=sys.stderr)
     with np.load(RunFolder(file.parent).validation) as arrays:
         truth, person, path = arrays["truth"], arrays["person"], arrays["path"]
     views = head.config.views.model_copy(update={"steps": VIEW_SETS["all of these"]})
-    shown = make_task([replace(head, config=head.config.model_copy(update={"views": views}))])
-    photographs = Decoded([Path(each) for each in path], [Pipeline(head.config.pixels.evaluate)])
+    shown = build_task([replace(head, config=head.config.model_copy(update={"views": views}))])
+    photographs = DecodedImages([Path(each) for each in path], [Pipeline(head.config.pixels.evaluate)])
     loader = DataLoader(photographs, BATCH, num_workers=usable_workers(None))
     parts = []
     for pixels, _ in tqdm(loader, str(file.parent), disable=None):
         with torch.inference_mode():
-            parts.append(shown.probabilities(shown.view_logits(Shown(pixels))).numpy())
-    return Judged(dict(zip(shown.views, np.concatenate(parts, axis=1), strict=True)), truth, person, path)
+            parts.append(shown.probabilities(shown.view_logits(ViewCache(pixels))).numpy())
+    return ViewScores(dict(zip(shown.views, np.concatenate(parts, axis=1), strict=True)), truth, person, path)
 
 
-def pooled(folds: Sequence[Judged]) -> Judged:
+def pooled(folds: Sequence[ViewScores]) -> ViewScores:
     """What several folds answered, one after the other: out-of-fold probabilities of all their people."""
     views = {name: np.concatenate([fold.views[name] for fold in folds]) for name in folds[0].views}
     truth, person, path = (
         np.concatenate([getattr(fold, name) for fold in folds]) for name in ("truth", "person", "path")
     )
-    return Judged(views, truth, person, path)
+    return ViewScores(views, truth, person, path)
 
 
-def shared(heads: Mapping[str, Judged]) -> list[Judged]:
+def shared(heads: Mapping[str, ViewScores]) -> list[ViewScores]:
     """The heads on the photographs that all of them have, in one order."""
     paths = sorted(set.intersection(*(set(head.path.tolist()) for head in heads.values())))
     return [head.at(paths) for head in heads.values()]
 
 
-def judge_run(runs: Path) -> dict[str, Judged]:
+def score_run(runs: Path) -> dict[str, ViewScores]:
     """The heads of each task on all that their folds were validated on."""
-    files = files_of_heads(runs, tasks_of(JOINT_YAML))
-    return {task: pooled([judge(file) for file in found]) for task, found in files.items()}
+    files = find_checkpoints(runs, load_tasks(JOINT_YAML))
+    return {task: pooled([score_views(file) for file in found]) for task, found in files.items()}
 
 
 def check_alike(runs: Sequence[Path]) -> list[int]:
     """How many folds each task has; InputError where runs were not validated on the same people."""
-    named = [files_of_heads(folder, tasks_of(JOINT_YAML)) for folder in runs]
+    named = [find_checkpoints(folder, load_tasks(JOINT_YAML)) for folder in runs]
     asked = [{task: list(map(_asked, files)) for task, files in each.items()} for each in named]
-    refuse(
+    raise_all(
         f"runs that are not seeds of one recipe, expected the folds and validation people of {runs[0]}",
         [
             f"{folder}: {task}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.speed import combining, forward, training
 from bench.speed.results import merged, spread, table, this_machine
 from bench.speed.running import python, run
-from data.runtime.errors import InputError, at_least, debug_option, run_script
+from data.runtime.errors import InputError, add_debug_option, run_script, whole_number_from
 from data.runtime.files import write_text
 
 SCRIPTS = ("train_task.py", "combine.py", "evaluate.py")
@@ -58,8 +58,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="heads for combine")
     parser.add_argument("--configs", type=Path, default=Path("configs"), metavar="DIR")
     parser.add_argument("--only", nargs="+", metavar="SECTION", help="combine forward frozen training help")
-    parser.add_argument("--rounds", type=at_least(1), default=5, metavar="N")
-    parser.add_argument("--images", type=at_least(1), default=1000, metavar="N", help="that combine answers")
+    parser.add_argument("--rounds", type=whole_number_from(1), default=5, metavar="N")
+    parser.add_argument(
+        "--images", type=whole_number_from(1), default=1000, metavar="N", help="that combine answers"
+    )
     parser.add_argument("--fast", default=FAST, metavar="OPTIONS", help="of combine.py (default: %(default)s)")
     parser.add_argument(
         "--calibration",
@@ -76,7 +78,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="for copies and runs (default: a temporary one)"
     )
-    debug_option(parser)
+    add_debug_option(parser)
     return parser.parse_args()
 
 

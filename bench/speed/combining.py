@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from bench.speed.results import ratio, spread, table
-from bench.speed.running import Missing, python, run, told_of
+from bench.speed.running import Missing, python, read_output, run
 from data.annotations.listing import ID, read_listing
 from data.runtime.errors import InputError
-from ensemble.config import tasks_of
+from ensemble.config import load_tasks
 from ensemble.files.predictions import FILE_NAME, read_arrays
 from ensemble.files.submission import match, read_answers
-from heads.build import open_head
+from heads.build import load_head
 from heads.objective.metrics import macro_f1
 from heads.run.checkpoint import load_tensors, save_tensors
 from heads.run.folder import run_folder
@@ -59,7 +59,7 @@ def measure(
     ids = read_listing(data / "info.csv")
     if not START < images <= len(ids):
         raise InputError(f"--images {images}: expected more than {START}, at most the {len(ids)} of {data}")
-    with_six_views(runs, list(tasks_of(config)), work / "runs")
+    with_six_views(runs, list(load_tasks(config)), work / "runs")
     listings = {count: listing(data, ids, count, work / f"images-{count}") for count in (START, images)}
     given = ["--config", config, "--runs", work / "runs"]
     contenders = {
@@ -99,7 +99,7 @@ def with_six_views(runs: Path, tasks: Sequence[str], into: Path) -> None:
     """Copies of the runs whose heads have six views each; all but the checkpoint are links."""
     for task in tasks:
         source, copy = run_folder(runs, task), run_folder(into, task)
-        open_head(source.best)  # refuses what is none
+        load_head(source.best)  # refuses what is none
         copy.folder.mkdir(parents=True, exist_ok=True)
         for path in source.folder.iterdir():
             # What is hidden is written to by whoever runs: locks, heads in int8.
@@ -126,7 +126,7 @@ def listing(data: Path, ids: Sequence[str], count: int, folder: Path) -> Path:
 
 def _of_all(data: Path, config: Path, exact: Path, fast: Path) -> str:
     """What the fast contender's answers to the whole listing are, beside the exact one's."""
-    classes = prod(len(names) for names in tasks_of(config).values())
+    classes = prod(len(names) for names in load_tasks(config).values())
     truth = read_answers(data / "answers.csv", classes)
     first, second = (read_answers(out / "submission.csv", classes) for out in (exact, fast))
     one, two = (_joint_f1(truth, answers, classes) for answers in (first, second))
@@ -150,8 +150,8 @@ def _page(
     images: int,
     fast: Sequence[str],
 ) -> str:
-    tasks = list(tasks_of(config))
-    classes = prod(len(names) for names in tasks_of(config).values())
+    tasks = list(load_tasks(config))
+    classes = prod(len(names) for names in load_tasks(config).values())
     rows = []
     for name, contender in contenders.items():
         if name in missing:
@@ -173,5 +173,5 @@ def _page(
             ]
         )
     header = ["", "images a second", "times plain", "joint macro F1", "answers as plain", "largest difference"]
-    told = f"{images} images, {len(tasks)} heads, six views each; fast is `{' '.join(told_of(fast))}`."
+    told = f"{images} images, {len(tasks)} heads, six views each; fast is `{' '.join(read_output(fast))}`."
     return f"{told}\n\n{table(header, rows)}"

@@ -11,11 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.plain import PlainHead
 from bench.speed.results import ratio, spread, table
 from data.runtime.errors import InputError
-from data.runtime.memory import keep_freed_memory
+from data.runtime.memory import reuse_freed_memory
 from data.transforms.pipeline import working_size
-from ensemble.backends.engines import ENGINES
-from heads.build import TrainedHead, head_of, target_of
-from heads.config.loader import load
+from ensemble.backends.engines import BACKENDS
+from heads.build import TrainedHead, build_head, build_target
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 
 BATCH = 64
@@ -32,14 +32,14 @@ def measure(config: Path, rounds: int) -> str:
     for all of them, the plain loop too, as the scripts keep it. Operations are those of direct convolutions, of
     which the default engine needs fewer: so its share may be above 100 %.
     """
-    keep_freed_memory()
-    its = load(TaskConfig, config)
+    reuse_freed_memory()
+    its = load_config(TaskConfig, config)
     size = working_size(its.pixels.evaluate)
     if size is None:
         raise InputError(f"{config}: pixels.evaluate does not letterbox to one size, expected that")
     pixels = torch.rand(BATCH, 3, *size, generator=torch.Generator().manual_seed(0))
     heads, missing = ways(its)
-    flops = flops_of(head_of(its).eval(), pixels) / BATCH
+    flops = flops_of(build_head(its).eval(), pixels) / BATCH
     speeds: dict[str, list[float]] = {name: [] for name in heads}
     peaks = []
     with torch.inference_mode():
@@ -66,14 +66,14 @@ def measure(config: Path, rounds: int) -> str:
 
 def ways(config: TaskConfig) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """Ways to compute a head, and why others are missing."""
-    head = head_of(config).eval()
-    trained = TrainedHead(head, target_of(config.label), config, {})
+    head = build_head(config).eval()
+    trained = TrainedHead(head, build_target(config.label), config, {})
     found: dict[str, nn.Module] = {
-        "plain loop": PlainHead(head_of(config)).eval(),
+        "plain loop": PlainHead(build_head(config)).eval(),
         "channels last in memory": head,
     }
     missing = {}
-    for name, engine in ENGINES.items():
+    for name, engine in BACKENDS.items():
         try:
             found[f"--engine {name}"] = engine(trained)
         except InputError as absent:

@@ -1,4 +1,4 @@
-"""bench/results.md: one section a measurement, under the machine that all of them were measured on."""
+"""bench/results.md: one section a measurement, under the describe_machine that all of them were measured on."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from statistics import median
 import torch
 
 from data.runtime.processor import instruction_sets
-from heads.run.folder import machine
+from heads.run.folder import describe_machine
 
 TITLE = """# Speed
 
@@ -30,7 +30,7 @@ HEADING = "\n## "
 
 def this_machine() -> str:
     """The header: processor, its cores and instruction sets, memory, threads and versions, as a list."""
-    told = {**machine(), "instruction sets": ", ".join(_instructions()) or "unknown"}
+    told = {**describe_machine(), "instruction sets": ", ".join(_instructions()) or "unknown"}
     told |= {"threads of PyTorch": str(torch.get_num_threads()), "Python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -46,7 +46,7 @@ def _instructions() -> list[str]:
 
 
 def merged(before: str, header: str, sections: Mapping[str, str]) -> str:
-    """The page `before` with `sections` (text by heading) in place of its own; others stay if the machine does.
+    """The page `before` with `sections` (text by heading) in place of its own; others stay if the describe_machine does.
 
     >>> page = merged("", "- processor: a", {"combine": "1x", "help": "0.2 s"})
     >>> merged(page, "- processor: a", {"combine": "2x"}).split(HEADING)[1:]

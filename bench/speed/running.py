@@ -24,7 +24,7 @@ class Missing(Exception):
 
 
 @dataclass
-class Ran:
+class Process:
     """A command that ended well: its wall time, and at which second each epoch was told with which macro F1.
 
     Attributes:
@@ -34,7 +34,7 @@ class Ran:
     seconds: float = 0.0
     ends: list[float] = field(default_factory=list)
     macro_f1: list[float] = field(default_factory=list)
-    named: dict[str, "Ran"] = field(default_factory=dict)
+    named: dict[str, "Process"] = field(default_factory=dict)
 
     @property
     def epochs(self) -> list[float]:
@@ -47,16 +47,16 @@ def python(*arguments: object) -> list[str]:
     return [sys.executable, *map(str, arguments)]
 
 
-def told_of(options: Sequence[str]) -> list[str]:
+def read_output(options: Sequence[str]) -> list[str]:
     """Options for a page: folders of the machine by their names alone.
 
-    >>> told_of(["--calibration", "/home/me/faces/train"])
+    >>> read_output(["--calibration", "/home/me/faces/train"])
     ['--calibration', 'train']
     """
     return [Path(option).name if Path(option).is_absolute() else option for option in options]
 
 
-def run(command: Sequence[str]) -> Ran:
+def run(command: Sequence[str]) -> Process:
     """Run a command in the project's root to its end.
 
     Raises:
@@ -64,7 +64,7 @@ def run(command: Sequence[str]) -> Ran:
         InputError: it refused what it was given.
         RuntimeError: it failed otherwise.
     """
-    ran, began, told = Ran(), time.perf_counter(), []
+    ran, began, told = Process(), time.perf_counter(), []
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -73,7 +73,7 @@ def run(command: Sequence[str]) -> Ran:
         for line in process.stdout:
             told.append(line.rstrip())
             if found := EPOCH.match(line):
-                its = ran if found[1] is None else ran.named.setdefault(found[1], Ran())
+                its = ran if found[1] is None else ran.named.setdefault(found[1], Process())
                 its.ends.append(time.perf_counter() - began)
                 its.macro_f1.append(float(found[2]))
     ran.seconds = time.perf_counter() - began

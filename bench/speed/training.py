@@ -7,12 +7,12 @@ from shutil import rmtree
 from statistics import fmean, median
 
 from bench.speed.results import ratio, spread, table
-from bench.speed.running import python, run, told_of
+from bench.speed.running import python, read_output, run
 from data.runtime.errors import InputError
 from data.runtime.files import write_text
-from heads.config.loader import load
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
-from heads.run.jobs import places
+from heads.run.jobs import list_devices
 
 TASKS = ("age_backbone", "age", "gender", "mask")
 FROZEN = "gender"
@@ -50,9 +50,9 @@ class Recipe:
         into.mkdir(parents=True, exist_ok=True)
         for task in tasks:
             file, laid_over = self.configs / f"{task}.yaml", [*WITHOUT, *self.settings, *settings]
-            config = load(TaskConfig, file, laid_over)
+            config = load_config(TaskConfig, file, laid_over)
             if config.backbone.weights == "imagenet":
-                config = load(TaskConfig, file, [*laid_over, f"backbone.weights={self.weights}"])
+                config = load_config(TaskConfig, file, [*laid_over, f"backbone.weights={self.weights}"])
             write_text(into / f"{task}.yaml", config.to_yaml())
         return into
 
@@ -133,7 +133,7 @@ def whole(recipe: Recipe, rounds: int, work: Path) -> str:
     Raises:
         InputError: heads would train one after another, and not be told apart.
     """
-    if len(places(len(TASKS))) < 2:
+    if len(list_devices(len(TASKS))) < 2:
         raise InputError(
             "training: found room for one head at a time, expected for two, on cores or GPUs of their own; "
             "unset OMP_NUM_THREADS, or leave this section out with --only"
@@ -179,7 +179,7 @@ def page(recipe: Recipe, loops: Mapping[str, Sequence[Trained]]) -> str:
     change = f"{fmean(less):+.3f} ({min(less):+.3f} to {max(less):+.3f})"
     how = (
         f"Both loops: `{both}`, each round with a seed of its own; train_task.py, all heads by one command:",
-        f"`{' '.join(told_of(recipe.ours))}`. The same macro F1 is, for each head and round, what both loops",
+        f"`{' '.join(read_output(recipe.ours))}`. The same macro F1 is, for each head and round, what both loops",
         "come to, and reached when the last head has. The last columns are the best macro F1 on validation;",
         f"from plain to ours its mean over the four is {change}.",
     )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.annotations.labels_csv import AGE_EXPECTED, Row, years_of
+from data.annotations.labels_csv import AGE_EXPECTED, Row, parse_age
 from data.images.find import IMAGE_EXTENSIONS
 
 GENDERS = ("male", "female")
@@ -25,11 +25,11 @@ def read_people(images: Path, lenient: bool = False) -> tuple[list[Row], list[st
     """
     rows: list[Row] = []
     problems: list[str] = []
-    entries = _visible(images)
+    entries = _list_visible(images)
     for entry in entries:
         if entry.is_dir():
-            labels, bad_name = labels_of(entry.name)
-            found, bad_files = _photographs(entry, lenient)
+            labels, bad_name = parse_folder_name(entry.name)
+            found, bad_files = _person_images(entry, lenient)
             rows += [{**photograph, **labels, "mask": MASK_OF_SHOT[shot]} for shot, photograph in found.items()]
             problems += [f"{entry}: {problem}" for problem in bad_name] + bad_files
         elif entry.suffix.lower() in IMAGE_EXTENSIONS:
@@ -39,19 +39,19 @@ def read_people(images: Path, lenient: bool = False) -> tuple[list[Row], list[st
     return rows, problems
 
 
-def labels_of(folder: str) -> tuple[Row, list[str]]:
+def parse_folder_name(folder: str) -> tuple[Row, list[str]]:
     """The labels that a person's folder name tells, and what is wrong with the name.
 
-    >>> labels_of("001498-1_male_Asian_23")[0]
+    >>> parse_folder_name("001498-1_male_Asian_23")[0]
     {'id': '001498-1', 'age': 23.0, 'gender': 'male', 'race': 'Asian'}
-    >>> labels_of("000123_femal_Asian_3O")[1]
+    >>> parse_folder_name("000123_femal_Asian_3O")[1]
     ["gender='femal', expected male or female", "age='3O', expected a whole number of years from 0 to 120"]
     """
     parts = folder.split("_")
     if len(parts) != 4 or not all(parts):
         return {}, [f"found {folder!r}, {NAME_EXPECTED}"]
     identity, gender, race, age = parts
-    years = years_of(age) if age.isdecimal() else None
+    years = parse_age(age) if age.isdecimal() else None
     problems = []
     if gender not in GENDERS:
         problems.append(f"gender={gender!r}, expected {' or '.join(GENDERS)}")
@@ -60,11 +60,11 @@ def labels_of(folder: str) -> tuple[Row, list[str]]:
     return {"id": identity, "age": years, "gender": gender, "race": race}, problems
 
 
-def _photographs(folder: Path, lenient: bool) -> tuple[dict[str, Row], list[str]]:
+def _person_images(folder: Path, lenient: bool) -> tuple[dict[str, Row], list[str]]:
     """A person's photographs by shot, and the problems with the folder's files."""
     found: dict[str, Row] = {}
     problems = []
-    for entry in _visible(folder):
+    for entry in _list_visible(folder):
         is_image = (entry.is_file() or lenient) and entry.suffix.lower() in IMAGE_EXTENSIONS
         shot = entry.stem
         if entry.is_dir() and not is_image:
@@ -82,6 +82,6 @@ def _photographs(folder: Path, lenient: bool) -> tuple[dict[str, Row], list[str]
     return found, problems
 
 
-def _visible(folder: Path) -> list[Path]:
+def _list_visible(folder: Path) -> list[Path]:
     """What a folder holds, sorted by name; names with a leading dot (also macOS's `._x`) left out."""
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))

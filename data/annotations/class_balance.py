@@ -14,10 +14,10 @@ def balanced_weights(counts: npt.NDArray[np.int64], power: float) -> npt.NDArray
     return result
 
 
-def drawn_shares(counts: npt.NDArray[np.int64], power: float) -> npt.NDArray[np.float64]:
+def sampled_shares(counts: npt.NDArray[np.int64], power: float) -> npt.NDArray[np.float64]:
     """Share of an epoch [C] that each class has when its rows are drawn n ** -power as often.
 
-    >>> drawn_shares(np.array([90, 10]), 0.0).tolist(), drawn_shares(np.array([90, 10]), 1.0).tolist()
+    >>> sampled_shares(np.array([90, 10]), 0.0).tolist(), sampled_shares(np.array([90, 10]), 1.0).tolist()
     ([0.9, 0.1], [0.5, 0.5])
     """
     mass = counts.astype(np.float64) ** (1 - power) * (counts > 0)

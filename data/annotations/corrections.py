@@ -6,9 +6,9 @@ from pathlib import Path, PurePath
 
 import pandas as pd
 
-from data.annotations.labels_csv import AGE_EXPECTED, read_lines, years_of
+from data.annotations.labels_csv import AGE_EXPECTED, parse_age, read_csv
 from data.annotations.table import OWN_COLUMNS, person_name
-from data.runtime.errors import refuse
+from data.runtime.errors import raise_all
 
 REQUIRED = ("person", "column", "value")
 OPTIONAL = ("shot", "photograph")
@@ -22,7 +22,7 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     The file has the columns `person`, `column`, `value` and, optionally, `shot` and `photograph`, beside which
     the reasons that `data.audit` writes are passed over: the label `column` becomes `value` for all of the
     person's photographs, or for that shot or photograph alone. `person` is the person's folder name, the
-    challenge's id, or the table's own `person`; `photograph` is as `photograph_names` has it. Values are
+    challenge's id, or the table's own `person`; `photograph` is as `image_names` has it. Values are
     absolute, so that applying a file twice is applying it once; of two rows for one photograph's label the
     later one holds.
 
@@ -30,7 +30,7 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     or shot, no or several photographs of that name, no value, an age that is none, the same fix twice with
     different values.
     """
-    columns, lines, problems = read_lines(path)
+    columns, lines, problems = read_csv(path)
     if columns and (set(columns) - {*REQUIRED, *OPTIONAL, *REASONS} or set(REQUIRED) - set(columns)):
         wanted = f"{', '.join(REQUIRED)} and, optionally, {', '.join(OPTIONAL)}"
         problems.append(f"{path}: columns {', '.join(columns)}, expected {wanted}")
@@ -43,7 +43,7 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         photograph = fix.get("photograph", "")
         rows, wrong = _rows(table, people, person, shot)
         if photograph and not wrong:
-            rows, wrong = _one_photograph(table, rows, person, photograph, column)
+            rows, wrong = _one_image(table, rows, person, photograph, column)
             if not wrong:  # a photograph has several names, so that only its path tells the same fix
                 photograph = table["path"][rows].iloc[0]
         wrong += _wrong_value(table, column, value)
@@ -52,20 +52,20 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
             wrong.append(f"{column}={value!r} for {person}, but line {first_line} says {first_value!r}")
         fixes.append((rows, column, value))
         problems += [f"{path}:{line}: {problem}" for problem in wrong]
-    refuse(f"{path}: these corrections do not fit the data, nothing was corrected:", problems)
+    raise_all(f"{path}: these corrections do not fit the data, nothing was corrected:", problems)
     corrected = table.copy()
     for rows, column, value in fixes:
-        corrected.loc[rows, column] = years_of(value) if column == "age" else value
+        corrected.loc[rows, column] = parse_age(value) if column == "age" else value
     return corrected
 
 
-def photograph_names(people: Sequence[str], paths: Sequence[str]) -> list[str]:
+def image_names(people: Sequence[str], paths: Sequence[str]) -> list[str]:
     """What corrections call photographs [N], given each one's person and absolute path: the file's name.
 
     Where another of the person's files has that name too, as many folders as tell them apart stand before it.
     So a name says nothing of the machine, and holds wherever the data lies.
 
-    >>> photograph_names(["anna", "anna", "anna", "ben"], ["/x/1.jpg", "/x/a/2.jpg", "/x/b/2.jpg", "/x/2.jpg"])
+    >>> image_names(["anna", "anna", "anna", "ben"], ["/x/1.jpg", "/x/a/2.jpg", "/x/b/2.jpg", "/x/2.jpg"])
     ['1.jpg', 'a/2.jpg', 'b/2.jpg', '2.jpg']
     """
     parts = [_parts(path) for path in paths]
@@ -116,7 +116,7 @@ def _rows(
     return chosen, []
 
 
-def _one_photograph(
+def _one_image(
     table: pd.DataFrame, rows: "pd.Series[bool]", person: str, photograph: str, column: str
 ) -> tuple["pd.Series[bool]", list[str]]:
     """Of a person's rows [N] the one that a photograph's name means, and why it means no or several ones.
@@ -131,7 +131,7 @@ def _one_photograph(
         found = labelled if len(labelled) == 1 else found
     if len(found) == 1:
         return rows & (table["path"] == found.iloc[0]), []
-    names = photograph_names([person] * len(paths), paths.tolist())
+    names = image_names([person] * len(paths), paths.tolist())
     if len(found):
         names = [name for name, path in zip(names, paths, strict=True) if path in set(found)]
     told = ", ".join(names[:MOST_NAMED])
@@ -149,6 +149,6 @@ def _wrong_value(table: pd.DataFrame, column: str, value: str) -> list[str]:
         return [f"column={column!r}, expected one of {', '.join(labels)}"]
     if not value:
         return [f"no value for {column}, expected the label that is right"]
-    if column == "age" and years_of(value) is None:
+    if column == "age" and parse_age(value) is None:
         return [f"age={value!r}, {AGE_EXPECTED}"]
     return []

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from data.annotations.table import drawn_on
-from data.runtime.errors import InputError, refuse
+from data.annotations.table import original_person
+from data.runtime.errors import InputError, raise_all
 
 MISSING = "missing"
 
@@ -36,7 +36,7 @@ def assign_folds(
     if folds < 2:
         raise InputError(f"folds={folds}, expected at least 2 (one to validate on, the rest to train on)")
     people_of = table.groupby("source")["person"].nunique()
-    refuse(
+    raise_all(
         f"too few people for {folds} folds; add people or ask for fewer folds:",
         [f"{source}: {n} people, expected at least {folds}" for source, n in people_of.items() if n < folds],
     )
@@ -49,21 +49,21 @@ def assign_folds(
     fold = np.empty(len(table), dtype=np.int64)
     for source in np.unique(sources):
         rows = order[sources == source]
-        fold[rows] = _folds_of(stratum[rows], table["person"].to_numpy(str)[rows], folds, seed)
-    return _as_originals(table["person"], fold)
+        fold[rows] = _split_source(stratum[rows], table["person"].to_numpy(str)[rows], folds, seed)
+    return _move_to_original_folds(table["person"], fold)
 
 
-def _as_originals(people: pd.Series, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _move_to_original_folds(people: pd.Series, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The folds [N] with photographs drawn of a person in that person's fold.
 
     Where who was drawn on is not here, in the fold of the first source, by name, that was drawn of them.
 
     >>> names = ["a-00000001/ann", "b-00000002/a-00000001/ann", "b-00000002/carl"]
-    >>> _as_originals(pd.Series(names), np.arange(3))
+    >>> _move_to_original_folds(pd.Series(names), np.arange(3))
     array([0, 0, 2])
     """
     names = people.tolist()
-    originals = list(map(drawn_on, names))
+    originals = list(map(original_person, names))
     of: dict[str, int] = {}
     for name, original, its in sorted(zip(names, originals, fold.tolist(), strict=True)):
         if name == original:
@@ -72,7 +72,7 @@ def _as_originals(people: pd.Series, fold: npt.NDArray[np.int64]) -> npt.NDArray
     return np.array([of[original] for original in originals], dtype=np.int64)
 
 
-def _folds_of(
+def _split_source(
     stratum: npt.NDArray[np.str_], people: npt.NDArray[np.str_], folds: int, seed: int
 ) -> npt.NDArray[np.int64]:
     """The fold of each row of one source: [N], 0..folds-1."""
@@ -104,7 +104,7 @@ def _classes(column: pd.Series, borders: Sequence[float]) -> list[str]:
         ]
     numbers = pd.to_numeric(column, errors="coerce")
     bad = column[numbers.isna() & column.notna()].unique()
-    refuse(
+    raise_all(
         f"{column.name}: expected numbers, since it is cut at {list(borders)}", [f"found {v!r}" for v in bad]
     )
     classes = np.searchsorted(np.sort(borders), numbers.to_numpy(float), side="right")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data.runtime.file_names import leads_outside
+from data.runtime.file_names import is_outside
 
 OLDEST = 120
 MOST_ROWS = 1_000_000  # of one CSV file: as text in memory they take about 1 GB
@@ -18,10 +18,10 @@ LABEL_COLUMNS = ("age", "gender", "mask")
 Row = dict[str, str | float | None]
 
 
-def years_of(text: str) -> float | None:
+def parse_age(text: str) -> float | None:
     """Age in years, 0..120, from text that is a whole number (`34`, or `34.0` as tables write it); else None.
 
-    >>> years_of("034"), years_of("34.0"), years_of("34.5"), years_of("3O"), years_of("121")
+    >>> parse_age("034"), parse_age("34.0"), parse_age("34.5"), parse_age("3O"), parse_age("121")
     (34.0, 34.0, None, None, None)
     """
     if not re.fullmatch(r"[0-9]+(\.0*)?", text) or float(text) > OLDEST:
@@ -29,7 +29,7 @@ def years_of(text: str) -> float | None:
     return float(text)
 
 
-def read_lines(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]], list[str]]:
+def read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]], list[str]]:
     """Read a CSV file (UTF-8, with or without a byte order mark) as text.
 
     Returns its column names, its rows as (line number, column -> text without surrounding blanks; empty
@@ -78,7 +78,7 @@ def read_labels(path: Path, roots: Sequence[Path], lenient: bool = False) -> tup
     kept as `csv_source`, since the table's `source` says where a row comes from.
     Returns the rows and the problems; a photograph that is not there is none of them where `lenient`.
     """
-    columns, lines, problems = read_lines(path)
+    columns, lines, problems = read_csv(path)
     problems += [
         f"{path}: column {name!r}, expected {known!r}; rename it"
         for known in (*PERSON_COLUMNS, *LABEL_COLUMNS)
@@ -106,10 +106,10 @@ def read_labels(path: Path, roots: Sequence[Path], lenient: bool = False) -> tup
     return rows, problems
 
 
-def person_of(values: Mapping[str, str], path_column: str) -> str:
+def read_person(values: Mapping[str, str], path_column: str) -> str:
     """Whom a line is of: its `person`, else its `group`, else nobody but its photograph.
 
-    >>> person_of({"path": "1.jpg", "person": "", "group": "g"}, "path"), person_of({"path": "1.jpg"}, "path")
+    >>> read_person({"path": "1.jpg", "person": "", "group": "g"}, "path"), read_person({"path": "1.jpg"}, "path")
     ('g', '1.jpg')
     """
     return values[next((name for name in PERSON_COLUMNS if values.get(name)), path_column)]
@@ -117,13 +117,13 @@ def person_of(values: Mapping[str, str], path_column: str) -> str:
 
 def _labels(values: dict[str, str], path_column: str) -> tuple[Row, list[str]]:
     """A line's person and labels, and the problems with them."""
-    row: Row = {"person": person_of(values, path_column)}
+    row: Row = {"person": read_person(values, path_column)}
     for name, value in values.items():
         if name not in (path_column, "person"):
             row["csv_source" if name == "source" else name] = value or None
     if not values.get("age"):
         return row, []
-    row["age"] = years_of(values["age"])
+    row["age"] = parse_age(values["age"])
     return row, [] if row["age"] is not None else [f"age={values['age']!r}, {AGE_EXPECTED}"]
 
 
@@ -131,7 +131,7 @@ def _find(file: str, roots: Sequence[Path], lenient: bool) -> tuple[str, str]:
     """The problem with an image's relative path (empty if none) and the absolute path where it lies."""
     if not file:
         return "expected an image's path", file
-    if leads_outside(file):
+    if is_outside(file):
         return "expected a path inside the image folder, without '..' and not absolute", file
     found = next((root / file for root in roots if (root / file).is_file()), None)
     if found is None and lenient:

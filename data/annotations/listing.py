@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.annotations.labels_csv import MOST_ROWS
-from data.runtime.errors import InputError, refuse
+from data.runtime.errors import InputError, raise_all
 
 ID = "ImageID"
 EXAMPLES = 3
@@ -20,7 +20,7 @@ def read_listing(path: Path) -> list[str]:
     Raises InputError if the file or its ImageID column is missing, or with the rows of empty or doubled ids.
     """
     rows = read_rows(path, [ID])
-    refuse(f"{path}: bad rows", bad_ids(rows))
+    raise_all(f"{path}: bad rows", find_bad_ids(rows))
     return [row[0] for _, row in rows]
 
 
@@ -28,7 +28,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]]
     """(line in the file, the values of `columns`) for every row; InputError if there are none."""
     lines: list[tuple[int, list[str]]] = []
     short: list[str] = []
-    with opened(path, columns) as reader:
+    with open_csv(path, columns) as reader:
         header: list[str] = next(reader, [])
         places = [header.index(column) for column in columns if column in header]
         for row in reader:
@@ -47,14 +47,14 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]]
         raise InputError(
             f"{path}: row 1: columns {', '.join(header) or '(none)'}; expected {', '.join(missing)} once"
         )
-    refuse(f"{path}: bad rows", short)
+    raise_all(f"{path}: bad rows", short)
     if not lines:
         raise InputError(f"{path}: no rows after the heading, expected one per image")
     return lines
 
 
 @contextmanager
-def opened(path: Path, columns: Sequence[str]) -> Iterator[Any]:
+def open_csv(path: Path, columns: Sequence[str]) -> Iterator[Any]:
     """A reader of the file's rows; what goes wrong with it is told as an InputError."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -63,7 +63,7 @@ def opened(path: Path, columns: Sequence[str]) -> Iterator[Any]:
         raise InputError(f"{path}: cannot be read as CSV ({error}), expected {', '.join(columns)}") from None
 
 
-def bad_ids(rows: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
+def find_bad_ids(rows: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
     """What is wrong with the ids that begin the rows of `read_rows`: empty ones, and doubled ones."""
     problems = [f"row {line}: {ID} is empty" for line, row in rows if not row[0].strip()]
     counts = Counter(row[0] for _, row in rows if row[0].strip())

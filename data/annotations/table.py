@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.annotations.challenge import NAME_EXPECTED, labels_of, read_people
+from data.annotations.challenge import NAME_EXPECTED, parse_folder_name, read_people
 from data.annotations.labels_csv import Row, read_labels
-from data.runtime.errors import refuse
+from data.runtime.errors import raise_all
 
 # Files may have names that are not UTF-8, which pandas' own strings can hold, and not Arrow's, which it takes
 # where pyarrow is installed.
@@ -58,8 +58,10 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
         rows += found
         problems += bad
     # Wrong rows can look like twins, so that twins are told only where everything else is right.
-    problems = problems or _given_twice(rows)
-    refuse(f"the data cannot be read ({len(problems)} problem{'s' if len(problems) != 1 else ''}):", problems)
+    problems = problems or _find_duplicates(rows)
+    raise_all(
+        f"the data cannot be read ({len(problems)} problem{'s' if len(problems) != 1 else ''}):", problems
+    )
     return _as_table(rows)
 
 
@@ -72,10 +74,10 @@ def person_name(person: str) -> str:
     return person.partition("/")[2] or person
 
 
-def drawn_on(person: str) -> str:
+def original_person(person: str) -> str:
     """Who a person of drawn photographs (`data.masked`, once or again) is in the data that was drawn on.
 
-    >>> drawn_on("m2-01234567/m1-89abcdef/train-0123abcd/anna"), drawn_on("train-0123abcd/anna")
+    >>> original_person("m2-01234567/m1-89abcdef/train-0123abcd/anna"), original_person("train-0123abcd/anna")
     ('train-0123abcd/anna', 'train-0123abcd/anna')
     """
     while drawn := _DRAWN.match(person):
@@ -113,7 +115,7 @@ def _read_source(source: Path, lenient: bool) -> tuple[list[Row], list[str]]:
         name = str(images.parent if images.name == "images" else images)
         rows, problems = read_people(images, lenient)
         names = [entry.name for entry in images.iterdir() if not entry.name.startswith(".")]
-        if problems and names and not any(labels_of(each)[0] for each in names):
+        if problems and names and not any(parse_folder_name(each)[0] for each in names):
             found = f"{source}: neither {LABELS_FILE} nor a person's folder, {NAME_EXPECTED}"
             problems = [f"{found}; of other photographs write {LABELS_FILE} (path, age, ...) beside images/"]
     for row in rows:
@@ -140,7 +142,7 @@ def _prefix(rows: Sequence[Row], copies: dict[str, int]) -> str:
     return prefix if copies[prefix] == 1 else f"{prefix}-{copies[prefix]}"
 
 
-def _given_twice(rows: Sequence[Row]) -> list[str]:
+def _find_duplicates(rows: Sequence[Row]) -> list[str]:
     """Photographs that several sources hold: they would count twice and could fall in two folds."""
     real_folder = lru_cache(maxsize=None)(os.path.realpath)
     first: dict[str, Row] = {}

@@ -1,9 +1,9 @@
 """Labels that are probably wrong: ranked, with what they should be, as a CSV to read, strike through and apply.
 
 python train_task.py --task gender --set split.folds=5 --fold 0 1 2 3 4 --data DIR --runs RUNS
-python -m data.audit --runs RUNS --out suspects.csv
+python -m data.audit --runs RUNS --out rank_labels.csv
 # strike the rows that are right as they are, then:
-python train_task.py --task gender --data DIR --set corrections=suspects.csv
+python train_task.py --task gender --data DIR --set corrections=rank_labels.csv
 """
 
 import argparse
@@ -13,16 +13,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.audit.label_issues import OutOfFold, disagreements, is_joint, of_people, read_out_of_fold, suspects
-from data.runtime.errors import InputError, debug_option, refuse, run_script
-from data.runtime.file_names import refuse_unwritable
+from data.audit.label_issues import (
+    OutOfFoldPredictions,
+    average_by_person,
+    disagreements,
+    is_joint,
+    rank_labels,
+    read_folds,
+)
+from data.runtime.errors import InputError, add_debug_option, raise_all, run_script
+from data.runtime.file_names import check_writable_names
 from data.runtime.files import write_text
 
-SHOWN = 10
+PRINTED = 10
 VALIDATION = "validation.npz"
 
 
-def find_predictions(runs: Path, tasks: Sequence[str]) -> tuple[dict[str, OutOfFold], list[str]]:
+def find_predictions(runs: Path, tasks: Sequence[str]) -> tuple[dict[str, OutOfFoldPredictions], list[str]]:
     """The out-of-fold predictions of tasks, no two of one label, and a line on each task that is passed over.
 
     Args:
@@ -37,7 +44,7 @@ def find_predictions(runs: Path, tasks: Sequence[str]) -> tuple[dict[str, OutOfF
     files = _validation_files(runs, tasks)
     joint = [] if tasks else [task for task, paths in files.items() if is_joint(paths)]
     passed_over = [f"{task}: passed over, it is of a joint label, not of one column" for task in joint]
-    found = {task: read_out_of_fold(paths) for task, paths in files.items() if task not in joint}
+    found = {task: read_folds(paths) for task, paths in files.items() if task not in joint}
     if not found:
         raise InputError(
             f"{runs}: found only heads of joint labels ({', '.join(joint)}), expected one of one label: "
@@ -51,7 +58,7 @@ def find_predictions(runs: Path, tasks: Sequence[str]) -> tuple[dict[str, OutOfF
     if tasks:
         headline = "--task: several heads of one label, which may say different things of a person:"
         expected = "expected one for each label; name one of the two"
-        refuse(headline, [f"{a} and {b} are of {found[b].column!r}, {expected}" for b, a in others.items()])
+        raise_all(headline, [f"{a} and {b} are of {found[b].column!r}, {expected}" for b, a in others.items()])
     for task, other in others.items():
         here, there = (f"{found[each].found} of {found[each].folds} folds" for each in (task, other))
         passed_over.append(
@@ -84,8 +91,10 @@ def as_corrections(found: pd.DataFrame) -> str:
     return text.getvalue()
 
 
-def told(task: str, predictions: OutOfFold, ranked: pd.DataFrame, divided: pd.DataFrame) -> str:
-    """A task's suspects as lines for the terminal."""
+def task_summary(
+    task: str, predictions: OutOfFoldPredictions, ranked: pd.DataFrame, divided: pd.DataFrame
+) -> str:
+    """A task's rank_labels as lines for the terminal."""
     issues = ranked[ranked["issue"] == "yes"]
     what = "people" if (ranked[["shot", "photograph"]] == "").all(axis=None) else "photographs"
     lines = [f"{task}: {len(issues)} of {len(ranked)} {what} probably have a wrong {predictions.column}"]
@@ -93,12 +102,12 @@ def told(task: str, predictions: OutOfFold, ranked: pd.DataFrame, divided: pd.Da
         lines.append(
             f"  only {predictions.found} of {predictions.folds} folds are there; other people are not looked at"
         )
-    for row in issues.head(SHOWN).to_dict("records"):
+    for row in issues.head(PRINTED).to_dict("records"):
         who = " ".join(row[name] for name in ("person", "shot", "photograph") if row[name])
         lines.append(f"  {who}: {row['found']}, rather {row['suggested']} (quality {row['quality']:.3f})")
     if len(divided):
         lines.append(f"  {len(divided)} people's photographs disagree, most of all:")
-        most = divided.head(SHOWN).to_dict("records")
+        most = divided.head(PRINTED).to_dict("records")
         lines += [f"    {row['person']} ({row['found']}): {row['answers']}" for row in most]
     return "\n".join(lines)
 
@@ -112,19 +121,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--task", nargs="+", default=[], metavar="NAME", help="only these (default: one a label)"
     )
-    parser.add_argument("--out", type=Path, default=Path("suspects.csv"), metavar="FILE")
+    parser.add_argument("--out", type=Path, default=Path("rank_labels.csv"), metavar="FILE")
     parser.add_argument("--all", action="store_true", help="rank every label, not only the probably wrong ones")
-    debug_option(parser)
+    add_debug_option(parser)
     args = parser.parse_args(arguments)
     parts = []
     found, passed_over = find_predictions(args.runs, args.task)
     for line in passed_over:
         print(line)
     for task, predictions in found.items():
-        refuse_unwritable(task, predictions.rows["path"].tolist())
+        check_writable_names(task, predictions.rows["path"].tolist())
     for task, predictions in found.items():
-        ranked, divided = suspects(of_people(predictions)), disagreements(predictions)
-        print(told(task, predictions, ranked, divided))
+        ranked, divided = rank_labels(average_by_person(predictions)), disagreements(predictions)
+        print(task_summary(task, predictions, ranked, divided))
         parts.append(ranked if args.all else ranked[ranked["issue"] == "yes"])
         if len(divided):
             beside = args.out.with_name(f"{args.out.stem}-disagreements-{task}.csv")

@@ -13,14 +13,14 @@ import pandas as pd
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 
-from data.annotations.corrections import photograph_names
+from data.annotations.corrections import image_names
 from data.runtime.errors import InputError
 
 NEEDED = ("person", "path", "shot", "column", "borders", "folds", "classes", "truth", "probabilities")
 
 
 @dataclass(frozen=True)
-class OutOfFold:
+class OutOfFoldPredictions:
     """What a task's heads said of photographs whose people they were not trained on.
 
     Attributes:
@@ -30,7 +30,7 @@ class OutOfFold:
         folds: into how many the people were split; `found` of them are here.
         found: number of folds whose predictions are here.
         rows: person, path, shot (empty for none) and photograph (its name in corrections, as
-            `data.annotations.corrections.photograph_names` has it; empty where the shot says enough) of each [N].
+            `data.annotations.corrections.image_names` has it; empty where the shot says enough) of each [N].
         truth: class indices [N], the labels as they stand.
         probabilities: [N, C].
         expected: the predicted number [N] where the head predicts one, else None.
@@ -47,7 +47,7 @@ class OutOfFold:
     expected: npt.NDArray[np.float64] | None
 
 
-def read_out_of_fold(files: Sequence[Path]) -> OutOfFold:
+def read_folds(files: Sequence[Path]) -> OutOfFoldPredictions:
     """Join the validation.npz files of one task's folds.
 
     Raises:
@@ -67,14 +67,14 @@ def read_out_of_fold(files: Sequence[Path]) -> OutOfFold:
     rows = pd.concat([pd.DataFrame({k: part[k] for k in ("person", "path", "shot")}) for part in parts])
     rows = rows.reset_index(drop=True)
     shared = rows.duplicated(["person", "shot"], keep=False) | (rows["shot"] == "")
-    rows["photograph"] = np.where(shared, photograph_names(rows["person"].tolist(), rows["path"].tolist()), "")
+    rows["photograph"] = np.where(shared, image_names(rows["person"].tolist(), rows["path"].tolist()), "")
     twice = rows["path"][rows["path"].duplicated()]
     if len(twice):
         raise InputError(
             f"{files[0].parent.parent}: {len(twice)} photographs are validated on by two folds, such as "
             f"{twice.iloc[0]}; expected folds of one split, trained on the same data"
         )
-    return OutOfFold(
+    return OutOfFoldPredictions(
         column=str(first["column"]),
         classes=first["classes"].astype(str).tolist(),
         borders=first["borders"].tolist(),
@@ -99,7 +99,7 @@ def is_joint(files: Sequence[Path]) -> bool:
     return all(not str(read_validation(path)["column"]) for path in files)
 
 
-def of_people(predictions: OutOfFold) -> OutOfFold:
+def average_by_person(predictions: OutOfFoldPredictions) -> OutOfFoldPredictions:
     """The predictions averaged over each person's photographs, if the label is one of people, else as they are.
 
     A label is of people where nobody's photographs differ in it and somebody has several. The mean over a
@@ -114,7 +114,7 @@ def of_people(predictions: OutOfFold) -> OutOfFold:
     first = np.unique(codes, return_index=True)[1]
     mean = np.stack([np.bincount(codes, weights=each) / counts for each in predictions.probabilities.T], axis=1)
     expected = predictions.expected
-    return OutOfFold(
+    return OutOfFoldPredictions(
         predictions.column,
         predictions.classes,
         predictions.borders,
@@ -127,7 +127,7 @@ def of_people(predictions: OutOfFold) -> OutOfFold:
     )
 
 
-def suspects(predictions: OutOfFold) -> pd.DataFrame:
+def rank_labels(predictions: OutOfFoldPredictions) -> pd.DataFrame:
     """Every label, the least believed first.
 
     Returns one row per label (a person's, or a photograph's): `person`, `column`, `value` (what the heads would
@@ -163,14 +163,14 @@ def suspects(predictions: OutOfFold) -> pd.DataFrame:
     return table.sort_values(["quality", "person", "shot", "photograph"], kind="stable").reset_index(drop=True)
 
 
-def disagreements(predictions: OutOfFold) -> pd.DataFrame:
+def disagreements(predictions: OutOfFoldPredictions) -> pd.DataFrame:
     """People whose photographs the heads do not agree on, the most divided first; for a label of people.
 
     Returns `person`, `column`, `found` (the class as it stands), `answers` (how many photographs for which
     class) and `divided`: 1 minus the share of the commonest answer. No rows for a label of photographs.
     """
     names = ["person", "column", "found", "answers", "divided"]
-    if of_people(predictions) is predictions:
+    if average_by_person(predictions) is predictions:
         return pd.DataFrame(columns=names)
     classes = np.array(predictions.classes)
     said = pd.DataFrame(
@@ -191,7 +191,7 @@ def disagreements(predictions: OutOfFold) -> pd.DataFrame:
     return table.sort_values("divided", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def _values(predictions: OutOfFold, answers: npt.NDArray[np.int64]) -> list[str]:
+def _values(predictions: OutOfFoldPredictions, answers: npt.NDArray[np.int64]) -> list[str]:
     """What a correction would write [N]: the class, or for a number the predicted one within the class."""
     if not predictions.borders:
         return [predictions.classes[answer] for answer in answers]

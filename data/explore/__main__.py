@@ -26,13 +26,13 @@ from data.explore.analysis import (
     duplicate_facts,
     duplicate_pairs,
     fold_facts,
+    image_facts,
     joint_facts,
-    picture_facts,
 )
-from data.explore.survey import Seen, survey
-from data.images.find import listed_paths
-from data.runtime.errors import InputError, debug_option, did_you_mean, refuse, run_script
-from data.runtime.file_names import refuse_unwritable
+from data.explore.survey import ImageInfo, inspect_images
+from data.images.find import list_image_paths
+from data.runtime.errors import InputError, add_debug_option, did_you_mean, raise_all, run_script
+from data.runtime.file_names import check_writable_names
 from data.runtime.files import write_text
 
 LABELS = ("mask", "gender", "age")
@@ -62,9 +62,9 @@ def explore(
         processes: that decode; None for one a core.
     """
     own = table["path"].tolist()
-    other = others(own, against)
-    found = survey([*own, *other], processes)
-    seen = {place: each for place, each in enumerate(found) if isinstance(each, Seen)}
+    other = other_images(own, against)
+    found = inspect_images([*own, *other], processes)
+    seen = {place: each for place, each in enumerate(found) if isinstance(each, ImageInfo)}
     people = [*table["person"], *[None] * len(other)]
     pairs = duplicate_pairs(list(seen.values()), [people[place] for place in seen])
     places = np.array(list(seen), dtype=np.int64)  # of what can be read, among all: the table's rows come first
@@ -81,13 +81,13 @@ def explore(
         "joint": joint_facts(classes) if len(classes) > 1 else [],
         "ages": age_facts(table),
         "photographs_per_person": counts_per_person(table),
-        "pictures": picture_facts([each for place, each in seen.items() if place < len(own)]),
+        "pictures": image_facts([each for place, each in seen.items() if place < len(own)]),
         "duplicates": duplicate_facts(pairs, [[*own, *other][place] for place in seen]),
         "split": fold_facts(table, folds, STRATA, places[pairs["across_people"]]),
     }
 
 
-def others(own: Sequence[str], against: Sequence[str]) -> list[str]:
+def other_images(own: Sequence[str], against: Sequence[str]) -> list[str]:
     """Absolute paths of those of `against` that are none of `own`, whatever links lead to their folders."""
     real_folder = lru_cache(maxsize=None)(os.path.realpath)
 
@@ -99,15 +99,15 @@ def others(own: Sequence[str], against: Sequence[str]) -> list[str]:
     return [os.path.abspath(path) for path in against if place(path) not in known]  # noqa: PTH100
 
 
-def refuse_unknown(labels: Sequence[str], columns: Sequence[str]) -> None:
+def check_class_columns(labels: Sequence[str], columns: Sequence[str]) -> None:
     """Raise an InputError that tells all `labels` that the table has no column for."""
     problems = [
         f"{label}: no such column{did_you_mean(label, columns)}" for label in labels if label not in columns
     ]
-    refuse(f"--labels: expected columns of the data, which are {', '.join(columns)}", problems)
+    raise_all(f"--labels: expected columns of the data, which are {', '.join(columns)}", problems)
 
 
-def told(facts: dict[str, Any]) -> str:
+def summary(facts: dict[str, Any]) -> str:
     """The facts that matter most, as lines for the terminal."""
     lines = [f"{facts['photographs']} photographs of {facts['people']} people"]
     for label, classes in facts["labels"].items():
@@ -161,14 +161,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--ages", type=float, nargs="+", default=list(AGE_BORDERS), metavar="YEARS")
     parser.add_argument("--folds", type=int, default=FOLDS, help="as a head's split (default: %(default)s)")
-    debug_option(parser)
+    add_debug_option(parser)
     args = parser.parse_args(arguments)
     if not all(0 < low < high < inf for low, high in pairwise([*args.ages, OLDEST + 1])):
         raise InputError(f"--ages {args.ages}: expected years from 1 to {OLDEST}, rising")
     table = read_table(args.data)
-    refuse_unwritable(", ".join(map(str, args.data)), table["path"].tolist())
-    refuse_unknown(args.labels or [], [str(name) for name in table if name not in OWN_COLUMNS])
-    other = listed_paths(args.against) if args.against else []
+    check_writable_names(", ".join(map(str, args.data)), table["path"].tolist())
+    check_class_columns(args.labels or [], [str(name) for name in table if name not in OWN_COLUMNS])
+    other = list_image_paths(args.against) if args.against else []
     facts = explore(table, args.labels or LABELS, {"age": args.ages}, args.folds, other)
 
     from data.explore.page import write_page
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.json:
         write_text(args.json, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     write_page(args.out, facts)
-    print(told(facts))
+    print(summary(facts))
     print(f"page: {args.out}")
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.annotations.class_balance import balanced_weights, drawn_shares
+from data.annotations.class_balance import balanced_weights, sampled_shares
 from data.annotations.folds import assign_folds
 from data.annotations.table import person_name
 from data.explore.duplicates import across, exact_groups, near_pairs
-from data.explore.survey import Seen
+from data.explore.survey import ImageInfo
 from data.statistics import mean_and_std
 
 POWERS = (0.25, 0.5, 1.0)
@@ -64,7 +64,7 @@ def class_facts(classes: pd.Series) -> list[Facts]:
             "count": int(counts[place]),
             "share": float(counts[place] / counts.sum()),
             "class_weight": {f"{power:g}": float(weights[power][place]) for power in POWERS},
-            "drawn_share": {f"{power:g}": float(drawn_shares(counts, power)[place]) for power in POWERS},
+            "drawn_share": {f"{power:g}": float(sampled_shares(counts, power)[place]) for power in POWERS},
         }
         for place, name in enumerate(names)
     ]
@@ -104,7 +104,7 @@ def age_facts(table: pd.DataFrame, by: str = "gender") -> Facts:
     return {"edges": edges, "people": counts}
 
 
-def picture_facts(seen: Sequence[Seen]) -> Facts:
+def image_facts(seen: Sequence[ImageInfo]) -> Facts:
     """Sizes, formats and the channels' mean and standard deviation of the photographs that can be read."""
     if not seen:
         return {}
@@ -123,7 +123,7 @@ def picture_facts(seen: Sequence[Seen]) -> Facts:
     }
 
 
-def duplicate_pairs(seen: Sequence[Seen], people: Sequence[str | None]) -> dict[str, Pairs]:
+def duplicate_pairs(seen: Sequence[ImageInfo], people: Sequence[str | None]) -> dict[str, Pairs]:
     """All pairs of photographs that are one picture or nearly so: for each kind their places, [P, 2].
 
     People's own photographs are alike by nature, so that near duplicates are told across people only. Who is on

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from data.images.decode import decode_bytes, header_of, read_encoded
-from data.runtime.errors import InputError, shown
-from data.runtime.processes import shared_out
+from data.runtime.errors import InputError, printable
+from data.runtime.processes import parallel_map
 from data.statistics import count_levels
 
 CHUNK = 32
@@ -20,7 +20,7 @@ HASH_SIZE = 8  # 8 x 8 bits, what near duplicates are told by
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageInfo:
     """One photograph as it was decoded.
 
     Attributes:
@@ -42,20 +42,20 @@ class Seen:
     levels: npt.NDArray[np.int64]
 
 
-def survey(paths: Sequence[str], processes: int | None = None) -> list[Seen | str]:
+def inspect_images(paths: Sequence[str], processes: int | None = None) -> list[ImageInfo | str]:
     """For each photograph [N] what it is, or why it cannot be read; `processes` None for one a core."""
-    return list(shared_out(look, paths, processes, at_once=CHUNK))
+    return list(parallel_map(inspect_image, paths, processes, at_once=CHUNK))
 
 
-def look(path: str) -> Seen | str:
+def inspect_image(path: str) -> ImageInfo | str:
     """What one photograph is, or why it cannot be read."""
     try:
         encoded = read_encoded(Path(path))
-        pixels = decode_bytes(encoded, shown(path))
+        pixels = decode_bytes(encoded, printable(path))
     except InputError as error:
         return str(error)
     height, width = pixels.shape[:2]
-    return Seen(
+    return ImageInfo(
         width=width,
         height=height,
         kind=" ".join(header_of(encoded)),

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data.runtime.errors import InputError
-from data.runtime.files import written_whole
-from data.runtime.locks import TAKEN, held
+from data.runtime.files import write_atomically
+from data.runtime.locks import TAKEN, hold_lock
 
 KINDS = ("pixels", "features")  # what names begin with: nothing else in the folder is ever removed
 
@@ -63,17 +63,19 @@ def open_array(
     needed = array_bytes(shape, kind)
     _refuse_too_large(folder, what, needed, sum(other.stat().st_size for other in set(in_use) - {file}), limit)
     folder.mkdir(parents=True, exist_ok=True)
-    with held(folder / ".lock", str(folder), f"{folder}: waiting for another process that makes a cache there"):
+    with hold_lock(
+        folder / ".lock", str(folder), f"{folder}: waiting for another process that makes a cache there"
+    ):
         for other in [used for used in _USED if used.parent == folder and used not in in_use]:
             os.close(_USED.pop(other))
         if not _is_whole(file, shape, kind):
             _refuse_too_large(folder, what, needed, _make_room(folder, file, in_use, limit - needed), limit)
-            with written_whole(file) as temporary:
+            with write_atomically(file) as temporary:
                 np.lib.format.open_memmap(temporary, "w+", np.dtype(kind), tuple(shape)).flush()
-                _claim(temporary)
+                _allocate(temporary)
                 fill(temporary)
         os.utime(file)  # the time of change says which array was used last
-        _use(file)
+        _lock_shared(file)
     return file
 
 
@@ -84,7 +86,7 @@ def _refuse_too_large(folder: Path, what: str, needed: int, others: int, limit: 
         raise InputError(f"{folder}: {what} takes {needed / 1e9:.2f} GB{beside}, {allowed}")
 
 
-def _use(file: Path) -> None:
+def _lock_shared(file: Path) -> None:
     """Keep other processes from removing the array."""
     if file in _USED:  # may have been made anew
         os.close(_USED.pop(file))
@@ -133,7 +135,7 @@ def _make_room(folder: Path, kept: Path, in_use: Collection[Path], left: int) ->
     return total
 
 
-def _claim(file: Path) -> None:
+def _allocate(file: Path) -> None:
     """Take the room that the file needs now: on a full disk, writing to mapped memory would end the process."""
     if hasattr(os, "posix_fallocate"):
         with file.open("r+b") as opened:

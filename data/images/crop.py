@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data.annotations.labels_csv import read_lines
+from data.annotations.labels_csv import read_csv
 from data.images.decode import decode
-from data.runtime.errors import InputError, refuse
+from data.runtime.errors import InputError, raise_all
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float, float]
@@ -37,10 +37,10 @@ def read_boxes(file: Path) -> dict[str, list[Box]]:
     Raises:
         InputError: no such file, other columns, or rows that are no boxes; all are told.
     """
-    columns, lines, problems = read_lines(file)
+    columns, lines, problems = read_csv(file)
     if not problems and not set(COLUMNS[:5]) <= set(columns):
         problems = [f"{file}: columns {', '.join(columns)}, expected {', '.join(COLUMNS)}"]
-    refuse(f"{file}: no boxes can be read", problems)
+    raise_all(f"{file}: no boxes can be read", problems)
     boxes: dict[str, list[Box]] = {}
     for line, values in lines:
         found = boxes.setdefault(_absolute(file, values["path"]), [])
@@ -52,7 +52,7 @@ def read_boxes(file: Path) -> dict[str, list[Box]]:
             problems.append(f"row {line}: {','.join(numbers)}: expected 0 <= x0 < x1, 0 <= y0 < y1 in pixels")
         else:
             found.append(box)
-    refuse(f"{file}: bad rows", problems)
+    raise_all(f"{file}: bad rows", problems)
     return {path: sorted(found, key=_area, reverse=True) for path, found in boxes.items()}
 
 
@@ -103,14 +103,14 @@ class CroppedReader:
         )
 
 
-def cropped_reader(file: Path, margin: float = 1.0) -> CroppedReader:
+def make_cropped_reader(file: Path, margin: float = 1.0) -> CroppedReader:
     """The reader for a CSV of boxes; errors are those of `read_boxes`."""
     boxes = read_boxes(file)
     text = json.dumps([sorted(boxes.items()), margin])
     return CroppedReader(boxes, margin, hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
-def boxes_options(parser: argparse.ArgumentParser) -> None:
+def add_box_options(parser: argparse.ArgumentParser) -> None:
     """Give a script's parser --boxes and --box-margin."""
     parser.add_argument(
         "--boxes",
@@ -127,11 +127,11 @@ def boxes_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def reader_of(boxes: Path | None, margin: float) -> Callable[[Path], Pixels]:
-    """What `boxes_options` ask for: a reader that crops, or plain `decode`."""
+def make_reader(boxes: Path | None, margin: float) -> Callable[[Path], Pixels]:
+    """What `add_box_options` ask for: a reader that crops, or plain `decode`."""
     if not 0 <= margin <= 10:
         raise InputError(f"--box-margin {margin:g}: expected 0 to 10")
-    return decode if boxes is None else cropped_reader(boxes, margin)
+    return decode if boxes is None else make_cropped_reader(boxes, margin)
 
 
 def _absolute(file: Path, path: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from data.runtime.errors import InputError, shown
+from data.runtime.errors import InputError, printable
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -49,12 +49,12 @@ BROKEN = (
 
 def decode(path: Path, least: tuple[int, int] | None = None) -> Pixels:
     """Decode an image file to RGB, [H, W, 3]; see `decode_bytes`."""
-    return decode_bytes(read_encoded(path), shown(path), least)
+    return decode_bytes(read_encoded(path), printable(path), least)
 
 
 def read_encoded(path: Path) -> bytes:
     """An image file's bytes; InputError for what is no file, is too large or cannot be read."""
-    name = shown(path)
+    name = printable(path)
     try:
         status = path.stat()
         if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode) or stat.S_ISSOCK(status.st_mode):

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from data.annotations.listing import ID, read_listing
-from data.runtime.errors import InputError, refuse
-from data.runtime.file_names import refuse_unwritable, why_outside
+from data.runtime.errors import InputError, raise_all
+from data.runtime.file_names import check_writable_names, unsafe_reason
 
 IMAGE_EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff")
@@ -16,27 +16,27 @@ LISTING, IMAGES = "info.csv", "images"
 PARQUET_LISTING = "info.parquet"  # may be too long for one machine
 
 
-def is_picture(name: str) -> bool:
+def is_image_name(name: str) -> bool:
     """Whether a file's name, relative to the folder that is looked through, is that of a picture.
 
     Nothing hidden is: neither macOS's `._a.jpg` nor what a hidden folder holds.
 
-    >>> [is_picture(name) for name in ("a/b.JPG", "notes.txt", "a/._b.jpg", ".thumbnails/b.jpg")]
+    >>> [is_image_name(name) for name in ("a/b.JPG", "notes.txt", "a/._b.jpg", ".thumbnails/b.jpg")]
     [True, False, False, False]
     """
     path = PurePosixPath(name)
     return path.suffix.lower() in IMAGE_EXTENSIONS and not any(part.startswith(".") for part in path.parts)
 
 
-def pictures_below(folder: Path) -> list[str]:
+def find_images(folder: Path) -> list[str]:
     """Names of all pictures below `folder`, relative to it, sorted; dead links too, to be told of.
 
     Links to folders are followed, but for those to a folder that holds them, which would go round for ever.
     """
-    return sorted(filter(is_picture, _files_below(folder)))
+    return sorted(filter(is_image_name, _files_below(folder)))
 
 
-def listed_images(data: Path) -> tuple[list[str], Path]:
+def list_images(data: Path) -> tuple[list[str], Path]:
     """Ids of the images to answer and the folder that holds them: the one rule for every folder without labels.
 
     Where `data` has an info.csv, they are its ids, in its order, in `data`/images. Any other folder is one of
@@ -55,22 +55,22 @@ def listed_images(data: Path) -> tuple[list[str], Path]:
     if (data / PARQUET_LISTING).exists():  # whose ids are not those that the folder's own names would be
         told = f"{data / PARQUET_LISTING}: a listing that combine.py --place ray alone reads"
         raise InputError(f"{told}, expected {LISTING} here")
-    names = pictures_below(data)
+    names = find_images(data)
     if not names:
         raise InputError(f"{data}: found no image, {expected}")
-    refuse_unwritable(str(data), names)
+    check_writable_names(str(data), names)
     return names, data
 
 
-def listed_paths(data: Path) -> list[str]:
-    """Absolute paths of the images of `listed_images`, links as they are; listed ones need not be there.
+def list_image_paths(data: Path) -> list[str]:
+    """Absolute paths of the images of `list_images`, links as they are; listed ones need not be there.
 
     Raises:
-        InputError: as `listed_images` does, and for listed ids that lead out of the folder.
+        InputError: as `list_images` does, and for listed ids that lead out of the folder.
     """
-    names, folder = listed_images(data)
-    found = ((name, why_outside(name)) for name in names)
-    refuse(f"{folder}: images that cannot be used", [f"{ID}={name!r}: {why}" for name, why in found if why])
+    names, folder = list_images(data)
+    found = ((name, unsafe_reason(name)) for name in names)
+    raise_all(f"{folder}: images that cannot be used", [f"{ID}={name!r}: {why}" for name, why in found if why])
     return [os.path.abspath(folder / name) for name in names]  # noqa: PTH100
 
 

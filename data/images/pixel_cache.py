@@ -18,8 +18,8 @@ import pandas as pd
 
 from data.images.array_cache import open_array
 from data.images.decode import decode
-from data.runtime.errors import InputError, refuse
-from data.runtime.processes import shared_out
+from data.runtime.errors import InputError, raise_all
+from data.runtime.processes import parallel_map
 from data.transforms.pipeline import Pipeline
 
 Pixels = npt.NDArray[np.uint8]
@@ -117,7 +117,7 @@ def open_cache(
     return PixelCache(open_array(folder, name, shape, np.uint8, limit, fill, what, in_use), ordered, size)
 
 
-def cached_reader(
+def make_cached_reader(
     folder: Path,
     table: pd.DataFrame,
     size: Size,
@@ -139,7 +139,7 @@ def cached_reader(
     return CachedReader(caches)
 
 
-def as_they_lie(paths: Sequence[str]) -> list[tuple[str, int, int]]:
+def stat_files(paths: Sequence[str]) -> list[tuple[str, int, int]]:
     """Path, size and time of change of files as they lie on the disk now; all that are missing are told."""
     entries = []
     missing = []
@@ -150,13 +150,13 @@ def as_they_lie(paths: Sequence[str]) -> list[tuple[str, int, int]]:
             missing.append(f"{path}: cannot be read ({error.strerror})")
         else:
             entries.append((path, status.st_size, status.st_mtime_ns))
-    refuse("photographs are missing", missing)
+    raise_all("photographs are missing", missing)
     return entries
 
 
 def _digest(paths: Sequence[str], size: Size, mark: str) -> str:
     """A name for the photographs as they lie on the disk now, at this size."""
-    text = json.dumps([FORMAT, size, as_they_lie(paths), *([mark] if mark else [])])
+    text = json.dumps([FORMAT, size, stat_files(paths), *([mark] if mark else [])])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
@@ -168,8 +168,8 @@ def _write(
     print(f"cache: decoding {len(paths)} photographs once, {len(paths) * width / 1e9:.2f} GB in {file.parent}")
     starts = range(0, len(paths), CHUNK)
     fill = partial(_fill, file, list(paths), size, read)
-    problems = [problem for found in shared_out(fill, starts, processes) for problem in found]
-    refuse("photographs cannot be read; replace or remove them", problems)
+    problems = [problem for found in parallel_map(fill, starts, processes) for problem in found]
+    raise_all("photographs cannot be read; replace or remove them", problems)
     print(f"cache: made in {time.perf_counter() - started:.1f} s", flush=True)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from data.images.find import is_picture, pictures_below
+from data.images.find import find_images, is_image_name
 from data.runtime.errors import InputError
-from data.runtime.file_names import refuse_unwritable
-from data.runtime.files import written_whole
+from data.runtime.file_names import check_writable_names
+from data.runtime.files import write_atomically
 
 
 def join(place: str, *names: str) -> str:
@@ -23,7 +23,7 @@ def join(place: str, *names: str) -> str:
     return posixpath.join(place, *names)
 
 
-def opened(place: str) -> tuple[Any, str]:
+def open_filesystem(place: str) -> tuple[Any, str]:
     """The file system of `place` and its path there; what is missing to reach it is told as `InputError`.
 
     File systems are kept by fsspec, one for each process and each set of credentials, which it takes from the
@@ -42,13 +42,13 @@ def opened(place: str) -> tuple[Any, str]:
 
 def local_folder(place: str) -> Path | None:
     """A folder on this machine, its links followed; None for one elsewhere."""
-    system, path = opened(place)
+    system, path = open_filesystem(place)
     return Path(path).resolve() if isinstance(system, LocalFileSystem) else None
 
 
 def read_bytes(place: str) -> bytes:
     """A file's bytes; `InputError` where it cannot be read."""
-    system, path = opened(place)
+    system, path = open_filesystem(place)
     try:
         data: bytes = system.cat_file(path)
     except OSError as error:
@@ -59,9 +59,9 @@ def read_bytes(place: str) -> bytes:
 
 def write_bytes(place: str, data: bytes) -> None:
     """Write a file whole or not at all: by renaming here, by one upload into an object store."""
-    system, path = opened(place)
+    system, path = open_filesystem(place)
     if isinstance(system, LocalFileSystem):
-        with written_whole(Path(path)) as temporary:
+        with write_atomically(Path(path)) as temporary:
             temporary.write_bytes(data)
     else:
         system.pipe_file(path, data)
@@ -69,37 +69,37 @@ def write_bytes(place: str, data: bytes) -> None:
 
 def exists(place: str) -> bool:
     """Whether a file or a folder is there."""
-    system, path = opened(place)
+    system, path = open_filesystem(place)
     return bool(system.exists(path))
 
 
 def state_of(place: str) -> str:
     """What tells one content of a file from another without reading it: size and time, or an object's tag."""
-    system, path = opened(place)
+    system, path = open_filesystem(place)
     info = system.info(path)
     return f"{info['size']} {info.get('ETag') or info.get('etag') or info.get('mtime') or ''}"
 
 
 def names_in(folder: str) -> set[str]:
     """Names of the files that stand directly in a folder; none where there is no folder."""
-    system, path = opened(folder)
+    system, path = open_filesystem(folder)
     system.invalidate_cache(path)
     if not system.exists(path):
         return set()
     return {posixpath.basename(found) for found in system.ls(path, detail=False)}
 
 
-def images_below(folder: str) -> Iterator[str]:
+def find_images_below(folder: str) -> Iterator[str]:
     """Names of all pictures below a folder, relative to it and in order; on this machine links are followed.
 
     Raises:
         InputError: a name on this machine that no CSV can hold.
     """
-    system, path = opened(folder)
+    system, path = open_filesystem(folder)
     if isinstance(system, LocalFileSystem):
-        names = pictures_below(Path(path)) if Path(path).is_dir() else []
-        refuse_unwritable(folder, names)
+        names = find_images(Path(path)) if Path(path).is_dir() else []
+        check_writable_names(folder, names)
         yield from names
         return
     start = path.rstrip("/") + "/"
-    yield from filter(is_picture, (found.removeprefix(start) for found in sorted(system.find(path))))
+    yield from filter(is_image_name, (found.removeprefix(start) for found in sorted(system.find(path))))

@@ -6,15 +6,15 @@ from pathlib import Path
 import pandas as pd
 
 from data.images.decode import decode
-from data.runtime.errors import MOST_SHOWN, InputError
-from data.runtime.files import written_whole
-from data.runtime.processes import shared_out
+from data.runtime.errors import MOST_PRINTED, InputError
+from data.runtime.files import write_atomically
+from data.runtime.processes import parallel_map
 
 CHUNK = 64
 LEFT_OUT = "left_out.csv"
 
 
-def undecodable(paths: Sequence[str], processes: int | None = None) -> dict[str, str]:
+def find_undecodable(paths: Sequence[str], processes: int | None = None) -> dict[str, str]:
     """What is wrong with each of `paths` that cannot be decoded; empty if all can.
 
     Every photograph is read to its end, JPEGs at an eighth of their size.
@@ -25,11 +25,11 @@ def undecodable(paths: Sequence[str], processes: int | None = None) -> dict[str,
     """
     ordered = sorted(set(paths))
     chunks = [ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK)]
-    found = shared_out(_undecodable, chunks, processes)
+    found = parallel_map(_find_undecodable, chunks, processes)
     return {path: reason for chunk in found for path, reason in chunk.items()}
 
 
-def _undecodable(paths: Sequence[str]) -> dict[str, str]:
+def _find_undecodable(paths: Sequence[str]) -> dict[str, str]:
     bad = {}
     for path in paths:
         try:
@@ -39,19 +39,21 @@ def _undecodable(paths: Sequence[str]) -> dict[str, str]:
     return bad
 
 
-def tell(bad: Mapping[str, str]) -> str:
-    """What to tell the user of photographs that are left out, a line each."""
-    lines = [f"{len(bad)} photographs cannot be decoded and are left out", *list(bad.values())[:MOST_SHOWN]]
-    return "\n  ".join([*lines, f"... and {len(bad) - MOST_SHOWN} more"] if len(bad) > MOST_SHOWN else lines)
+def undecodable_message(bad: Mapping[str, str]) -> str:
+    """What to undecodable_message the user of photographs that are left out, a line each."""
+    lines = [f"{len(bad)} photographs cannot be decoded and are left out", *list(bad.values())[:MOST_PRINTED]]
+    return "\n  ".join(
+        [*lines, f"... and {len(bad) - MOST_PRINTED} more"] if len(bad) > MOST_PRINTED else lines
+    )
 
 
-def list_left_out(folder: Path, bad: Mapping[str, str]) -> None:
+def write_left_out(folder: Path, bad: Mapping[str, str]) -> None:
     """Write `folder`/left_out.csv (path, reason); without any, remove what an earlier run wrote there."""
     file = folder / LEFT_OUT
     if not bad:
         file.unlink(missing_ok=True)
         return
-    with written_whole(file) as temporary:
+    with write_atomically(file) as temporary:
         pd.DataFrame({"path": list(bad), "reason": list(bad.values())}).to_csv(
             temporary, index=False, errors="surrogateescape"
         )

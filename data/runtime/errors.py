@@ -13,9 +13,9 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 
-from data.runtime.signals import Stopped, stoppable
+from data.runtime.signals import Stopped, handle_signals
 
-MOST_SHOWN = 20
+MOST_PRINTED = 20
 
 # What to do when the system refuses, by errno; with the path and the system's words it makes one line.
 ADVICE = {
@@ -40,11 +40,11 @@ class InputError(Exception):
     """The user's input is wrong; the message says where, what was found, what was expected and what to do."""
 
 
-def refuse(headline: str, problems: Iterable[str]) -> None:
+def raise_all(headline: str, problems: Iterable[str]) -> None:
     """Raise one `InputError` that tells all `problems` at once; return if there are none.
 
-    >>> refuse("train.csv", [])
-    >>> refuse("train.csv: 1 bad row", ["row 17: age='3O', expected a whole number"])
+    >>> raise_all("train.csv", [])
+    >>> raise_all("train.csv: 1 bad row", ["row 17: age='3O', expected a whole number"])
     Traceback (most recent call last):
     data.runtime.errors.InputError: train.csv: 1 bad row
       row 17: age='3O', expected a whole number
@@ -52,16 +52,16 @@ def refuse(headline: str, problems: Iterable[str]) -> None:
     problems = list(problems)
     if not problems:
         return
-    lines = [f"  {problem}" for problem in problems[:MOST_SHOWN]]
-    if len(problems) > MOST_SHOWN:
-        lines.append(f"  ... and {len(problems) - MOST_SHOWN} more")
+    lines = [f"  {problem}" for problem in problems[:MOST_PRINTED]]
+    if len(problems) > MOST_PRINTED:
+        lines.append(f"  ... and {len(problems) - MOST_PRINTED} more")
     raise InputError("\n".join([headline, *lines]))
 
 
-def shown(name: object) -> str:
+def printable(name: object) -> str:
     """A file's name for a message of one line: what does not print (line breaks, undecodable bytes) is escaped.
 
-    >>> print(shown("김민준 (1).jpg"), shown("a\\nb.jpg"))
+    >>> print(printable("김민준 (1).jpg"), printable("a\\nb.jpg"))
     김민준 (1).jpg a\\nb.jpg
     """
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(name))
@@ -82,7 +82,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
-def at_least(least: int) -> Callable[[str], int]:
+def whole_number_from(least: int) -> Callable[[str], int]:
     """What reads an option of the command line that is a whole number from `least` on."""
 
     def whole_number(text: str) -> int:
@@ -93,12 +93,12 @@ def at_least(least: int) -> Callable[[str], int]:
     return whole_number
 
 
-def debug_option(parser: argparse.ArgumentParser) -> None:
+def add_debug_option(parser: argparse.ArgumentParser) -> None:
     """Give a script's parser the option that `run_script` heeds."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def bad_image_option(parser: argparse.ArgumentParser) -> None:
+def add_bad_image_option(parser: argparse.ArgumentParser) -> None:
     """Give a script's parser the choice of what an image that cannot be decoded does."""
     parser.add_argument(
         "--on-bad-image",
@@ -121,18 +121,18 @@ def run_script(main: Callable[[], None]) -> None:
             stream.reconfigure(errors="backslashreplace")
     code = 0
     try:
-        with stoppable():
+        with handle_signals():
             main()
         sys.stdout.flush()
     except Stopped as stopped:
-        code = _tell(str(stopped), stopped.exit_code)
+        code = _print_end(str(stopped), stopped.exit_code)
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _nobody_reads_on():
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
             # What is left to print goes nowhere, so that Python does not fail on it once more at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 128 + signal.SIGPIPE
         else:
-            code = _tell(*explain(error))
+            code = _print_end(*describe_error(error))
     # A loader that only a cycle holds ends its workers here, now that no traceback holds it either. Python's
     # exit would send them one SIGTERM, which they take for the group's (`leave_to_parent`), and wait for ever.
     gc.collect()
@@ -140,10 +140,10 @@ def run_script(main: Callable[[], None]) -> None:
         sys.exit(code)
 
 
-def explain(error: Exception) -> tuple[str, int]:
+def describe_error(error: Exception) -> tuple[str, int]:
     """The message for an error that ends a script, and the exit code.
 
-    >>> explain(OSError(errno.ENOSPC, "No space left on device", "runs/mask/last.safetensors"))[0][:65]
+    >>> describe_error(OSError(errno.ENOSPC, "No space left on device", "runs/mask/last.safetensors"))[0][:65]
     'error: runs/mask/last.safetensors: No space left on device; free '
     """
     if isinstance(error, InputError):
@@ -160,14 +160,14 @@ def explain(error: Exception) -> tuple[str, int]:
     return f"error: a fault in this program, {told}; run again with --debug and report what it shows", 1
 
 
-def _nobody_reads_on() -> bool:
+def _reader_is_gone() -> bool:
     """Whether standard output is a pipe whose reader has gone; another pipe's end is a fault."""
     watched = select.poll()
     watched.register(sys.stdout.fileno(), select.POLLOUT)
     return any(events & select.POLLERR for _, events in watched.poll(0))
 
 
-def _tell(message: str, code: int) -> int:
+def _print_end(message: str, code: int) -> int:
     """Print how a script ends, from within the handler of its error; returns the exit code."""
     if "--debug" in sys.argv:
         traceback.print_exc()

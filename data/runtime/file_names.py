@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from pathlib import PurePosixPath, PureWindowsPath
 
-from data.runtime.errors import refuse
+from data.runtime.errors import raise_all
 
 
-def why_outside(name: str) -> str:
+def unsafe_reason(name: str) -> str:
     """Why a file's name could lead out of its folder, on any system, or names no file; empty if neither.
 
-    >>> why_outside("trunks/a.safetensors")
+    >>> unsafe_reason("trunks/a.safetensors")
     ''
-    >>> why_outside("../a"), why_outside("C:a")[:13]
+    >>> unsafe_reason("../a"), unsafe_reason("C:a")[:13]
     ("contains '..', expected a path that stays within the folder", 'names a drive')
     """
     kinds = (PurePosixPath(name), PureWindowsPath(name))
@@ -28,21 +28,21 @@ def why_outside(name: str) -> str:
     return ""
 
 
-def leads_outside(name: str | None) -> bool:
-    """Whether `why_outside` has anything against a file's name: nothing that travels should have such a one.
+def is_outside(name: str | None) -> bool:
+    """Whether `unsafe_reason` has anything against a file's name: nothing that travels should have such a one.
 
-    >>> [leads_outside(name) for name in ("imagenet", "trunks/a.safetensors", "/etc/passwd", "../a", "C:\\\\a")]
+    >>> [is_outside(name) for name in ("imagenet", "trunks/a.safetensors", "/etc/passwd", "../a", "C:\\\\a")]
     [False, False, True, True, True]
     """
-    return name is not None and bool(why_outside(name))
+    return name is not None and bool(unsafe_reason(name))
 
 
-def refuse_unwritable(where: str, names: Iterable[str]) -> None:
+def check_writable_names(where: str, names: Iterable[str]) -> None:
     """Raise an `InputError` that tells all `names` which no CSV of ours can hold.
 
     They are not UTF-8, or have a carriage return, which Python's writer leaves bare and readers end a row at.
     """
     unwritable = [name for name in names if "\r" in name or name != name.encode("utf-8", "replace").decode()]
-    refuse(
+    raise_all(
         f"{where}: names that are not UTF-8 or have a carriage return, expected others", map(repr, unwritable)
     )

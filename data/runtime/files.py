@@ -15,7 +15,7 @@ FOREIGN = ".tmp??????"  # what safetensors writes beside our own temporary file 
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` once the block ends without an error.
 
     A reader sees the old file or the new one, never a part; a failure leaves the old file as it was.
@@ -41,7 +41,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_written_whole(path: Path) -> Iterator[Path]:
+def write_folder_atomically(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path`; rename it to `path` once the block ends without an error.
 
     A failure or a signal leaves nothing, so that the same call can be made again. What is in the folder is not
@@ -72,11 +72,11 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all."""
-    with written_whole(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def sweep(folder: Path, stem: str = "*") -> None:
+def remove_unfinished(folder: Path, stem: str = "*") -> None:
     """Remove what killed writers of `stem` (of anything) left in `folder`; nobody may be writing that there."""
     patterns = [f".{stem}.{UNFINISHED}*", *([FOREIGN] if stem == "*" else [])]
     for remains in [path for pattern in patterns for path in folder.glob(pattern)]:

@@ -16,7 +16,7 @@ UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # file systems that know 
 
 
 @contextmanager
-def held(file: Path, what: str, waiting: str | None = None) -> Iterator[None]:
+def hold_lock(file: Path, what: str, waiting: str | None = None) -> Iterator[None]:
     """Hold `file` against other processes; made for this and removed after, as is a folder new and empty.
 
     The lock is POSIX's (`fcntl.lockf`): a child does not inherit it, so that workers which outlive a killed
@@ -24,14 +24,14 @@ def held(file: Path, what: str, waiting: str | None = None) -> Iterator[None]:
 
     Args:
         file: the lock file; its folder is made where it is missing.
-        what: names what is held, for the message.
+        what: names what is hold_lock, for the message.
         waiting: printed once before another process is waited for; None refuses instead.
 
     Raises:
         InputError: another process holds it, and `waiting` is None.
     """
     made = not file.parent.exists()
-    lock = _take(file, what, waiting)
+    lock = _acquire(file, what, waiting)
     try:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -45,7 +45,7 @@ def held(file: Path, what: str, waiting: str | None = None) -> Iterator[None]:
                 file.parent.rmdir()
 
 
-def _take(file: Path, what: str, waiting: str | None) -> IO[str]:
+def _acquire(file: Path, what: str, waiting: str | None) -> IO[str]:
     while True:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MOST = 2**30  # bytes; larger pieces go back as before
 
 
-def keep_freed_memory() -> bool:
+def reuse_freed_memory() -> bool:
     """Have glibc keep what this process frees, up to its own peak; returns whether it does.
 
     A batch's activations are tens of megabytes, which glibc takes from the system and gives back at each layer,

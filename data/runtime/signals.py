@@ -53,7 +53,7 @@ _state = _State()
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def handle_signals() -> Iterator[None]:
     """In this block the first SIGINT or SIGTERM raises `Stopped`; later ones are ignored, to let it save.
 
     A signal that the process was started to ignore (as `nohup` does) stays ignored, and child processes, such
@@ -82,7 +82,7 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def unbroken() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """In this block a signal waits; `Stopped` comes when it ends, unless it ends by another error."""
     _state.depth += 1
     try:
@@ -93,7 +93,7 @@ def unbroken() -> Iterator[None]:
         raise Stopped(_state.asked)
 
 
-def leave_to_parent(_: int = 0) -> None:
+def init_worker(_: int = 0) -> None:
     """Begin a process that works for another: a signal to the whole group is its parent's to answer.
 
     A loader whose workers die of it would report that instead. The first SIGTERM is taken for the group's; a

@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.runtime.errors import InputError, debug_option, run_script
-from data.runtime.files import folder_written_whole
-from data.runtime.processes import shared_out
+from data.runtime.errors import InputError, add_debug_option, run_script
+from data.runtime.files import write_folder_atomically
+from data.runtime.processes import parallel_map
 from data.synthetic.person import Person, imagine_person
-from data.synthetic.portrait import SHOTS, draw_photograph
+from data.synthetic.portrait import SHOTS, draw_portrait
 
-__all__ = ["SHOTS", "Person", "answer", "draw_photograph", "imagine_person", "write_dataset"]
+__all__ = ["SHOTS", "Person", "draw_portrait", "imagine_person", "joint_code", "write_dataset"]
 
 RACE = "Drawn"
 GENDERS = ["male", "female"]
@@ -41,7 +41,7 @@ TRAIN, EVAL = 0, 1
 
 
 @dataclass(frozen=True)
-class Sitter:
+class PersonPlan:
     """One person to draw; `key` (seed, train or eval, index) decides every random choice about them."""
 
     number: int  # the id in the folder's name, never the same in train and eval
@@ -58,21 +58,21 @@ def write_dataset(
     `size` is (width, height) in pixels. The bytes depend on these arguments alone, not on `processes` (None:
     one a core). `out` appears only when complete; InputError if it holds anything before.
     """
-    with folder_written_whole(out) as whole:
-        train = _sitters(people, seed, TRAIN, first_number=1)
-        evaluation = _sitters(eval_people, seed, EVAL, first_number=people + 1)
+    with write_folder_atomically(out) as whole:
+        train = _plan_people(people, seed, TRAIN, first_number=1)
+        evaluation = _plan_people(eval_people, seed, EVAL, first_number=people + 1)
         for folder in (whole / "train" / "images", whole / "eval" / "images"):
             folder.mkdir(parents=True)
-        draw = partial(_draw_sitter, whole=whole, size=size)
-        for _ in shared_out(draw, [*train, *evaluation], processes, at_once=CHUNK):
+        draw = partial(_draw_person, whole=whole, size=size)
+        for _ in parallel_map(draw, [*train, *evaluation], processes, at_once=CHUNK):
             pass
         _write_tables(whole, train, evaluation)
 
 
-def answer(shot: str, gender: str, age: int) -> int:
+def joint_code(shot: str, gender: str, age: int) -> int:
     """The challenge's joint code of a photograph: mask * 6 + gender * 3 + age class.
 
-    >>> answer("mask3", "male", 29), answer("incorrect_mask", "female", 30), answer("normal", "female", 60)
+    >>> joint_code("mask3", "male", 29), joint_code("incorrect_mask", "female", 30), joint_code("normal", "female", 60)
     (0, 10, 17)
     """
     mask = [True, False, None].index(SHOTS[shot])
@@ -80,50 +80,55 @@ def answer(shot: str, gender: str, age: int) -> int:
     return mask * 6 + GENDERS.index(gender) * 3 + age_class
 
 
-def _sitters(count: int, seed: int, part: int, first_number: int) -> list[Sitter]:
+def _plan_people(count: int, seed: int, part: int, first_number: int) -> list[PersonPlan]:
     """People whose ages and genders fill the shares as evenly as `count` allows, in random order."""
     rng = np.random.default_rng([seed, part])
     places = (np.arange(count) + rng.uniform(0.0, 1.0, count)) / max(count, 1)
     ages = np.interp(places, AGE_SHARES, AGE_BORDERS).astype(int)
     order = rng.permutation(count)
     return [
-        Sitter(first_number + index, int(ages[rank]), GENDERS[int(rank) % 2], (seed, part, index))
+        PersonPlan(first_number + index, int(ages[rank]), GENDERS[int(rank) % 2], (seed, part, index))
         for index, rank in enumerate(order)
     ]
 
 
-def _draw_sitter(sitter: Sitter, whole: Path, size: tuple[int, int]) -> None:
+def _draw_person(sitter: PersonPlan, whole: Path, size: tuple[int, int]) -> None:
     rng = np.random.default_rng([*sitter.key, sitter.number])
     person = imagine_person(sitter.age, sitter.gender, rng)
     for shot in SHOTS:
         encoded = io.BytesIO()
-        Image.fromarray(draw_photograph(person, shot, rng, size)).save(encoded, "JPEG", quality=JPEG_QUALITY)
+        Image.fromarray(draw_portrait(person, shot, rng, size)).save(encoded, "JPEG", quality=JPEG_QUALITY)
         path = _path(sitter, shot, whole)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(encoded.getvalue())
 
 
-def _folder(sitter: Sitter) -> str:
+def _folder(sitter: PersonPlan) -> str:
     return f"{sitter.number:06d}_{sitter.gender}_{RACE}_{sitter.age}"
 
 
-def _path(sitter: Sitter, shot: str, whole: Path) -> Path:
+def _path(sitter: PersonPlan, shot: str, whole: Path) -> Path:
     if sitter.key[1] == TRAIN:
         return whole / "train" / "images" / _folder(sitter) / f"{shot}.jpg"
     return whole / "eval" / "images" / _image_id(sitter, shot)
 
 
-def _image_id(sitter: Sitter, shot: str) -> str:
+def _image_id(sitter: PersonPlan, shot: str) -> str:
     """A file name of 40 hexadecimal digits that tells nothing about the photograph."""
     return hashlib.sha1(f"{sitter.key} {shot}".encode(), usedforsecurity=False).hexdigest() + ".jpg"
 
 
-def _write_tables(whole: Path, train: Sequence[Sitter], evaluation: Sequence[Sitter]) -> None:
+def _write_tables(whole: Path, train: Sequence[PersonPlan], evaluation: Sequence[PersonPlan]) -> None:
     header = ["id", "gender", "race", "age", "path"]
     rows = [(f"{sitter.number:06d}", sitter.gender, RACE, sitter.age, _folder(sitter)) for sitter in train]
     _write_csv(whole / "train" / "train.csv", header, rows)
     answers = sorted(
-        (_image_id(sitter, shot), answer(shot, sitter.gender, sitter.age), f"{sitter.number:06d}", sitter.age)
+        (
+            _image_id(sitter, shot),
+            joint_code(shot, sitter.gender, sitter.age),
+            f"{sitter.number:06d}",
+            sitter.age,
+        )
         for sitter in evaluation
         for shot in SHOTS
     )
@@ -163,7 +168,7 @@ def main() -> None:
     parser.add_argument("--size", default="96x128", help="width x height in pixels (default 96x128)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other people (default 0)")
     parser.add_argument("--processes", type=int, help="processes that draw (default: one a core)")
-    debug_option(parser)
+    add_debug_option(parser)
     given = parser.parse_args()
     for option in ("people", "eval_people", "seed"):
         if getattr(given, option) < 0:

@@ -31,7 +31,7 @@ HEAD = 0.315  # half the height of the head as a share of the picture's height
 SUPERSAMPLING = 3
 
 
-def draw_photograph(
+def draw_portrait(
     person: Person, shot: str, rng: np.random.Generator, size: tuple[int, int] = (96, 128)
 ) -> NDArray[np.uint8]:
     """Draw `person` in one `shot` of the challenge ("mask1" to "mask5", "incorrect_mask", "normal").

@@ -29,7 +29,7 @@ class Face:
 _WIDE_CROP = (0.52, 0.73, 0.28)
 _CLOSE_CROP = (0.30, 0.73, 0.37)
 _SQUARE = 1.15
-# What `around` leaves: above the eyes and below the mouth in units of the face, beside in halves of its cheeks.
+# What `face_region` leaves: above the eyes and below the mouth in units of the face, beside in halves of its cheeks.
 _ABOVE, _BELOW, _BESIDE = 1.4, 0.7, 1.55
 _IN_BOX = (0.35, 0.76)  # eyes and mouth of an upright face, as shares of its box's height
 
@@ -60,7 +60,7 @@ def face_of_landmarks(landmarks: npt.NDArray[np.floating]) -> Face:
     )
 
 
-def around(face: Face, height: int, width: int, margin: float = 1.0) -> Box:
+def face_region(face: Face, height: int, width: int, margin: float = 1.0) -> Box:
     """Rows and columns of a picture of this size that show the face with hair and chin, about as high as wide.
 
     Args:
@@ -72,8 +72,8 @@ def around(face: Face, height: int, width: int, margin: float = 1.0) -> Box:
     return slice(round(rows[0]), round(rows[1])), slice(round(columns[0]), round(columns[1]))
 
 
-def least_around(margin: float = 1.0) -> tuple[float, float]:
-    """The least shares of a picture's height and width that `around` its aligned face takes up."""
+def smallest_region(margin: float = 1.0) -> tuple[float, float]:
+    """The least shares of a picture's height and width that `face_region` its aligned face takes up."""
     reaches = [_reach(Face(0.5, *crop), 1, 1, margin) for crop in (_WIDE_CROP, _CLOSE_CROP)]
     return min(r[1] - r[0] for r, _ in reaches), min(c[1] - c[0] for _, c in reaches)
 

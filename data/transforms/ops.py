@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from data.transforms.face_geometry import aligned_face, around
+from data.transforms.face_geometry import aligned_face, face_region
 from data.transforms.mask_overlay import WAYS, WORN, draw_mask
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer release
@@ -42,7 +42,7 @@ class DrawnMask:
 
 
 class AlignedCrop:
-    """`data.transforms.face_geometry.around` an aligned face, as a step; before any step that moves the face."""
+    """`data.transforms.face_geometry.face_region` an aligned face, as a step; before any step that moves the face."""
 
     def __init__(self, margin: float) -> None:
         self.margin = margin
@@ -52,7 +52,7 @@ class AlignedCrop:
 
     def __call__(self, image: Pixels) -> dict[str, Pixels]:
         height, width = image.shape[:2]
-        return {"image": image[around(aligned_face(height, width), height, width, self.margin)]}
+        return {"image": image[face_region(aligned_face(height, width), height, width, self.margin)]}
 
 
 def resize(height: Size, width: Size) -> Transform:
@@ -76,7 +76,7 @@ def center_crop(height: Size, width: Size) -> Transform:
 
 
 def aligned_crop(margin: Annotated[float, Field(gt=0)] = 1.0) -> Transform:
-    """Cut an aligned face with its hair and chin out, `margin` times as much as usual around it.
+    """Cut an aligned face with its hair and chin out, `margin` times as much as usual face_region it.
 
     Faces are then about as large in photographs with hair and shoulders (taller than wide) as in those that are
     cropped close to the face (square ones, which stay nearly whole).

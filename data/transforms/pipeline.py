@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from data.transforms.face_geometry import least_around
+from data.transforms.face_geometry import smallest_region
 from data.transforms.ops import STEPS, AlignedCrop, Pixels, Transform
-from data.transforms.registry import Step, call_steps
+from data.transforms.registry import Step, build_ops
 
 # The steps that scale whatever they are given to a size of their own.
 SCALING = ("resize", "fit", "letterbox")
@@ -34,7 +34,7 @@ class Pipeline:
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
-        called = call_steps(steps, STEPS)
+        called = build_ops(steps, STEPS)
         self.steps: list[Transform] = [step.result for step in called]
         self.least: tuple[int, int] | None = None
         # Of the first steps, an aligned crop and a scaling alone: what a step before them (noise, jpeg, a crop)
@@ -91,7 +91,7 @@ def working_size(*pipelines: Sequence[Step]) -> tuple[int, int] | None:
 def _letterboxed(steps: Sequence[Step]) -> tuple[int, int] | None:
     """Height and width that a photograph needs before the first letterbox; None without one or after a cut."""
     crops: list[AlignedCrop] = []
-    for step in call_steps(steps, STEPS):
+    for step in build_ops(steps, STEPS):
         if step.name in CUTTING:
             return None
         if isinstance(step.result, AlignedCrop):
@@ -108,6 +108,6 @@ def _needed(size: Mapping[str, int], crops: Sequence[AlignedCrop]) -> tuple[int,
     """Height and width of a photograph that has `size` left after the crops, whatever its shape."""
     height, width = size["height"], size["width"]
     for crop in crops:
-        share = least_around(crop.margin)
+        share = smallest_region(crop.margin)
         height, width = math.ceil(height / share[0]), math.ceil(width / share[1])
     return height, width

@@ -11,7 +11,7 @@ Step = str | Mapping[str, Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True)
-class Called:
+class BuiltOp:
     """One step that was found and called: its name, its arguments and what it returned."""
 
     name: str
@@ -24,7 +24,7 @@ class Called:
         return f"{self.name}({', '.join(f'{key}={value}' for key, value in self.arguments.items())})"
 
 
-def call_steps(steps: Sequence[Step], table: Mapping[str, Callable[..., Any]], *leading: Any) -> list[Called]:
+def build_ops(steps: Sequence[Step], table: Mapping[str, Callable[..., Any]], *leading: Any) -> list[BuiltOp]:
     """Call each step's function with `leading` and the step's own arguments, checked against its annotations.
 
     Raises:
@@ -32,7 +32,7 @@ def call_steps(steps: Sequence[Step], table: Mapping[str, Callable[..., Any]], *
 
     >>> def times(value: int, factor: int = 2) -> int:
     ...     return value * factor
-    >>> steps = call_steps(["times", {"times": {"factor": 5}}], {"times": times}, 3)
+    >>> steps = build_ops(["times", {"times": {"factor": 5}}], {"times": times}, 3)
     >>> [(str(step), step.result) for step in steps]
     [('times', 6), ('times(factor=5)', 15)]
     """
@@ -44,7 +44,7 @@ def call_steps(steps: Sequence[Step], table: Mapping[str, Callable[..., Any]], *
             continue
         check = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
         try:
-            called.append(Called(name, arguments, check(table[name])(*leading, **arguments)))
+            called.append(BuiltOp(name, arguments, check(table[name])(*leading, **arguments)))
         except ValidationError as error:
             accepted = list(inspect.signature(table[name]).parameters)[len(leading) :]
             takes = f"{name} takes {', '.join(accepted) or 'no arguments'}"

@@ -1,4 +1,4 @@
-"""Photographs that a head was trained on, and those of the people whom it was judged on."""
+"""ImageDataset that a head was trained on, and those of the people whom it was judged on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from data.annotations.table import person_name
-from data.dataset import Photographs, in_order
+from data.dataset import ImageDataset, sequential_indices
 from data.runtime.errors import InputError
-from data.runtime.signals import leave_to_parent
+from data.runtime.signals import init_worker
 from data.transforms.pipeline import Pipeline
 from ensemble.inference.predictor import Read
 from heads.build import TrainedHead
@@ -25,7 +25,7 @@ Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
-class Sources:
+class CalibrationData:
     """The training data.
 
     Attributes:
@@ -41,7 +41,7 @@ class Sources:
     workers: int
 
 
-def paths_to_calibrate(sources: Sources, held_out: Arrays) -> list[Path]:
+def select_calibration_images(sources: CalibrationData, held_out: Arrays) -> list[Path]:
     """Up to `CALIBRATED_ON` photographs of people whom a head does not validate on, always the same ones.
 
     They are of the sources that hold its validation people, where any does: a head was trained on the others of
@@ -64,7 +64,7 @@ def paths_to_calibrate(sources: Sources, held_out: Arrays) -> list[Path]:
     return [Path(paths[place]) for place in sorted(drawn)]
 
 
-def paths_to_check(sources: Sources, held_out: Arrays, validation: Path) -> list[Path]:
+def find_validation_images(sources: CalibrationData, held_out: Arrays, validation: Path) -> list[Path]:
     """The photographs of `validation`, in its order: where they were in training, else in the training data.
 
     Raises:
@@ -87,16 +87,16 @@ def paths_to_check(sources: Sources, held_out: Arrays, validation: Path) -> list
     return paths
 
 
-def batches(trained: TrainedHead, paths: Sequence[Path], sources: Sources) -> Iterator[torch.Tensor]:
-    """Photographs as the head is shown them: uint8 [B, 3, H, W]."""
+def batches(trained: TrainedHead, paths: Sequence[Path], sources: CalibrationData) -> Iterator[torch.Tensor]:
+    """ImageDataset as the head is shown them: uint8 [B, 3, H, W]."""
     pipeline = Pipeline(trained.config.pixels.evaluate)
     none = torch.zeros(len(paths))
-    photographs = Photographs([str(path) for path in paths], none, pipeline, read=sources.read)
+    photographs = ImageDataset([str(path) for path in paths], none, pipeline, read=sources.read)
     loader = DataLoader(
         photographs,
         BATCH,
-        sampler=in_order(len(paths)),
+        sampler=sequential_indices(len(paths)),
         num_workers=sources.workers,
-        worker_init_fn=leave_to_parent,
+        worker_init_fn=init_worker,
     )
     return (pixels for pixels, _ in loader)

@@ -25,9 +25,9 @@ from data.transforms.pipeline import Pipeline
 from heads.build import TrainedHead
 from heads.export.graph import write_onnx
 from heads.model.convolutions import fits, tiles_pay, with_winograd
-from heads.model.fusion import folded
+from heads.model.fusion import fuse_batch_norm
 
-Engine = Callable[[TrainedHead], nn.Module]
+Backend = Callable[[TrainedHead], nn.Module]
 
 INPUT, OUTPUT = "pixels", "logits"
 TOLERANCE = 1e-4  # of probabilities, against PyTorch's
@@ -37,7 +37,7 @@ COMPARED = 8  # photographs
 CHUNK = 16
 
 
-class Compared(nn.Module):
+class CheckedBackend(nn.Module):
     """An engine's module whose first answers are held to those of PyTorch.
 
     Raises:
@@ -69,20 +69,20 @@ class OnnxHead(nn.Module):
 
     def __init__(self, graph: bytes) -> None:
         super().__init__()
-        runtime = package("onnxruntime", "--engine onnx")
+        runtime = import_optional("onnxruntime", "--engine onnx")
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
         self.session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return torch.from_numpy(self.session.run([OUTPUT], {INPUT: as_array(pixels)})[0])
+        return torch.from_numpy(self.session.run([OUTPUT], {INPUT: to_numpy(pixels)})[0])
 
 
 class OpenVinoHead(nn.Module):
     """A head's model in OpenVINO, on the processor, in chunks of one size.
 
     Args:
-        model: an `openvino.Model` that takes pixels; its batch is set to `CHUNK`.
+        model: an `import_openvino.Model` that takes pixels; its batch is set to `CHUNK`.
     """
 
     def __init__(self, model: Any) -> None:
@@ -93,93 +93,97 @@ class OpenVinoHead(nn.Module):
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it
         }
-        self.compiled = openvino().Core().compile_model(model, "CPU", how)
+        self.compiled = import_openvino().Core().compile_model(model, "CPU", how)
 
     def forward(self, pixels: Tensor) -> Tensor:
         chunks = [
-            as_array(F.pad(part, (0, 0) * 3 + (0, CHUNK - len(part)))) for part in torch.split(pixels, CHUNK)
+            to_numpy(F.pad(part, (0, 0) * 3 + (0, CHUNK - len(part)))) for part in torch.split(pixels, CHUNK)
         ]
         # A copy: the model writes its next answer into the same memory.
         answers = [torch.from_numpy(np.array(self.compiled(chunk)[0])) for chunk in chunks]
         return torch.cat(answers)[: len(pixels)]
 
 
-def on_torch(trained: TrainedHead) -> nn.Module:
-    """PyTorch: channels last in memory, batch norm folded into the convolutions, by tiles where that pays."""
-    head = folded(trained.head)
-    if device_of("torch").type == "cpu" and tiles_pay() and any(map(fits, head.modules())):
+def torch_backend(trained: TrainedHead) -> nn.Module:
+    """PyTorch: channels last in memory, batch norm fuse_batch_norm into the convolutions, by tiles where that pays."""
+    head = fuse_batch_norm(trained.head)
+    if select_device("torch").type == "cpu" and tiles_pay() and any(map(fits, head.modules())):
         head = with_winograd(copy.deepcopy(head), fixed=True)
     return head
 
 
-def on_onnx(trained: TrainedHead) -> nn.Module:
+def onnx_backend(trained: TrainedHead) -> nn.Module:
     """ONNX Runtime, from the head's ONNX graph."""
-    return Compared(OnnxHead(onnx_graph(trained)), trained, "onnx")
+    return CheckedBackend(OnnxHead(onnx_graph(trained)), trained, "onnx")
 
 
-def on_openvino(trained: TrainedHead) -> nn.Module:
+def openvino_backend(trained: TrainedHead) -> nn.Module:
     """OpenVINO in single precision."""
-    return Compared(OpenVinoHead(openvino_model(trained)), trained, "openvino")
+    return CheckedBackend(OpenVinoHead(openvino_model(trained)), trained, "import_openvino")
 
 
-ENGINES: dict[str, Engine] = {"torch": on_torch, "onnx": on_onnx, "openvino": on_openvino}
-PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+BACKENDS: dict[str, Backend] = {
+    "torch": torch_backend,
+    "onnx": onnx_backend,
+    "import_openvino": openvino_backend,
+}
+PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "import_openvino": "import_openvino"}
 
 
-def device_of(engine: str) -> torch.device:
+def select_device(engine: str) -> torch.device:
     """Where pixels go for an engine: to a GPU if there is one, and the engine is PyTorch."""
     return torch.device("cuda" if engine == "torch" and torch.cuda.is_available() else "cpu")
 
 
-def version_of(engine: str) -> str:
-    """The version of the package that an engine computes with.
+def backend_version(engine: str) -> str:
+    """The version of the import_optional that an engine computes with.
 
     Raises:
         InputError: it is not installed.
     """
-    return str(package(PACKAGES[engine], f"--engine {engine}").__version__)
+    return str(import_optional(PACKAGES[engine], f"--engine {engine}").__version__)
 
 
 def onnx_graph(trained: TrainedHead) -> bytes:
     """A head as an ONNX file: any number of photographs at the size that the head is shown, to logits."""
-    example = torch.zeros(2, 3, *shown_size(trained))
+    example = torch.zeros(2, 3, *input_size(trained))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "head.onnx"
-        write_onnx(path, folded(trained.head), [OUTPUT], INPUT, example, ("n",))
+        write_onnx(path, fuse_batch_norm(trained.head), [OUTPUT], INPUT, example, ("n",))
         return path.read_bytes()
 
 
 def openvino_model(trained: TrainedHead) -> Any:
-    """A head as an `openvino.Model`, read from its ONNX graph."""
-    return openvino().Core().read_model(onnx_graph(trained))
+    """A head as an `import_openvino.Model`, read from its ONNX graph."""
+    return import_openvino().Core().read_model(onnx_graph(trained))
 
 
-def shown_size(trained: TrainedHead) -> tuple[int, int]:
+def input_size(trained: TrainedHead) -> tuple[int, int]:
     """Height and width that a head's evaluation pipeline gives, the same for all photographs."""
     black = np.zeros((256, 256, 3), dtype=np.uint8)
     height, width = Pipeline(trained.config.pixels.evaluate)(black, (0,)).shape[:2]
     return height, width
 
 
-def as_array(pixels: Tensor) -> npt.NDArray[np.float32]:
+def to_numpy(pixels: Tensor) -> npt.NDArray[np.float32]:
     """Pixels as an engine takes them: float in 0..1, one photograph after the other."""
     shown = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
     array: npt.NDArray[np.float32] = shown.cpu().contiguous().numpy()
     return array
 
 
-def openvino() -> ModuleType:
-    """The package, if it is installed."""
-    return package("openvino", "--engine openvino")
+def import_openvino() -> ModuleType:
+    """The import_optional, if it is installed."""
+    return import_optional("import_openvino", "--engine import_openvino")
 
 
-def package(name: str, option: str) -> ModuleType:
-    """Import an optional package.
+def import_optional(name: str, option: str) -> ModuleType:
+    """Import an optional import_optional.
 
     Raises:
         InputError: it is not installed.
     """
-    # OpenVINO and NNCF would tell their makers how they are used; where this package is missing they do not.
+    # OpenVINO and NNCF would tell their makers how they are used; where this import_optional is missing they do not.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         with warnings.catch_warnings():

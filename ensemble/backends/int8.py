@@ -1,6 +1,6 @@
 """Heads in int8: calibrated on photographs they were trained on, judged on those of their validation people.
 
-What was quantised is kept in a hidden folder `.int8` of the head's run, one file a head, whole or not at all.
+What was load_int8_backend is kept in a hidden folder `.int8` of the head's run, one file a head, whole or not at all.
 It is named by a digest of all that decides it (the head, the photographs to calibrate and to judge on, packages
 and processor), so that one that is out of date is never found; damage is told by the checksums inside.
 """
@@ -22,18 +22,23 @@ from torch import nn
 from data.annotations.table import read_table
 from data.audit.label_issues import read_validation
 from data.images.crop import CroppedReader
-from data.runtime.errors import refuse
-from data.runtime.files import sweep
-from data.runtime.locks import held
-from ensemble.backends.calibration_data import Sources, batches, paths_to_calibrate, paths_to_check
-from ensemble.backends.engines import on_torch
+from data.runtime.errors import raise_all
+from data.runtime.files import remove_unfinished
+from data.runtime.locks import hold_lock
+from ensemble.backends.calibration_data import (
+    CalibrationData,
+    batches,
+    find_validation_images,
+    select_calibration_images,
+)
+from ensemble.backends.engines import torch_backend
 from ensemble.backends.quantise import Model, has_dot_products, quantise, run_model, versions
 from ensemble.inference.parts import fingerprint
 from ensemble.inference.predictor import Read, Task
 from heads.build import TrainedHead
 from heads.run.folder import write_arrays
-from heads.run.manifest import checked
-from heads.train.validation import Predictions, figures
+from heads.run.manifest import verify_checksum
+from heads.train.validation import Predictions, compute_metrics
 
 FORMAT = 2
 MOST_LOST = 0.003  # of macro F1
@@ -43,8 +48,8 @@ DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.err
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A quantised head.
+class QuantisedHead:
+    """A load_int8_backend head.
 
     Attributes:
         model: what OpenVINO runs.
@@ -62,8 +67,8 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Int8:
-    """The engine that runs quantised heads.
+class Int8Backend:
+    """The engine that runs load_int8_backend heads.
 
     Attributes:
         models: by the checksum of the head that they were made of.
@@ -77,13 +82,13 @@ class Int8:
         return run_model(self.models[trained.checksum])
 
 
-def quantised(
+def load_int8_backend(
     tasks: Mapping[str, Task],
     training: Sequence[Path],
     beside: Path,
     read: Read,
     workers: int = 0,
-) -> Int8:
+) -> Int8Backend:
     """All heads of `tasks` in int8, made now or kept from before.
 
     Args:
@@ -99,11 +104,11 @@ def quantised(
     """
     mark = read.digest if isinstance(read, CroppedReader) else ""
     how = [FORMAT, mark, MOST_LOST, *versions()]
-    sources = Sources(read_table(training), ", ".join(map(str, training)), read, workers)
+    sources = CalibrationData(read_table(training), ", ".join(map(str, training)), read, workers)
     models, keys, problems = {}, [], []
     for task, its in tasks.items():
         for trained in its.heads:
-            key, kept = _quantised_head(trained, sources, beside, how)
+            key, kept = _quantise_head(trained, sources, beside, how)
             folder = trained.run.folder
             told = f"macro F1 {kept.before:.4f} in float32, {kept.after:.4f} in int8 on its validation people"
             print(f"{task}: {folder}: {told}", flush=True)
@@ -111,36 +116,43 @@ def quantised(
                 problems.append(f"{folder}: {told}, expected to lose at most {MOST_LOST}")
             models[trained.checksum] = kept.model
             keys.append(key)
-    refuse("--precision int8: heads lose too much, use --precision fp32", problems)
-    return Int8(models, ",".join(keys))
+    raise_all("--precision int8: heads lose too much, use --precision fp32", problems)
+    return Int8Backend(models, ",".join(keys))
 
 
-def _quantised_head(
-    trained: TrainedHead, sources: Sources, beside: Path, how: Sequence[object]
-) -> tuple[str, Kept]:
+def _quantise_head(
+    trained: TrainedHead, sources: CalibrationData, beside: Path, how: Sequence[object]
+) -> tuple[str, QuantisedHead]:
     """A head in int8 and the key it is kept under."""
     folder, validation = trained.run.folder, trained.run.validation
     held_out, with_fix = read_validation(validation), not has_dot_products()
-    shown = paths_to_calibrate(sources, held_out)
-    judged = paths_to_check(sources, held_out, validation)
-    decides = [how, with_fix, trained.checksum, checked(validation)[0], fingerprint(shown), fingerprint(judged)]
+    shown = select_calibration_images(sources, held_out)
+    judged = find_validation_images(sources, held_out, validation)
+    decides = [
+        how,
+        with_fix,
+        trained.checksum,
+        verify_checksum(validation)[0],
+        fingerprint(shown),
+        fingerprint(judged),
+    ]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:24]
     place = folder / FOLDER if os.access(folder, os.W_OK) else beside / FOLDER / trained.checksum[:16]
-    with held(place / ".lock", str(place), f"{place}: waiting for another process that quantises there"):
-        kept = _find(place / f"{key}.npz")
+    with hold_lock(place / ".lock", str(place), f"{place}: waiting for another process that quantises there"):
+        kept = _load(place / f"{key}.npz")
         if kept is None:
             pixels = list((torch.cat(list(batches(trained, shown, sources))).float() / 255).numpy())
             truth = held_out["truth"].astype(np.int64)
 
-            def made(in_float: int) -> Kept:
+            def made(in_float: int) -> QuantisedHead:
                 model = quantise(trained, pixels, with_fix, in_float)
-                modules = (on_torch(trained), run_model(model))
-                return Kept(model, *_macro_f1(trained, modules, judged, truth, sources))
+                modules = (torch_backend(trained), run_model(model))
+                return QuantisedHead(model, *_macro_f1(trained, modules, judged, truth, sources))
 
             kept = made(IN_FLOAT[0])
             for in_float in IN_FLOAT[1:]:
                 kept = kept if kept.is_good else made(in_float)
-            _keep(place / f"{key}.npz", kept)
+            _save(place / f"{key}.npz", kept)
     return key, kept
 
 
@@ -149,7 +161,7 @@ def _macro_f1(
     modules: Sequence[nn.Module],
     paths: Sequence[Path],
     truth: npt.NDArray[np.int64],
-    sources: Sources,
+    sources: CalibrationData,
 ) -> list[float]:
     """Macro F1 of each of the modules that stand for a head, over all classes, one plain view each."""
     answers: list[list[npt.NDArray[np.float32]]] = [[] for _ in modules]
@@ -157,10 +169,10 @@ def _macro_f1(
         for pixels in batches(trained, paths, sources):
             for module, its in zip(modules, answers, strict=True):
                 its.append(trained.target.probabilities(module(pixels)).numpy())
-    return [figures(Predictions(np.concatenate(its), None), truth, None)["macro_f1"] for its in answers]
+    return [compute_metrics(Predictions(np.concatenate(its), None), truth, None)["macro_f1"] for its in answers]
 
 
-def _find(file: Path) -> Kept | None:
+def _load(file: Path) -> QuantisedHead | None:
     """What is kept in a file, or None where nothing whole is there."""
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
@@ -168,15 +180,15 @@ def _find(file: Path) -> Kept | None:
             before, after = arrays["macro_f1"].tolist()
     except DAMAGED:
         return None
-    return Kept(model, before, after)
+    return QuantisedHead(model, before, after)
 
 
-def _keep(file: Path, kept: Kept) -> None:
+def _save(file: Path, kept: QuantisedHead) -> None:
     """Write one head's file in place of all others."""
     file.parent.mkdir(parents=True, exist_ok=True)
     graph, weights = (np.frombuffer(part, dtype=np.uint8) for part in kept.model)
     write_arrays(file, {"graph": graph, "weights": weights, "macro_f1": [kept.before, kept.after]})
-    sweep(file.parent)
+    remove_unfinished(file.parent)
     for other in file.parent.glob("*.npz"):
         if other != file:
             other.unlink(missing_ok=True)

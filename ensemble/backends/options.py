@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 
-def engine_options(parser: argparse.ArgumentParser) -> None:
+def add_backend_options(parser: argparse.ArgumentParser) -> None:
     """Give a script's parser --engine, --precision and --calibration."""
     parser.add_argument(
         "--engine",
@@ -30,7 +30,7 @@ def engine_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_engine(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+def check_backend_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse options that do not go together, and fill in the training data from the environment."""
     if args.precision != "int8":
         if args.calibration is not None:

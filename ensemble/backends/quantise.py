@@ -18,7 +18,7 @@ import numpy.typing as npt
 from torch import nn
 
 from data.runtime.processor import CPUINFO, instruction_sets
-from ensemble.backends.engines import OpenVinoHead, openvino, openvino_model, package
+from ensemble.backends.engines import OpenVinoHead, import_openvino, import_optional, openvino_model
 from heads.build import TrainedHead
 
 OPTION = "--precision int8"
@@ -53,7 +53,7 @@ def quantise(
         in_float: leaves so many convolutions, counted from the pixels, as they are: slower, closer to the head.
 
     Raises:
-        InputError: a package is not installed.
+        InputError: a import_optional is not installed.
     """
     nncf = _nncf()
     fix = nncf.OverflowFix.ENABLE if overflow_fix else nncf.OverflowFix.DISABLE
@@ -77,23 +77,23 @@ def quantise(
 def run_model(model: Model) -> nn.Module:
     """What computes a model of `quantise`: pixels to logits, as a head does."""
     graph, weights = model
-    return OpenVinoHead(openvino().Core().read_model(graph, weights))
+    return OpenVinoHead(import_openvino().Core().read_model(graph, weights))
 
 
 def versions() -> list[str]:
     """Of the packages that decide what `quantise` gives."""
-    return [str(each.__version__) for each in (package("openvino", OPTION), _nncf())]
+    return [str(each.__version__) for each in (import_optional("import_openvino", OPTION), _nncf())]
 
 
 def _nncf() -> Any:
     with _quiet():
-        return package("nncf", OPTION)
+        return import_optional("nncf", OPTION)
 
 
 def _as_bytes(model: Any) -> Model:
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "model.xml"
-        openvino().save_model(model, graph, compress_to_fp16=False)
+        import_openvino().save_model(model, graph, compress_to_fp16=False)
         return graph.read_bytes(), graph.with_suffix(".bin").read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""Parts answered by many machines at once: Ray Data maps them over a pool of actors that hold the heads.
+"""ParquetParts answered by many machines at once: Ray Data maps them over a pool of actors that hold the heads.
 
 A part goes to one actor at a time. One that dies is started anew and its part done again, whose file appears
 whole under one name or not at all, so that nothing is lost or doubled. Each actor is given two parts at most
@@ -12,10 +12,10 @@ import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from data.runtime.errors import InputError, refuse
-from data.runtime.memory import keep_freed_memory
-from ensemble.backends.engines import ENGINES, device_of
-from ensemble.cluster.parts import Parts
+from data.runtime.errors import InputError, raise_all
+from data.runtime.memory import reuse_freed_memory
+from ensemble.backends.engines import BACKENDS, select_device
+from ensemble.cluster.parts import ParquetParts
 from ensemble.inference.predictor import Predictor, Task
 
 PARTS_IN_FLIGHT = 2
@@ -29,10 +29,10 @@ class PartPredictor:
         parts: where the answers go.
     """
 
-    def __init__(self, tasks: Any, parts: Parts) -> None:
-        keep_freed_memory()
+    def __init__(self, tasks: Any, parts: ParquetParts) -> None:
+        reuse_freed_memory()
         engine = parts.plan.engine
-        self.predictor = Predictor(ray.get(tasks[0]), device_of(engine), ENGINES[engine])
+        self.predictor = Predictor(ray.get(tasks[0]), select_device(engine), BACKENDS[engine])
         self.parts = parts
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class PartPredictor:
         return {"rows": np.array(rows), "problem": np.array(problems)}
 
 
-def join_cluster(engine: str) -> int:
+def connect(engine: str) -> int:
     """Join the cluster of RAY_ADDRESS, or begin one on this machine; return how many can work with an engine.
 
     They are its GPUs, or its cores where it has none or the engine takes none.
@@ -57,7 +57,7 @@ def join_cluster(engine: str) -> int:
     return max(_gpus(engine) or int(ray.cluster_resources().get("CPU", 1)), 1)
 
 
-def answer_parts(tasks: Mapping[str, Task], parts: Parts, actors: int) -> Iterator[int]:
+def predict_parts(tasks: Mapping[str, Task], parts: ParquetParts, actors: int) -> Iterator[int]:
     """Have the missing parts answered; yield the number of photographs of each as it is done.
 
     Args:
@@ -89,7 +89,7 @@ def answer_parts(tasks: Mapping[str, Task], parts: Parts, actors: int) -> Iterat
     for row in answered.iter_rows():
         yield int(row["rows"])
         problems += [row["problem"]] if row["problem"] else []
-    refuse(f"{parts.place}: {len(problems)} parts lack answers; put these right and run again", problems)
+    raise_all(f"{parts.place}: {len(problems)} parts lack answers; put these right and run again", problems)
 
 
 def _gpus(engine: str) -> int:

@@ -1,4 +1,4 @@
-"""A listing too long for one machine's memory: read as a stream, cut into parts of equal length.
+"""A listing too long for one machine's memory: read as a stream, split_listing into parts of equal length.
 
 A listing is a CSV or a Parquet file with a column ImageID, or a folder of images. It is read once and kept in
 pieces beside the answers, so that any machine can take any part, and a run that stopped goes on with the same.
@@ -18,14 +18,14 @@ import pyarrow.parquet as pq
 from data.annotations.listing import ID
 from data.images import remote as urls
 from data.images.find import IMAGES, LISTING, PARQUET_LISTING
-from data.runtime.errors import InputError, refuse
-from data.runtime.file_names import why_outside
+from data.runtime.errors import InputError, raise_all
+from data.runtime.file_names import unsafe_reason
 
 
 def find_listing(data: str) -> tuple[str, str]:
     """(the listing, the folder of its images) of `--data`: a listing, a folder that holds one, or of images.
 
-    A folder's are those of `data.images.find.listed_images`, where it is on this machine and has an info.csv or no
+    A folder's are those of `data.images.find.list_images`, where it is on this machine and has an info.csv or no
     listing.
     """
     if data.endswith((".csv", ".parquet")):
@@ -39,9 +39,9 @@ def find_listing(data: str) -> tuple[str, str]:
 def read_ids(listing: str) -> Iterator[str]:
     """The image ids of a CSV, a Parquet file or a folder, in order, with a bounded part of it in memory."""
     if not listing.endswith((".csv", ".parquet")):
-        yield from urls.images_below(listing)
+        yield from urls.find_images_below(listing)
         return
-    system, path = urls.opened(listing)
+    system, path = urls.open_filesystem(listing)
     try:
         with system.open(path, "rb") as file:
             for batch in _batches(file, listing):
@@ -69,7 +69,7 @@ def _refuse_header(listing: str, columns: Sequence[str]) -> None:
         raise InputError(f"{listing}: columns {', '.join(columns)}; expected {ID} once, one row per image")
 
 
-def cut(listing: str, pieces: str, rows: int) -> list[int]:
+def split_listing(listing: str, pieces: str, rows: int) -> list[int]:
     """Keep a listing as Parquet files of `rows` ids each (the last has the rest); return their lengths.
 
     Raises:
@@ -80,15 +80,15 @@ def cut(listing: str, pieces: str, rows: int) -> list[int]:
     hashes: list[npt.NDArray[np.int64]] = []
     while part := list(islice(ids, rows)):
         first = sum(lengths)
-        refuse(
+        raise_all(
             f"{listing}: bad rows",
             [
                 f"image {first + row + 1}: {ID}={name!r} {why}"
                 for row, name in enumerate(part)
-                if (why := _wrong(name))
+                if (why := _id_problem(name))
             ],
         )
-        urls.write_bytes(piece(pieces, len(lengths)), parquet({ID: part}))
+        urls.write_bytes(piece_path(pieces, len(lengths)), to_parquet({ID: part}))
         hashes.append(np.fromiter(map(hash, part), dtype=np.int64, count=len(part)))
         lengths.append(len(part))
     if not lengths:
@@ -97,28 +97,28 @@ def cut(listing: str, pieces: str, rows: int) -> list[int]:
     return lengths
 
 
-def piece(pieces: str, part: int) -> str:
+def piece_path(pieces: str, part: int) -> str:
     """Where a part of the listing is kept."""
     return urls.join(pieces, f"part-{part:06d}.parquet")
 
 
-def ids_of(pieces: str, part: int) -> list[str]:
+def read_piece(pieces: str, part: int) -> list[str]:
     """The image ids of a part."""
-    table = pq.read_table(io.BytesIO(urls.read_bytes(piece(pieces, part))))
+    table = pq.read_table(io.BytesIO(urls.read_bytes(piece_path(pieces, part))))
     return [str(name) for name in table.column(ID).to_pylist()]
 
 
-def parquet(columns: dict[str, object]) -> bytes:
+def to_parquet(columns: dict[str, object]) -> bytes:
     """A Parquet file's bytes."""
     written = io.BytesIO()
     pq.write_table(pa.table(columns), written)
     return written.getvalue()
 
 
-def _wrong(name: str | None) -> str:
+def _id_problem(name: str | None) -> str:
     if name is None or not name.strip():
         return "is empty, expected a file name"
-    return why_outside(name)
+    return unsafe_reason(name)
 
 
 def _refuse_doubles(listing: str, pieces: str, hashes: npt.NDArray[np.int64], parts: int) -> None:
@@ -129,9 +129,9 @@ def _refuse_doubles(listing: str, pieces: str, hashes: npt.NDArray[np.int64], pa
         return
     counts: Counter[str] = Counter()
     for part in range(parts):
-        counts.update(name for name in ids_of(pieces, part) if hash(name) in suspects)
+        counts.update(name for name in read_piece(pieces, part) if hash(name) in suspects)
     doubled: Sequence[tuple[str, int]] = [item for item in counts.items() if item[1] > 1]
-    refuse(
+    raise_all(
         f"{listing}: bad rows",
         [f"{ID}={name!r} is there {count} times, expected once" for name, count in doubled],
     )

@@ -24,23 +24,31 @@ from torch.utils.data import default_collate
 from data.annotations.listing import ID
 from data.images import remote as urls
 from data.images.decode import decode_bytes
-from data.runtime.errors import InputError, refuse
-from data.runtime.files import written_whole
+from data.runtime.errors import InputError, raise_all
+from data.runtime.files import write_atomically
 from data.transforms.pipeline import Pipeline, least_size
 from ensemble.cluster import listing
-from ensemble.files.image_paths import why_unusable
+from ensemble.files.image_paths import path_problem
 from ensemble.files.predictions import IDENTITY, NUMBER, VIEWS
 from ensemble.files.submission import ANSWER
-from ensemble.inference.early_exit import adaptive_views, views_shown
-from ensemble.inference.parts import window_of
-from ensemble.inference.predictor import Predictor, Probabilities, Result, Task, all_views, joined, seen_by
+from ensemble.inference.early_exit import adaptive_views, count_views
+from ensemble.inference.parts import window_size
+from ensemble.inference.predictor import (
+    Predictor,
+    Probabilities,
+    Result,
+    Task,
+    all_views,
+    apply_pipelines,
+    concat_outputs,
+)
 from ensemble.metrics.decide import argmax
 
 READERS = 8  # photographs on their way at once: reading from afar is waiting
 
 
 @dataclass(frozen=True)
-class Plan:
+class ClusterPlan:
     """What is answered, and how: two runs with the same plan write the same parts.
 
     Attributes:
@@ -50,7 +58,7 @@ class Plan:
         batch_size: photographs computed together.
         part_rows: photographs of a part, whole batches (with margins, whole windows of them), so that what is
             computed together is what one machine does.
-        engine: computes the heads, a key of `ensemble.backends.engines.ENGINES`.
+        engine: computes the heads, a key of `ensemble.backends.engines.BACKENDS`.
         margins: of `ensemble.inference.early_exit`, by task; none where every photograph is shown in all views.
         format: 1: a JPEG is decoded at the smallest scale that covers what the heads see; 2: with numbers.
     """
@@ -66,14 +74,14 @@ class Plan:
     format: int = 2
 
 
-def plan_of(
+def make_plan(
     data: str,
     heads: Mapping[str, Sequence[Path]],
     batch_size: int,
     part_rows: int,
     engine: str = "torch",
     margins: Mapping[str, float] | None = None,
-) -> Plan:
+) -> ClusterPlan:
     """The plan for `--data` (see `ensemble.cluster.listing.find_listing`) and the checkpoints of each task.
 
     `part_rows` is rounded up to whole batches, or windows of them.
@@ -90,12 +98,12 @@ def plan_of(
         for path in files:
             digest.update(path.read_bytes())
         digests[task] = digest.hexdigest()
-    together = window_of(batch_size) if margins else batch_size
+    together = window_size(batch_size) if margins else batch_size
     rows = -(-part_rows // together) * together
-    return Plan(found, images, state, digests, batch_size, rows, engine, margins or {})
+    return ClusterPlan(found, images, state, digests, batch_size, rows, engine, margins or {})
 
 
-class Parts:
+class ParquetParts:
     """The folder of a plan's parts.
 
     Args:
@@ -106,14 +114,14 @@ class Parts:
         InputError: another plan stands there, or the listing is wrong.
     """
 
-    def __init__(self, place: str, plan: Plan) -> None:
+    def __init__(self, place: str, plan: ClusterPlan) -> None:
         self.place, self.plan = place, plan
         self._pieces = urls.join(place, "listing")
         file = urls.join(place, "plan.json")
         if urls.exists(file):
             self.lengths = self._go_on(file)
         else:
-            self.lengths = listing.cut(plan.listing, self._pieces, plan.part_rows)
+            self.lengths = listing.split_listing(plan.listing, self._pieces, plan.part_rows)
             kept = {"plan": asdict(plan), "lengths": self.lengths}
             urls.write_bytes(file, json.dumps(kept, indent=2).encode())
 
@@ -124,7 +132,7 @@ class Parts:
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{file}: not readable; remove {self.place} to begin again") from None
         now = asdict(self.plan)
-        refuse(
+        raise_all(
             f"{self.place}: holds parts of other answers; name another folder, or remove this one",
             [
                 f"{key}: found {before.get(key)!r}, expected {now[key]!r}"
@@ -146,24 +154,24 @@ class Parts:
     def answer(self, predictor: Predictor, part: int) -> int:
         """Write a part's answers, unless they are there; return its number of photographs."""
         if not urls.exists(self.file(part)):
-            ids = listing.ids_of(self._pieces, part)
-            read = reader_of(self.plan.images, least_size(predictor.pipelines))
+            ids = listing.read_piece(self._pieces, part)
+            read = make_image_reader(self.plan.images, least_size(predictor.pipelines))
             first, size = part * self.plan.part_rows, self.plan.batch_size
-            pixels = seen_ids(predictor.pipelines, ids, read, first, size)
+            pixels = load_batches(predictor.pipelines, ids, read, first, size)
             if self.plan.margins:
-                batches = adaptive_views(predictor, pixels, self.plan.margins, size, window_of(size))
+                batches = adaptive_views(predictor, pixels, self.plan.margins, size, window_size(size))
             else:
                 batches = all_views(predictor, pixels)
             urls.write_bytes(
                 self.file(part),
-                listing.parquet(_columns(ids, list(batches), predictor.tasks, self.plan.margins)),
+                listing.to_parquet(_columns(ids, list(batches), predictor.tasks, self.plan.margins)),
             )
         return self.lengths[part]
 
     def write_submission(self, path: Path) -> int:
         """Write all parts' answers as one submission, in the listing's order, a part at a time in memory."""
         count = 0
-        with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow([ID, ANSWER])
             for part in range(len(self.lengths)):
@@ -178,7 +186,7 @@ class Parts:
 Read = Callable[[str], np.ndarray]
 
 
-def reader_of(images: str, least: tuple[int, int] | None = None) -> Read:
+def make_image_reader(images: str, least: tuple[int, int] | None = None) -> Read:
     """What decodes an image of a folder by its id; `least` is that of `data.images.decode.decode_bytes`.
 
     It raises `InputError` where there is no such image, here also where a link leads out of the folder.
@@ -187,14 +195,14 @@ def reader_of(images: str, least: tuple[int, int] | None = None) -> Read:
 
     def read(name: str) -> np.ndarray:
         place = urls.join(images, name)
-        if root and (why := why_unusable(root, name)):
+        if root and (why := path_problem(root, name)):
             raise InputError(f"{place}: {why}")
         return decode_bytes(urls.read_bytes(place), place, least)
 
     return read
 
 
-def seen_ids(
+def load_batches(
     pipelines: Sequence[Pipeline], ids: Sequence[str], read: Read, first_row: int, batch_size: int
 ) -> Iterator[Sequence[Tensor]]:
     """Batches of images as pipelines show them, read by threads; the next is read while one is computed.
@@ -214,7 +222,7 @@ def seen_ids(
             try:
                 # Not in the threads: a pipeline's steps hold the state of their chance.
                 seen = [
-                    seen_by(pipelines, picture.result(), first_row + start + place)
+                    apply_pipelines(pipelines, picture.result(), first_row + start + place)
                     for place, picture in enumerate(here)
                 ]
                 yield default_collate(seen)
@@ -226,14 +234,14 @@ def seen_ids(
 def _columns(
     ids: Sequence[str], batches: Sequence[Result], tasks: Mapping[str, Task], margins: Mapping[str, float]
 ) -> dict[str, object]:
-    said = {name: joined([batch[name] for batch in batches]) for name in batches[0]}
+    said = {name: concat_outputs([batch[name] for batch in batches]) for name in batches[0]}
     columns: dict[str, object] = {ID: ids, ANSWER: argmax([its.merged for its in said.values()])}
     for name, its in said.items():
         columns |= {name: _lists(its.merged), f"{name}/{IDENTITY}": _lists(its.identity)}
         if its.number is not None:
             columns[f"{name}/{NUMBER}"] = its.number
         if margins:
-            columns[f"{name}/{VIEWS}"] = views_shown(its.identity, margins[name], len(tasks[name].views))
+            columns[f"{name}/{VIEWS}"] = count_views(its.identity, margins[name], len(tasks[name].views))
     return columns
 
 

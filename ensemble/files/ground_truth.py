@@ -15,7 +15,7 @@ from ensemble.joint import encode
 from heads.config.label import Label
 
 
-def read_truth(path: Path, labels: Mapping[str, Label]) -> pd.DataFrame:
+def read_ground_truth(path: Path, labels: Mapping[str, Label]) -> pd.DataFrame:
     """The right answers of a CSV file as `ensemble.files.submission.read_answers` gives them.
 
     Args:
@@ -35,10 +35,10 @@ def read_truth(path: Path, labels: Mapping[str, Label]) -> pd.DataFrame:
         found = f"found neither {ANSWER} nor {', '.join(missing)}"
         expected = f"expected {ANSWER}, or {', '.join(columns)} beside {ID}"
         raise InputError(f"{path}: row 1: {found}; {expected}")
-    from heads.build import target_of  # loads torch, which codes do not need
+    from heads.build import build_target  # loads torch, which codes do not need
 
     named = table.assign(path=[f"{path}: row {row}" for row in table.index])
-    digits = [target_of(label).class_indices(named) for label in labels.values()]
+    digits = [build_target(label).class_indices(named) for label in labels.values()]
     return table[[ID]].assign(**{ANSWER: np.asarray(encode(digits, classes), dtype=np.int64)})
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data.annotations.listing import ID
-from data.runtime.errors import InputError, refuse
-from data.runtime.file_names import why_outside
+from data.runtime.errors import InputError, raise_all
+from data.runtime.file_names import unsafe_reason
 
 ABSENT = ("no such file", "cannot be followed")  # how reasons begin that harm nobody
 
@@ -43,18 +43,18 @@ def image_paths(folder: Path, ids: Sequence[str], missing_ok: bool = False) -> I
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder, expected the folder of the listed images")
     root = folder.resolve()
-    found = ((name, why_unusable(root, name)) for name in ids)
+    found = ((name, path_problem(root, name)) for name in ids)
     wrong = [(name, told) for name, told in found if told and not (missing_ok and told.startswith(ABSENT))]
-    refuse(
+    raise_all(
         f"{folder}: {len(wrong)} of {len(ids)} listed images cannot be used",
         [f"{ID}={name!r}: {reason}" for name, reason in wrong],
     )
     return ImagePaths(folder, np.array([os.fsencode(name) for name in ids], dtype=np.bytes_))
 
 
-def why_unusable(root: Path, name: str) -> str:
+def path_problem(root: Path, name: str) -> str:
     """Why `name` is no file within the resolved folder `root`, told for a message; empty if it is one."""
-    if why := why_outside(name):
+    if why := unsafe_reason(name):
         return why
     try:
         if not (root / name).resolve().is_relative_to(root):

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from data.annotations.listing import ID
 from data.runtime.errors import InputError
-from data.runtime.files import written_whole
+from data.runtime.files import write_atomically
 
 FILE_NAME = "probabilities.npz"
 IDENTITY, CLASSES, VIEWS, NUMBER = "identity", "classes", "views", "number"
@@ -51,7 +51,7 @@ def write_probabilities(
         numbers: tasks of which they have `NAME/number` [B].
     """
     rows = len(ids)
-    with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with write_atomically(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         text = np.dtype(("U", max(map(len, ids), default=1)))
         chunks = (np.array(ids[start : start + CHUNK], dtype=text) for start in range(0, rows, CHUNK))
         _write_array(archive, ID, text, (rows,), chunks)

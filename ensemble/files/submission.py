@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.annotations.listing import EXAMPLES, ID, bad_ids, opened, read_rows
-from data.runtime.errors import InputError, refuse
-from data.runtime.files import written_whole
+from data.annotations.listing import EXAMPLES, ID, find_bad_ids, open_csv, read_rows
+from data.runtime.errors import InputError, raise_all
+from data.runtime.files import write_atomically
 
 ANSWER = "ans"
 
@@ -27,11 +27,11 @@ def read_answers(path: Path, classes: int) -> pd.DataFrame:
     """
     rows = read_rows(path, [ID, ANSWER])
     expected = f"expected a whole number from 0 to {classes - 1}"
-    problems = bad_ids(rows)
+    problems = find_bad_ids(rows)
     for line, (_, answer) in rows:
         if not re.fullmatch(r"\s*\d{1,9}\s*", answer, re.ASCII) or int(answer) >= classes:
             problems.append(f"row {line}: {ANSWER}={answer[:40]!r}, {expected}")
-    refuse(f"{path}: bad rows", problems)
+    raise_all(f"{path}: bad rows", problems)
     ids, answers = zip(*(row for _, row in rows), strict=True)
     table = {ID: list(ids), ANSWER: np.array([int(answer) for answer in answers], dtype=np.int64)}
     return pd.DataFrame(table, index=[line for line, _ in rows])
@@ -43,18 +43,18 @@ def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str]) ->
     The index is the row in the file. Raises InputError if the file, one of `columns` or every row is missing, a
     column comes twice, or with the rows of empty or doubled values in the first of `columns`, an ImageID.
     """
-    with opened(path, columns) as reader:
+    with open_csv(path, columns) as reader:
         header: list[str] = next(reader, [])
     wanted = [*columns, *(name for name in dict.fromkeys(optional) if name in header)]
     rows = read_rows(path, wanted)
-    refuse(f"{path}: bad rows", bad_ids(rows))
+    raise_all(f"{path}: bad rows", find_bad_ids(rows))
     table = [[value.strip() if place else value for place, value in enumerate(row)] for _, row in rows]
     return pd.DataFrame(table, columns=wanted, index=[line for line, _ in rows], dtype=object)
 
 
 def write_submission(path: Path, ids: Sequence[str], answers: Iterable[int]) -> None:
     """Write `ids` and their joint codes as CSV, in that order; the file appears whole or not at all."""
-    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([ID, ANSWER])
         writer.writerows((name, index(answer)) for name, answer in zip(ids, answers, strict=True))
@@ -68,7 +68,7 @@ def match(
     Raises InputError with counts and examples if an image of one is not in the other; `names` is what the
     message calls the two, such as their paths.
     """
-    refuse(f"{names[0]} and {names[1]} do not match", _differences(submission, answers, names))
+    raise_all(f"{names[0]} and {names[1]} do not match", _differences(submission, answers, names))
     predicted = submission.set_index(ID)[ANSWER].loc[answers[ID]]
     return answers[ANSWER].to_numpy(np.int64), predicted.to_numpy(np.int64)
 
@@ -84,7 +84,7 @@ def vote(answers: Sequence[pd.DataFrame], names: Sequence[str] | None = None) ->
         raise InputError(f"{len(answers)} submission to vote on, expected at least two")
     names = names or [f"submission {number}" for number in range(1, len(answers) + 1)]
     first = answers[0]
-    refuse(
+    raise_all(
         "the submissions do not hold the same images",
         [
             problem

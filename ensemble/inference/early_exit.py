@@ -13,27 +13,27 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ensemble.inference.predictor import Predictor, Result, Said, Task, mean_number
-from ensemble.inference.views import MERGES, Shown
+from ensemble.inference.predictor import Predictor, Result, Task, TaskOutput, mean_number
+from ensemble.inference.views import MERGES, ViewCache
 
 ALL_VIEWS = 1.0  # the margin that settles nothing: rounding can make a head as sure as 1
 
 
-def unsettled(identity: npt.NDArray[np.floating], margin: float) -> npt.NDArray[np.bool_]:
+def needs_all_views(identity: npt.NDArray[np.floating], margin: float) -> npt.NDArray[np.bool_]:
     """Which photographs [N] need further views, by their probabilities [N, C] in the identity view.
 
     Those whose two largest lie less than `margin` (0..1) apart: at 0 none of them, at 1 all.
 
-    >>> unsettled(np.array([[0.9, 0.1], [0.5, 0.5], [1.0, 0.0]]), 0.5).tolist()
+    >>> needs_all_views(np.array([[0.9, 0.1], [0.5, 0.5], [1.0, 0.0]]), 0.5).tolist()
     [False, True, False]
     """
     second, first = np.partition(identity.astype(np.float64), -2, axis=1)[:, -2:].T
     return np.asarray((first - second < margin) | (margin >= ALL_VIEWS))
 
 
-def views_shown(identity: npt.NDArray[np.floating], margin: float, views: int) -> npt.NDArray[np.uint8]:
+def count_views(identity: npt.NDArray[np.floating], margin: float, views: int) -> npt.NDArray[np.uint8]:
     """In how many of a task's views each photograph [N] was shown: one, or all."""
-    return np.where(unsettled(identity, margin), views, 1).astype(np.uint8)
+    return np.where(needs_all_views(identity, margin), views, 1).astype(np.uint8)
 
 
 def adaptive_views(
@@ -53,7 +53,7 @@ def adaptive_views(
         predictor: of the tasks.
         batches: uint8 pixels [B, 3, H, W] for each of the predictor's pipelines; all but the last of
             `batch_size`.
-        margins: by task, see `unsettled`.
+        margins: by task, see `needs_all_views`.
         batch_size: photographs at once, in further views as in the first.
         window: photographs, a multiple of `batch_size`; at most so many results are held back.
     """
@@ -95,7 +95,7 @@ class _Queue:
 
     def add(self, batch: _Waiting, pixels: Tensor, margin: float) -> None:
         """Take those of a batch, uint8 [B, 3, H, W], whose answers are not settled."""
-        places = np.flatnonzero(unsettled(batch.result[self.name].identity, margin)).tolist()
+        places = np.flatnonzero(needs_all_views(batch.result[self.name].identity, margin)).tolist()
         batch.missing += len(places)
         # Copied, so that a photograph that waits does not hold its whole batch in memory.
         self._rows.extend((batch, place, pixels[place].clone()) for place in places)
@@ -108,7 +108,9 @@ class _Queue:
     def _show(self, rows: Sequence[tuple[_Waiting, int, Tensor]]) -> None:
         waiting = [(batch, batch.result[self.name], place) for batch, place, _ in rows]
         with torch.inference_mode():
-            logits = self.task.view_logits(Shown(torch.stack([pixels for *_, pixels in rows])), self._further)
+            logits = self.task.view_logits(
+                ViewCache(torch.stack([pixels for *_, pixels in rows])), self._further
+            )
             first = np.stack([said.identity[place] for _, said, place in waiting])
             merged = MERGES[self.task.merge](_after(first, self.task.probabilities(logits))).cpu().numpy()
             numbers = self.task.numbers(logits)
@@ -128,9 +130,9 @@ def _after(first: npt.NDArray[np.float32], further: Tensor) -> Tensor:
     return torch.cat([torch.from_numpy(first).to(further)[None], further])
 
 
-def _first_view(task: Task, shown: Shown) -> Said:
+def _first_view(task: Task, shown: ViewCache) -> TaskOutput:
     """What the identity view alone says."""
     with torch.inference_mode():
         logits = task.view_logits(shown, ["identity"])
         identity, numbers = task.probabilities(logits)[0].cpu().numpy(), task.numbers(logits)
-    return Said(identity.copy(), identity, mean_number(numbers))
+    return TaskOutput(identity.copy(), identity, mean_number(numbers))

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from data.runtime.files import write_text
-from ensemble.inference.early_exit import ALL_VIEWS, unsettled
-from ensemble.inference.parts import key_of
+from ensemble.inference.early_exit import ALL_VIEWS, needs_all_views
+from ensemble.inference.parts import make_key
 from ensemble.inference.predictor import Task
-from ensemble.inference.thresholds import AGREEMENT, allowed_disagreements, choose_margins, settled_answers
-from ensemble.inference.validation_images import Predict, in_all_views, validated_by
+from ensemble.inference.thresholds import (
+    AGREEMENT,
+    allowed_disagreements,
+    choose_thresholds,
+    early_exit_probabilities,
+)
+from ensemble.inference.validation_images import Predict, find_validation_images, predict_validation
 from ensemble.metrics.decide import argmax
 
 FILE_NAME = "margins.json"
@@ -19,11 +24,11 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Choice:
+class ExitThresholds:
     """Margins, and what they did on the validation photographs.
 
     Attributes:
-        margins: by task, see `ensemble.inference.early_exit.unsettled`.
+        margins: by task, see `ensemble.inference.early_exit.needs_all_views`.
         photographs: on which they were chosen; none of the heads was trained on them.
         agreement: share of their joint answers that are those of all views.
         passes, all_passes: forward passes a photograph, on average and with all views.
@@ -49,12 +54,12 @@ class Choice:
         )
 
 
-def kept_margins(
+def load_exit_thresholds(
     runs: Path,
     tasks: Mapping[str, Task],
     predict: Predict,
     options: Mapping[str, object],
-) -> Choice:
+) -> ExitThresholds:
     """The margins for these heads: those kept in `runs`, or chosen now and kept there.
 
     What is kept counts for the same heads (by checksum), views and options alone.
@@ -70,12 +75,12 @@ def kept_margins(
     """
     views = {name: [*task.views, task.merge] for name, task in tasks.items()}
     heads = {name: [head.checksum for head in task.heads] for name, task in tasks.items()}
-    key = key_of(heads, {**options, "views": views, "margins": (FORMAT, AGREEMENT)})
+    key = make_key(heads, {**options, "views": views, "margins": (FORMAT, AGREEMENT)})
     file = runs / FILE_NAME
     kept = _read(file)
     if key in kept:
-        return Choice(**kept[key])
-    choice = choose(tasks, predict)
+        return ExitThresholds(**kept[key])
+    choice = choose_exit_thresholds(tasks, predict)
     try:
         write_text(file, json.dumps(kept | {key: asdict(choice)}, indent=2) + "\n")
     except OSError as error:
@@ -83,22 +88,22 @@ def kept_margins(
     return choice
 
 
-def choose(tasks: Mapping[str, Task], predict: Predict) -> Choice:
-    """Choose margins on the validation photographs that all tasks share; arguments as for `kept_margins`."""
-    validated = validated_by(
+def choose_exit_thresholds(tasks: Mapping[str, Task], predict: Predict) -> ExitThresholds:
+    """Choose margins on the validation photographs that all tasks share; arguments as for `load_exit_thresholds`."""
+    validated = find_validation_images(
         {name: [head.run.validation for head in task.heads] for name, task in tasks.items()}
     )
     further = {name: (len(task.views) - 1) * len(task.heads) for name, task in tasks.items()}
     every = float(sum(len(task.views) * len(task.heads) for task in tasks.values()))
     budget = allowed_disagreements(len(validated))
     if budget < 0:
-        return Choice(dict.fromkeys(tasks, ALL_VIEWS), len(validated), 1.0, every, every)
-    pairs = in_all_views(validated, tasks, predict)
-    margins = choose_margins(pairs, further, budget)
-    answers = argmax(list(settled_answers(pairs, margins).values()))
+        return ExitThresholds(dict.fromkeys(tasks, ALL_VIEWS), len(validated), 1.0, every, every)
+    pairs = predict_validation(validated, tasks, predict)
+    margins = choose_thresholds(pairs, further, budget)
+    answers = argmax(list(early_exit_probabilities(pairs, margins).values()))
     same = float((answers == argmax([merged for merged, _ in pairs.values()])).mean())
-    spared = [further[name] * (~unsettled(pair[1], margins[name])).mean() for name, pair in pairs.items()]
-    return Choice(margins, len(validated), same, every - float(sum(spared)), every)
+    spared = [further[name] * (~needs_all_views(pair[1], margins[name])).mean() for name, pair in pairs.items()]
+    return ExitThresholds(margins, len(validated), same, every - float(sum(spared)), every)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -111,7 +116,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _is_whole(entry: Any) -> bool:
-    if not isinstance(entry, dict) or entry.keys() != Choice.__annotations__.keys():
+    if not isinstance(entry, dict) or entry.keys() != ExitThresholds.__annotations__.keys():
         return False
     margins, *figures = entry.values()
     numbers = [*margins.values(), *figures] if isinstance(margins, dict) else [None]

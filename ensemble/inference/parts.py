@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data.runtime.files import sweep, written_whole
+from data.runtime.files import remove_unfinished, write_atomically
 
 FORMAT = 3  # 2: photographs decoded at the smallest JPEG scale that covers what is shown; 3: with numbers
 ROWS = 1024  # in a part; what a kill can cost
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-def key_of(heads: Mapping[str, Sequence[str]], options: Mapping[str, object]) -> str:
+def make_key(heads: Mapping[str, Sequence[str]], options: Mapping[str, object]) -> str:
     """A name for what decides the results beside the images: each task's checksums of heads, and options."""
     text = json.dumps([FORMAT, dict(heads), {name: str(value) for name, value in sorted(options.items())}])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -45,12 +45,12 @@ def fingerprint(paths: Sequence[Path]) -> str:
 
 
 @dataclass
-class Parts:
+class ResultParts:
     """The parts of one listing.
 
     Attributes:
         place: folder of all parts of one submission.
-        key: from `key_of`; parts under another key are removed.
+        key: from `make_key`; parts under another key are removed.
         paths: of all images, in order.
     """
 
@@ -72,7 +72,7 @@ class Parts:
         for other in self.place.glob("*"):
             if other.name != self.key and not other.name.startswith("."):
                 shutil.rmtree(other)
-        sweep(self.folder)
+        remove_unfinished(self.folder)
         rows = 0
         for file in sorted(self.folder.glob("part-*.npz")):
             start, stop = (int(number) for number in file.stem.split("-")[1:3])
@@ -92,7 +92,7 @@ class Parts:
         )
         content = buffer.getvalue()
         name = f"part-{start:09d}-{stop:09d}-{_checksum(content)}.npz"
-        with written_whole(self.folder / name) as temporary:
+        with write_atomically(self.folder / name) as temporary:
             temporary.write_bytes(content)
 
     def __iter__(self) -> Iterator[dict[str, npt.NDArray[Any]]]:
@@ -115,7 +115,7 @@ class Parts:
             return str(arrays["images"]) == fingerprint(self.paths[start:stop])
 
 
-def window_of(batch_size: int) -> int:
+def window_size(batch_size: int) -> int:
     """Rows of the parts that a `Collector` makes: `ROWS`, made up to whole batches."""
     return -(-ROWS // batch_size) * batch_size
 
@@ -123,7 +123,7 @@ def window_of(batch_size: int) -> int:
 class Collector:
     """Gathers batches into parts of at least `ROWS` rows."""
 
-    def __init__(self, parts: Parts, start: int) -> None:
+    def __init__(self, parts: ResultParts, start: int) -> None:
         self.parts, self.start = parts, start
         self._batches: list[Arrays] = []
 

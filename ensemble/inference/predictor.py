@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.images.decode import decode
 from data.runtime.errors import InputError
-from data.runtime.signals import leave_to_parent
+from data.runtime.signals import init_worker
 from data.transforms.pipeline import Pipeline, least_size
-from ensemble.backends.engines import Engine, on_torch
-from ensemble.inference.views import MERGES, Shown, View, make_views
+from ensemble.backends.engines import Backend, torch_backend
+from ensemble.inference.views import MERGES, View, ViewCache, make_views
 from heads.build import TrainedHead
 from heads.objective.targets import Target
 
@@ -28,7 +28,7 @@ Read = Callable[[Path], npt.NDArray[np.uint8]]
 BLACK = np.zeros((256, 256, 3), dtype=np.uint8)
 
 
-class Said(NamedTuple):
+class TaskOutput(NamedTuple):
     """What a task's heads say of a batch of B photographs.
 
     Attributes:
@@ -43,13 +43,13 @@ class Said(NamedTuple):
     number: npt.NDArray[np.float32] | None
 
 
-Result = dict[str, Said]  # by task
+Result = dict[str, TaskOutput]  # by task
 
 
-def joined(batches: Sequence[Said]) -> Said:
+def concat_outputs(batches: Sequence[TaskOutput]) -> TaskOutput:
     """What a task's heads say of several batches, one after the other."""
     numbers = [said.number for said in batches if said.number is not None]
-    return Said(
+    return TaskOutput(
         np.concatenate([said.merged for said in batches]),
         np.concatenate([said.identity for said in batches]),
         np.concatenate(numbers) if numbers else None,
@@ -84,7 +84,7 @@ class Task:
         """What the heads' logits mean."""
         return self.heads[0].target
 
-    def view_logits(self, shown: Shown, names: Iterable[str] | None = None) -> Tensor:
+    def view_logits(self, shown: ViewCache, names: Iterable[str] | None = None) -> Tensor:
         """Logits of a batch in each of the views named (in all), of each fold's head, [V, F, N, outputs]."""
         seen = [shown(name, self.views[name]) for name in (self.views if names is None else names)]
         return torch.stack([torch.stack([trained.head(each) for trained in self.heads]) for each in seen])
@@ -101,13 +101,13 @@ class Task:
         return self.target.expected(logits.flatten(0, 2)).view(logits.shape[:3]).mean(dim=1)
 
 
-def make_task(heads: Sequence[TrainedHead]) -> Task:
+def build_task(heads: Sequence[TrainedHead]) -> Task:
     """A task from its heads; all its views are those of the first head's config."""
     config = heads[0].config
     return Task(heads, make_views(config.views.steps), config.views.merge)
 
 
-def with_numbers(tasks: Mapping[str, Task]) -> list[str]:
+def tasks_with_numbers(tasks: Mapping[str, Task]) -> list[str]:
     """The tasks whose heads predict a number."""
     return [name for name, task in tasks.items() if task.target.numbers is not None]
 
@@ -122,8 +122,10 @@ class Predictor:
         pipelines: one for each different `pixels.evaluate` among them; tasks with equal ones share pixels.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], device: torch.device, engine: Engine = on_torch) -> None:
-        self.tasks = {name: _run_by(engine, task, device) for name, task in tasks.items()}
+    def __init__(
+        self, tasks: Mapping[str, Task], device: torch.device, engine: Backend = torch_backend
+    ) -> None:
+        self.tasks = {name: _move_to_backend(engine, task, device) for name, task in tasks.items()}
         self.device = device
         self._shared = list(dict.fromkeys(task.pixels for task in tasks.values()))
         self.pipelines = [Pipeline(json.loads(pixels)) for pixels in self._shared]
@@ -137,13 +139,13 @@ class Predictor:
                 logits = task.view_logits(shown[name])
                 views, numbers = task.probabilities(logits), task.numbers(logits)
             merged = MERGES[task.merge](views)
-            result[name] = Said(merged.cpu().numpy(), views[0].cpu().numpy(), mean_number(numbers))
+            result[name] = TaskOutput(merged.cpu().numpy(), views[0].cpu().numpy(), mean_number(numbers))
         return result
 
-    def shown(self, batch: Sequence[Tensor]) -> dict[str, Shown]:
+    def shown(self, batch: Sequence[Tensor]) -> dict[str, ViewCache]:
         """What each task sees of such a batch, on the device; tasks of one pipeline share it and its views."""
         shown = {
-            pixels: Shown(part.to(self.device, non_blocking=True))
+            pixels: ViewCache(part.to(self.device, non_blocking=True))
             for pixels, part in zip(self._shared, batch, strict=True)
         }
         return {name: shown[task.pixels] for name, task in self.tasks.items()}
@@ -162,17 +164,19 @@ def all_views(predictor: Predictor, batches: Iterable[Sequence[Tensor]]) -> Iter
 Answer = Callable[[Predictor, Iterable[Sequence[Tensor]]], Iterator[Result]]
 
 
-def _run_by(engine: Engine, task: Task, device: torch.device) -> Task:
+def _move_to_backend(engine: Backend, task: Task, device: torch.device) -> Task:
     return replace(task, heads=[replace(head, head=engine(head).to(device)) for head in task.heads])
 
 
-def seen_by(pipelines: Sequence[Pipeline], picture: npt.NDArray[np.uint8], row: int) -> tuple[Tensor, ...]:
+def apply_pipelines(
+    pipelines: Sequence[Pipeline], picture: npt.NDArray[np.uint8], row: int
+) -> tuple[Tensor, ...]:
     """A decoded photograph [H, W, 3], the listing's `row`-th, as each pipeline shows it: uint8 [3, H, W]."""
     seen = [pipeline(picture, (0, 0, row)) for pipeline in pipelines]
     return tuple(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))) for pixels in seen)
 
 
-class Decoded(Dataset[tuple[Any, ...]]):
+class DecodedImages(Dataset[tuple[Any, ...]]):
     """Photographs decoded once, as uint8 pixels [3, H, W] for each of several pipelines, and what is wrong.
 
     Args:
@@ -207,7 +211,7 @@ class Decoded(Dataset[tuple[Any, ...]]):
             if not self.skip_bad:
                 raise
             reason, picture = str(error), BLACK
-        return *seen_by(self.pipelines, picture, row), reason
+        return *apply_pipelines(self.pipelines, picture, row), reason
 
 
 def predict_tasks(
@@ -218,7 +222,7 @@ def predict_tasks(
     workers: int = 0,
     unseen: list[tuple[int, str]] | None = None,
     read: Read | None = None,
-    engine: Engine = on_torch,
+    engine: Backend = torch_backend,
     answer: Answer = all_views,
 ) -> Iterator[Result]:
     """Yield for each batch of `paths`, in order, what `answer` makes of it.
@@ -231,7 +235,7 @@ def predict_tasks(
         workers: decoding processes, which keep ahead of the heads.
         unseen: gets (row, reason) of each photograph that cannot be decoded, before its batch is yielded, and
             all its classes are equally likely, its number is NaN; without it such a photograph is an error.
-        read: as that of `Decoded`.
+        read: as that of `DecodedImages`.
         engine: computes the heads.
         answer: from the heads and batches of pixels to their probabilities, batch for batch, in order; it may
             take batches ahead of those that it yields.
@@ -240,12 +244,12 @@ def predict_tasks(
         InputError: a photograph cannot be decoded.
     """
     predictor = Predictor(tasks, device, engine)
-    photographs = Decoded(paths, predictor.pipelines, unseen is not None, read)
+    photographs = DecodedImages(paths, predictor.pipelines, unseen is not None, read)
     loader = DataLoader(
         photographs,
         batch_size,
         num_workers=workers,
-        worker_init_fn=leave_to_parent,
+        worker_init_fn=init_worker,
         pin_memory=device.type == "cuda",
     )
     told: deque[Sequence[str]] = deque()  # the reasons of batches that `answer` holds back

@@ -12,28 +12,28 @@ import torch
 from tqdm import tqdm
 
 from data.annotations.listing import ID
-from data.runtime.files import sweep, written_whole
+from data.runtime.files import remove_unfinished, write_atomically
 from data.runtime.signals import Stopped
-from ensemble.backends.engines import Engine, on_torch
+from ensemble.backends.engines import Backend, torch_backend
 from ensemble.files.predictions import FILE_NAME, IDENTITY, NUMBER, VIEWS, write_probabilities
 from ensemble.files.submission import write_submission
-from ensemble.inference.early_exit import adaptive_views, views_shown
-from ensemble.inference.parts import Collector, Parts, window_of
-from ensemble.inference.predictor import Read, Result, Task, all_views, predict_tasks, with_numbers
+from ensemble.inference.early_exit import adaptive_views, count_views
+from ensemble.inference.parts import Collector, ResultParts, window_size
+from ensemble.inference.predictor import Read, Result, Task, all_views, predict_tasks, tasks_with_numbers
 from ensemble.metrics.decide import argmax
 
 UNSEEN, REASON = "unseen.csv", "reason"
 
 
-def predict_into(
-    parts: Parts,
+def predict_to_parts(
+    parts: ResultParts,
     tasks: Mapping[str, Task],
     device: torch.device,
     batch_size: int = 64,
     workers: int = 0,
     skip_bad: bool = False,
     read: Read | None = None,
-    engine: Engine = on_torch,
+    engine: Backend = torch_backend,
     margins: Mapping[str, float] | None = None,
 ) -> None:
     """Fill `parts` with every task's probabilities of all its images, going on from those that are there.
@@ -53,7 +53,7 @@ def predict_into(
         Stopped: a signal asked for the end; what was predicted is kept.
     """
     paths = parts.paths
-    together = batch_size if margins is None else window_of(batch_size)
+    together = batch_size if margins is None else window_size(batch_size)
     start = parts.finished(together)
     if start:
         print(f"going on after {start} of {len(paths)} answers", flush=True)
@@ -89,8 +89,8 @@ def predict_into(
     collector.flush()
 
 
-def write_answers(
-    out: Path, ids: Sequence[str], tasks: Mapping[str, Task], parts: Parts, with_views: bool = False
+def write_results(
+    out: Path, ids: Sequence[str], tasks: Mapping[str, Task], parts: ResultParts, with_views: bool = False
 ) -> int:
     """Write what `parts` hold: probabilities.npz, then `out`, and beside them the list of unseen images.
 
@@ -99,31 +99,31 @@ def write_answers(
     """
     beside = out.parent / UNSEEN
     for written in (out.parent / FILE_NAME, out, beside):
-        sweep(out.parent, written.stem)
+        remove_unfinished(out.parent, written.stem)
     classes = {name: task.classes for name, task in tasks.items()}
-    write_probabilities(out.parent / FILE_NAME, ids, classes, parts, with_views, with_numbers(tasks))
+    write_probabilities(out.parent / FILE_NAME, ids, classes, parts, with_views, tasks_with_numbers(tasks))
     write_submission(out, ids, _answers(parts, list(tasks)))
     unseen = [(name, reason) for name, reason in zip(ids, _reasons(parts), strict=True) if reason]
     if not unseen:
         beside.unlink(missing_ok=True)
         return 0
-    with written_whole(beside) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with write_atomically(beside) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([(ID, REASON), *unseen])
     return len(unseen)
 
 
-def write_names(out: Path, ids: Sequence[str], tasks: Mapping[str, Task], parts: Parts) -> None:
+def write_names(out: Path, ids: Sequence[str], tasks: Mapping[str, Task], parts: ResultParts) -> None:
     """Write every image's likeliest class of each task by name, its probability, and numbers, as CSV.
 
     They are empty for an image that could not be seen.
     """
-    numbers = with_numbers(tasks)
+    numbers = tasks_with_numbers(tasks)
     header = [ID]
     for name in tasks:
         header += [name, f"{name}_probability", *([f"{name}_{NUMBER}"] if name in numbers else [])]
     listed = iter(ids)
-    with written_whole(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with write_atomically(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for part in parts:
@@ -149,16 +149,16 @@ def _views(
     """`NAME/views` [B] of each task; 0 where there is a reason why the image could not be seen."""
     seen = np.array([not reason for reason in reasons])
     return {
-        f"{name}/{VIEWS}": views_shown(said.identity, margins[name], len(tasks[name].views)) * seen
+        f"{name}/{VIEWS}": count_views(said.identity, margins[name], len(tasks[name].views)) * seen
         for name, said in batch.items()
     }
 
 
-def _answers(parts: Parts, tasks: Sequence[str]) -> Iterator[int]:
+def _answers(parts: ResultParts, tasks: Sequence[str]) -> Iterator[int]:
     for part in parts:
         yield from argmax([part[name] for name in tasks]).tolist()
 
 
-def _reasons(parts: Parts) -> Iterator[str]:
+def _reasons(parts: ResultParts) -> Iterator[str]:
     for part in parts:
         yield from part[REASON].tolist()

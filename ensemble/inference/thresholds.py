@@ -11,7 +11,7 @@ from math import lgamma, log, log1p
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.inference.early_exit import ALL_VIEWS, unsettled
+from ensemble.inference.early_exit import ALL_VIEWS, needs_all_views
 
 AGREEMENT = 0.995  # of the joint answers, at least
 CONFIDENCE = 0.95
@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 Probabilities = npt.NDArray[np.floating]
 Pair = tuple[
     Probabilities, Probabilities
-]  # merged and of the identity view, as in `ensemble.inference.predictor.Said`
+]  # merged and of the identity view, as in `ensemble.inference.predictor.TaskOutput`
 
 
 def allowed_disagreements(photographs: int, agreement: float = AGREEMENT) -> int:
@@ -61,14 +61,14 @@ def _ladder(pair: Pair, further_passes: int) -> _Ladder:
     wrong = wrong[np.argsort(-gaps[wrong], kind="stable")]
     # Just above the next photograph that would be settled wrongly, and 0 once there is none.
     margins = np.minimum(np.append(np.nextafter(gaps[wrong], np.inf), 0.0), ALL_VIEWS)
-    settled = np.array([(~unsettled(identity, float(margin))).sum() for margin in margins])
+    settled = np.array([(~needs_all_views(identity, float(margin))).sum() for margin in margins])
     return _Ladder(margins, further_passes * settled.astype(np.float64), wrong)
 
 
-def choose_margins(
+def choose_thresholds(
     pairs: Mapping[str, Pair], further_passes: Mapping[str, int], disagreements: int
 ) -> dict[str, float]:
-    """Each task's margin (see `unsettled`), so that at most `disagreements` joint answers differ.
+    """Each task's margin (see `needs_all_views`), so that at most `disagreements` joint answers differ.
 
     Greedy: of all steps down any task's margins that the budget still allows, the one that saves most forward
     passes for each answer that it changes, until none is left. An answer that several tasks change counts once.
@@ -103,9 +103,11 @@ def choose_margins(
         steps[best[1]] = best[2]
 
 
-def settled_answers(pairs: Mapping[str, Pair], margins: Mapping[str, float]) -> dict[str, Probabilities]:
-    """Each task's probabilities [N, C] with further views for unsettled photographs alone."""
+def early_exit_probabilities(
+    pairs: Mapping[str, Pair], margins: Mapping[str, float]
+) -> dict[str, Probabilities]:
+    """Each task's probabilities [N, C] with further views for needs_all_views photographs alone."""
     return {
-        task: np.where(unsettled(identity, margins[task])[:, None], merged, identity)
+        task: np.where(needs_all_views(identity, margins[task])[:, None], merged, identity)
         for task, (merged, identity) in pairs.items()
     }

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
-from data.runtime.errors import InputError, shown
+from data.runtime.errors import InputError, printable
 from ensemble.files.predictions import read_arrays
-from ensemble.inference.predictor import Result, Task, joined
+from ensemble.inference.predictor import Result, Task, concat_outputs
 from ensemble.inference.thresholds import Pair
 
 # Rounding or another JPEG scale changes fewer answers than this; other photographs or crops change more.
@@ -23,7 +23,7 @@ Predict = Callable[[Mapping[str, Task], Sequence[Path]], Iterator[Result]]
 
 
 @dataclass(frozen=True)
-class Validated:
+class ValidationImages:
     """Photographs in the validation of every task.
 
     Attributes:
@@ -38,13 +38,13 @@ class Validated:
         return sum(map(len, self.groups.values()))
 
 
-def validated_by(files: Mapping[str, Sequence[Path]]) -> Validated:
+def find_validation_images(files: Mapping[str, Sequence[Path]]) -> ValidationImages:
     """The photographs in every task's validation, from its heads' validation.npz.
 
     Raises:
         InputError: a file or a photograph is not there, or the tasks share no photograph.
     """
-    said = {task: [_said(file) for file in its] for task, its in files.items()}
+    said = {task: [_read_validation(file) for file in its] for task, its in files.items()}
     known = [{path for table in tables for path in table.index} for tables in said.values()]
     groups: dict[tuple[tuple[int, ...], ...], list[str]] = {}
     for path in sorted(set.intersection(*known)):
@@ -56,16 +56,18 @@ def validated_by(files: Mapping[str, Sequence[Path]]) -> Validated:
     absent = [path for path in paths if not Path(path).is_file()]
     if absent:
         raise InputError(
-            f"{len(absent)} of {len(paths)} validation photographs are not there, such as {shown(absent[0])}: "
+            f"{len(absent)} of {len(paths)} validation photographs are not there, such as {printable(absent[0])}: "
             f"margins are chosen on them; put them back where training read them, {REMEDY}"
         )
-    return Validated(said, groups)
+    return ValidationImages(said, groups)
 
 
-def in_all_views(validated: Validated, tasks: Mapping[str, Task], predict: Predict) -> dict[str, Pair]:
+def predict_validation(
+    validated: ValidationImages, tasks: Mapping[str, Task], predict: Predict
+) -> dict[str, Pair]:
     """Each task's probabilities [N, C] of the photographs: all views merged, and the identity view.
 
-    Of several folds' heads a photograph is shown to those that were not trained on it.
+    Of several folds' heads a photograph is printable to those that were not trained on it.
 
     Raises:
         InputError: the heads answer otherwise than they did in training: these are not the same photographs.
@@ -78,17 +80,17 @@ def in_all_views(validated: Validated, tasks: Mapping[str, Task], predict: Predi
         }
         results = predict(theirs, [Path(path) for path in paths])
         batches = list(tqdm(results, "margins", disable=None, unit="batch"))
-        said = {name: joined([batch[name] for batch in batches]) for name in theirs}
+        said = {name: concat_outputs([batch[name] for batch in batches]) for name in theirs}
         for name, mine in zip(theirs, places, strict=True):
             before = np.mean(
                 [validated.said[name][place].reindex(list(paths)).to_numpy() for place in mine], axis=0
             )
-            _refuse_others(name, said[name].identity, before)
+            _check_agreement(name, said[name].identity, before)
         found.append(said)
-    return {name: joined([said[name] for said in found])[:2] for name in tasks}
+    return {name: concat_outputs([said[name] for said in found])[:2] for name in tasks}
 
 
-def _said(file: Path) -> pd.DataFrame:
+def _read_validation(file: Path) -> pd.DataFrame:
     """What a head said of its validation photographs: probabilities, with absolute paths as index."""
     if not file.is_file():
         raise InputError(f"{file}: not there, but margins are chosen on what it lists; {REMEDY}")
@@ -102,7 +104,7 @@ def _said(file: Path) -> pd.DataFrame:
     return table[~table.index.duplicated()]
 
 
-def _refuse_others(task: str, identity: npt.NDArray[np.floating], before: npt.NDArray[np.floating]) -> None:
+def _check_agreement(task: str, identity: npt.NDArray[np.floating], before: npt.NDArray[np.floating]) -> None:
     same = float((identity.argmax(axis=1) == before.argmax(axis=1)).mean())
     if same < SAME_ANSWERS:
         raise InputError(

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.transforms.registry import Step, call_steps
+from data.transforms.registry import Step, build_ops
 
 View = Callable[[Tensor], Tensor]
 Offset = Annotated[float, Field(ge=-0.5, le=0.5)]
@@ -64,7 +64,7 @@ def brightness(pixels: Tensor, factor: Annotated[float, Field(gt=0, le=4)] = 1.1
     return (pixels * factor).clamp(max=1.0)
 
 
-class Shown:
+class ViewCache:
     """A batch of photographs in views, each computed once however many heads look at it.
 
     Args:
@@ -101,7 +101,7 @@ def make_views(steps: Sequence[Step]) -> dict[str, View]:
     views: dict[str, View] = {"identity": identity}
     seen: list[tuple[str, dict[str, Any]]] = []
     # Each is called on a single pixel, so that wrong arguments are told here and not at the first photograph.
-    for step in call_steps(steps, VIEWS, torch.zeros(1, 3, 1, 1)):
+    for step in build_ops(steps, VIEWS, torch.zeros(1, 3, 1, 1)):
         bound = signature(VIEWS[step.name]).bind(None, **step.arguments)
         bound.apply_defaults()
         if (step.name, bound.arguments) in seen and step.name != "identity":

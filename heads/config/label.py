@@ -22,7 +22,7 @@ class Distribution(Section):
         return self
 
 
-class TrainedLabel(Section):
+class TrainingLabel(Section):
     """What training does otherwise than scoring, for labels that are unsure near a border.
 
     `borders` cut the training rows in place of the label's own; rows whose number lies in one of the
@@ -71,7 +71,7 @@ class Label(Section):
     borders: list[float] | None = None
     distribution: Distribution | None = None
     ordinal: Literal["none", "coral", "corn"] = "none"
-    training: TrainedLabel = TrainedLabel()
+    training: TrainingLabel = TrainingLabel()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -95,7 +95,7 @@ class Label(Section):
         """A label of parts, its classes named."""
         names = [" / ".join(combined) for combined in product(*(part.classes for part in self.parts))]
         alone = (self.column, self.borders, self.distribution) == (None, None, None) and self.ordinal == "none"
-        if len(self.parts) < 2 or not alone or self.training != TrainedLabel():
+        if len(self.parts) < 2 or not alone or self.training != TrainingLabel():
             raise ValueError("a label of parts has at least two of them and nothing beside them")
         if self.classes not in ([], names):
             raise ValueError("the classes of a label of parts are the combinations of theirs; leave them out")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from data.runtime.errors import InputError, did_you_mean, nearest, refuse
+from data.runtime.errors import InputError, did_you_mean, nearest, raise_all
 from heads.config.yaml_reader import Location, parse_yaml, read_yaml
 
 
@@ -20,8 +20,8 @@ S = TypeVar("S", bound=Section)
 Positive = Annotated[float, Field(gt=0)]
 
 
-def load(schema: type[S], path: Path, overrides: Sequence[str] = ()) -> S:
-    """Read the YAML at `path`, lay `overrides` (`key.sub=value`) over it and check it against `schema`.
+def load_config(schema: type[S], path: Path, overrides: Sequence[str] = ()) -> S:
+    """Read the YAML at `path`, lay `overrides` (`key.sub=value`) over it and check_config it against `schema`.
 
     Raises:
         InputError: every unknown key, wrong type and bad value at once, with file, line and key.
@@ -30,10 +30,10 @@ def load(schema: type[S], path: Path, overrides: Sequence[str] = ()) -> S:
     if not isinstance(value, dict):
         raise InputError(f"{path}: found a {type(value).__name__}, expected keys with values")
     overridden = [_override(value, text) for text in overrides]
-    return check(schema, value, str(path), lines, overridden)
+    return check_config(schema, value, str(path), lines, overridden)
 
 
-def check(
+def check_config(
     schema: type[S],
     value: Any,
     name: str,
@@ -45,7 +45,7 @@ def check(
         return schema.model_validate(value)
     except ValidationError as error:
         problems = list(_problems(schema, error, name, lines or {}, overridden))
-    refuse(f"{name}: {len(problems)} problem{'s' * (len(problems) > 1)} in the config", problems)
+    raise_all(f"{name}: {len(problems)} problem{'s' * (len(problems) > 1)} in the config", problems)
     raise AssertionError("a validation error without a problem")
 
 

@@ -248,7 +248,7 @@ class TaskConfig(Section):
         return dump_yaml(self.model_dump())
 
 
-def idle_settings(config: TaskConfig) -> list[str]:
+def find_unused_settings(config: TaskConfig) -> list[str]:
     """What `config` asks of a training that would pass over it in silence, a problem each.
 
     For whoever trains to refuse. The schema itself takes such a config, since heads that were trained under one

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.runtime.errors import InputError, debug_option, refuse, run_script
+from data.runtime.errors import InputError, add_debug_option, raise_all, run_script
 from heads.convert.keras_file import Arrays, KerasFile, read_keras
-from heads.model.backbones import build_trunk, fill_trunk
+from heads.model.backbones import build_backbone, fill_backbone
 from heads.model.keras_resnet import RELEASES, Release
 from heads.run.checkpoint import save_tensors
 
@@ -38,10 +38,10 @@ _STEM = {"conv1_conv": "conv1", "conv1_bn": "bn1", "conv1": "conv1", "bn_conv1":
 _PLACES = {"1": "0", "2a": "1", "2b": "2", "2c": "3"}
 
 
-def module_of(layer: str) -> tuple[str, str] | None:
+def backbone_module(layer: str) -> tuple[str, str] | None:
     """Where a Keras layer's arrays belong in the trunk, and whether they are a "conv" or a "bn".
 
-    >>> module_of("conv3_block1_0_bn"), module_of("res5c_branch2b"), module_of("pred_age")
+    >>> backbone_module("conv3_block1_0_bn"), backbone_module("res5c_branch2b"), backbone_module("pred_age")
     (('layer2.0.downsample.1', 'bn'), ('layer4.2.conv2', 'conv'), None)
     """
     if layer in _STEM:
@@ -57,12 +57,12 @@ def module_of(layer: str) -> tuple[str, str] | None:
     return f"layer{int(found['stage']) - 1}.{block}.{own}", kind
 
 
-def trunk_tensors(arrays: Mapping[str, Arrays]) -> dict[str, Tensor]:
+def backbone_tensors(arrays: Mapping[str, Arrays]) -> dict[str, Tensor]:
     """The trunk's tensors out of the layers' arrays; layers that are none of a ResNet's are left."""
     tensors: dict[str, Tensor] = {}
     problems = []
     for layer, values in arrays.items():
-        found = module_of(layer)
+        found = backbone_module(layer)
         if found is None:
             continue
         module, kind = found
@@ -73,18 +73,18 @@ def trunk_tensors(arrays: Mapping[str, Arrays]) -> dict[str, Tensor]:
             # Keras keeps kernels as [height, width, in, out], PyTorch as [out, in, height, width].
             moved = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
             tensors[f"{module}.{field}"] = torch.from_numpy(np.ascontiguousarray(moved))
-    refuse("not the layers of a Keras ResNet-50:", problems)
+    raise_all("not the layers of a Keras ResNet-50:", problems)
     return tensors
 
 
-def release_of(file: KerasFile, name: str) -> str:
+def find_release(file: KerasFile, name: str) -> str:
     """Name of the trunk (a key of `RELEASES`) that the file's layers are, by their settings or their names.
 
     Raises:
         InputError: no release has a ResNet-50 of these settings; all that differ are told.
     """
     new = "conv1_conv" in file.arrays
-    modules = {layer: found for layer in file.arrays if (found := module_of(layer))}
+    modules = {layer: found for layer in file.arrays if (found := backbone_module(layer))}
     settings = {layer: file.configs[layer] for layer in modules if layer in file.configs}
     epsilons = {float(s["epsilon"]) for layer, s in settings.items() if modules[layer][1] == "bn"}
     stem = settings.get("conv1_conv" if new else "conv1")
@@ -105,14 +105,14 @@ def release_of(file: KerasFile, name: str) -> str:
         halves = re.fullmatch(r"conv1|layer[2-4]\.0\.(conv1|downsample\.0)", module) is not None
         if kind == "conv" and strides is not None and list(strides) != [1 + halves] * 2:
             problems.append(f"{layer}: strides {list(strides)}, expected {[1 + halves] * 2}")
-    refuse(f"{name}: not laid out as Keras's own ResNet-50:", problems)
+    raise_all(f"{name}: not laid out as Keras's own ResNet-50:", problems)
     for trunk, release in RELEASES.items():
         if release == its:
             return trunk
     raise InputError(f"{name}: found {its}, expected one of {', '.join(map(str, RELEASES.values()))}")
 
 
-def output_of(arrays: Mapping[str, Arrays], name: str, wanted: str | None) -> dict[str, Tensor]:
+def find_output(arrays: Mapping[str, Arrays], name: str, wanted: str | None) -> dict[str, Tensor]:
     """The dense layer [2048, K] on the trunk as our classifier's tensors; none, where there is none.
 
     A layer without a bias gets one of zeros, which is the same function.
@@ -140,16 +140,16 @@ def convert(path: Path, scaling: str, output: str | None) -> tuple[dict[str, Ten
         output: which dense layer is the output; only needed where there are several.
     """
     file = read_keras(path)
-    tensors = trunk_tensors(file.arrays)
+    tensors = backbone_tensors(file.arrays)
     if not tensors:
         raise InputError(f"{path}: found {', '.join(list(file.arrays)[:4])}, ..., expected Keras's ResNet-50")
-    name = release_of(file, str(path))
+    name = find_release(file, str(path))
     mean, std, swapped = INPUTS[scaling]
     if swapped:
         tensors["conv1.weight"] = tensors["conv1.weight"].flip(1)  # so that red comes first, as everywhere here
-    trunk, _ = build_trunk(name)
-    fill_trunk(trunk, tensors, str(path))  # refuses what is not whole, or more than a ResNet-50
-    classifier = output_of(file.arrays, str(path), output)
+    trunk, _ = build_backbone(name)
+    fill_backbone(trunk, tensors, str(path))  # refuses what is not whole, or more than a ResNet-50
+    classifier = find_output(file.arrays, str(path), output)
     description = {
         "trunk": {"name": name, "mean": list(mean), "std": [std] * 3},
         "outputs": len(classifier["classifier.1.bias"]) if classifier else 0,
@@ -167,7 +167,7 @@ def main() -> None:
         "--input", choices=INPUTS, default="caffe", help="how its pixels were scaled (default: %(default)s)"
     )
     parser.add_argument("--output", metavar="LAYER", help="the output, where the file has several")
-    debug_option(parser)
+    add_debug_option(parser)
     args = parser.parse_args()
     if args.out.suffix != ".safetensors":
         raise InputError(f"{args.out}: expected a name that ends in .safetensors")

@@ -62,7 +62,7 @@ def read_keras(path: Path) -> KerasFile:
             model = _loads(file.attrs.get("model_config"))
             root = file.get("model_weights", file)
             read = _legacy if "layer_names" in root.attrs else _by_path
-            return _checked(path, *read(root), model, _text(root.attrs.get("keras_version", "")))
+            return _check(path, *read(root), model, _text(root.attrs.get("keras_version", "")))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: not readable as a file of Keras: {error}") from None
 
@@ -75,10 +75,10 @@ def _read_archive(path: Path, h5py: Any) -> KerasFile:
         model = _loads(archive.read("config.json"))
         version = _loads(archive.read("metadata.json")).get("keras_version", "")
         with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
-            return _checked(path, *_by_path(file, model), model, version)
+            return _check(path, *_by_path(file, model), model, version)
 
 
-def _checked(
+def _check(
     path: Path, arrays: dict[str, Arrays], layers: list[str], model: dict[str, Any], version: str
 ) -> KerasFile:
     if not arrays:

@@ -11,14 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from data.runtime.errors import InputError, debug_option, run_script
-from heads.build import TrainedHead, open_head
-from heads.export.graph import INPUT, SUFFIXES, HeadGraph, outputs_of, write_onnx, write_torchscript
+from data.runtime.errors import InputError, add_debug_option, run_script
+from heads.build import TrainedHead, load_head
+from heads.export.graph import INPUT, SUFFIXES, HeadGraph, output_shapes, write_onnx, write_torchscript
 from heads.export.model_card import head_section, write_card
 from heads.run.checkpoint import save_tensors
 
 
-def find_runs(runs: Path) -> dict[str, Path]:
+def find_checkpoints(runs: Path) -> dict[str, Path]:
     """Checkpoints of all heads of a folder, folds each by itself: `mask`, or `mask-fold-0`."""
     found = sorted([*runs.glob("*/best.safetensors"), *runs.glob("*/fold-*/best.safetensors")])
     if not found:
@@ -37,25 +37,25 @@ def export_head(trained: TrainedHead, name: str, out: Path, kind: str) -> Path:
         }
         save_tensors(path, trained.head.state_dict(), description)
     elif kind == "onnx":
-        write_onnx(path, HeadGraph(trained, name), list(outputs_of(trained)))
+        write_onnx(path, HeadGraph(trained, name), list(output_shapes(trained)))
     else:
         write_torchscript(path, HeadGraph(trained, name))
     return path
 
 
-def interface_of(kind: str, outputs: str) -> str:
+def describe_interface(kind: str, outputs: str) -> str:
     """What goes in and comes out, for a model card."""
     if kind == "safetensors":
-        return "Weights with their config, for `heads.build.open_head`."
+        return "Weights with their config, for `heads.build.load_head`."
     return (
         f"Input: `{INPUT}` uint8 [n, height, width, 3], RGB, upright, any size. Output: {outputs}; rows of "
         "probabilities sum to 1. Scaling to the working size and normalisation are inside."
     )
 
 
-def told_outputs(trained: TrainedHead) -> str:
+def describe_outputs(trained: TrainedHead) -> str:
     """A head's outputs in their order, for a model card."""
-    sizes = {name: ", ".join(map(str, ("n", *size))) for name, size in outputs_of(trained).items()}
+    sizes = {name: ", ".join(map(str, ("n", *size))) for name, size in output_shapes(trained).items()}
     return ", ".join(f"`{name}` [{size}]" for name, size in sizes.items())
 
 
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where it is written (default: RUNS/export)")
     parser.add_argument("--trained-on", metavar="TEXT", help="what it was trained on, for the model card")
     parser.add_argument("--terms", metavar="TEXT", help="the terms of that data, for the model card")
-    debug_option(parser)
+    add_debug_option(parser)
 
 
 def export_whole(
@@ -89,10 +89,10 @@ def main() -> None:
     parser.add_argument("--heads-only", action="store_true", help="each head by itself, not all as one graph")
     args = parser.parse_args()
     out = args.out or args.runs / "export"
-    for name, file in find_runs(args.runs).items():
-        trained = open_head(file)
+    for name, file in find_checkpoints(args.runs).items():
+        trained = load_head(file)
         path = export_head(trained, name, out, args.kind)
-        told = interface_of(args.kind, told_outputs(trained))
+        told = describe_interface(args.kind, describe_outputs(trained))
         sections = [head_section(trained)]
         write_card(out / f"{name}.md", f"Head {name}", told, sections, args.trained_on, args.terms)
         print(f"{path}, {out / f'{name}.md'}", flush=True)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from data.runtime.errors import InputError
-from data.runtime.files import written_whole
+from data.runtime.files import write_atomically
 from heads.build import TrainedHead
-from heads.export.letterbox import letterbox_of
+from heads.export.letterbox import make_letterbox
 
 INPUT = "photographs"
 # Any would do; a graph must not depend on it, so that no side equals another one.
@@ -18,7 +18,7 @@ EXAMPLE = (2, 150, 110, 3)
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
 
 
-def outputs_of(trained: TrainedHead) -> dict[str, tuple[int, ...]]:
+def output_shapes(trained: TrainedHead) -> dict[str, tuple[int, ...]]:
     """The outputs of a head's graph in their order: names, and sizes beside the number of photographs."""
     outputs: dict[str, tuple[int, ...]] = {"probabilities": (len(trained.config.label.classes),)}
     return outputs if trained.target.numbers is None else outputs | {"number": ()}
@@ -32,7 +32,7 @@ class HeadGraph(nn.Module):
 
     def __init__(self, trained: TrainedHead, name: str) -> None:
         super().__init__()
-        self.letterbox = letterbox_of(trained.config.pixels.evaluate, name)
+        self.letterbox = make_letterbox(trained.config.pixels.evaluate, name)
         self.head, self.target = trained.head, trained.target
 
     def forward(self, photographs: Tensor) -> tuple[Tensor, ...]:
@@ -72,7 +72,7 @@ def write_onnx(
             f"ONNX takes {error.name}, which is not installed: pip install -r requirements-bring.txt"
         ) from None
     dimensions = {place: torch.export.Dim(called) for place, called in enumerate(free)}
-    with written_whole(path) as temporary, warnings.catch_warnings():
+    with write_atomically(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, on what it will change in its next releases
         torch.onnx.export(
             graph.eval(),
@@ -89,7 +89,7 @@ def write_onnx(
 def write_torchscript(path: Path, graph: nn.Module) -> None:
     """Write `graph` as TorchScript, which `torch.jit.load` runs without its source."""
     example = torch.zeros(EXAMPLE, dtype=torch.uint8)
-    with written_whole(path) as temporary, warnings.catch_warnings(), torch.inference_mode():
+    with write_atomically(path) as temporary, warnings.catch_warnings(), torch.inference_mode():
         # That torch deprecates the format, and of constants in the graph: a head's classes, which are constant.
         warnings.simplefilter("ignore")
         torch.jit.trace(graph.eval(), example, check_trace=False).save(str(temporary))  # type: ignore[no-untyped-call]

@@ -66,7 +66,7 @@ def _weights(places: Tensor, old: Tensor, new: Tensor, total: int, scale: Tensor
     return torch.where(inside[:, None], shares, torch.zeros_like(shares)).float()
 
 
-def letterbox_of(steps: Sequence[Any], name: str) -> Letterbox:
+def make_letterbox(steps: Sequence[Any], name: str) -> Letterbox:
     """The module of a head's `pixels.evaluate`, which must be one letterbox.
 
     Raises:

@@ -11,7 +11,7 @@ from data.runtime.files import write_text
 from heads.build import TrainedHead
 from heads.run.folder import RunFolder
 
-UNTOLD = (
+UNKNOWN_TERMS = (
     "Not told by whoever exported this. Weights come under the terms of the photographs they were trained on "
     "and of the weights that they began from; ask before they are passed on or used commercially."
 )
@@ -61,7 +61,7 @@ def write_card(
     """
     parts = [f"# {name}", interface]
     parts += ["## Trained on\n\n" + data] if data else []
-    parts += [*sections, f"## Limits\n\n{LIMITS}", f"## Terms\n\n{terms or UNTOLD}"]
+    parts += [*sections, f"## Limits\n\n{LIMITS}", f"## Terms\n\n{terms or UNKNOWN_TERMS}"]
     write_text(path, "\n\n".join(parts) + "\n")
 
 

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torchvision import models
 
 from data.runtime.errors import InputError
-from heads.model.keras_resnet import KERAS_TRUNKS
+from heads.model.keras_resnet import KERAS_BACKBONES
 from heads.model.weight_names import best_prefix, foreign_network, torchvision_names
 
-TRUNKS = {
+BACKBONES = {
     "resnet18": models.resnet18,
     "resnet34": models.resnet34,
     "resnet50": models.resnet50,
-    **KERAS_TRUNKS,
+    **KERAS_BACKBONES,
 }
 # What each stage of freezing adds, from the pixels up: together the forward pass, whose end is then flattened.
 STAGES = {
@@ -56,9 +56,9 @@ class LoadReport:
         return text
 
 
-def build_trunk(name: str) -> tuple[nn.Module, int]:
+def build_backbone(name: str) -> tuple[nn.Module, int]:
     """A trunk with random weights, pixels [N, 3, H, W] -> features [N, F]; returns it and F."""
-    trunk = TRUNKS[name](weights=None)
+    trunk = BACKBONES[name](weights=None)
     features: int = trunk.fc.in_features
     trunk.fc = nn.Identity()
     return trunk, features
@@ -70,7 +70,7 @@ def load_imagenet(trunk: nn.Module, name: str) -> LoadReport:
     Raises:
         InputError: they cannot be downloaded; the message names the option that takes a local file.
     """
-    if name in KERAS_TRUNKS:
+    if name in KERAS_BACKBONES:
         raise InputError(
             f"{name} has no ImageNet weights of its own; convert Keras's with python -m heads.convert"
         )
@@ -82,10 +82,10 @@ def load_imagenet(trunk: nn.Module, name: str) -> LoadReport:
             f"ImageNet weights of {name} cannot be downloaded ({error}); give a local file with "
             "--set backbone.weights=FILE (.safetensors, .pt or .pth), or --set backbone.weights=random"
         ) from None
-    return fill_trunk(trunk, state, f"torchvision's {weights}")
+    return fill_backbone(trunk, state, f"torchvision's {weights}")
 
 
-def load_trunk(trunk: nn.Module, path: Path) -> LoadReport:
+def load_backbone(trunk: nn.Module, path: Path) -> LoadReport:
     """Fill `trunk` from a .safetensors or torch file; other tensors, such as a classifier, are left.
 
     Prefixes (`module.`, `model.`, `backbone.`, `trunk.`, ...), the names of `heads.model.weight_names` and half precision
@@ -94,10 +94,10 @@ def load_trunk(trunk: nn.Module, path: Path) -> LoadReport:
     Raises:
         InputError: unreadable, it matches less than the whole trunk, or it is of a deeper or another one.
     """
-    return fill_trunk(trunk, read_tensors(path), str(path))
+    return fill_backbone(trunk, read_tensors(path), str(path))
 
 
-def fill_trunk(trunk: nn.Module, state: Mapping[str, Tensor], name: str) -> LoadReport:
+def fill_backbone(trunk: nn.Module, state: Mapping[str, Tensor], name: str) -> LoadReport:
     """Copy the trunk's tensors out of `state`, wherever its prefix puts them; all of them or none."""
     wanted = trunk.state_dict()
     if foreign := foreign_network(state):
@@ -163,12 +163,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return {k: value for k, value in content.items() if isinstance(k, str) and isinstance(value, Tensor)}
 
 
-def cut_at(up_to: str) -> tuple[list[str], list[str]]:
+def split_stages(up_to: str) -> tuple[list[str], list[str]]:
     """Names of the trunk's modules up to and including stage `up_to`, and of those after it.
 
     `up_to` is none, a key of `STAGES`, or all.
 
-    >>> cut_at("layer3")
+    >>> split_stages("layer3")
     (['conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2', 'layer3'], ['layer4', 'avgpool'])
     """
     stages = list(STAGES)
@@ -178,11 +178,11 @@ def cut_at(up_to: str) -> tuple[list[str], list[str]]:
 
 
 def freeze(trunk: nn.Module, up_to: str) -> list[nn.Module]:
-    """Stop the gradients from the pixels up to and including stage `up_to` (`cut_at`).
+    """Stop the gradients from the pixels up to and including stage `up_to` (`split_stages`).
 
     Returns the frozen modules; the caller keeps them in eval mode, so that batch statistics stay as well.
     """
-    frozen = [trunk.get_submodule(name) for name in cut_at(up_to)[0]]
+    frozen = [trunk.get_submodule(name) for name in split_stages(up_to)[0]]
     for module in frozen:
         module.requires_grad_(False)
     return frozen

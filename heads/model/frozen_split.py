@@ -8,11 +8,11 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from heads.model.backbones import cut_at
-from heads.model.head import Head, normalised
+from heads.model.backbones import split_stages
+from heads.model.head import Head, normalise
 
 
-class Prefix(nn.Module):
+class FrozenLayers(nn.Module):
     """The frozen part of a head: pixels [N, 3, H, W] as `Head` takes them, to features.
 
     Features are the trunk's own [N, F] where it is frozen as a whole, else the maps [N, C, h, w] of the last
@@ -20,7 +20,7 @@ class Prefix(nn.Module):
 
     Args:
         head: whose modules are taken.
-        up_to: the last frozen stage, or all (`heads.model.backbones.cut_at`).
+        up_to: the last frozen stage, or all (`heads.model.backbones.split_stages`).
     """
 
     mean: Tensor
@@ -28,7 +28,7 @@ class Prefix(nn.Module):
 
     def __init__(self, head: Head, up_to: str) -> None:
         super().__init__()
-        before, after = cut_at(up_to)
+        before, after = split_stages(up_to)
         self.layers = nn.ModuleDict({name: head.trunk.get_submodule(name) for name in before})
         self.ends_in_maps = bool(after)
         self.register_buffer("mean", head.mean)
@@ -36,7 +36,7 @@ class Prefix(nn.Module):
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        features = normalised(pixels, self.mean, self.std)
+        features = normalise(pixels, self.mean, self.std)
         for layer in self.layers.values():
             features = layer(features)
         return features if self.ends_in_maps else features.flatten(1)
@@ -50,8 +50,8 @@ class Prefix(nn.Module):
         return digest.hexdigest()
 
 
-class Suffix(nn.Module):
-    """The rest of a head: features of its `Prefix`, in any precision, to logits [N, outputs].
+class TrainedLayers(nn.Module):
+    """The rest of a head: features of its `FrozenLayers`, in any precision, to logits [N, outputs].
 
     Its tensors are all of the head's, the frozen ones too, under the head's names: its state is a head's.
 
@@ -68,7 +68,7 @@ class Suffix(nn.Module):
         self.trunk, self.classifier = head.trunk, head.classifier
         self.register_buffer("mean", head.mean)
         self.register_buffer("std", head.std)
-        self._after = cut_at(up_to)[1]
+        self._after = split_stages(up_to)[1]
 
     def forward(self, features: Tensor) -> Tensor:
         features = features.float()

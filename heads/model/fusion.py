@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolutions before it: the same function, in fewer passes over memory.
+"""Batch norm fuse_batch_norm into the convolutions before it: the same function, in fewer passes over memory.
 
 In evaluation batch norm scales and shifts the channels that a convolution gives, which the convolution can do
 itself with other weights (Jacob et al. 2018, doi:10.1109/CVPR.2018.00286, section 3.2).
@@ -13,10 +13,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
 
 
-def folded(head: nn.Module) -> nn.Module:
+def fuse_batch_norm(head: nn.Module) -> nn.Module:
     """A copy of `head`, in eval mode, that computes the same without the batch norms of its resnet.
 
-    `head` itself stays what its checkpoint says; one in which nothing can be folded is returned as it is.
+    `head` itself stays what its checkpoint says; one in which nothing can be fuse_batch_norm is returned as it is.
     """
     if not any(_pairs(module) for module in head.modules()):
         return head

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from heads.model.backbones import build_trunk, freeze
+from heads.model.backbones import build_backbone, freeze
 
 LastLayer = Callable[[int, int], nn.Module]
 
@@ -18,7 +18,7 @@ class Head(nn.Module):
     Normalisation is inside, so that whoever has the head cannot feed it wrongly.
 
     Args:
-        backbone: a name in `heads.model.backbones.TRUNKS`; the weights are random until a loader fills `trunk`.
+        backbone: a name in `heads.model.backbones.BACKBONES`; the weights are random until a loader fills `trunk`.
         outputs: number of logits.
         hidden: widths of hidden layers on the trunk, each followed by ReLU.
         dropout: share dropped before each linear layer, from 0 to below 1.
@@ -40,7 +40,7 @@ class Head(nn.Module):
         last: LastLayer = nn.Linear,
     ) -> None:
         super().__init__()
-        self.trunk, features = build_trunk(backbone)
+        self.trunk, features = build_backbone(backbone)
         self.classifier = make_classifier(features, outputs, hidden, dropout, last)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
@@ -58,11 +58,11 @@ class Head(nn.Module):
         return self
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.trunk(normalised(pixels, self.mean, self.std)))
+        logits: Tensor = self.classifier(self.trunk(normalise(pixels, self.mean, self.std)))
         return logits
 
 
-def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Pixels [N, 3, H, W], uint8 or float in 0..1, less `mean` over `std`, in channels-last memory."""
     pixels = pixels.to(memory_format=torch.channels_last)
     if pixels.dtype == torch.uint8:

@@ -65,6 +65,6 @@ def keras_resnet50(release: Release, weights: Any = None) -> nn.Module:
     return net  # type: ignore[no-any-return]
 
 
-KERAS_TRUNKS: dict[str, Callable[..., nn.Module]] = {
+KERAS_BACKBONES: dict[str, Callable[..., nn.Module]] = {
     name: partial(keras_resnet50, release) for name, release in RELEASES.items()
 }

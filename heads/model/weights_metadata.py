@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from data.runtime.errors import InputError
-from heads.config.loader import check
+from heads.config.loader import check_config
 from heads.config.task import TaskConfig
 from heads.run.checkpoint import find_description
 
 
-def adopted(config: TaskConfig, name: str) -> TaskConfig:
+def apply_weights_metadata(config: TaskConfig, name: str) -> TaskConfig:
     """`config` with the trunk's name and pixel normalisation of its weights' file, where that describes them.
 
     Only files of `heads.convert` do. What the config itself sets stays, and must agree.
@@ -24,7 +24,7 @@ def adopted(config: TaskConfig, name: str) -> TaskConfig:
     weights = config.backbone.weights
     if not weights.endswith(".safetensors") or not Path(weights).is_file():
         return config
-    trunk = described_trunk(Path(weights))
+    trunk = read_backbone_metadata(Path(weights))
     if trunk is None:
         return config
     plain = config.model_dump()
@@ -36,10 +36,10 @@ def adopted(config: TaskConfig, name: str) -> TaskConfig:
                 "leave it out"
             )
         plain[section][key] = trunk[key]
-    return check(TaskConfig, plain, name)
+    return check_config(TaskConfig, plain, name)
 
 
-def described_trunk(path: Path) -> dict[str, Any] | None:
+def read_backbone_metadata(path: Path) -> dict[str, Any] | None:
     """`name`, `mean` and `std` from the description of a .safetensors file; None where it has none."""
     trunk = (find_description(path) or {}).get("trunk")
     return trunk if isinstance(trunk, dict) else None

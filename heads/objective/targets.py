@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from data.runtime.errors import InputError, refuse
+from data.runtime.errors import InputError, raise_all
 from heads.objective.ordinal import PROBABILITIES
 
 
@@ -99,7 +99,7 @@ class Target:
             low = -np.inf if self.numbers is None else self.numbers[0]
             fits, expected = column.between(low, np.inf, inclusive="left"), f"a number from {low} up"
         wrong = table[~fits]
-        refuse(
+        raise_all(
             f"{len(wrong)} labels in column {self.column!r} fit no class",
             [
                 f"{p}: found {v!r}, expected {expected}"

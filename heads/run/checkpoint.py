@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from data.runtime.errors import InputError
-from data.runtime.files import written_whole
+from data.runtime.files import write_atomically
 
 _KEY = "description"
 
@@ -28,7 +28,7 @@ _KEY = "description"
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
     """Write tensors and a JSON-ready description to one .safetensors file, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with written_whole(path) as temporary:
+    with write_atomically(path) as temporary:
         try:
             save_file(plain, temporary, metadata={"format": "pt", _KEY: json.dumps(description)})
         except SafetensorError as error:
@@ -47,14 +47,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: no such file, not whole, or without our description.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     return tensors, read_description(path)
 
 
 def read_description(path: Path) -> dict[str, Any]:
     """The description alone, without reading a tensor; errors as those of `load_tensors`."""
-    with _opened(path) as file:
+    with _open(path) as file:
         metadata = file.metadata() or {}
     try:
         description = json.loads(metadata[_KEY])
@@ -74,7 +74,7 @@ def find_description(path: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected a checkpoint; train it with train_task.py first")
     try:
@@ -84,7 +84,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InputError(f"{path}: not readable as safetensors: {error}") from None
 
 
-def refuse_other_shapes(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+def check_shapes(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
     """Refuse `tensors` that are not `module`'s by name and shape; it may be on PyTorch's meta device."""
     expected = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
@@ -94,7 +94,7 @@ def refuse_other_shapes(module: nn.Module, tensors: Mapping[str, Tensor], name: 
         raise InputError(f"{name}: {len(odd)} of its tensors do not fit its own config: {told}")
 
 
-def fill(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+def load_tensors_into(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
     """Load `tensors` into `module`; refuse other names, other shapes and values that are not finite."""
     bad = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if bad:
@@ -149,12 +149,12 @@ def load_state(
         optimiser: its scaler of gradients, where it has one, begins anew if the file has none.
 
     Raises:
-        InputError: as those of `load_tensors` and `fill`.
+        InputError: as those of `load_tensors` and `load_tensors_into`.
     """
     tensors, plain = load_tensors(path)
     for name, module in modules.items():
         own = {k.removeprefix(f"{name}/"): t for k, t in tensors.items() if k.startswith(f"{name}/")}
-        fill(module, own, str(path))
+        load_tensors_into(module, own, str(path))
     state: dict[int, dict[str, Any]] = {int(i): dict(slots) for i, slots in plain["scalars"].items()}
     for key, tensor in tensors.items():
         if key.startswith("optimiser/"):

@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from data.runtime.file_names import leads_outside
-from data.runtime.files import write_text, written_whole
-from data.runtime.processor import told_lines
+from data.runtime.file_names import is_outside
+from data.runtime.files import write_atomically, write_text
+from data.runtime.processor import cpuinfo_lines
 from heads.run.checkpoint import save_tensors
 
 PACKAGES = ("torch", "torchvision", "albumentations", "numpy", "pillow")
@@ -73,7 +73,7 @@ def run_folder(runs: Path, task: str, fold: int | None = None) -> RunFolder:
     return RunFolder(runs / task if fold is None else runs / task / f"fold-{fold}")
 
 
-def trained_runs(runs: Path, task: str) -> list[RunFolder]:
+def find_trained_runs(runs: Path, task: str) -> list[RunFolder]:
     """The runs that hold a task's heads: all its folds, or its one run; none where there is none."""
     folds = sorted((runs / task).glob("fold-*/best.safetensors"))
     alone = run_folder(runs, task)
@@ -94,11 +94,11 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write named arrays as .npz; text is stored as fixed-width unicode, so that no pickle is needed."""
-    with written_whole(path) as temporary, temporary.open("wb") as file:
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **{n: np.asarray(array) for n, array in arrays.items()})
 
 
-def machine() -> dict[str, str]:
+def describe_machine() -> dict[str, str]:
     """What this computer is, for whoever reads how long a run took: system, processor, cores, memory, GPU."""
     told = {"system": platform.platform(), "processor": _processor(), "cores": str(os.cpu_count())}
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
@@ -111,15 +111,15 @@ def machine() -> dict[str, str]:
 
 def _processor() -> str:
     """The processor's own name where the system tells it (Linux), else its architecture."""
-    names = (line.partition(":")[2].strip() for line in told_lines() if line.startswith("model name"))
+    names = (line.partition(":")[2].strip() for line in cpuinfo_lines() if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
 
 
-def portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A head's config without the folders of the machine that trained it, where they lead outside."""
+def strip_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A head's config without the folders of the describe_machine that trained it, where they lead outside."""
 
     def alone(name: str | None) -> str | None:
-        return PureWindowsPath(name).name if name is not None and leads_outside(name) else name
+        return PureWindowsPath(name).name if name is not None and is_outside(name) else name
 
     backbone = {**config["backbone"], "weights": alone(config["backbone"]["weights"])}
     return {**config, "backbone": backbone, "corrections": alone(config["corrections"])}
@@ -132,16 +132,16 @@ def save_head(
     validation: Mapping[str, Any],
     box_margin: float | None = None,
 ) -> None:
-    """Write weights with their config (classes, pixels, normalisation), versions, machine and figures.
+    """Write weights with their config (classes, pixels, normalisation), versions, describe_machine and figures.
 
     `box_margin` is that of --box-margin where the head was trained on faces cropped to their boxes.
     """
     versions = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
     description = {
-        "config": portable(config),
+        "config": strip_paths(config),
         "validation": validation,
         "box_margin": box_margin,
         "versions": versions,
-        "machine": machine(),
+        "describe_machine": describe_machine(),
     }
     save_tensors(path, head.state_dict(), description)

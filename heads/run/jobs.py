@@ -12,11 +12,13 @@ from itertools import product
 from typing import IO, TextIO
 
 from data.runtime.errors import InputError
-from data.runtime.processes import cores
-from heads.run.leakage import named_run
+from data.runtime.processes import count_cores
+from heads.run.leakage import source_run_name
 
 CODES = {0: "done", 2: "wrong input"}
-Place = Mapping[str, str]  # what a job's environment says of the device, or of the cores, that are its own
+Device = Mapping[
+    str, str
+]  # what a job's environment says of the device, or of the count_cores, that are its own
 SKIPPED = -1000  # no exit code of a process: it was never started
 
 
@@ -44,14 +46,14 @@ def plan_jobs(
     """
     jobs = []
     for task, fold in dict.fromkeys(product(tasks, folds)):
-        before = named_run(weights.get(task, ""))
+        before = source_run_name(weights.get(task, ""))
         one = [*command, "--task", task, *([] if fold is None else ["--fold", str(fold)])]
         jobs.append(Job(_name(task, fold), one, frozenset({_name(before, fold)} if before in tasks else ())))
     return jobs
 
 
-def places(jobs: int) -> list[Place]:
-    """Where so many jobs can run side by side: one on each CUDA device, else shares of the processor's cores.
+def list_devices(jobs: int) -> list[Device]:
+    """Where so many jobs can run side by side: one on each CUDA device, else shares of the processor's count_cores.
 
     A share has a core at least. Two heads on a core each are trained sooner than one after the other on two,
     where each step waits for the slower thread. OMP_NUM_THREADS, where it is set, is what a share has.
@@ -65,27 +67,27 @@ def places(jobs: int) -> list[Place]:
         return [{"CUDA_VISIBLE_DEVICES": name} for name in found]
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdecimal() and int(asked):
-        return [{}] * max(1, min(jobs, cores() // int(asked)))
-    shares = max(1, min(jobs, cores()))
-    return [{"OMP_NUM_THREADS": str(cores() // shares)}] * shares
+        return [{}] * max(1, min(jobs, count_cores() // int(asked)))
+    shares = max(1, min(jobs, count_cores()))
+    return [{"OMP_NUM_THREADS": str(count_cores() // shares)}] * shares
 
 
-def run_jobs(jobs: Sequence[Job], places: Sequence[Place]) -> dict[str, int]:
+def run_jobs(jobs: Sequence[Job], list_devices: Sequence[Device]) -> dict[str, int]:
     """Run every job once those that it waits for are done; return the exit code of each, `SKIPPED` for none.
 
-    Side by side in `places`, one job a place; one after another where there is at most one. What waits for a
+    Side by side in `list_devices`, one job a place; one after another where there is at most one. What waits for a
     job that failed is skipped, the others go on.
 
     Raises:
         InputError: jobs wait for one another in a circle.
     """
-    _refuse_circle(jobs)
-    free: list[Place | None] = list(places) if len(places) > 1 else [None]
+    _check_order(jobs)
+    free: list[Device | None] = list(list_devices) if len(list_devices) > 1 else [None]
     codes: dict[str, int] = {}
     waiting = list(jobs)
     started: list[subprocess.Popen[str]] = []
-    running: dict[Future[int], tuple[Job, Place | None]] = {}
-    with ThreadPoolExecutor(len(free)) as pool, _ended_with_us(started):
+    running: dict[Future[int], tuple[Job, Device | None]] = {}
+    with ThreadPoolExecutor(len(free)) as pool, _terminate_on_error(started):
         while waiting or running:
             for job in [job for job in waiting if any(codes.get(name, 0) for name in job.after)]:
                 codes[job.name] = SKIPPED
@@ -103,7 +105,7 @@ def run_jobs(jobs: Sequence[Job], places: Sequence[Place]) -> dict[str, int]:
 
 
 @contextmanager
-def _ended_with_us(started: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
+def _terminate_on_error(started: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
     """Ask the processes to end where something, such as a signal, ends the one that waits for them."""
     try:
         yield
@@ -145,7 +147,7 @@ def _name(task: str | None, fold: int | None) -> str:
     return f"{task}" if fold is None else f"{task}/fold-{fold}"
 
 
-def _run(job: Job, place: Place | None, started: list[subprocess.Popen[str]]) -> int:
+def _run(job: Job, place: Device | None, started: list[subprocess.Popen[str]]) -> int:
     """Run a job to its end; in a place its lines bear its name, since others talk at the same time."""
     environment = os.environ | (place or {})
     pipe = None if place is None else subprocess.PIPE
@@ -168,7 +170,7 @@ def _prefix(name: str, source: IO[str], sink: TextIO) -> None:
         print(f"{name} | {line.rstrip()}", file=sink, flush=True)
 
 
-def _refuse_circle(jobs: Sequence[Job]) -> None:
+def _check_order(jobs: Sequence[Job]) -> None:
     done: set[str] = set()
     left = list(jobs)
     while left:

@@ -6,29 +6,29 @@ from pathlib import Path
 
 import numpy as np
 
-from data.annotations.table import drawn_on, source_name
+from data.annotations.table import original_person, source_name
 from data.runtime.errors import InputError
 from heads.run.folder import RunFolder, run_folder
 
 PREFIX = "run:"
 
 
-def named_run(weights: str) -> str | None:
+def source_run_name(weights: str) -> str | None:
     """The NAME where a config's `backbone.weights` are run:NAME.
 
-    >>> named_run("run:age_backbone"), named_run("imagenet")
+    >>> source_run_name("run:age_backbone"), source_run_name("imagenet")
     ('age_backbone', None)
     """
     return weights.removeprefix(PREFIX) if weights.startswith(PREFIX) else None
 
 
-def trunk_run(weights: str, runs: Path, fold: int | None) -> RunFolder | None:
+def find_source_run(weights: str, runs: Path, fold: int | None) -> RunFolder | None:
     """The run that `run:NAME` stands for, of the same fold where there is one; None for other weights.
 
     Raises:
         InputError: it has no head yet.
     """
-    task = named_run(weights)
+    task = source_run_name(weights)
     if task is None:
         return None
     run = run_folder(runs, task)
@@ -42,7 +42,7 @@ def trunk_run(weights: str, runs: Path, fold: int | None) -> RunFolder | None:
     return run
 
 
-def people_seen(run: RunFolder, people: Iterable[str]) -> set[str]:
+def leaked_people(run: RunFolder, people: Iterable[str]) -> set[str]:
     """Those of `people` whom `run` was trained on: all of the data that it validated on, but those.
 
     Args:
@@ -50,19 +50,21 @@ def people_seen(run: RunFolder, people: Iterable[str]) -> set[str]:
         people: of the table's column `person`, which names a person's data folder and its content. Those of
             photographs that were drawn out of others (`data.masked`) are the others' people, too.
     """
-    judged = set(map(drawn_on, _judged(run)))
+    judged = set(map(original_person, _validation_people(run)))
     sources = set(map(source_name, judged))
-    return {each for each in people if (who := drawn_on(each)) not in judged and source_name(who) in sources}
+    return {
+        each for each in people if (who := original_person(each)) not in judged and source_name(who) in sources
+    }
 
 
-def sources_changed(run: RunFolder, people: Iterable[str]) -> list[str]:
+def changed_sources(run: RunFolder, people: Iterable[str]) -> list[str]:
     """Names of folders that `people` and those whom `run` validated on share, but not their content."""
-    judged = set(map(source_name, _judged(run)))
+    judged = set(map(source_name, _validation_people(run)))
     names = {_folder(source) for source in judged}
     return sorted({_folder(each) for each in set(map(source_name, people)) - judged} & names)
 
 
-def _judged(run: RunFolder) -> set[str]:
+def _validation_people(run: RunFolder) -> set[str]:
     """Whom a run was validated on; nobody where it has no record of that."""
     if not run.validation.is_file():
         return set()
@@ -79,16 +81,16 @@ def _folder(source: str) -> str:
     return re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", source)
 
 
-def tell_of_seen(run: RunFolder, people: Iterable[str]) -> str:
+def leakage_warning(run: RunFolder, people: Iterable[str]) -> str:
     """What to tell the user where a trunk has learnt from a head's validation `people`; else nothing."""
     people = list(people)
-    told, seen = "", people_seen(run, people)
+    told, seen = "", leaked_people(run, people)
     if seen:
         told += (
             f"{run.folder}: this trunk was trained on {len(seen)} people whom the head is validated on, which "
             "flatters its figures; train the trunk with the --fold and the split of the head\n"
         )
-    for name in sources_changed(run, people):
+    for name in changed_sources(run, people):
         told += (
             f"{run.folder}: this trunk was trained on a folder {name} of other files; if it is the same with "
             "some added or removed, its folds are others, and the trunk may have learnt from people whom the "

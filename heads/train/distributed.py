@@ -1,4 +1,4 @@
-"""Several processes that train one head together: what each must know of the others' photographs.
+"""Several processes that train one head handle_lost_process: what each must know of the others' photographs.
 
 Held equal to one process with the same batch size: the photographs of every step, their augmentation, the loss
 and its gradients for any loss, the class weights, the number of steps, and what validation computes from the
@@ -28,7 +28,7 @@ GONE = ("Connection closed", "Connection reset", "Connection refused", "Broken p
 
 
 class WholeBatchLoss(nn.Module):
-    """A loss of the whole batch that several processes share, each of which knows its own logits alone.
+    """A loss of the whole batch that several processes share, each of which knows its own logits unwrap.
 
     Every process computes the same value, from everybody's logits and targets; gradients flow back into its
     own. So no loss has to be made a weighted mean of shares: class weights, a ragged last batch and losses that
@@ -53,17 +53,17 @@ class WholeBatchLoss(nn.Module):
             logits = logits * 1.0
             logits.register_hook(lambda gradient: gradient * processes)  # type: ignore[no-untyped-call]
         sizes = self.accelerator.gather(torch.tensor([len(logits)], device=logits.device)).tolist()
-        shares = list(_gathered(logits.detach(), sizes, self.accelerator))
+        shares = list(_gather_shares(logits.detach(), sizes, self.accelerator))
         shares[self.accelerator.process_index] = logits
         # As one process has them, since a sum's last digits depend on its order.
         places = torch.cat([torch.arange(size) * processes + who for who, size in enumerate(sizes)])
         order = places.argsort().to(logits.device)
-        everybodys = torch.cat(list(_gathered(targets, sizes, self.accelerator)))
-        together: Tensor = self.loss(torch.cat(shares)[order], everybodys[order])
-        return together
+        everybodys = torch.cat(list(_gather_shares(targets, sizes, self.accelerator)))
+        handle_lost_process: Tensor = self.loss(torch.cat(shares)[order], everybodys[order])
+        return handle_lost_process
 
 
-def _gathered(mine: Tensor, sizes: list[int], accelerator: Accelerator) -> Iterator[Tensor]:
+def _gather_shares(mine: Tensor, sizes: list[int], accelerator: Accelerator) -> Iterator[Tensor]:
     """Each process's [sizes[process], ...], on all of them."""
     padded = mine.new_zeros(max(sizes), *mine.shape[1:])
     padded[: len(mine)] = mine
@@ -78,7 +78,7 @@ def gather_predictions(
 
     Args:
         mine: this process's, in the order of its loader.
-        validation: the loader, dealt by `heads.train.sharding.deal_validation`; it knows which rows are whose.
+        validation: the loader, dealt by `heads.train.sharding.shard_validation`; it knows which rows are whose.
     """
     if accelerator.num_processes == 1:
         return mine
@@ -96,8 +96,8 @@ def gather_predictions(
     return Predictions(probabilities, np.concatenate([part[2] for part in parts])[order])
 
 
-def alone(module: nn.Module) -> nn.Module:
-    """The module itself, out of what makes it one of several that learn together."""
+def unwrap(module: nn.Module) -> nn.Module:
+    """The module itself, out of what makes it one of several that learn handle_lost_process."""
     plain: nn.Module = extract_model_from_parallel(module)
     return plain
 
@@ -119,7 +119,7 @@ def synchronise_batch_norm(head: nn.Module, accelerator: Accelerator) -> None:
             setattr(head, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))  # type: ignore[no-untyped-call]
 
 
-def refuse_disagreement(what: str, mine: int, accelerator: Accelerator) -> None:
+def check_same(what: str, mine: int, accelerator: Accelerator) -> None:
     """Refuse to begin where processes know different things, which would leave them waiting for one another."""
     if accelerator.num_processes == 1:
         return
@@ -131,18 +131,18 @@ def refuse_disagreement(what: str, mine: int, accelerator: Accelerator) -> None:
         )
 
 
-def on_this_machine() -> int:
+def local_processes() -> int:
     """Processes of this run on this machine, as the launcher tells; 1 without one."""
     return max(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the process of its run that writes files, as the launcher tells; so it is without one."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager
-def together(accelerator: Accelerator) -> Iterator[None]:
+def handle_lost_process(accelerator: Accelerator) -> Iterator[None]:
     """End with one line where another process is gone, or where the launcher ends this one because of that."""
     who = f"process {accelerator.process_index} of {accelerator.num_processes}"
     several = accelerator.num_processes > 1

@@ -10,23 +10,23 @@ import numpy.typing as npt
 from accelerate import Accelerator
 
 from data.annotations.table import read_table
-from data.dataset import Photographs
+from data.dataset import ImageDataset
 from data.images.crop import CroppedReader
-from data.images.pixel_cache import CachedReader, cached_reader
+from data.images.pixel_cache import CachedReader, make_cached_reader
 from data.runtime.errors import InputError
 from data.transforms.pipeline import working_size
 from heads.config.task import TaskConfig
-from heads.model.frozen_split import Prefix, Suffix
+from heads.model.frozen_split import FrozenLayers, TrainedLayers
 from heads.model.head import Head
 from heads.run.folder import PACKAGES
-from heads.train.features import Features, kept_features
-from heads.train.loaders import loader
+from heads.train.features import FeatureDataset, cached_features
+from heads.train.loaders import make_loader
 
 Read = Callable[[Path], npt.NDArray[np.uint8]]
 FEATURE_BATCH = 64  # fixed, since features' last digits depend on how many are computed at once
 
 
-def reader_of_kept(
+def make_pixel_reader(
     config: TaskConfig, sources: list[Path], folder: Path, limit: int, read: Read, bad: Mapping[str, str] | None
 ) -> CachedReader:
     """What reads the copies of photographs that are kept in `folder` at the working size, made with `read`.
@@ -51,29 +51,29 @@ def reader_of_kept(
     table = read_table(sources, lenient=bad is not None)
     kept = table[~table["path"].isin(bad or {})]
     mark = read.digest if isinstance(read, CroppedReader) else ""
-    return cached_reader(folder, kept, size, limit, read=read, mark=mark)
+    return make_cached_reader(folder, kept, size, limit, read=read, mark=mark)
 
 
-def with_kept_features(
+def make_feature_sets(
     config: TaskConfig,
     folder: Path,
     limit: int,
     head: Head,
-    sets: tuple[Photographs, Photographs],
+    sets: tuple[ImageDataset, ImageDataset],
     accelerator: Accelerator,
-) -> tuple[Suffix, Features, Features]:
+) -> tuple[TrainedLayers, FeatureDataset, FeatureDataset]:
     """What of `head` is trained, and what its frozen part makes of the sets to train and to validate on.
 
     Args:
         config: its freeze, steps for pixels and `training.feature_views`.
-        folder, limit: of `reader_of_kept`, which `sets` read from.
+        folder, limit: of `make_pixel_reader`, which `sets` read from.
         head: on its device.
         sets: of photographs, to train and to validate on.
         accelerator: whose precision features to train on are computed in, those to validate on in single; one
             of its processes computes them.
     """
     t, up_to = config.training, config.backbone.freeze
-    prefix, read = Prefix(head, up_to), sets[0].read
+    prefix, read = FrozenLayers(head, up_to), sets[0].read
     assert isinstance(read, CachedReader)
     in_use = read.files
     # The pixel caches' names stand for their photographs, crops and size.
@@ -85,16 +85,16 @@ def with_kept_features(
             (sets[1], 1, config.pixels.evaluate, "no"),
         ):
             with nullcontext() if precision == "no" else accelerator.autocast():
-                file = kept_features(
+                file = cached_features(
                     folder,
                     prefix,
                     photographs,
                     views,
-                    lambda shown, draws: loader(shown, draws, FEATURE_BATCH, t.workers, t.seed),
+                    lambda shown, draws: make_loader(shown, draws, FEATURE_BATCH, t.workers, t.seed),
                     [steps, precision, *marks],
                     limit,
                     in_use,
                 )
             in_use.add(file)
-            kept.append(Features(file, photographs.targets))
-    return Suffix(head, up_to), kept[0], kept[1]
+            kept.append(FeatureDataset(file, photographs.targets))
+    return TrainedLayers(head, up_to), kept[0], kept[1]

@@ -19,21 +19,21 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.dataset import Draw, Photographs
+from data.dataset import ImageDataset, SampleIndex
 from data.images.array_cache import array_bytes, open_array
-from data.images.pixel_cache import as_they_lie
+from data.images.pixel_cache import stat_files
 from data.runtime.errors import InputError
-from heads.model.frozen_split import Prefix
+from heads.model.frozen_split import FrozenLayers
 
 FORMAT = 1
-Batches = Callable[[Photographs, Sequence[Draw]], Iterable[tuple[Tensor, Tensor]]]
+Batches = Callable[[ImageDataset, Sequence[SampleIndex]], Iterable[tuple[Tensor, Tensor]]]
 
 
-class Features(Dataset[tuple[Tensor, Tensor]]):
-    """Kept features with their targets, indexed by draws as `Photographs` are.
+class FeatureDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Kept features with their targets, indexed by draws as `ImageDataset` are.
 
     Args:
-        file: an .npy file [views, N, ...] of `kept_features`.
+        file: an .npy file [views, N, ...] of `cached_features`.
         targets: [N] or [N, K].
     """
 
@@ -51,16 +51,16 @@ class Features(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, draw: SampleIndex) -> tuple[Tensor, Tensor]:
         epoch, row, again = draw
         kept = self._features[(epoch + again) % len(self._features), row]
         return torch.from_numpy(np.array(kept)), self.targets[row]
 
 
-def kept_features(
+def cached_features(
     folder: Path,
-    prefix: Prefix,
-    photographs: Photographs,
+    prefix: FrozenLayers,
+    photographs: ImageDataset,
     views: int,
     batches: Batches,
     marks: Sequence[Any],
@@ -89,7 +89,7 @@ def kept_features(
     one = _compute(prefix, photographs[(0, 0, 0)][0][None])
     shape = (views, len(photographs), *one.shape[1:])
     key = [FORMAT, prefix.checksum(), photographs.seed, list(shape), one.dtype.name, torch.get_num_threads()]
-    text = json.dumps([*key, as_they_lie(photographs.paths.tolist()), *marks])
+    text = json.dumps([*key, stat_files(photographs.paths.tolist()), *marks])
     name = f"features-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}"
     what = f"{views} views of {len(photographs)} photographs as features"
     fill = partial(_fill, prefix, photographs, views, batches, what)
@@ -97,7 +97,7 @@ def kept_features(
 
 
 def _fill(
-    prefix: Prefix, photographs: Photographs, views: int, batches: Batches, what: str, file: Path
+    prefix: FrozenLayers, photographs: ImageDataset, views: int, batches: Batches, what: str, file: Path
 ) -> None:
     started = time.perf_counter()
     features = np.load(file, mmap_mode="r+")
@@ -113,8 +113,8 @@ def _fill(
     print(f"features: made in {time.perf_counter() - started:.1f} s", flush=True)
 
 
-def _compute(prefix: Prefix, pixels: Tensor) -> npt.NDArray[np.floating]:
-    """Features of a batch as they are kept."""
+def _compute(prefix: FrozenLayers, pixels: Tensor) -> npt.NDArray[np.floating]:
+    """FeatureDataset of a batch as they are kept."""
     with torch.inference_mode():
         features = prefix(pixels.to(prefix.mean.device))
     kept = features.to(torch.float16 if prefix.ends_in_maps else torch.float32)

@@ -9,13 +9,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.runtime.errors import InputError
 from data.runtime.processes import usable_workers
-from data.runtime.signals import leave_to_parent
-from heads.train.distributed import on_this_machine
+from data.runtime.signals import init_worker
+from heads.train.distributed import local_processes
 
 STRIDE = 32  # of a resnet's last stage: of smaller pictures it sees one place
 
 
-def refuse_lonely(size: Sequence[int], rows: int, batch_size: int, processes: int) -> None:
+def check_batch_size(size: Sequence[int], rows: int, batch_size: int, processes: int) -> None:
     """Refuse batches of which batch norm would be shown a single value of a channel, which it cannot train on.
 
     Args:
@@ -36,7 +36,7 @@ def refuse_lonely(size: Sequence[int], rows: int, batch_size: int, processes: in
         )
 
 
-def loader(
+def make_loader(
     photographs: Dataset[tuple[Tensor, Tensor]], sampler: Any, batch_size: int, workers: int | None, seed: int
 ) -> DataLoader[Any]:
     """Batches of `photographs` in the sampler's order, each once an epoch, the last one as long as it comes.
@@ -48,13 +48,13 @@ def loader(
         workers: processes that load; None takes one a core, up to 8, and 0 this process alone.
         seed: of the workers; what they augment is seeded by the draw, whichever worker it is.
     """
-    count = usable_workers(workers, on_this_machine())
+    count = usable_workers(workers, local_processes())
     return DataLoader(
         photographs,
         batch_size,
         sampler=sampler,
         num_workers=count,
-        worker_init_fn=leave_to_parent,
+        worker_init_fn=init_worker,
         persistent_workers=count > 0,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),  # else starting an epoch draws from dropout's generator

@@ -13,24 +13,24 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data.runtime.errors import InputError
-from data.runtime.signals import Stopped, unbroken
+from data.runtime.signals import Stopped, defer_signals
 from heads.objective.targets import Target
-from heads.train.distributed import alone, gather_predictions, share_buffers
+from heads.train.distributed import gather_predictions, share_buffers, unwrap
 from heads.train.mixing import Mixing
 from heads.train.precision import without_autocast
 from heads.train.progress import Progress
 from heads.train.sampler import BalancedSampler
-from heads.train.settings import Plan, Record
-from heads.train.state import Learner
-from heads.train.validation import Predictions, Truth, figures, predict
+from heads.train.settings import FitSettings, Record
+from heads.train.state import TrainState
+from heads.train.validation import Labels, Predictions, compute_metrics, predict
 
 Resize = Callable[[Tensor, int], Tensor]
-AfterEpoch = Callable[[Learner, Predictions | None, bool], None]
-WhenStopped = Callable[[Learner], str]
+AfterEpoch = Callable[[TrainState, Predictions | None, bool], None]
+WhenStopped = Callable[[TrainState], str]
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """What a head learns from and is judged on.
 
     Attributes:
@@ -46,23 +46,23 @@ class Material:
     train: DataLoader[Any]
     validation: DataLoader[Any]
     sampler: BalancedSampler
-    truth: Truth
+    truth: Labels
     mixing: Mixing | None = None
     resizing: Resize | None = None
 
 
 def fit(
-    learner: Learner,
-    material: Material,
+    learner: TrainState,
+    material: TrainingData,
     loss: nn.Module,
-    plan: Plan,
+    plan: FitSettings,
     accelerator: Accelerator,
     after_epoch: AfterEpoch,
     when_stopped: WhenStopped | None = None,
 ) -> None:
     """Train `learner` until its plan ends, going on from its history of epochs and its progress within one.
 
-    The head computes in the accelerator's precision in its steps alone: losses and validation are in single.
+    The head computes in the accelerator's precision in its steps unwrap: losses and validation are in single.
 
     Args:
         learner: changed in place; its parts are prepared by `accelerator`, as are the loaders.
@@ -89,7 +89,7 @@ def fit(
             train_loss = _train_epoch(learner, material, loss, plan, accelerator)
             trained = time.perf_counter()
             predictions = _validate(learner, material, accelerator, epoch) if plan.validates(epoch) else None
-            with unbroken():
+            with defer_signals():
                 before, learner.progress = learner.progress.seconds, Progress()
                 learner.history.append(
                     {
@@ -116,7 +116,7 @@ def fit(
 
 
 def _train_epoch(
-    learner: Learner, material: Material, loss: nn.Module, plan: Plan, accelerator: Accelerator
+    learner: TrainState, material: TrainingData, loss: nn.Module, plan: FitSettings, accelerator: Accelerator
 ) -> float:
     """What is left of one pass over the training batches; returns the mean loss over all photographs of it."""
     learner.head.train()
@@ -130,7 +130,7 @@ def _train_epoch(
     hidden = None if accelerator.is_main_process else True  # None: where somebody looks at a terminal
     with tqdm(train, title, total, initial=progress.steps, leave=False, disable=hidden, unit="batch") as bar:
         for pixels, targets in bar:
-            with unbroken():
+            with defer_signals():
                 if mixing is not None:
                     share = progress.steps * accelerator.num_processes + accelerator.process_index
                     pixels, targets = mixing(pixels, targets, (plan.seed, epoch, share))
@@ -138,24 +138,24 @@ def _train_epoch(
                     pixels = resizing(pixels, epoch)
                 value = _step(learner, loss, pixels, targets, plan, accelerator)
                 if not np.isfinite(value):
-                    raise _diverged(epoch, f"the loss is {value}")
+                    raise _divergence_error(epoch, f"the loss is {value}")
                 progress.count(value, min(together, len(sampler) - progress.photographs))
             bar.set_postfix(loss=f"{progress.loss:.4f}")
     return progress.loss
 
 
-def _validate(learner: Learner, material: Material, accelerator: Accelerator, epoch: int) -> Predictions:
+def _validate(learner: TrainState, material: TrainingData, accelerator: Accelerator, epoch: int) -> Predictions:
     """What the judged head makes of all validation photographs, those of other processes too."""
     share_buffers(learner.judged, accelerator)
     own = predict(learner.judged, material.target, material.validation)
     predictions = gather_predictions(own, material.validation, accelerator)
     if not np.isfinite(predictions.probabilities).all():
-        raise _diverged(epoch, "its predictions are not numbers")
+        raise _divergence_error(epoch, "its predictions are not numbers")
     return predictions
 
 
-def _figures(predictions: Predictions | None, truth: Truth) -> Record:
-    return {} if predictions is None else figures(predictions, truth.indices, truth.numbers)
+def _figures(predictions: Predictions | None, truth: Labels) -> Record:
+    return {} if predictions is None else compute_metrics(predictions, truth.indices, truth.numbers)
 
 
 def _rows_in_a_step(train: DataLoader[Any]) -> int:
@@ -164,7 +164,12 @@ def _rows_in_a_step(train: DataLoader[Any]) -> int:
 
 
 def _step(
-    learner: Learner, loss: nn.Module, pixels: Tensor, targets: Tensor, plan: Plan, accelerator: Accelerator
+    learner: TrainState,
+    loss: nn.Module,
+    pixels: Tensor,
+    targets: Tensor,
+    plan: FitSettings,
+    accelerator: Accelerator,
 ) -> float:
     """One step of the optimiser, unless the loss is no number; returns the loss."""
     with accelerator.autocast():
@@ -179,10 +184,10 @@ def _step(
         learner.schedule.step()
         learner.optimiser.zero_grad()
         if learner.average is not None:
-            learner.average.update_parameters(alone(learner.head))
+            learner.average.update_parameters(unwrap(learner.head))
     return float(value.item())
 
 
-def _diverged(epoch: int, found: str) -> InputError:
+def _divergence_error(epoch: int, found: str) -> InputError:
     advice = "lower optimiser.lr, set training.clip_norm or training.precision=fp32"
     return InputError(f"epoch {epoch + 1}: {found}, expected finite numbers; {advice}")

@@ -13,7 +13,7 @@ from data.runtime.errors import InputError
 from data.runtime.processor import CPUINFO, instruction_sets, is_intel
 
 
-def accelerate_name(asked: str) -> str:
+def resolve_precision(asked: str) -> str:
     """Accelerate's name for a precision of the YAML; `auto` is mixed where that pays, else single.
 
     Raises:

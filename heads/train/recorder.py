@@ -8,19 +8,19 @@ import pandas as pd
 from accelerate.utils import extract_model_from_parallel
 from sklearn.metrics import classification_report
 
-from data.dataset import Photographs
-from data.runtime.files import sweep, write_text
+from data.dataset import ImageDataset
+from data.runtime.files import remove_unfinished, write_text
 from heads.config.task import TaskConfig
 from heads.run.folder import RunFolder, save_head, write_arrays, write_history, write_json
 from heads.run.manifest import write_manifest
 from heads.train.monitor import PICTURES, Monitor, draw_predictions
-from heads.train.resume import go_on, keep, place
-from heads.train.settings import Plan
-from heads.train.state import Learner
-from heads.train.validation import Predictions, Truth
+from heads.train.resume import load_run_state, position, save_run_state
+from heads.train.settings import FitSettings
+from heads.train.state import TrainState
+from heads.train.validation import Labels, Predictions
 
 
-class Keeper:
+class RunRecorder:
     """Writes one run's folder as `fit` tells of its epochs.
 
     Args:
@@ -29,7 +29,7 @@ class Keeper:
         rows: the validation rows (person, path), in the order of `truth` and `photographs`.
         photographs: of the validation fold, for the picture of predictions.
         truth: their labels.
-        marks: of `heads.train.resume.marks_of`; a run only goes on with those that it began with.
+        marks: of `heads.train.resume.fingerprint_data`; a run only goes on with those that it began with.
         box_margin: around the boxes that photographs are cropped to; None where they are shown whole.
     """
 
@@ -38,8 +38,8 @@ class Keeper:
         run: RunFolder,
         config: TaskConfig,
         rows: pd.DataFrame,
-        photographs: Photographs,
-        truth: Truth,
+        photographs: ImageDataset,
+        truth: Labels,
         marks: Mapping[str, str | None],
         box_margin: float | None = None,
     ) -> None:
@@ -49,24 +49,24 @@ class Keeper:
         self._shown = np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)
         self._pictures = [photographs[(0, int(row), 0)][0] for row in self._shown]
 
-    def open(self, learner: Learner, resume: bool) -> None:
+    def open(self, learner: TrainState, resume: bool) -> None:
         """Go on from where the run was interrupted, else from its last epoch, where `resume` says so."""
-        if resume and go_on(self.run, learner, self.config, self.marks):
-            print(f"going on after {place(learner, self.run)}")
+        if resume and load_run_state(self.run, learner, self.config, self.marks):
+            print(f"going on after {position(learner, self.run)}")
 
-    def _begin(self, learner: Learner) -> Monitor:
-        """Take the folder: only once an epoch is there to keep, so that a false start costs no earlier run.
+    def _begin(self, learner: TrainState) -> Monitor:
+        """Take the folder: only once an epoch is there to save_run_state, so that a false start costs no earlier run.
 
         Of an earlier run the states go at once, since they must not be gone on from with this run's best head;
-        its best head stays until this run's takes its place, or this run's first epoch ends without validation.
+        its best head stays until this run's takes its position, or this run's first epoch ends without validation.
         """
-        sweep(self.run.folder)
+        remove_unfinished(self.run.folder)
         if len(learner.history) == 1:
             for path in (self.run.last, self.run.interrupted):
                 path.unlink(missing_ok=True)
         return Monitor(self.run.events, next_epoch=len(learner.history) - 1)
 
-    def after_epoch(self, learner: Learner, predictions: Predictions | None, is_best: bool) -> None:
+    def after_epoch(self, learner: TrainState, predictions: Predictions | None, is_best: bool) -> None:
         """Keep the epoch that ended: the head where it is the best, then the state, then what people look at.
 
         Killed in between, a run goes on from the state before and writes the same best again.
@@ -85,7 +85,7 @@ class Keeper:
                 self.run.best.unlink(missing_ok=True)
                 self.run.validation.unlink(missing_ok=True)
         write_text(self.run.config, self.config.to_yaml())
-        keep(self.run.last, learner, self.config, self.marks)
+        save_run_state(self.run.last, learner, self.config, self.marks)
         self.run.interrupted.unlink(missing_ok=True)
         write_history(self.run.history, learner.history)
         write_manifest(self.run.folder, growing=self.run.events)
@@ -97,21 +97,21 @@ class Keeper:
         told = ", ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "epoch")
         print(f"epoch {record['epoch']:g}: {told}{' (best)' if is_best else ''}", flush=True)
 
-    def when_stopped(self, learner: Learner) -> str:
+    def when_stopped(self, learner: TrainState) -> str:
         """Keep the state in the middle of an epoch; returns where the run stands, for the user.
 
-        An earlier run's files stay as they are: they go only when this run has an epoch to put in their place.
+        An earlier run's files stay as they are: they go only when this run has an epoch to put in their position.
         """
         if learner.progress.steps:
-            keep(self.run.interrupted, learner, self.config, self.marks)
+            save_run_state(self.run.interrupted, learner, self.config, self.marks)
         if not learner.progress.steps and not learner.history:
             return "nothing was trained yet"
-        return f"state saved after {place(learner, self.run)}; go on with --resume"
+        return f"state saved after {position(learner, self.run)}; go on with --resume"
 
-    def close(self, learner: Learner, plan: Plan) -> None:
+    def close(self, learner: TrainState, plan: FitSettings) -> None:
         """Write the run's figures: those of its best epoch."""
         # Swept and written again: a run that was killed in its last epoch's writing has only this left to do.
-        sweep(self.run.folder)
+        remove_unfinished(self.run.folder)
         write_history(self.run.history, learner.history)
         if self.monitor is not None:
             self.monitor.close()

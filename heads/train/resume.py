@@ -11,18 +11,18 @@ import pandas as pd
 
 from data.annotations.table import source_folder
 from data.images.crop import CroppedReader
-from data.runtime.errors import InputError, refuse
+from data.runtime.errors import InputError, raise_all
 from heads.config.task import TaskConfig
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_state, read_description, save_state
 from heads.run.folder import RunFolder
 from heads.train.progress import Progress
-from heads.train.state import Learner
+from heads.train.state import TrainState
 
 # What may differ when a run goes on: it changes how fast a run is, not what comes out of it.
 FREE_KEYS = ("training.workers",)
 # What must not differ beside the config, by its key in the state: the words of messages.
-MARKS = {
+FINGERPRINTS = {
     "train": "photographs to train on and their labels, in order (--data, corrections)",
     "validation": "photographs to validate on and their labels, in order (--data, corrections)",
     "boxes": "--boxes, as they crop these photographs",
@@ -32,14 +32,14 @@ MARKS = {
 }
 
 
-def place(learner: Learner, run: RunFolder) -> str:
+def position(learner: TrainState, run: RunFolder) -> str:
     """Where a run stands, for the user."""
     steps = learner.progress.steps
     within = f" and {steps} of {learner.steps_per_epoch} steps" if steps else ""
     return f"epoch {len(learner.history)}{within} of {run.folder}"
 
 
-def marks_of(
+def fingerprint_data(
     train: pd.DataFrame,
     valid: pd.DataFrame,
     target: Target,
@@ -47,7 +47,7 @@ def marks_of(
     kept: bool,
     frozen: str | None,
 ) -> dict[str, str | None]:
-    """What a run learns from, a text for each of `MARKS`: equal where it may be gone on with.
+    """What a run learns from, a text for each of `FINGERPRINTS`: equal where it may be gone on with.
 
     Paths count from their source's folder, so that a run goes on after its data were moved.
 
@@ -57,7 +57,7 @@ def marks_of(
         target: whose columns are the labels.
         crops: what crops their photographs; None: they are shown whole.
         kept: whether they are copies at the working size.
-        frozen: checksum of the frozen part of the trunk where features are kept in place of photographs.
+        frozen: checksum of the frozen part of the trunk where features are kept in position of photographs.
     """
     marks = {"train": _rows_mark(train, target), "validation": _rows_mark(valid, target), "frozen": frozen}
     marks["kept"] = "copies" if kept else None
@@ -83,8 +83,10 @@ def _digest(values: Iterable[Any]) -> str:
     return hashlib.sha256(json.dumps(list(values)).encode()).hexdigest()[:16]
 
 
-def keep(path: Path, learner: Learner, config: TaskConfig, marks: Mapping[str, str | None]) -> None:
-    """Write all that `go_on` needs to one file; `marks` are those of `marks_of`."""
+def save_run_state(
+    path: Path, learner: TrainState, config: TaskConfig, marks: Mapping[str, str | None]
+) -> None:
+    """Write all that `load_run_state` needs to one file; `marks` are those of `fingerprint_data`."""
     description = {
         "history": learner.history,
         "progress": vars(learner.progress),
@@ -95,8 +97,10 @@ def keep(path: Path, learner: Learner, config: TaskConfig, marks: Mapping[str, s
     save_state(path, learner.modules, learner.optimiser, learner.schedule, description)
 
 
-def go_on(run: RunFolder, learner: Learner, config: TaskConfig, marks: Mapping[str, str | None]) -> bool:
-    """Put the run's state into `learner`, in place; returns whether there was one.
+def load_run_state(
+    run: RunFolder, learner: TrainState, config: TaskConfig, marks: Mapping[str, str | None]
+) -> bool:
+    """Put the run's state into `learner`, in position; returns whether there was one.
 
     A state from before there were marks is gone on with whatever they are.
 
@@ -107,7 +111,7 @@ def go_on(run: RunFolder, learner: Learner, config: TaskConfig, marks: Mapping[s
     path = run.interrupted if run.interrupted.is_file() else run.last
     if not path.is_file():
         return False
-    _refuse_other_beginning(path, run, config, marks)
+    _check_same_run(path, run, config, marks)
     try:
         description = load_state(path, learner.modules, learner.optimiser, learner.schedule)
         learner.history[:] = [dict(record) for record in description["history"]]
@@ -122,16 +126,14 @@ def go_on(run: RunFolder, learner: Learner, config: TaskConfig, marks: Mapping[s
     return True
 
 
-def _refuse_other_beginning(
-    path: Path, run: RunFolder, config: TaskConfig, marks: Mapping[str, str | None]
-) -> None:
+def _check_same_run(path: Path, run: RunFolder, config: TaskConfig, marks: Mapping[str, str | None]) -> None:
     try:
         description = read_description(path)["description"]
         before, marked = _flat(description["config"]), dict(description.get("marks", {}))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(f"{path}: holds no unfinished run; start it without --resume") from None
     now = _flat(config.model_dump())
-    refuse(
+    raise_all(
         f"{run.folder}: began under another config; repeat its settings, or start without --resume",
         [
             f"{key}: found {now.get(key)!r}, expected {before.get(key)!r}"
@@ -139,11 +141,11 @@ def _refuse_other_beginning(
             if before.get(key) != now.get(key) and key not in FREE_KEYS
         ],
     )
-    refuse(
+    raise_all(
         f"{run.folder}: began with other photographs or weights; give the same ones, or start without --resume",
         [
             f"{told}: found {marks.get(key) or 'none'}, expected {marked[key] or 'none'}"
-            for key, told in MARKS.items()
+            for key, told in FINGERPRINTS.items()
             if key in marked and marked[key] != marks.get(key)
         ],
     )

@@ -9,21 +9,21 @@ import pandas as pd
 from data.annotations.corrections import apply_corrections
 from data.annotations.folds import assign_folds
 from data.annotations.table import read_table
-from data.images.validate import tell, undecodable
+from data.images.validate import find_undecodable, undecodable_message
 from data.runtime.errors import InputError
 from heads.config.task import TaskConfig
 from heads.objective.targets import Target
 
 
-def find_bad(sources: list[Path]) -> dict[str, str]:
+def find_bad_images(sources: list[Path]) -> dict[str, str]:
     """What is wrong with each photograph of the sources that cannot be decoded; the user is told of them."""
-    bad = undecodable(read_table(sources, lenient=True)["path"].tolist())
+    bad = find_undecodable(read_table(sources, lenient=True)["path"].tolist())
     if bad:
-        print(tell(bad), file=sys.stderr)
+        print(undecodable_message(bad), file=sys.stderr)
     return bad
 
 
-def read_rows(
+def split_rows(
     config: TaskConfig, sources: list[Path], target: Target, bad: Mapping[str, str] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows labelled for `target` to train on and to validate on: the fold `config.split.fold` is held out.
@@ -32,7 +32,7 @@ def read_rows(
         config: its split and corrections.
         sources: as `data.annotations.table.read_table` takes them.
         target: whose label a row must have.
-        bad: photographs to leave out (`find_bad`); None ends the run at the first that is missing.
+        bad: photographs to leave out (`find_bad_images`); None ends the run at the first that is missing.
 
     Raises:
         InputError: nobody labelled is in the fold, or the sources or corrections are wrong.

@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
 
-from data.dataset import Draw
-from data.runtime.errors import refuse
+from data.dataset import SampleIndex
+from data.runtime.errors import raise_all
 
 
 def class_counts(indices: npt.NDArray[np.int64], classes: Sequence[str]) -> npt.NDArray[np.int64]:
     """Rows of each class [C]; a class without any is the user's error, since no head can learn it."""
     counts = np.bincount(indices, minlength=len(classes))
-    refuse(
+    raise_all(
         "the training fold lacks a class",
         [f"{classes[int(i)]!r}: found 0 photographs, expected at least 1" for i in np.flatnonzero(counts == 0)],
     )
@@ -22,7 +22,7 @@ def class_counts(indices: npt.NDArray[np.int64], classes: Sequence[str]) -> npt.
 
 
 @dataclass
-class BalancedSampler(Sampler[Draw]):
+class BalancedSampler(Sampler[SampleIndex]):
     """Rows of an epoch, balanced over classes; the same seed and epoch give the same list.
 
     A draw tells how often the epoch drew its row before: so a photograph of a rare class that comes twice is
@@ -59,7 +59,7 @@ class BalancedSampler(Sampler[Draw]):
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleIndex]:
         rows = self.rows(self.epoch)
         draws = zip(rows.tolist(), _rank_within(rows).tolist(), strict=True)
         return iter([(self.epoch, row, again) for row, again in draws][self.skip :])

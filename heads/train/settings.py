@@ -8,7 +8,7 @@ Record = dict[str, float]  # an epoch's figures, by name
 
 
 @dataclass(frozen=True)
-class Plan:
+class FitSettings:
     """How long, how careful, after which epochs to validate, and by which figure the best of them is chosen."""
 
     epochs: int

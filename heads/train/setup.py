@@ -11,48 +11,48 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.dataset import Photographs, in_order
-from data.images.crop import CroppedReader, reader_of
+from data.dataset import ImageDataset, sequential_indices
+from data.images.crop import CroppedReader, make_reader
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
 from heads.build import (
-    fill_trunk_of,
-    head_of,
-    learner_of,
-    loss_of,
-    meaning_of,
-    mixing_of,
-    resizing_of,
-    target_of,
-    trained_target_of,
+    build_head,
+    build_loss,
+    build_mixing,
+    build_resizing,
+    build_target,
+    build_train_state,
+    build_trained_target,
+    describe_outputs,
+    load_backbone_weights,
 )
 from heads.config.task import TaskConfig
 from heads.model.convolutions import tiles_pay, with_winograd
-from heads.model.frozen_split import Prefix, Suffix
+from heads.model.frozen_split import FrozenLayers, TrainedLayers
 from heads.model.head import Head
-from heads.run.leakage import tell_of_seen, trunk_run
+from heads.run.leakage import find_source_run, leakage_warning
 from heads.train.distributed import WholeBatchLoss, synchronise_batch_norm
-from heads.train.feature_cache import Read, reader_of_kept, with_kept_features
-from heads.train.loaders import loader, refuse_lonely
-from heads.train.loop import Material
-from heads.train.resume import marks_of
+from heads.train.feature_cache import Read, make_feature_sets, make_pixel_reader
+from heads.train.loaders import check_batch_size, make_loader
+from heads.train.loop import TrainingData
+from heads.train.resume import fingerprint_data
 from heads.train.sampler import BalancedSampler
-from heads.train.sharding import deal_training, deal_validation
-from heads.train.split import People
-from heads.train.state import Learner
-from heads.train.validation import Truth
+from heads.train.sharding import shard_training, shard_validation
+from heads.train.split import DataSplit
+from heads.train.state import TrainState
+from heads.train.validation import Labels
 
 Pairs = Dataset[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Sources:
+class DataOptions:
     """Where photographs come from.
 
     Attributes:
         data: as `data.annotations.table.read_table` takes them.
         boxes: a CSV of face boxes that they are cropped to; None shows them whole.
-        box_margin: around the boxes, of `data.images.crop.reader_of`.
+        box_margin: around the boxes, of `data.images.crop.make_reader`.
         cache: folder of kept pixels and features; None keeps none.
         cache_limit: bytes that it may take.
     """
@@ -65,7 +65,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Loaders:
     """What a head is shown of its people.
 
     Attributes:
@@ -75,19 +75,19 @@ class Shown:
         sampler: which rows an epoch trains on.
         photographs: those to validate on.
         box_margin: around the boxes that photographs are cropped to; None where they are shown whole.
-        marks: of `heads.train.resume.marks_of`.
+        marks: of `heads.train.resume.fingerprint_data`.
     """
 
-    learned: Head | Suffix
+    learned: Head | TrainedLayers
     train: DataLoader[tuple[Tensor, Tensor]]
     valid: DataLoader[tuple[Tensor, Tensor]]
     sampler: BalancedSampler
-    photographs: Photographs
+    photographs: ImageDataset
     box_margin: float | None
     marks: Mapping[str, str | None]
 
 
-def begun(
+def init_head(
     config: TaskConfig, runs: Path, fold: int | None, judges: pd.Series, accelerator: Accelerator
 ) -> Head:
     """The head with its trunk filled and frozen; tells what was loaded, and which of its judges it has seen.
@@ -99,60 +99,60 @@ def begun(
         accelerator: what it is trained on.
 
     Raises:
-        InputError: as `heads.build.fill_trunk_of` does.
+        InputError: as `heads.build.load_backbone_weights` does.
     """
     torch.manual_seed(config.training.seed)
-    head = head_of(config)
+    head = build_head(config)
     synchronise_batch_norm(head, accelerator)
-    meaning = meaning_of(config.label, config.classifier.factored)
-    told = fill_trunk_of(head, config.backbone, runs, fold, meaning)
+    meaning = describe_outputs(config.label, config.classifier.factored)
+    told = load_backbone_weights(head, config.backbone, runs, fold, meaning)
     accelerator.print(f"trunk from {told}", flush=True)
-    run = trunk_run(config.backbone.weights, runs, fold)
+    run = find_source_run(config.backbone.weights, runs, fold)
     if run is not None and accelerator.is_main_process:
-        print(tell_of_seen(run, judges), end="", file=sys.stderr, flush=True)
+        print(leakage_warning(run, judges), end="", file=sys.stderr, flush=True)
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no" and tiles_pay():
         with_winograd(head.trunk)
     return head
 
 
-def reader_and_crops(
-    config: TaskConfig, sources: Sources, people: People, accelerator: Accelerator
+def make_readers(
+    config: TaskConfig, sources: DataOptions, people: DataSplit, accelerator: Accelerator
 ) -> tuple[Read, CroppedReader | None]:
     """What gives a photograph's pixels (its file, a box in it, a kept copy), and what crops them to boxes."""
-    read = reader_of(sources.boxes, sources.box_margin)
+    read = make_reader(sources.boxes, sources.box_margin)
     crops = read if isinstance(read, CroppedReader) else None
     if crops is not None:
         accelerator.print(crops.told([*people.train["path"], *people.valid["path"]]))
     if sources.cache is None:
         return read, crops
     with accelerator.main_process_first():  # one writes the cache, the others find it there
-        kept = reader_of_kept(config, sources.data, sources.cache, sources.cache_limit, read, people.bad)
+        kept = make_pixel_reader(config, sources.data, sources.cache, sources.cache_limit, read, people.bad)
     return kept, crops
 
 
-def shown_of(
-    config: TaskConfig, sources: Sources, head: Head, people: People, accelerator: Accelerator
-) -> Shown:
+def make_loaders(
+    config: TaskConfig, sources: DataOptions, head: Head, people: DataSplit, accelerator: Accelerator
+) -> Loaders:
     """What `head` is shown of its people: photographs, kept pixels, or features of its frozen part.
 
     Raises:
         InputError: features are asked for without a cache, or as `heads.train.feature_cache` and `data.images.crop` do.
     """
-    target, trained, t = target_of(config.label), trained_target_of(config.label), config.training
+    target, trained, t = build_target(config.label), build_trained_target(config.label), config.training
     train_paths, valid_paths = people.train["path"].tolist(), people.valid["path"].tolist()
-    read, crops = reader_and_crops(config, sources, people, accelerator)
+    read, crops = make_readers(config, sources, people, accelerator)
     pipeline, still = Pipeline(config.pixels.train), Pipeline(config.pixels.evaluate)
-    train_set = Photographs(train_paths, trained.encode(people.train), pipeline, t.seed, read)
-    valid_set = Photographs(valid_paths, target.encode(people.valid), still, read=read)
-    learned: Head | Suffix = head.to(accelerator.device)
+    train_set = ImageDataset(train_paths, trained.encode(people.train), pipeline, t.seed, read)
+    valid_set = ImageDataset(valid_paths, target.encode(people.valid), still, read=read)
+    learned: Head | TrainedLayers = head.to(accelerator.device)
     shown_train: Pairs = train_set
     shown_valid: Pairs = valid_set
     workers, frozen = t.workers, None
     if t.feature_views is not None:
         if sources.cache is None:
             raise InputError("training.feature_views: needs --cache DIR, where features are kept")
-        frozen = Prefix(head, config.backbone.freeze).checksum()
-        learned, shown_train, shown_valid = with_kept_features(
+        frozen = FrozenLayers(head, config.backbone.freeze).checksum()
+        learned, shown_train, shown_valid = make_feature_sets(
             config, sources.cache, sources.cache_limit, head, (train_set, valid_set), accelerator
         )
         workers = 0  # reading features takes less than handing them over
@@ -160,38 +160,40 @@ def shown_of(
     sampler = BalancedSampler(people.labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
     if t.feature_views is None and config.backbone.freeze not in ("layer4", "all"):
         pixels, _ = train_set[next(iter(sampler))]
-        refuse_lonely(pixels.shape[-2:], len(sampler), t.batch_size, accelerator.num_processes)
-    return Shown(
+        check_batch_size(pixels.shape[-2:], len(sampler), t.batch_size, accelerator.num_processes)
+    return Loaders(
         learned,
-        loader(shown_train, sampler, t.batch_size, workers, t.seed),
-        loader(shown_valid, in_order(len(valid_set)), t.batch_size, workers, t.seed),
+        make_loader(shown_train, sampler, t.batch_size, workers, t.seed),
+        make_loader(shown_valid, sequential_indices(len(valid_set)), t.batch_size, workers, t.seed),
         sampler,
         valid_set,
         None if crops is None else crops.margin,
-        marks_of(people.train, people.valid, target, crops, sources.cache is not None, frozen),
+        fingerprint_data(people.train, people.valid, target, crops, sources.cache is not None, frozen),
     )
 
 
-def material_of(config: TaskConfig, people: People, shown: Shown, accelerator: Accelerator) -> Material:
+def make_training_data(
+    config: TaskConfig, people: DataSplit, shown: Loaders, accelerator: Accelerator
+) -> TrainingData:
     """What `heads.train.loop.fit` goes through, dealt to the processes."""
-    target = target_of(config.label)
+    target = build_target(config.label)
     values = target.values(people.valid).numpy() if target.numbers else None
-    return Material(
+    return TrainingData(
         target,
-        deal_training(shown.train, accelerator),
-        deal_validation(shown.valid, accelerator),
+        shard_training(shown.train, accelerator),
+        shard_validation(shown.valid, accelerator),
         shown.sampler,
-        Truth(target.class_indices(people.valid), values),
-        mixing_of(config.training.mix, people.counts, trained_target_of(config.label)),
-        resizing_of(config.training),
+        Labels(target.class_indices(people.valid), values),
+        build_mixing(config.training.mix, people.counts, build_trained_target(config.label)),
+        build_resizing(config.training),
     )
 
 
-def learner_and_loss(
-    config: TaskConfig, people: People, shown: Shown, accelerator: Accelerator
-) -> tuple[Learner, WholeBatchLoss]:
+def make_state_and_loss(
+    config: TaskConfig, people: DataSplit, shown: Loaders, accelerator: Accelerator
+) -> tuple[TrainState, WholeBatchLoss]:
     """How the head learns, on whatever there is to compute with."""
-    learner = learner_of(config, shown.learned, len(shown.train))
+    learner = build_train_state(config, shown.learned, len(shown.train))
     learner.head, learner.optimiser = accelerator.prepare(learner.head, learner.optimiser)
-    loss = loss_of(config.loss, people.counts, trained_target_of(config.label))
+    loss = build_loss(config.loss, people.counts, build_trained_target(config.label))
     return learner, WholeBatchLoss(loss.to(accelerator.device), accelerator)

@@ -15,11 +15,11 @@ from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from data.dataset import Draw
+from data.dataset import SampleIndex
 
 
 @dataclass
-class _Part(Sampler[list[Draw]]):
+class _Part(Sampler[list[SampleIndex]]):
     """What one process takes of `batches`, a BatchSampler (which PyTorch takes to hold bare indices)."""
 
     batches: Any
@@ -32,19 +32,19 @@ class _Part(Sampler[list[Draw]]):
         return int(self.batches.batch_size)
 
 
-class Shares(_Part):
+class BatchShares(_Part):
     """Of each batch every `processes`-th row, from `process` on; empty where there is none left.
 
     >>> from torch.utils.data import BatchSampler
     >>> whole = BatchSampler([(0, row, 0) for row in (5, 6, 7, 8)], batch_size=3, drop_last=False)
-    >>> list(Shares(whole, 2, 1)), list(Shares(whole, 2, 0))
+    >>> list(BatchShares(whole, 2, 1)), list(BatchShares(whole, 2, 0))
     ([[(0, 6, 0)], []], [[(0, 5, 0), (0, 7, 0)], [(0, 8, 0)]])
     """
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         return (batch[self.process :: self.processes] for batch in self.batches)
 
 
@@ -60,24 +60,24 @@ class WholeBatches(_Part):
     def __len__(self) -> int:
         return len(range(self.process, len(self.batches), self.processes))
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         return (batch for place, batch in enumerate(self.batches) if place % self.processes == self.process)
 
 
-def deal_training(loader: DataLoader[Any], accelerator: Accelerator) -> DataLoader[Any]:
+def shard_training(loader: DataLoader[Any], accelerator: Accelerator) -> DataLoader[Any]:
     """This process's part of a training loader: its share of every batch, on its device."""
-    return _dealt(loader, Shares, accelerator)
+    return _shard(loader, BatchShares, accelerator)
 
 
-def deal_validation(loader: DataLoader[Any], accelerator: Accelerator) -> DataLoader[Any]:
+def shard_validation(loader: DataLoader[Any], accelerator: Accelerator) -> DataLoader[Any]:
     """This process's part of a validation loader: whole batches, no row twice, on its device.
 
     Whole ones, because a photograph's last digits depend on how many others it is computed with.
     """
-    return _dealt(loader, WholeBatches, accelerator)
+    return _shard(loader, WholeBatches, accelerator)
 
 
-def _dealt(loader: DataLoader[Any], how: Any, accelerator: Accelerator) -> DataLoader[Any]:
+def _shard(loader: DataLoader[Any], how: Any, accelerator: Accelerator) -> DataLoader[Any]:
     if accelerator.num_processes > 1:
         part = how(loader.batch_sampler, accelerator.num_processes, accelerator.process_index)
         loader = DataLoader(

@@ -11,14 +11,14 @@ import pandas as pd
 from accelerate import Accelerator
 
 from data.runtime.errors import did_you_mean
-from heads.build import target_of, trained_target_of
+from heads.build import build_target, build_trained_target
 from heads.config.task import TaskConfig
-from heads.train.rows import find_bad, read_rows
+from heads.train.rows import find_bad_images, split_rows
 from heads.train.sampler import class_counts
 
 
 @dataclass(frozen=True)
-class People:
+class DataSplit:
     """Who is trained on, and who judges.
 
     Attributes:
@@ -36,7 +36,7 @@ class People:
     bad: Mapping[str, str] | None
 
 
-def people_of(config: TaskConfig, sources: list[Path], skip_bad: bool, accelerator: Accelerator) -> People:
+def load_split(config: TaskConfig, sources: list[Path], skip_bad: bool, accelerator: Accelerator) -> DataSplit:
     """Read who is trained on and who judges, and tell how many they are.
 
     Args:
@@ -46,23 +46,23 @@ def people_of(config: TaskConfig, sources: list[Path], skip_bad: bool, accelerat
         accelerator: whose first process tells.
 
     Raises:
-        InputError: as `heads.train.rows.read_rows` does.
+        InputError: as `heads.train.rows.split_rows` does.
     """
-    target, trained = target_of(config.label), trained_target_of(config.label)
-    bad = find_bad(sources) if skip_bad else None
-    train, valid = read_rows(config, sources, target, bad)
+    target, trained = build_target(config.label), build_trained_target(config.label)
+    bad = find_bad_images(sources) if skip_bad else None
+    train, valid = split_rows(config, sources, target, bad)
     train = trained.without(train, config.label.training.leave_out)
     labels = trained.class_indices(train)
     counts = class_counts(labels, target.classes)
     if accelerator.is_main_process:
-        notes = tell_of_missing_strata(config.split.strata, list(valid.columns))
-        print(notes + tell_of_unnamed(pd.concat([train, valid])), end="", file=sys.stderr, flush=True)
+        notes = missing_strata_warning(config.split.strata, list(valid.columns))
+        print(notes + unnamed_people_warning(pd.concat([train, valid])), end="", file=sys.stderr, flush=True)
     told = ", ".join(f"{name} {count}" for name, count in zip(target.classes, counts, strict=True))
     accelerator.print(f"{config.task}: {len(train)} photographs to train ({told}), {len(valid)} to validate")
-    return People(train, valid, labels, counts, bad)
+    return DataSplit(train, valid, labels, counts, bad)
 
 
-def tell_of_missing_strata(strata: Iterable[str], columns: Sequence[str]) -> str:
+def missing_strata_warning(strata: Iterable[str], columns: Sequence[str]) -> str:
     """What to tell the user where no source has a column that folds are balanced by; else nothing.
 
     It is no error: heads that are merged share their `split`, and photographs of masks alone have no age.
@@ -75,11 +75,11 @@ def tell_of_missing_strata(strata: Iterable[str], columns: Sequence[str]) -> str
     return told
 
 
-def tell_of_unnamed(rows: pd.DataFrame) -> str:
+def unnamed_people_warning(rows: pd.DataFrame) -> str:
     """What to tell of sources in which nobody has two photographs, so that folds may not keep people apart.
 
     >>> rows = {"source": ["a", "a", "b", "b"], "person": ["a/1", "a/1", "b/1", "b/2"]}
-    >>> tell_of_unnamed(pd.DataFrame(rows))
+    >>> unnamed_people_warning(pd.DataFrame(rows))
     'b: 2 photographs of 2 people; if some show the same person, say so in a column person\\n'
     """
     told = ""

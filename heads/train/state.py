@@ -7,13 +7,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
-from heads.train.distributed import alone
+from heads.train.distributed import unwrap
 from heads.train.progress import Progress
 from heads.train.settings import Record
 
 
 @dataclass
-class Learner:
+class TrainState:
     """What changes while a head is trained; all of it is saved to go on exactly."""
 
     head: nn.Module
@@ -27,15 +27,15 @@ class Learner:
     @property
     def modules(self) -> dict[str, nn.Module]:
         """The modules with state, by name."""
-        return {"head": alone(self.head)} | ({} if self.average is None else {"average": self.average})
+        return {"head": unwrap(self.head)} | ({} if self.average is None else {"average": self.average})
 
     @property
     def judged(self) -> nn.Module:
         """What is validated and kept: the average of weights where there is one."""
-        return alone(self.head) if self.average is None else self.average.module
+        return unwrap(self.head) if self.average is None else self.average.module
 
 
-def averaged(head: nn.Module, decay: float) -> AveragedModel:
+def make_average(head: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of weights and batch statistics (Polyak & Juditsky 1992).
 
     The decay rises to `decay` as TensorFlow's does (tf.train.ExponentialMovingAverage with `num_updates`):

@@ -1,4 +1,4 @@
-"""What a head makes of photographs it was not trained on, and the figures that choose the best epoch."""
+"""What a head makes of photographs it was not trained on, and the compute_metrics that choose the best epoch."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Truth:
+class Labels:
     """The validation labels: class indices [N], and numbers [N] where the target is a distribution."""
 
     indices: npt.NDArray[np.int64]
@@ -36,7 +36,7 @@ class Truth:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def eval_mode(module: nn.Module) -> Iterator[None]:
     """Switch to eval mode without gradients, and back to the mode it was in."""
     was_training = module.training
     module.eval()
@@ -52,7 +52,7 @@ def predict(head: nn.Module, target: Target, batches: Iterable[tuple[Tensor, Ten
     # Of no batch, too: a process may be dealt none.
     probabilities = [np.empty((0, len(target.classes)), dtype=np.float32)]
     expected = [np.empty(0, dtype=np.float32)]
-    with evaluating(head):
+    with eval_mode(head):
         for pixels, _ in batches:
             logits = head(pixels)
             probabilities.append(target.probabilities(logits).cpu().numpy())
@@ -63,7 +63,7 @@ def predict(head: nn.Module, target: Target, batches: Iterable[tuple[Tensor, Ten
     )
 
 
-def figures(
+def compute_metrics(
     predictions: Predictions,
     indices: npt.NDArray[np.int64],
     values: npt.NDArray[np.float64] | None,

@@ -16,11 +16,11 @@ from sklearn.metrics import f1_score
 from bench.ablate import __main__ as ablate
 from bench.ablate.__main__ import command
 from bench.ablate.figures import collect, joint_macro_f1, read_figures
-from bench.ablate.plan import DEFAULT, Ablations, Run, config_file, runs_of
-from bench.ablate.scores import judged_as_default
+from bench.ablate.plan import DEFAULT, Ablations, Run, config_file, list_runs
+from bench.ablate.scores import default_scores
 from bench.ablate.table import write_page
 from data.runtime.errors import InputError
-from heads.config.loader import load
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.run.checkpoint import save_tensors
 from heads.run.folder import run_folder, write_arrays, write_json
@@ -40,12 +40,12 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=PLANS, ids=lambda path: path.stem)
 def plan(request: pytest.FixtureRequest) -> Ablations:
-    return load(Ablations, request.param, [])
+    return load_config(Ablations, request.param, [])
 
 
 def test_every_run_of_a_shipped_plan_is_a_config_that_loads(plan: Ablations) -> None:
     folders = {name: "DIR" for base in [*plan.heads.values(), *plan.levers] for name in base.data or []}
-    for run in runs_of(plan):
+    for run in list_runs(plan):
         call = command(
             run,
             run.folds[0],
@@ -54,7 +54,7 @@ def test_every_run_of_a_shipped_plan_is_a_config_that_loads(plan: Ablations) -> 
             {name: f"{name}.safetensors" for name in FILES},
         )
         changes = [call[place + 1] for place, word in enumerate(call) if word == "--set"]
-        config = load(TaskConfig, config_file(run.head, run.config), changes)
+        config = load_config(TaskConfig, config_file(run.head, run.config), changes)
         assert config.task == run.head
         assert config.training.seed == run.seed
 
@@ -65,9 +65,9 @@ def test_a_lever_changes_something(plan: Ablations) -> None:
             run, None, Path("runs"), dict.fromkeys(run.data, "DIR"), {name: f"{name}.pt" for name in FILES}
         )
         changes = [call[place + 1] for place, word in enumerate(call) if word == "--set"]
-        return load(TaskConfig, config_file(run.head, run.config), changes), run.data
+        return load_config(TaskConfig, config_file(run.head, run.config), changes), run.data
 
-    first = [run for run in runs_of(plan) if run.seed == plan.seeds[0]]
+    first = [run for run in list_runs(plan) if run.seed == plan.seeds[0]]
     defaults = {run.head: trained(run) for run in first if run.lever == DEFAULT}
     assert [run.lever for run in first if run.lever != DEFAULT and trained(run) == defaults[run.head]] == []
 
@@ -97,11 +97,11 @@ def test_runs_that_would_share_a_folder_are_refused(names: list[str]) -> None:
     heads = {"age": {"data": ["train"]}, "mask": {"data": ["train"]}}
     elsewhere = {"name": names[0] + "!", "head": "mask", "group": "G"}
     with pytest.raises(InputError, match=r"would share a folder.*\n  age: .* is 2 of them$"):
-        list(runs_of(Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[*levers, elsewhere])))
+        list(list_runs(Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[*levers, elsewhere])))
 
 
 def test_what_the_plan_needs_and_is_not_given_is_told(plan: Ablations) -> None:
-    run = next(iter(runs_of(plan)))
+    run = next(iter(list_runs(plan)))
     with pytest.raises(InputError, match="give --data"):
         command(run, None, Path("runs"), {}, {})
     with pytest.raises(InputError, match="give --file"):
@@ -142,8 +142,8 @@ def test_steps_are_changed_where_they_stand() -> None:
     lever = {"name": "small", "head": "mask", "group": "64x48, no grey", "steps": steps}
     heads = {"mask": {"data": ["train"]}}
     plan = Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[lever])
-    default, changed = runs_of(plan)
-    before = load(TaskConfig, Path("configs/mask.yaml"), []).pixels
+    default, changed = list_runs(plan)
+    before = load_config(TaskConfig, Path("configs/mask.yaml"), []).pixels
     after = changed.settings
     assert default.settings == {}
     assert after["pixels.evaluate"] == [{"letterbox": steps["letterbox"]}]
@@ -154,12 +154,12 @@ def test_steps_are_changed_where_they_stand() -> None:
     assert len(after["pixels.train"]) == len(before.train) - 1
     larger = [{"letterbox": {"height": 90, "width": 68}}, {"center_crop": {"height": 80, "width": 60}}]
     cropped = {**lever, "steps": {"letterbox": larger}}
-    _, run = runs_of(Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[cropped]))
+    _, run = list_runs(Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[cropped]))
     assert run.settings["pixels.evaluate"] == larger
     assert run.settings["pixels.train"][1:3] == larger
     wrong = {**lever, "steps": {"gray": None}}
     with pytest.raises(InputError, match="gray: expected one of"):
-        list(runs_of(Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[wrong])))
+        list(list_runs(Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[wrong])))
 
 
 def small_plan() -> Ablations:
@@ -257,27 +257,27 @@ def test_a_lever_with_less_data_is_shown_the_photographs_of_the_default(runs: Pa
     heads = {"age": {"data": ["train", "portraits"]}}
     lever = {"name": "alone", "head": "age", "group": "G", "data": ["train"]}
     plan = Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[lever])
-    default, alone = runs_of(plan)
+    default, alone = list_runs(plan)
     for run in (default, alone):
         shutil.copytree(runs / "age", run.folder(tmp_path) / "age")
-    whole = judged_as_default(plan, default, tmp_path)
+    whole = default_scores(plan, default, tmp_path)
     with np.load(runs / "age" / "validation.npz") as arrays:
         half = len(arrays["path"]) // 2
         known = {name: array if array.ndim == 0 else array[:half] for name, array in arrays.items()}
     write_arrays(alone.folders(tmp_path)[0].validation, {**known, "classes": whole.columns[:3].to_numpy(str)})
-    found = judged_as_default(plan, alone, tmp_path).loc[whole.index]
+    found = default_scores(plan, alone, tmp_path).loc[whole.index]
     pd.testing.assert_frame_equal(found, whole, rtol=0, atol=1e-4)
     with patch("bench.ablate.scores.predict_views", side_effect=AssertionError("shown again")):
-        pd.testing.assert_frame_equal(judged_as_default(plan, alone, tmp_path).loc[whole.index], found)
+        pd.testing.assert_frame_equal(default_scores(plan, alone, tmp_path).loc[whole.index], found)
     shutil.copy(runs / "gender" / "best.safetensors", alone.folders(tmp_path)[0].best)
     other = patch("bench.ablate.scores.predict_views", side_effect=AssertionError("another head"))
     with other, pytest.raises(AssertionError, match="another head"):
-        judged_as_default(plan, alone, tmp_path)
+        default_scores(plan, alone, tmp_path)
     shutil.copy(runs / "age" / "best.safetensors", alone.folders(tmp_path)[0].best)
     more = {**lever, "data": ["train", "portraits", "others"]}
     plan = Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[more])
-    assert len(judged_as_default(plan, alone, tmp_path)) == len(whole)
-    assert len(judged_as_default(plan, replace(alone, data=more["data"]), tmp_path)) == half, "nobody asked"
+    assert len(default_scores(plan, alone, tmp_path)) == len(whole)
+    assert len(default_scores(plan, replace(alone, data=more["data"]), tmp_path)) == half, "nobody asked"
 
 
 def test_several_folds_are_judged_on_the_people_of_all_of_them(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_several_folds_are_judged_on_the_people_of_all_of_them(tmp_path: Path) -
 
 def test_each_fold_is_a_call_with_files_of_its_own() -> None:
     heads = {"age": {"data": ["train"], "folds": [3, 4], "set": {"backbone.weights": "{trunk}"}}}
-    (run,) = runs_of(Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[]))
+    (run,) = list_runs(Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[]))
     files = {"trunk": "runs/age_backbone/fold-{fold}/best.safetensors"}
     call = command(run, run.folds[1], Path("runs"), {"train": "DIR"}, files)
     assert call[call.index("--fold") + 1] == "4"

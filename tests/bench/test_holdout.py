@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score
 import combine
 from bench import held_out, holdout
 from data.annotations.table import read_table
-from heads.build import open_head
+from heads.build import load_head
 from heads.run.folder import save_head
 
 
@@ -149,7 +149,7 @@ def test_folds_that_do_not_fit_are_not_averaged(
 ) -> None:
     first, second = (tmp_path / f"runs/gender/fold-{fold}/best.safetensors" for fold in (0, 1))
     shutil.copytree(runs / "gender", first.parent)
-    head = open_head(first)
+    head = load_head(first)
     config = head.config.model_dump()
     for section, values in change.items():
         config[section] |= values

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.merging.__main__ import decision_table, decisions, view_table
-from bench.merging.scores import VIEW_SETS, Judged, check_alike, judge, pooled, shared
+from bench.merging.scores import VIEW_SETS, ViewScores, check_alike, pooled, score_views, shared
 from data.runtime.errors import InputError
 from ensemble.inference.views import make_views
 from heads.run.folder import run_folder, write_arrays
@@ -36,15 +36,15 @@ def test_a_set_of_views_is_the_mean_of_its_views() -> None:
     views = {
         name: rng.dirichlet(np.ones(3), 5).astype(np.float32) for name in make_views(VIEW_SETS["all of these"])
     }
-    judged = Judged(views, np.zeros(5, dtype=np.int64), np.array(["a"] * 5), np.array(["p"] * 5))
+    judged = ViewScores(views, np.zeros(5, dtype=np.int64), np.array(["a"] * 5), np.array(["p"] * 5))
     assert np.allclose(judged.merged(["hflip"]), (views["identity"] + views["hflip"]) / 2)
     assert np.allclose(judged.merged([]), views["identity"])
 
 
 def test_folds_follow_one_another_with_their_truths_people_and_paths() -> None:
-    def fold(paths: str) -> Judged:
+    def fold(paths: str) -> ViewScores:
         rows = np.array([ord(path) for path in paths])
-        return Judged(
+        return ViewScores(
             {"identity": rows[:, None] / np.float32(200)}, rows, rows.astype(str), np.array(list(paths))
         )
 
@@ -56,10 +56,10 @@ def test_folds_follow_one_another_with_their_truths_people_and_paths() -> None:
 
 
 def test_heads_are_compared_on_what_they_share_in_one_order() -> None:
-    def judged(paths: str) -> Judged:
+    def judged(paths: str) -> ViewScores:
         rows = np.array([ord(path) for path in paths])
         views = {"identity": np.stack([rows, -rows], axis=1).astype(np.float32)}
-        return Judged(views, rows, rows.astype(str), np.array(list(paths)))
+        return ViewScores(views, rows, rows.astype(str), np.array(list(paths)))
 
     first, second = shared({"mask": judged("dbca"), "age": judged("cxdb")})
     assert first.path.tolist() == second.path.tolist() == ["b", "c", "d"]
@@ -68,13 +68,13 @@ def test_heads_are_compared_on_what_they_share_in_one_order() -> None:
 
 
 def test_the_identity_view_is_what_the_run_validated_with(runs: Path) -> None:
-    judged = judge(run_folder(runs, "gender").best)
+    judged = score_views(run_folder(runs, "gender").best)
     with np.load(run_folder(runs, "gender").validation) as saved:
         assert judged.merged([]) == pytest.approx(saved["probabilities"], abs=1e-5)
     assert list(judged.views) == list(make_views(VIEW_SETS["all of these"]))
 
 
-def two_seeds() -> list[Judged]:
+def two_seeds() -> list[ViewScores]:
     """Two seeds of a head on 40 photographs: the plain view right for 30 and 20, others for all."""
     truth = np.arange(40) % 2
     seeds = []
@@ -82,7 +82,9 @@ def two_seeds() -> list[Judged]:
         plain = np.where(np.arange(40) < right, truth, 1 - truth)
         views = {name: np.eye(2, dtype=np.float32)[truth] * 4 for name in make_views(VIEW_SETS["all of these"])}
         views["identity"] = np.eye(2, dtype=np.float32)[plain]
-        seeds.append(Judged(views, truth, np.repeat(np.arange(10), 4).astype(str), np.arange(40).astype(str)))
+        seeds.append(
+            ViewScores(views, truth, np.repeat(np.arange(10), 4).astype(str), np.arange(40).astype(str))
+        )
     return seeds
 
 
@@ -100,7 +102,7 @@ def test_no_minus_stands_before_a_difference_that_rounds_to_nothing() -> None:
     views = {name: np.eye(2, dtype=np.float32)[truth] for name in make_views(VIEW_SETS["all of these"])}
     views["hflip"] = 2 * np.eye(2, dtype=np.float32)[mirrored]
     paths = np.arange(4000).astype(str)
-    assert "| hflip | 1.000 (+0.000) |" in view_table([{"gender": Judged(views, truth, paths, paths)}])
+    assert "| hflip | 1.000 (+0.000) |" in view_table([{"gender": ViewScores(views, truth, paths, paths)}])
 
 
 def test_decisions_of_all_seeds_stand_in_one_row() -> None:

@@ -13,13 +13,13 @@ import torch
 
 import combine
 from bench import plain
-from ensemble.config import tasks_of
+from ensemble.config import load_tasks
 from ensemble.files.predictions import FILE_NAME, read_arrays
 from ensemble.files.submission import read_answers
-from heads.build import open_head, target_of
-from heads.config.loader import load
+from heads.build import build_target, load_head
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
-from heads.train.rows import read_rows
+from heads.train.rows import split_rows
 
 TOLERANCE = 1e-4
 
@@ -35,7 +35,7 @@ def test_both_loops_answer_the_same(
     given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", faces / "eval", "--workers", 0]
     assert call(combine, *given, "--out", tmp_path / "ours" / "submission.csv").code == 0
     plainly("answer", *given, "--out", tmp_path / "plain" / "submission.csv")
-    tasks = tasks_of(configs / "joint.yaml")
+    tasks = load_tasks(configs / "joint.yaml")
     classes = int(np.prod([len(names) for names in tasks.values()]))
     theirs, ours = (read_answers(tmp_path / name / "submission.csv", classes) for name in ("plain", "ours"))
     assert theirs.equals(ours)
@@ -54,21 +54,21 @@ def test_the_plain_loop_trains_the_whole_trunk(
     metrics = json.loads((tmp_path / "gender" / "metrics.json").read_text())
     best = max(float(line.split("macro_f1 ")[1].split(",")[0]) for line in told)
     assert metrics["macro_f1"] == pytest.approx(best, rel=1e-3)
-    trunk = open_head(tmp_path / "gender" / "best.safetensors").head.trunk
+    trunk = load_head(tmp_path / "gender" / "best.safetensors").head.trunk
     assert not torch.equal(trunk.get_buffer("bn1.running_mean"), torch.zeros(64))
 
 
 def test_the_plain_loop_takes_train_task_s_rows_corrections_and_all(
     faces: Path, configs: Path, tmp_path: Path
 ) -> None:
-    target = target_of(load(TaskConfig, configs / "gender.yaml").label)
-    first, _ = read_rows(load(TaskConfig, configs / "gender.yaml"), [faces / "train"], target)
+    target = build_target(load_config(TaskConfig, configs / "gender.yaml").label)
+    first, _ = split_rows(load_config(TaskConfig, configs / "gender.yaml"), [faces / "train"], target)
     person, gender = first["person"][0], first["gender"][0]
     other = {"male": "female", "female": "male"}[gender]
     (tmp_path / "fixes.csv").write_text(f"person,column,value\n{person},gender,{other}\n")
-    config = load(TaskConfig, configs / "gender.yaml", [f"corrections={tmp_path / 'fixes.csv'}"])
+    config = load_config(TaskConfig, configs / "gender.yaml", [f"corrections={tmp_path / 'fixes.csv'}"])
     train, valid = plain.split(config, [faces / "train"])
-    for found, expected in zip((train, valid), read_rows(config, [faces / "train"], target), strict=True):
+    for found, expected in zip((train, valid), split_rows(config, [faces / "train"], target), strict=True):
         pd.testing.assert_frame_equal(found, expected)
     rows = pd.concat([train, valid])
     assert set(rows["gender"][rows["person"] == person]) == {other}

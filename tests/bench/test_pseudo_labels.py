@@ -11,14 +11,14 @@ from bench.held_out import predict_views
 from bench.pseudo_labels import labels_of
 from data.annotations.table import read_table
 from data.runtime.errors import InputError
-from ensemble.inference.predictor import Task, make_task
-from heads.build import open_head
-from heads.run.folder import trained_runs
+from ensemble.inference.predictor import Task, build_task
+from heads.build import load_head
+from heads.run.folder import find_trained_runs
 from heads.train.validation import Predictions
 
 
 def task_of(runs: Path, name: str) -> Task:
-    return make_task([open_head(run.best) for run in trained_runs(runs, name)])
+    return build_task([load_head(run.best) for run in find_trained_runs(runs, name)])
 
 
 def test_labels_are_the_answers_of_sure_heads_and_years_are_their_mean(runs: Path) -> None:

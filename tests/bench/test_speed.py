@@ -13,14 +13,14 @@ from bench.speed import __main__ as speed
 from bench.speed.combining import FURTHER_VIEWS, listing, with_six_views
 from bench.speed.forward import flops_of
 from bench.speed.results import merged
-from bench.speed.running import ROOT, Missing, Ran, python, run
+from bench.speed.running import ROOT, Missing, Process, python, run
 from bench.speed.training import OURS, PLAIN, TASKS, Recipe, Trained, page, whole
 from data.annotations.listing import read_listing
 from data.runtime.errors import InputError
 from ensemble.files.image_paths import image_paths
 from ensemble.inference.views import make_views
-from heads.build import open_head
-from heads.config.loader import load
+from heads.build import load_head
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from tests.conftest import Outcome
 
@@ -39,7 +39,7 @@ def test_epochs_are_timed_by_their_lines() -> None:
     assert len(ran.epochs) == 2
     assert min(ran.epochs) >= 0.1  # lines come a little late, each by its own
     assert 0 < ran.ends[0] < ran.ends[2] <= ran.seconds
-    assert Ran(9.0, [1.0, 3.0, 6.0], [0.1, 0.2, 0.3]).epochs == [2.0, 3.0]
+    assert Process(9.0, [1.0, 3.0, 6.0], [0.1, 0.2, 0.3]).epochs == [2.0, 3.0]
 
 
 def test_epochs_of_heads_that_train_side_by_side_are_told_apart() -> None:
@@ -72,10 +72,10 @@ def test_a_loop_has_come_to_the_level_of_both_when_its_last_head_has() -> None:
 def test_yamls_for_both_loops_begin_with_the_weights_and_are_otherwise_the_same(tmp_path: Path) -> None:
     recipe = Recipe(Path("train"), Path("w.safetensors"), ROOT / "configs", ["training.epochs=3"])
     written = recipe.write(["age_backbone", "age"], tmp_path)
-    trunk, age = (load(TaskConfig, written / f"{task}.yaml") for task in ("age_backbone", "age"))
+    trunk, age = (load_config(TaskConfig, written / f"{task}.yaml") for task in ("age_backbone", "age"))
     assert trunk.backbone.weights == "w.safetensors"
     assert trunk.training.validate_every == 1, "an epoch is timed by the line that tells of its validation"
-    assert age == load(TaskConfig, ROOT / "configs/age.yaml", ["training.epochs=3"])
+    assert age == load_config(TaskConfig, ROOT / "configs/age.yaml", ["training.epochs=3"])
 
 
 def test_what_is_missing_is_told_apart_from_what_failed() -> None:
@@ -115,7 +115,7 @@ def test_six_views_of_the_same_weights_and_an_even_listing(runs: Path, faces: Pa
         with_six_views(runs, ["gender"], tmp_path / "runs")
         ids = read_listing(faces / "eval" / "info.csv")
         folder = listing(faces / "eval", ids, 5, tmp_path / "five")
-    opened, source = (open_head(each / "gender" / "best.safetensors") for each in (tmp_path / "runs", runs))
+    opened, source = (load_head(each / "gender" / "best.safetensors") for each in (tmp_path / "runs", runs))
     assert len(make_views(opened.config.views.steps)) == 6
     assert opened.config.views.steps == FURTHER_VIEWS
     expected = source.head.state_dict()

@@ -10,7 +10,7 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from ensemble.report.analysis.report import Findings, find
+from ensemble.report.analysis.report import Report, analyse
 from ensemble.report.load.evaluation import Evaluation, HeadOutput, Number
 from ensemble.report.load.runs import TrainingRun
 from ensemble.report.render.page import write_report
@@ -29,7 +29,7 @@ class Report:
     """The page and what it was made from."""
 
     path: Path
-    findings: Findings
+    findings: Report
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         TrainingRun(task, history, f"task: {task}\n" + "steps: [" + "long, " * 80 + "]\n", 1.5, {}, {}, {})
         for task in TASKS
     ]
-    findings = find(evaluation, runs, ["A note."])
+    findings = analyse(evaluation, runs, ["A note."])
     for mistake in findings.mistakes:
         Image.new("RGB", (72, 96), "teal").save(folder / mistake.image)
     write_report(folder / "report.html", findings, images=folder)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from data.dataset import Photographs, in_order
+from data.dataset import ImageDataset, sequential_indices
 from data.images.decode import decode
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
@@ -29,8 +29,8 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def photographs(
     paths: list[str], seed: int = 0, steps: tuple = ("hflip", {"noise": {"p": 1.0}})
-) -> Photographs:
-    return Photographs(paths, torch.arange(len(paths)), Pipeline(steps), seed)
+) -> ImageDataset:
+    return ImageDataset(paths, torch.arange(len(paths)), Pipeline(steps), seed)
 
 
 def test_an_item_is_the_picture_in_channels_first_with_its_target(paths: list[str]) -> None:
@@ -80,14 +80,14 @@ def test_workers_give_what_one_process_gives(paths: list[str]) -> None:
 
 def test_distributions_come_whole(paths: list[str]) -> None:
     targets = torch.rand(ROWS, 5)
-    data = Photographs(paths, targets, Pipeline([]))
+    data = ImageDataset(paths, targets, Pipeline([]))
     assert len(data) == ROWS
     assert torch.equal(data[(0, 4, 0)][1], targets[4])
 
 
 def test_paths_and_targets_must_be_equally_many(paths: list[str]) -> None:
     with pytest.raises(ValueError, match="6 paths and 2 targets"):
-        Photographs(paths, torch.arange(2), Pipeline([]))
+        ImageDataset(paths, torch.arange(2), Pipeline([]))
 
 
 def test_an_unreadable_picture_is_told_by_its_path(tmp_path: Path) -> None:
@@ -98,4 +98,4 @@ def test_an_unreadable_picture_is_told_by_its_path(tmp_path: Path) -> None:
 
 
 def test_evaluation_takes_each_row_once_in_order() -> None:
-    assert in_order(3) == [(0, 0, 0), (0, 1, 0), (0, 2, 0)]
+    assert sequential_indices(3) == [(0, 0, 0), (0, 1, 0), (0, 2, 0)]

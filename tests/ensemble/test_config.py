@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 
 from data.runtime.errors import InputError
-from ensemble.config import labels_of, load_joint, tasks_of
+from ensemble.config import load_joint, load_labels, load_tasks
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_shipped_joint_code_is_the_challenge_s() -> None:
-    tasks = tasks_of(ROOT / "configs" / "joint.yaml")
+    tasks = load_tasks(ROOT / "configs" / "joint.yaml")
     assert list(tasks.items()) == [
         ("mask", ["wear", "incorrect", "normal"]),
         ("gender", ["male", "female"]),
@@ -18,7 +18,7 @@ def test_the_shipped_joint_code_is_the_challenge_s() -> None:
 
 
 def test_only_ages_are_cut_from_a_number() -> None:
-    labels = labels_of(ROOT / "configs" / "joint.yaml")
+    labels = load_labels(ROOT / "configs" / "joint.yaml")
     cut = {task: (label.column, label.borders) for task, label in labels.items() if label.borders}
     assert cut == {"age": ("age", [30, 60])}
 
@@ -27,7 +27,7 @@ def test_tasks_come_in_the_order_of_the_file(configs: Path, tmp_path: Path) -> N
     for path in configs.glob("*.yaml"):
         (tmp_path / path.name).write_text(path.read_text())
     (tmp_path / "joint.yaml").write_text("tasks: [age, mask]\n")
-    assert list(tasks_of(tmp_path / "joint.yaml")) == ["age", "mask"]
+    assert list(load_tasks(tmp_path / "joint.yaml")) == ["age", "mask"]
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_a_joint_yaml_that_is_wrong_is_told_with_its_line(text: str, message: st
 def test_a_task_without_a_yaml_is_told(tmp_path: Path) -> None:
     (tmp_path / "joint.yaml").write_text("tasks: [hat]")
     with pytest.raises(InputError, match=r"hat\.yaml: no such file"):
-        tasks_of(tmp_path / "joint.yaml")
+        load_tasks(tmp_path / "joint.yaml")
 
 
 def test_a_yaml_of_another_task_is_told(configs: Path, tmp_path: Path) -> None:
     (tmp_path / "joint.yaml").write_text("tasks: [hat]")
     (tmp_path / "hat.yaml").write_text((configs / "mask.yaml").read_text())
     with pytest.raises(InputError, match=r"hat\.yaml: task is 'mask', expected 'hat'"):
-        tasks_of(tmp_path / "joint.yaml")
+        load_tasks(tmp_path / "joint.yaml")

@@ -17,9 +17,9 @@ import torch
 import combine
 from data.images.decode import decode
 from ensemble import export as ensemble_export
-from ensemble.config import tasks_of
+from ensemble.config import load_tasks
 from ensemble.joint import joint_probabilities
-from heads.build import open_head
+from heads.build import load_head
 from heads.export import __main__ as heads_export
 from heads.export.graph import HeadGraph
 from heads.export.model_card import head_section
@@ -63,7 +63,7 @@ def expected_of(photographs: list[Path], folder: Path, runs: Path, configs: Path
     outcome = call(combine, *options)
     assert outcome.code == 0, outcome.err
     with np.load(folder / "probabilities.npz") as saved:
-        found = {task: saved[task] for task in tasks_of(joint)}
+        found = {task: saved[task] for task in load_tasks(joint)}
         years = saved["age/number"]
     return found | {"joint": joint_probabilities(list(found.values())), "age_number": years}
 
@@ -133,12 +133,12 @@ def test_the_card_tells_classes_data_figures_limits_and_terms(
 
 def test_card_and_weights_tell_of_photographs_cropped_to_boxes(runs: Path, tmp_path: Path) -> None:
     file = runs / "mask" / "best.safetensors"
-    whole = open_head(file)
+    whole = load_head(file)
     assert "cropped to boxes" not in head_section(whole)
     cropped = replace(whole, box_margin=0.5)
     told = "- Photographs: cropped to boxes of faces, with 0.5 times the margin of docs/boxes.md"
     assert told in head_section(cropped).splitlines()
-    assert open_head(heads_export.export_head(cropped, "mask", tmp_path, "safetensors")).box_margin == 0.5
+    assert load_head(heads_export.export_head(cropped, "mask", tmp_path, "safetensors")).box_margin == 0.5
 
 
 def test_each_head_and_all_of_them_are_exported_with_their_cards(
@@ -157,10 +157,10 @@ def test_each_head_and_all_of_them_are_exported_with_their_cards(
     assert "## Trained on\n\ndrawn faces\n" in (tmp_path / "mask.md").read_text()
     assert (tmp_path / "mask.md").read_text().endswith("## Terms\n\nfree\n")
     pixels = torch.randint(0, 256, (2, 80, 71, 3), dtype=torch.uint8)
-    original = HeadGraph(open_head(runs / "mask" / "best.safetensors"), "mask")
+    original = HeadGraph(load_head(runs / "mask" / "best.safetensors"), "mask")
     with torch.inference_mode():
         expected = original(pixels)
-        again = HeadGraph(open_head(tmp_path / "mask.safetensors"), "mask")(pixels)
+        again = HeadGraph(load_head(tmp_path / "mask.safetensors"), "mask")(pixels)
         torch.testing.assert_close(torch.jit.load(tmp_path / "mask.pt")(pixels), expected)
     assert torch.equal(again[0], expected[0])
     for path in tmp_path.iterdir():
@@ -178,7 +178,7 @@ def test_weights_of_a_head_that_no_graph_takes_are_exported_with_their_card(runs
 
 
 def test_a_head_as_onnx(runs: Path, tmp_path: Path) -> None:
-    trained = open_head(runs / "age" / "best.safetensors")
+    trained = load_head(runs / "age" / "best.safetensors")
     path = heads_export.export_head(trained, "age", tmp_path, "onnx")
     pixels = np.random.default_rng(0).integers(0, 256, (2, 80, 71, 3), dtype=np.uint8)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -18,7 +18,7 @@ from data.images.decode import decode_bytes
 from data.runtime.errors import InputError
 from ensemble.files.predictions import read_arrays
 from ensemble.files.submission import read_answers
-from heads.config.loader import load
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.run.checkpoint import load_tensors
 from tests.bad_images import BAD, OTHER, SOUND
@@ -46,7 +46,7 @@ def listing(content: bytes, folder: Path) -> object:
 
 def config(content: bytes, folder: Path) -> object:
     (folder / "x.yaml").write_bytes(content)
-    return load(TaskConfig, folder / "x.yaml")
+    return load_config(TaskConfig, folder / "x.yaml")
 
 
 def checkpoint(content: bytes, folder: Path) -> object:

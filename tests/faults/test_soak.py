@@ -107,7 +107,7 @@ import atexit, re, runpy, sys
 import numpy as np
 import data.runtime.memory, ensemble.inference.predictor
 from ensemble.inference.predictor import Task
-data.runtime.memory.keep_freed_memory = lambda: False
+data.runtime.memory.reuse_freed_memory = lambda: False
 picture = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
 def view_logits(task, shown, names=None):
     means = shown.pixels.float().mean(dim=(2, 3)).sum(dim=1, keepdim=True)

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from data.runtime.errors import InputError
 from heads.build import (
-    fill_trunk_of,
-    head_of,
-    learner_of,
-    loss_of,
-    meaning_of,
-    open_head,
-    resizing_of,
-    target_of,
+    build_head,
+    build_loss,
+    build_resizing,
+    build_target,
+    build_train_state,
+    describe_outputs,
+    load_backbone_weights,
+    load_head,
 )
 from heads.config.label import Label
-from heads.config.loader import load
+from heads.config.loader import load_config
 from heads.config.task import Backbone, Loss, TaskConfig
 from heads.model.head import Head
 from heads.objective.losses import focal_loss, soft_f1_loss
@@ -57,15 +57,15 @@ def config_of(label: dict[str, Any] = MASK_LABEL, **sections: Any) -> TaskConfig
 
 
 def test_a_label_section_becomes_its_target() -> None:
-    assert target_of(Label.model_validate(MASK_LABEL)) == MASK
-    assert target_of(Label.model_validate(AGE_LABEL)) == Target("age", tuple(NAMES), (30, 60), (0, 100), 3)
+    assert build_target(Label.model_validate(MASK_LABEL)) == MASK
+    assert build_target(Label.model_validate(AGE_LABEL)) == Target("age", tuple(NAMES), (30, 60), (0, 100), 3)
 
 
 @pytest.mark.parametrize(("label", "outputs"), [(MASK_LABEL, 3), (AGE_LABEL, 101)])
 def test_a_head_has_the_outputs_and_the_normalisation_of_its_config(
     label: dict[str, Any], outputs: int, pixels: Tensor
 ) -> None:
-    head = head_of(config_of(label, classifier={"hidden": [8], "dropout": 0.1}))
+    head = build_head(config_of(label, classifier={"hidden": [8], "dropout": 0.1}))
     with torch.inference_mode():
         assert head.eval()(pixels).shape == (4, outputs)
     assert head.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
@@ -82,7 +82,7 @@ def test_a_loss_is_the_weighted_sum_of_its_terms_over_balanced_weights() -> None
     logits, targets = random_case()
     weight = torch.tensor([100 / 3 / n for n in (70, 20, 10)])
     expected = 0.75 * focal_loss(logits, targets, 1.0, weight) + 0.25 * soft_f1_loss(logits, targets)
-    assert loss_of(section, np.array([70, 20, 10]), MASK)(logits, targets).item() == pytest.approx(
+    assert build_loss(section, np.array([70, 20, 10]), MASK)(logits, targets).item() == pytest.approx(
         expected.item()
     )
 
@@ -91,23 +91,25 @@ def test_listed_weights_are_taken_as_they_are() -> None:
     section = Loss.model_validate({"terms": [{"name": "cross_entropy"}], "class_weights": [1.0, 2.0, 3.0]})
     logits, targets = random_case()
     expected = torch.nn.functional.cross_entropy(logits, targets, torch.tensor([1.0, 2.0, 3.0]))
-    assert loss_of(section, np.array([1, 1, 1]), MASK)(logits, targets).item() == pytest.approx(expected.item())
+    assert build_loss(section, np.array([1, 1, 1]), MASK)(logits, targets).item() == pytest.approx(
+        expected.item()
+    )
 
 
 def test_each_year_has_the_weight_of_its_class() -> None:
     section = Loss.model_validate({"terms": [{"name": "cross_entropy"}], "class_weights": [1.0, 2.0, 3.0]})
-    target = target_of(Label.model_validate(AGE_LABEL))
+    target = build_target(Label.model_validate(AGE_LABEL))
     logits, targets = random_case(101)
     years = torch.tensor([1.0] * 30 + [2.0] * 30 + [3.0] * 41)
     expected = torch.nn.functional.cross_entropy(logits, targets, years)
-    assert loss_of(section, np.array([1, 1, 1]), target)(logits, targets).item() == pytest.approx(
+    assert build_loss(section, np.array([1, 1, 1]), target)(logits, targets).item() == pytest.approx(
         expected.item()
     )
 
 
 def test_an_average_of_weights_is_kept_only_where_asked_for() -> None:
-    plain = learner_of(config_of(), Head("resnet18", 3), 5)
-    averaged = learner_of(config_of(training={"epochs": 1, "ema": 0.9}), Head("resnet18", 3), 5)
+    plain = build_train_state(config_of(), Head("resnet18", 3), 5)
+    averaged = build_train_state(config_of(training={"epochs": 1, "ema": 0.9}), Head("resnet18", 3), 5)
     assert plain.judged is plain.head
     assert averaged.average is not None
     assert averaged.judged is averaged.average.module
@@ -115,11 +117,11 @@ def test_an_average_of_weights_is_kept_only_where_asked_for() -> None:
 
 def test_a_head_comes_out_of_its_file_as_it_went_in(tmp_path: Path, pixels: Tensor) -> None:
     config = config_of(AGE_LABEL, classifier={"hidden": [8], "dropout": 0.5})
-    head, path = head_of(config).eval(), tmp_path / "best.safetensors"
+    head, path = build_head(config).eval(), tmp_path / "best.safetensors"
     save_head(path, head, config.model_dump(), {"macro_f1": 0.5})
-    opened = open_head(path)
+    opened = load_head(path)
     assert opened.config == config
-    assert opened.target == target_of(config.label)
+    assert opened.target == build_target(config.label)
     assert opened.validation == {"macro_f1": 0.5}
     assert opened.box_margin is None
     assert not opened.head.training
@@ -134,24 +136,24 @@ def test_a_head_tells_the_margin_of_the_boxes_it_was_trained_on(
     tmp_path: Path, written: Any, read: float | None
 ) -> None:
     config, path = config_of(), tmp_path / "best.safetensors"
-    save_head(path, head_of(config), config.model_dump(), {}, written)
-    assert open_head(path).box_margin == read
+    save_head(path, build_head(config), config.model_dump(), {}, written)
+    assert load_head(path).box_margin == read
 
 
 def test_a_file_that_is_no_head_or_disagrees_with_its_config_is_refused(tmp_path: Path) -> None:
     path, head, config = tmp_path / "a.safetensors", Head("resnet18", 2), config_of().model_dump()
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="found no description"):
-        open_head(path)
+        load_head(path)
     save_tensors(path, {"x": torch.zeros(1)}, {"history": []})
     with pytest.raises(InputError, match=r"found no config in it, expected a head's best\.safetensors"):
-        open_head(path)
+        load_head(path)
     save_tensors(path, {"x": torch.zeros(1)}, {"config": config | {"colour": 1}})
     with pytest.raises(InputError, match=r"a\.safetensors: colour: unknown key"):
-        open_head(path)
+        load_head(path)
     save_tensors(path, head.state_dict(), {"config": config})
     with pytest.raises(InputError, match="its tensors do not fit its own config"):
-        open_head(path)
+        load_head(path)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,7 @@ def test_a_trunk_comes_from_another_run_of_the_same_fold_where_there_is_one(
         trunk = {f"trunk.{key}": tensor.half() for key, tensor in resnet18_state.items()}
         save_file(trunk | {"trunk.bn1.weight": mark}, _made(run_folder(tmp_path, "age_backbone", other).best))
     head = Head("resnet18", 3)
-    told = fill_trunk_of(head, Backbone(weights="run:age_backbone", freeze="stem"), tmp_path, fold)
+    told = load_backbone_weights(head, Backbone(weights="run:age_backbone", freeze="stem"), tmp_path, fold)
     assert told.startswith(f"{run_folder(tmp_path, 'age_backbone', taken).best}: 120 tensors taken")
     assert told.endswith("; frozen: stem")
     norm = head.trunk.get_submodule("bn1").weight
@@ -193,37 +195,43 @@ def _made(path: Path) -> Path:
 
 def test_a_run_that_is_not_there_is_told_with_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
-        fill_trunk_of(Head("resnet18", 3), Backbone(weights="run:age_backbone"), tmp_path, None)
+        load_backbone_weights(Head("resnet18", 3), Backbone(weights="run:age_backbone"), tmp_path, None)
     assert f"train it first with train_task.py --task age_backbone --runs {tmp_path}" in str(raised.value)
 
 
 def test_a_trunk_that_was_fed_pixels_of_another_scale_is_refused(tmp_path: Path) -> None:
     config, path = config_of(), tmp_path / "best.safetensors"
     keras_like = config.model_copy(update={"pixels": config.pixels.model_copy(update={"std": [1 / 255] * 3})})
-    save_head(path, head_of(keras_like), keras_like.model_dump(), {})
+    save_head(path, build_head(keras_like), keras_like.model_dump(), {})
     for freeze in ("none", "all"):
         with pytest.raises(InputError, match="pixels of another scale than this head's") as refused:
-            fill_trunk_of(head_of(config), Backbone(weights=str(path), freeze=freeze), tmp_path, None)
+            load_backbone_weights(
+                build_head(config), Backbone(weights=str(path), freeze=freeze), tmp_path, None
+            )
         [line] = str(refused.value).splitlines()[1:]
         assert line.startswith("  pixels.std: found [0.22")
         assert f"expected {[1 / 255] * 3}; set it to that" in line
-    fill_trunk_of(head_of(keras_like), Backbone(weights=str(path)), tmp_path, None)
+    load_backbone_weights(build_head(keras_like), Backbone(weights=str(path)), tmp_path, None)
 
 
 def test_a_trunk_may_bring_its_classifier_where_the_outputs_are_the_same(tmp_path: Path) -> None:
     config, path = config_of(), tmp_path / "best.safetensors"
     pixels = config.pixels
-    first, same, other = head_of(config), head_of(config), Head("resnet18", 4, mean=pixels.mean, std=pixels.std)
+    first, same, other = (
+        build_head(config),
+        build_head(config),
+        Head("resnet18", 4, mean=pixels.mean, std=pixels.std),
+    )
     save_head(path, first, config.model_dump(), {})
-    told = fill_trunk_of(same, Backbone(weights=str(path), with_classifier=True), tmp_path, None)
+    told = load_backbone_weights(same, Backbone(weights=str(path), with_classifier=True), tmp_path, None)
     assert told.endswith("; with its classifier; frozen: none")
     assert all(torch.equal(tensor, first.state_dict()[key]) for key, tensor in same.state_dict().items())
     with pytest.raises(InputError, match=r"best\.safetensors \(classifier\): its tensors do not fit"):
-        fill_trunk_of(other, Backbone(weights=str(path), with_classifier=True), tmp_path, None)
+        load_backbone_weights(other, Backbone(weights=str(path), with_classifier=True), tmp_path, None)
     alone = tmp_path / "trunk.safetensors"
     save_tensors(alone, {f"trunk.{key}": tensor for key, tensor in same.trunk.state_dict().items()}, {})
     with pytest.raises(InputError, match="has no classifier, expected a head's file"):
-        fill_trunk_of(same, Backbone(weights=str(alone), with_classifier=True), tmp_path, None)
+        load_backbone_weights(same, Backbone(weights=str(alone), with_classifier=True), tmp_path, None)
 
 
 JOINT = {
@@ -267,16 +275,16 @@ def test_a_classifier_whose_outputs_mean_others_is_refused(
         return config_of(label, loss={"terms": [{"name": label.get("ordinal", "focal")}]})
 
     path, backbone = run_folder(tmp_path, "any").best, Backbone(weights="run:any", with_classifier=True)
-    save_head(_made(path), head_of(config(made)), config(made).model_dump(), {})
-    head, meaning = head_of(config(wanted)), meaning_of(config(wanted).label, factored=False)
+    save_head(_made(path), build_head(config(made)), config(made).model_dump(), {})
+    head, meaning = build_head(config(wanted)), describe_outputs(config(wanted).label, factored=False)
     if told:
         with pytest.raises(InputError) as raised:
-            fill_trunk_of(head, backbone, tmp_path, None, meaning)
+            load_backbone_weights(head, backbone, tmp_path, None, meaning)
         first, *lines = str(raised.value).splitlines()
         assert first.startswith(f"{path}: the outputs of its classifier mean others than this head's")
         assert [line.strip() for line in lines] == told
     else:
-        assert "with its classifier" in fill_trunk_of(head, backbone, tmp_path, None, meaning)
+        assert "with its classifier" in load_backbone_weights(head, backbone, tmp_path, None, meaning)
     path.unlink()  # 45 MB that pytest would keep
 
 
@@ -284,31 +292,36 @@ def test_outputs_of_parts_are_no_outputs_of_their_combinations() -> None:
     label = Label.model_validate(JOINT)
     turned = Label.model_validate({"parts": JOINT["parts"][::-1]})
     joint = Label(column="both", classes=label.classes)
-    assert meaning_of(label, factored=False) == meaning_of(joint, factored=False)
-    assert meaning_of(label, factored=False) != meaning_of(label, factored=True)
-    assert meaning_of(label, factored=True) != meaning_of(turned, factored=True)
+    assert describe_outputs(label, factored=False) == describe_outputs(joint, factored=False)
+    assert describe_outputs(label, factored=False) != describe_outputs(label, factored=True)
+    assert describe_outputs(label, factored=True) != describe_outputs(turned, factored=True)
 
 
 def test_a_file_that_does_not_say_what_its_outputs_mean_is_taken(tmp_path: Path) -> None:
     config, path = config_of(), tmp_path / "plain.safetensors"
-    save_file({key: tensor.contiguous() for key, tensor in head_of(config).state_dict().items()}, path)
-    meaning = meaning_of(config.label, factored=False)
-    told = fill_trunk_of(
-        head_of(config), Backbone(weights=str(path), with_classifier=True), tmp_path, None, meaning
+    save_file({key: tensor.contiguous() for key, tensor in build_head(config).state_dict().items()}, path)
+    meaning = describe_outputs(config.label, factored=False)
+    told = load_backbone_weights(
+        build_head(config), Backbone(weights=str(path), with_classifier=True), tmp_path, None, meaning
     )
     assert "with its classifier" in told
 
 
 def test_the_shipped_age_head_means_what_its_trunk_s_outputs_do() -> None:
-    age, trunk = (load(TaskConfig, AGE.with_name(f"{name}.yaml")) for name in ("age", "age_backbone"))
+    age, trunk = (load_config(TaskConfig, AGE.with_name(f"{name}.yaml")) for name in ("age", "age_backbone"))
     assert age.backbone.with_classifier
-    assert meaning_of(age.label, age.classifier.factored) == meaning_of(trunk.label, trunk.classifier.factored)
+    assert describe_outputs(age.label, age.classifier.factored) == describe_outputs(
+        trunk.label, trunk.classifier.factored
+    )
 
 
 def test_random_weights_are_left_as_they_were_drawn(tmp_path: Path) -> None:
     head = Head("resnet18", 3)
     before = head.trunk.get_parameter("conv1.weight").clone()
-    assert fill_trunk_of(head, Backbone(weights="random"), tmp_path, None) == "random weights; frozen: none"
+    assert (
+        load_backbone_weights(head, Backbone(weights="random"), tmp_path, None)
+        == "random weights; frozen: none"
+    )
     assert torch.equal(head.trunk.get_parameter("conv1.weight"), before)
 
 
@@ -321,19 +334,19 @@ def test_a_checkpoint_that_names_a_file_outside_is_refused(tmp_path: Path, name:
         plain["backbone"]["weights"] = name
     else:
         plain["corrections"] = name
-    head, path = head_of(config), tmp_path / "best.safetensors"
+    head, path = build_head(config), tmp_path / "best.safetensors"
     save_head(path, head, plain, {})
-    told = open_head(path).config  # what we write ourselves has the name alone
+    told = load_head(path).config  # what we write ourselves has the name alone
     assert "/" not in f"{told.backbone.weights}{told.corrections}"
     save_tensors(path, head.state_dict(), {"config": plain})
     with pytest.raises(InputError, match="outside of its folder; expected a name alone"):
-        open_head(path)
+        load_head(path)
 
 
 def test_resizing_is_of_all_epochs_and_of_no_kept_features() -> None:
     asked = ["training.epochs=8", "training.resizing={least: 0.5, until: 0.75}"]
-    resizing = resizing_of(load(TaskConfig, AGE, asked).training)
+    resizing = build_resizing(load_config(TaskConfig, AGE, asked).training)
     assert resizing == Resizing(0.5, 0.75, 8)
     kept = ["backbone.freeze=layer3", "training.feature_views=2"]
-    assert resizing_of(load(TaskConfig, AGE, [*asked, *kept]).training) is None
-    assert resizing_of(load(TaskConfig, AGE, ["training.resizing=null"]).training) is None
+    assert build_resizing(load_config(TaskConfig, AGE, [*asked, *kept]).training) is None
+    assert build_resizing(load_config(TaskConfig, AGE, ["training.resizing=null"]).training) is None

@@ -12,19 +12,19 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from data.dataset import Photographs, in_order
+from data.dataset import ImageDataset, sequential_indices
 from data.transforms.pipeline import Pipeline
 from heads.objective.losses import WeightedSum, make_loss
 from heads.objective.targets import Target
 from heads.train.distributed import WholeBatchLoss
-from heads.train.loaders import loader
-from heads.train.loop import Material, fit
+from heads.train.loaders import make_loader
+from heads.train.loop import TrainingData, fit
 from heads.train.optimiser import make_optimiser, make_schedule
 from heads.train.sampler import BalancedSampler
-from heads.train.settings import Plan
-from heads.train.sharding import deal_training, deal_validation
-from heads.train.state import Learner
-from heads.train.validation import Predictions, Truth
+from heads.train.settings import FitSettings
+from heads.train.sharding import shard_training, shard_validation
+from heads.train.state import TrainState
+from heads.train.validation import Labels, Predictions
 
 CLASSES = ("red", "green", "blue")
 EPOCHS = 10
@@ -46,7 +46,7 @@ class Recorded(nn.Module):
         return value
 
 
-class Seen(Photographs):
+class Seen(ImageDataset):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)
         self.draws = []
@@ -63,7 +63,7 @@ def main() -> None:
     labels = np.array([CLASSES.index(colour) for colour in table["colour"]])
     steps = ["hflip", {"noise": {"std": 0.2, "p": 0.5}}, {"brightness_contrast": {"p": 0.5}}]
     train_set = Seen(paths, torch.from_numpy(labels), Pipeline(steps), 3)
-    valid_set = Photographs(paths, torch.from_numpy(labels), Pipeline([]))
+    valid_set = ImageDataset(paths, torch.from_numpy(labels), Pipeline([]))
     sampler = BalancedSampler(labels, table["person"].astype(str).tolist(), power=0.5, seed=3)
 
     torch.manual_seed(0)
@@ -73,22 +73,24 @@ def main() -> None:
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(32, 3))
     optimiser = make_optimiser(trunk, classifier, "sgd", 0.1, 0.5, 0.05)
     accelerator = Accelerator(cpu=True, mixed_precision="no")
-    train = loader(train_set, sampler, batch, 0, 3)
-    learner = Learner(
+    train = make_loader(train_set, sampler, batch, 0, 3)
+    learner = TrainState(
         nn.Sequential(trunk, classifier), optimiser, make_schedule(optimiser, "cosine", EPOCHS, len(train))
     )
     learner.head, learner.optimiser = accelerator.prepare(learner.head, learner.optimiser)
-    train = deal_training(train, accelerator)
-    valid = deal_validation(loader(valid_set, in_order(len(valid_set)), batch, 0, 3), accelerator)
+    train = shard_training(train, accelerator)
+    valid = shard_validation(
+        make_loader(valid_set, sequential_indices(len(valid_set)), batch, 0, 3), accelerator
+    )
     loss = Recorded(
         WholeBatchLoss(WeightedSum([make_loss(loss_name, weight_of(loss_name))], [1.0]), accelerator)
     )
     kept: list[Predictions] = []
     fit(
         learner,
-        Material(Target("colour", CLASSES), train, valid, sampler, Truth(labels)),
+        TrainingData(Target("colour", CLASSES), train, valid, sampler, Labels(labels)),
         loss,
-        Plan(EPOCHS, seed=3, clip_norm=5.0),
+        FitSettings(EPOCHS, seed=3, clip_norm=5.0),
         accelerator,
         lambda _, predictions, __: kept.append(predictions),
     )

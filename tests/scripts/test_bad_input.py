@@ -12,9 +12,9 @@ import torch
 import combine
 import evaluate
 import train_task
-from heads.config.loader import load
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
-from heads.train.rows import read_rows
+from heads.train.rows import split_rows
 
 TASKS = ("mask", "gender", "age")
 Asked = tuple[ModuleType, list, list[str]]
@@ -104,7 +104,7 @@ def wrong_type(world: World) -> Asked:
 
 def unknown_view(world: World) -> Asked:
     path = world.configs / "mask.yaml"
-    path.write_text(load(TaskConfig, path, ["views.steps=[hflop]"]).to_yaml())
+    path.write_text(load_config(TaskConfig, path, ["views.steps=[hflop]"]).to_yaml())
     return train_task, world.train(), ["mask.yaml: views.steps: ", "'hflop'", "expected one of identity, hflip"]
 
 
@@ -354,10 +354,10 @@ def test_wrong_input_is_told_once_and_changes_nothing(
 
 def to_train_on(world: World) -> Path:
     """A photograph of the training fold."""
-    from heads.build import target_of
+    from heads.build import build_target
 
-    config = load(TaskConfig, world.configs / "mask.yaml")
-    rows, _ = read_rows(config, [world.data], target_of(config.label))
+    config = load_config(TaskConfig, world.configs / "mask.yaml")
+    rows, _ = split_rows(config, [world.data], build_target(config.label))
     return Path(rows["path"].iloc[0])
 
 

@@ -79,7 +79,7 @@ def test_everything_runs_on_a_bare_machine(faces: Path, configs: Path, runs: Pat
 def test_workers_are_none_where_nothing_can_be_shared(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("data.runtime.processes.can_share", lambda: False)
+    monkeypatch.setattr("data.runtime.processes.can_share_memory", lambda: False)
     assert usable_workers(None) == 0
     assert usable_workers(0) == 0
     assert capsys.readouterr().err == ""

@@ -16,13 +16,13 @@ import combine
 import evaluate
 from bench.held_out import predict_views
 from data.runtime.errors import InputError
-from ensemble.config import tasks_of
-from ensemble.ensemble import find_heads, open_heads
+from ensemble.config import load_tasks
+from ensemble.ensemble import load_heads, load_task_heads
 from ensemble.files.predictions import FILE_NAME
 from ensemble.files.submission import read_answers, write_submission
 from ensemble.inference.run import UNSEEN
 from ensemble.joint import encode
-from heads.config.loader import load
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ def test_the_submission_is_in_the_order_of_the_listing(
 def test_the_answers_are_the_joint_code_of_every_head_s_likeliest_class(
     combined: Path, configs: Path, probabilities: Probabilities
 ) -> None:
-    tasks = tasks_of(configs / "joint.yaml")
+    tasks = load_tasks(configs / "joint.yaml")
     digits = [probabilities[task].argmax(axis=1) for task in tasks]
     expected = encode(digits, [len(names) for names in tasks.values()])
     assert read_answers(combined / "submission.csv", 18)["ans"].tolist() == expected.tolist()
@@ -84,7 +84,7 @@ def test_the_answers_are_the_joint_code_of_every_head_s_likeliest_class(
 def test_probabilities_of_every_head_are_there_with_their_classes(
     configs: Path, probabilities: Probabilities
 ) -> None:
-    for task, names in tasks_of(configs / "joint.yaml").items():
+    for task, names in load_tasks(configs / "joint.yaml").items():
         assert probabilities[f"{task}/classes"].tolist() == names
         for array in (probabilities[task], probabilities[f"{task}/identity"]):
             assert array.dtype == np.float32
@@ -104,7 +104,7 @@ def test_names_tell_every_head_s_likeliest_class(
     assert outcome.code == 0, outcome.err
     table = pd.read_csv(tmp_path / "names.csv")
     assert table["ImageID"].tolist() == listed(shuffled / "info.csv")
-    for task, classes in tasks_of(configs / "joint.yaml").items():
+    for task, classes in load_tasks(configs / "joint.yaml").items():
         assert table[task].tolist() == [classes[place] for place in probabilities[task].argmax(axis=1)]
         assert table[f"{task}_probability"].to_numpy() == pytest.approx(
             probabilities[task].max(axis=1), abs=6e-4
@@ -117,7 +117,7 @@ def test_the_number_of_an_age_head_is_that_of_its_distribution(
     shuffled: Path, runs: Path, probabilities: Probabilities
 ) -> None:
     assert "mask/number" not in probabilities
-    task = open_heads(runs, {"age": None})["age"]
+    task = load_task_heads(runs, {"age": None})["age"]
     paths = [shuffled / "images" / name for name in probabilities["ImageID"]]
     expected = predict_views(task, paths, workers=0).expected
     assert probabilities["age/number"].dtype == np.float32
@@ -224,7 +224,7 @@ def two_folds(runs: Path, tmp_path: Path) -> Iterator[Path]:
 def test_the_folds_of_a_head_are_averaged_and_what_they_leave_out_is_told(
     two_folds: Path, configs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tasks = find_heads(configs / "joint.yaml", two_folds)
+    tasks = load_heads(configs / "joint.yaml", two_folds)
     assert {task: len(its.heads) for task, its in tasks.items()} == {"mask": 2, "gender": 1, "age": 1}
     told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     alone = two_folds / "mask" / "best.safetensors"
@@ -238,11 +238,11 @@ def test_a_head_cut_at_other_borders_than_the_config_s_is_refused(
 ) -> None:
     for file in configs.glob("*.yaml"):
         shutil.copy(file, tmp_path)
-    config = load(TaskConfig, tmp_path / "age.yaml", ["label.borders=[25, 60]"])
+    config = load_config(TaskConfig, tmp_path / "age.yaml", ["label.borders=[25, 60]"])
     (tmp_path / "age.yaml").write_text(config.to_yaml())
     told = r"age/best\.safetensors: found the label\.borders \[30\.0, 60\.0\], expected \[25\.0, 60\.0\]"
     with pytest.raises(InputError, match=told):
-        find_heads(tmp_path / "joint.yaml", runs)
+        load_heads(tmp_path / "joint.yaml", runs)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 
 from data.annotations.table import read_table
 from ensemble import export
-from heads.build import head_of
-from heads.config.loader import load
+from heads.build import build_head
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from tests.conftest import Outcome
 
@@ -32,10 +32,10 @@ def block_with(text: str) -> str:
 
 def test_the_yaml_of_a_new_task_is_a_head(tmp_path: Path) -> None:
     (tmp_path / "glasses.yaml").write_text(block_with("task: glasses"))
-    config = load(TaskConfig, tmp_path / "glasses.yaml")
+    config = load_config(TaskConfig, tmp_path / "glasses.yaml")
     assert config.label.classes == ["yes", "no"]
-    assert config.split == load(TaskConfig, ROOT / "configs/mask.yaml").split
-    assert head_of(config).classifier[-1].out_features == 2
+    assert config.split == load_config(TaskConfig, ROOT / "configs/mask.yaml").split
+    assert build_head(config).classifier[-1].out_features == 2
 
 
 def test_class_folders_become_a_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

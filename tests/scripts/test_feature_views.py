@@ -12,9 +12,9 @@ import torch
 import train_task
 from data.images.decode import decode
 from data.transforms.pipeline import Pipeline
-from heads.build import open_head
+from heads.build import load_head
 from heads.run.checkpoint import load_tensors
-from heads.train.recorder import Keeper
+from heads.train.recorder import RunRecorder
 
 EPOCHS = 2
 # Without dropout, which draws as it pleases, Adam, which makes whole steps of rounding errors, and what an
@@ -63,7 +63,7 @@ def test_as_many_views_as_epochs_train_as_pixels_do(up_to: str, tolerance: float
 
 def test_a_head_of_kept_features_answers_photographs(run: Callable, faces: Path) -> None:
     folder = run("kept", "all", "--set", "training.feature_views=1")
-    opened = open_head(folder / "best.safetensors")
+    opened = load_head(folder / "best.safetensors")
     with np.load(folder / "validation.npz") as saved:
         paths, expected = saved["path"].tolist(), saved["probabilities"]
     pipeline = Pipeline(opened.config.pixels.evaluate)
@@ -80,14 +80,14 @@ def test_a_run_that_goes_on_computes_nothing_again_and_ends_the_same(
     straight = run("straight", "layer3", *views)
     kept = {path: path.stat().st_ino for path in (tmp_path / "cache").glob("features-*")}
     assert len(kept) == 2  # to train on and to validate on
-    after = Keeper.after_epoch
+    after = RunRecorder.after_epoch
 
-    def killed(self: Keeper, *arguments: Any) -> None:
+    def killed(self: RunRecorder, *arguments: Any) -> None:
         after(self, *arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Keeper, "after_epoch", killed)
+        patched.setattr(RunRecorder, "after_epoch", killed)
         with pytest.raises(KeyboardInterrupt):
             run("cut", "layer3", *views)
     resumed = run("cut", "layer3", *views, "--resume")

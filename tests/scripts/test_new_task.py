@@ -16,10 +16,10 @@ from data.annotations.challenge import read_people
 from data.images.decode import decode
 from ensemble.files.submission import read_answers
 from ensemble.joint import encode
-from heads.build import target_of
-from heads.config.loader import load
+from heads.build import build_target
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
-from heads.train.rows import read_rows
+from heads.train.rows import split_rows
 
 COLUMNS = ["path", "person", "age", "gender", "mask", "glasses"]
 
@@ -54,7 +54,7 @@ def four_tasks(configs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("four_tasks")
     for task in ("mask", "gender", "age"):
         (folder / f"{task}.yaml").write_text((configs / f"{task}.yaml").read_text())
-    others = load(TaskConfig, configs / "mask.yaml").model_dump(exclude={"task", "label"})
+    others = load_config(TaskConfig, configs / "mask.yaml").model_dump(exclude={"task", "label"})
     new = "task: glasses\nlabel: {column: glasses, classes: [no, yes]}\n"
     (folder / "glasses.yaml").write_text(new + yaml.safe_dump(others, sort_keys=False))
     (folder / "joint.yaml").write_text("tasks: [mask, gender, age, glasses]\n")
@@ -81,15 +81,15 @@ def test_the_new_task_trains(four_runs: Path) -> None:
 
 def test_no_and_yes_stay_names_in_the_config_that_is_kept(four_runs: Path) -> None:
     kept = four_runs / "glasses" / "config.yaml"
-    assert load(TaskConfig, kept).label.classes == ["no", "yes"]
+    assert load_config(TaskConfig, kept).label.classes == ["no", "yes"]
     assert yaml.safe_load(kept.read_text())["label"]["classes"] == ["no", "yes"]
 
 
 def test_the_new_head_validates_the_same_people_as_the_others(with_glasses: Path, four_tasks: Path) -> None:
     people = []
     for task in ("mask", "gender", "age", "glasses"):
-        config = load(TaskConfig, four_tasks / f"{task}.yaml")
-        _, to_validate = read_rows(config, [with_glasses], target_of(config.label))
+        config = load_config(TaskConfig, four_tasks / f"{task}.yaml")
+        _, to_validate = split_rows(config, [with_glasses], build_target(config.label))
         people.append(set(to_validate["person"]))
     assert people[0]
     assert people[1:] == people[:1] * 3

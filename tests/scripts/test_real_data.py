@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data.annotations.table import read_table
-from heads.model.backbones import build_trunk, load_trunk
+from heads.model.backbones import build_backbone, load_backbone
 
 SHARED = Path(__file__).parents[3] / "shared"
 
@@ -27,15 +27,15 @@ def test_a_folder_of_real_photographs_is_read_whole(folder: str, column: str, ro
 
 
 def test_the_masks_of_the_real_photographs_are_spelt_as_in_the_configs() -> None:
-    from ensemble.config import tasks_of
+    from ensemble.config import load_tasks
 
-    expected = tasks_of(Path(__file__).parents[2] / "configs" / "joint.yaml")["mask"]
+    expected = load_tasks(Path(__file__).parents[2] / "configs" / "joint.yaml")["mask"]
     assert set(read_table([place("faces_mask")])["mask"]) == set(expected)
 
 
 def test_the_imagenet_file_fills_the_whole_trunk() -> None:
-    trunk, _ = build_trunk("resnet18")
-    report = load_trunk(trunk, place("weights/resnet18_imagenet.safetensors"))
+    trunk, _ = build_backbone("resnet18")
+    report = load_backbone(trunk, place("weights/resnet18_imagenet.safetensors"))
     assert len(report.taken) == len(trunk.state_dict())
     assert report.missing == ()
     assert report.left == ("fc.bias", "fc.weight")

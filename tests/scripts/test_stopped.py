@@ -111,7 +111,7 @@ def test_a_run_that_is_being_trained_is_not_trained_by_another(
     (tmp_path / "mask").mkdir()
     program = (
         "import sys, pathlib, data.runtime.locks\n"
-        "with data.runtime.locks.held(pathlib.Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
+        "with data.runtime.locks.hold_lock(pathlib.Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "mask" / ".lock")]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:

@@ -17,13 +17,13 @@ import torch
 
 import train_task
 from data.images.decode import decode
-from ensemble.config import tasks_of
-from heads.build import target_of
-from heads.config.loader import load
+from ensemble.config import load_tasks
+from heads.build import build_target
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.run.checkpoint import load_tensors, save_tensors
-from heads.train.recorder import Keeper
-from heads.train.rows import read_rows
+from heads.train.recorder import RunRecorder
+from heads.train.rows import split_rows
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("mask", "gender", "age")
@@ -36,7 +36,9 @@ def validated(run: Path) -> set[str]:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_keeps_its_config_which_reads_back(task: str, runs: Path, configs: Path) -> None:
-    assert load(TaskConfig, runs / task / "config.yaml") == load(TaskConfig, configs / f"{task}.yaml")
+    assert load_config(TaskConfig, runs / task / "config.yaml") == load_config(
+        TaskConfig, configs / f"{task}.yaml"
+    )
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -78,7 +80,7 @@ def test_the_events_hold_the_figures_and_a_picture(runs: Path) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_a_checkpoint_says_what_it_is(task: str, runs: Path, configs: Path) -> None:
     tensors, described = load_tensors(runs / task / "best.safetensors")
-    config = load(TaskConfig, configs / f"{task}.yaml")
+    config = load_config(TaskConfig, configs / f"{task}.yaml")
     assert described["config"]["label"]["classes"] == config.label.classes
     assert described["config"]["pixels"] == config.pixels.model_dump()
     assert tensors["mean"].flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
@@ -104,8 +106,8 @@ def test_a_further_data_folder_changes_nobody_s_fold(
     (tmp_path / "more" / "labels.csv").write_text("path,mask,person\n" + "".join(lines))
     sources = [tmp_path / "more", faces / "train"]
     for task in TASKS:
-        config = load(TaskConfig, configs / f"{task}.yaml")
-        to_train, to_validate = read_rows(config, sources, target_of(config.label))
+        config = load_config(TaskConfig, configs / f"{task}.yaml")
+        to_train, to_validate = split_rows(config, sources, build_target(config.label))
         people, held_out = set(to_train["person"]), set(to_validate["person"])
         assert people.isdisjoint(held_out)
         added = {person for person in people | held_out if person.startswith("more")}
@@ -117,8 +119,8 @@ def test_a_correction_changes_nobody_s_fold(faces: Path, configs: Path, runs: Pa
     for person in sorted(validated(runs / "gender")):
         fixes = tmp_path / "fixes.csv"
         fixes.write_text(f"person,column,value\n{person},gender,male\n{person},age,61\n")
-        config = load(TaskConfig, configs / "gender.yaml").model_copy(update={"corrections": str(fixes)})
-        _, to_validate = read_rows(config, [faces / "train"], target_of(config.label))
+        config = load_config(TaskConfig, configs / "gender.yaml").model_copy(update={"corrections": str(fixes)})
+        _, to_validate = split_rows(config, [faces / "train"], build_target(config.label))
         assert set(to_validate["person"]) == validated(runs / "gender")
         assert set(to_validate["gender"][to_validate["person"] == person]) == {"male"}
 
@@ -132,7 +134,7 @@ def test_the_platform_s_variables_and_another_fold(
     assert [path.relative_to(tmp_path) for path in tmp_path.glob("**/best.safetensors")] == [
         Path("mask/fold-1/best.safetensors")
     ]
-    assert load(TaskConfig, tmp_path / "mask" / "fold-1" / "config.yaml").split.fold == 1
+    assert load_config(TaskConfig, tmp_path / "mask" / "fold-1" / "config.yaml").split.fold == 1
     assert validated(tmp_path / "mask" / "fold-1").isdisjoint(validated(runs / "mask"))
 
 
@@ -160,13 +162,13 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 ) -> None:
     arguments = ["mask", "--data", six_people, "--set", "training.epochs=2", "--set", "classifier.dropout=0.5"]
     train(*arguments, "--runs", tmp_path / "whole")
-    keep = Keeper.after_epoch
+    keep = RunRecorder.after_epoch
 
     def keep_and_stop(*args: object) -> None:
         keep(*args)
         raise KeyboardInterrupt
 
-    with patch.object(Keeper, "after_epoch", keep_and_stop), pytest.raises(KeyboardInterrupt):
+    with patch.object(RunRecorder, "after_epoch", keep_and_stop), pytest.raises(KeyboardInterrupt):
         train(*arguments, "--runs", tmp_path / "parts")
     outcome = train(*arguments, "--runs", tmp_path / "parts", "--resume")
     assert "going on after epoch 1" in outcome.out
@@ -200,7 +202,7 @@ def test_a_run_under_another_config_is_not_gone_on_with(
     arguments = ["--task", "mask", "--config", configs / "mask.yaml", "--data", six_people]
     outcome = call(train_task, *arguments, "--runs", tmp_path / "runs", "--resume", "--set", "optimiser.lr=0.5")
     assert outcome.code == 2
-    lr = load(TaskConfig, configs / "mask.yaml").optimiser.lr
+    lr = load_config(TaskConfig, configs / "mask.yaml").optimiser.lr
     assert f"optimiser.lr: found 0.5, expected {lr}" in outcome.err
 
 
@@ -290,7 +292,7 @@ def test_validation_sees_no_training_transform(
     """A training pipeline that blanks nearly everything leaves the validation pictures as they are."""
     seen = []
 
-    class Watching(Keeper):
+    class Watching(RunRecorder):
         def __init__(self, *args: object) -> None:
             super().__init__(*args)
             seen.extend(zip(self.rows["path"].iloc[self._shown], self._pictures, strict=True))
@@ -299,11 +301,11 @@ def test_validation_sees_no_training_transform(
             raise KeyboardInterrupt  # before anything is trained
 
     blank = "pixels.train=[{letterbox: {height: 48, width: 36}}, {cutout: {holes: 9, size: 1.0, p: 1.0}}]"
-    with patch("heads.train.recorder.Keeper", Watching), pytest.raises(KeyboardInterrupt):
+    with patch("heads.train.recorder.RunRecorder", Watching), pytest.raises(KeyboardInterrupt):
         train("mask", "--data", faces / "train", "--runs", tmp_path, "--set", blank)
     from data.transforms.pipeline import Pipeline
 
-    still = Pipeline(load(TaskConfig, configs / "mask.yaml").pixels.evaluate)
+    still = Pipeline(load_config(TaskConfig, configs / "mask.yaml").pixels.evaluate)
     assert len(seen) == 12
     for path, pixels in seen:
         np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), still(decode(Path(path)), (0, 0, 0)))
@@ -329,12 +331,12 @@ def test_every_shipped_yaml_reads_and_opens_with_the_command_that_runs_it(config
     first = config.read_text(encoding="utf-8").splitlines()[0]
     assert re.match(r"# (make|python) ", first)
     if config.stem == "joint":
-        assert list(tasks_of(config)) == ["mask", "gender", "age"]
+        assert list(load_tasks(config)) == ["mask", "gender", "age"]
     elif config.parent.name == "configs":
-        assert load(TaskConfig, config).task == config.stem
+        assert load_config(TaskConfig, config).task == config.stem
         assert f"train_task.py --task {config.stem} " in first
     else:
-        assert load(TaskConfig, config).training.epochs >= 1
+        assert load_config(TaskConfig, config).training.epochs >= 1
 
 
 def test_a_cache_changes_how_long_it_takes_and_not_what_comes_out(

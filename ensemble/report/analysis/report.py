@@ -22,7 +22,7 @@ from ensemble.report.load.runs import TrainingRun
 
 
 @dataclass(frozen=True)
-class Findings:
+class Report:
     """What follows from an `Evaluation`; each field is what the function of that name in this package gives.
 
     `scores` are those of `ensemble.metrics.scores.score_joint`, with `macro_f1_interval` and `accuracy_interval`
@@ -51,7 +51,7 @@ class Findings:
         return "photograph" if self.evaluation.people is None else "person"
 
 
-def find(evaluation: Evaluation, runs: Sequence[TrainingRun] = (), notes: Sequence[str] = ()) -> Findings:
+def analyse(evaluation: Evaluation, runs: Sequence[TrainingRun] = (), notes: Sequence[str] = ()) -> Report:
     """Work out everything of a report."""
     scores = score_joint(evaluation.truth, evaluation.predicted, evaluation.tasks)
     compared, calibrated = compare(evaluation), calibrations(evaluation)
@@ -62,7 +62,7 @@ def find(evaluation: Evaluation, runs: Sequence[TrainingRun] = (), notes: Sequen
         scores[task]["expected_calibration_error"] = each.error
     if_right = scores_if_right(evaluation)
     views, views_difference = views_effects(evaluation)
-    return Findings(
+    return Report(
         evaluation,
         scores,
         compared,
@@ -81,7 +81,7 @@ def find(evaluation: Evaluation, runs: Sequence[TrainingRun] = (), notes: Sequen
     )
 
 
-def as_json(findings: Findings) -> dict[str, Any]:
+def to_json(findings: Report) -> dict[str, Any]:
     """metrics.json: the scores of "joint" and each task at the top, the rest under "findings"."""
     compared = findings.comparison
     ids = findings.evaluation.ids

@@ -11,15 +11,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.annotations.listing import ID
-from data.runtime.errors import InputError, shown
-from ensemble.config import cuts_of
-from ensemble.files.ground_truth import read_truth
+from data.runtime.errors import InputError, printable
+from ensemble.config import numeric_borders
+from ensemble.files.ground_truth import read_ground_truth
 from ensemble.files.predictions import FILE_NAME, read_arrays
 from ensemble.files.submission import ANSWER, match, read_answers
 from ensemble.joint import decode
 from ensemble.report.load.evaluation import Codes, Evaluation, HeadOutput, Number
 from ensemble.report.load.metadata import read_numbers, read_people, read_table
-from ensemble.report.load.runs import TrainingRun, find_runs, read_run, validation_temperature
+from ensemble.report.load.runs import TrainingRun, find_task_runs, read_run, validation_temperature
 from heads.config.label import Label
 
 ROWS_SUM = 1e-3  # half precision rounds a row's sum to about this
@@ -27,7 +27,7 @@ FEW = 0.01  # of answers may have been mended by hand
 
 
 @dataclass(frozen=True)
-class Sources:
+class EvaluationFiles:
     """The files of a report.
 
     Attributes:
@@ -47,12 +47,14 @@ class Sources:
     compare: Sequence[Path] = ()
 
 
-def gather(sources: Sources, labels: Mapping[str, Label]) -> tuple[Evaluation, list[TrainingRun], list[str]]:
+def load_evaluation(
+    sources: EvaluationFiles, labels: Mapping[str, Label]
+) -> tuple[Evaluation, list[TrainingRun], list[str]]:
     """Read all files of a report: (what they say, the runs, notes on what could not be used).
 
     Args:
         sources: the files.
-        labels: of each task of the joint code, the most significant first (`ensemble.config.labels_of`).
+        labels: of each task of the joint code, the most significant first (`ensemble.config.load_labels`).
 
     Raises:
         InputError: files that cannot be read, do not match, or are one and the same.
@@ -60,29 +62,31 @@ def gather(sources: Sources, labels: Mapping[str, Label]) -> tuple[Evaluation, l
     notes: list[str] = []
     tasks = {task: label.classes for task, label in labels.items()}
     truth, submissions, ids = _answers(sources, labels)
-    people, numbers = _known(sources, ids, cuts_of(labels), notes)
+    people, numbers = _known(sources, ids, numeric_borders(labels), notes)
     notes += _contradictions(tasks, truth, numbers)
-    heads, told = _probabilities(sources, ids, tasks, submissions[shown(sources.submission)])
+    heads, told = _probabilities(sources, ids, tasks, submissions[printable(sources.submission)])
     notes += told
     runs, temperatures = [], {}
     if sources.runs is not None:
         for task in tasks:
-            found = find_runs(sources.runs, task)
+            found = find_task_runs(sources.runs, task)
             runs += [read_run(run, str(run.folder.relative_to(sources.runs))) for run in found]
             temperatures[task] = validation_temperature(found)
     evaluation = Evaluation(tasks, ids, truth, submissions, people, numbers, heads, temperatures)
     return evaluation, runs, notes
 
 
-def _answers(sources: Sources, labels: Mapping[str, Label]) -> tuple[Codes, dict[str, Codes], list[str]]:
-    right = read_truth(sources.answers, labels)
+def _answers(
+    sources: EvaluationFiles, labels: Mapping[str, Label]
+) -> tuple[Codes, dict[str, Codes], list[str]]:
+    right = read_ground_truth(sources.answers, labels)
     submissions, classes = {}, prod(len(label.classes) for label in labels.values())
     truth = right[ANSWER].to_numpy(np.int64)
     for path in dict.fromkeys([sources.submission, *sources.compare]):
         given = read_answers(path, classes)
         if path.samefile(sources.answers):
             raise InputError(f"{path}: given both as submission and as answers, expected two files")
-        submissions[shown(path)] = match(given, right, (str(path), str(sources.answers)))[1]
+        submissions[printable(path)] = match(given, right, (str(path), str(sources.answers)))[1]
     return truth, submissions, right[ID].tolist()
 
 
@@ -101,7 +105,7 @@ def _contradictions(
 
 
 def _known(
-    sources: Sources,
+    sources: EvaluationFiles,
     ids: Sequence[str],
     cuts: Mapping[str, Mapping[str, Sequence[float]]],
     notes: list[str],
@@ -126,7 +130,7 @@ def _known(
 
 
 def _probabilities(
-    sources: Sources, ids: Sequence[str], tasks: Mapping[str, Sequence[str]], given: Codes
+    sources: EvaluationFiles, ids: Sequence[str], tasks: Mapping[str, Sequence[str]], given: Codes
 ) -> tuple[dict[str, HeadOutput], list[str]]:
     """(what the heads said, notes): of the file asked for, or of the one beside the submission if it fits.
 
@@ -135,7 +139,7 @@ def _probabilities(
     """
     if sources.probabilities is not None:
         heads, notes = _heads(sources.probabilities, ids, tasks)
-        other = _answered_otherwise(heads, tasks, given)
+        other = _different_answers(heads, tasks, given)
         return heads, notes + [f"{sources.probabilities}: {told}" for told in other]
     beside = sources.submission.parent / FILE_NAME
     if not beside.exists():
@@ -144,13 +148,13 @@ def _probabilities(
         heads, notes = _heads(beside, ids, tasks)
     except InputError as error:
         return {}, [f"{error}: no calibration error."]
-    other = _answered_otherwise(heads, tasks, given)
+    other = _different_answers(heads, tasks, given)
     if other:
         return {}, [f"{beside}: {told} No calibration error." for told in other]
     return heads, notes
 
 
-def _answered_otherwise(
+def _different_answers(
     heads: Mapping[str, HeadOutput], tasks: Mapping[str, Sequence[str]], given: Codes
 ) -> list[str]:
     """What to tell where the heads' likeliest classes are not the submission's; nothing where they are."""

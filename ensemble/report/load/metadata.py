@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.annotations.listing import ID
-from data.runtime.errors import refuse
+from data.runtime.errors import raise_all
 from ensemble.files.submission import read_columns
 from ensemble.report.load.evaluation import Number
 
@@ -46,7 +46,7 @@ def read_numbers(
         path: where the table comes from, for messages.
         table: ImageID and columns of text, its index the rows in the file.
         ids: the photographs wanted.
-        cuts: columns with the borders of each task cut from them (`ensemble.config.cuts_of`).
+        cuts: columns with the borders of each task cut from them (`ensemble.config.numeric_borders`).
 
     Raises:
         InputError: values that are no numbers, all rows at once.
@@ -63,7 +63,7 @@ def read_numbers(
         values = np.array([told.get(name) for name in ids], dtype=np.float64)
         if not np.isnan(values).all():
             numbers.append(Number(column, borders, values))
-    refuse(f"{path}: bad rows", problems)
+    raise_all(f"{path}: bad rows", problems)
     return numbers
 
 

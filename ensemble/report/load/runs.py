@@ -13,7 +13,7 @@ from data.runtime.errors import InputError
 from ensemble.files.predictions import read_arrays
 from ensemble.metrics.calibration import fit_temperature
 from heads.run.checkpoint import read_description
-from heads.run.folder import RunFolder, run_folder, trained_runs
+from heads.run.folder import RunFolder, find_trained_runs, run_folder
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class TrainingRun:
     best: dict[str, float]
 
 
-def find_runs(runs: Path, task: str) -> list[RunFolder]:
+def find_task_runs(runs: Path, task: str) -> list[RunFolder]:
     """The runs of a task's heads, as combine.py takes them; InputError where there is none."""
-    found = trained_runs(runs, task)
+    found = find_trained_runs(runs, task)
     if not found:
         missing = run_folder(runs, task).best
         raise InputError(f"{missing}: no such file, expected the run of {task}; name another folder by --runs")

@@ -8,21 +8,19 @@ import numpy as np
 import pandas as pd
 
 from data.audit.label_issues import read_validation
-from data.runtime.errors import InputError, refuse
-from ensemble.config import cuts_of
+from data.runtime.errors import InputError, raise_all
+from ensemble.config import numeric_borders
 from ensemble.joint import encode
 from ensemble.report.load.evaluation import Codes, Evaluation, HeadOutput, Number
-from ensemble.report.load.runs import TrainingRun, find_runs, read_run
+from ensemble.report.load.runs import TrainingRun, find_task_runs, read_run
 from heads.config.label import Label
 from heads.run.folder import RunFolder
 
 NAME = "validation"  # what the report calls the heads' answers
 
 
-def evaluate_validation(
-    runs: Path, labels: Mapping[str, Label]
-) -> tuple[Evaluation, list[TrainingRun], list[str]]:
-    """What the heads of `runs` said in their validation, as `ensemble.report.load.load_evaluation.gather` gives a submission.
+def load_validation(runs: Path, labels: Mapping[str, Label]) -> tuple[Evaluation, list[TrainingRun], list[str]]:
+    """What the heads of `runs` said in their validation, as `ensemble.report.load.load_evaluation.load_evaluation` gives a submission.
 
     Each photograph is answered in one view, by the fold that was not trained on its person.
 
@@ -33,10 +31,10 @@ def evaluate_validation(
     Raises:
         InputError: runs that are missing, of other classes, or that share no photograph.
     """
-    folders = {task: find_runs(runs, task) for task in labels}
-    tables = {task: pd.concat([_said(run, labels[task]) for run in its]) for task, its in folders.items()}
+    folders = {task: find_task_runs(runs, task) for task in labels}
+    tables = {task: pd.concat([_read_run(run, labels[task]) for run in its]) for task, its in folders.items()}
     twice = {task: table.index[table.index.duplicated()] for task, table in tables.items()}
-    refuse(
+    raise_all(
         f"{runs}: photographs that two folds were validated on, expected folds of one split",
         [f"{task}: {len(paths)} of them, such as {paths[0]}" for task, paths in twice.items() if len(paths)],
     )
@@ -68,11 +66,11 @@ def evaluate_validation(
     return evaluation, told, [note]
 
 
-def _said(run: RunFolder, label: Label) -> pd.DataFrame:
+def _read_run(run: RunFolder, label: Label) -> pd.DataFrame:
     """What a head said of each photograph, by its path: truth, probabilities, person, value (NaN: unknown)."""
     arrays = read_validation(run.validation)
     wanted = {"classes": label.classes, "borders": label.borders or []}
-    refuse(
+    raise_all(
         f"{run.validation}: is of another label than the config's",
         [
             f"found the {key} {arrays[key].tolist()}, expected {expected}"
@@ -98,7 +96,7 @@ def _codes(digits: Sequence[Codes], radices: Sequence[int]) -> Codes:
 def _numbers(shared: Mapping[str, pd.DataFrame], labels: Mapping[str, Label]) -> list[Number]:
     """The numbers that tasks are cut from, each column once, where a head knew them."""
     numbers = []
-    for column, cuts in cuts_of(labels).items():
+    for column, cuts in numeric_borders(labels).items():
         told = (shared[task]["value"].to_numpy(np.float64) for task in cuts)
         known = next((values for values in told if not np.isnan(values).all()), None)
         if known is not None:

@@ -9,12 +9,12 @@ from data.runtime.html.plots import svg
 from ensemble.metrics.scores import JOINT
 from ensemble.report.analysis.calibration import Calibration
 from ensemble.report.analysis.groups import NumberErrors
-from ensemble.report.analysis.report import Findings
+from ensemble.report.analysis.report import Report
 from ensemble.report.load.runs import TrainingRun
 from ensemble.report.render import plots, tables
 
 
-def part(name: str, findings: Findings) -> dict[str, Any]:
+def part(name: str, findings: Report) -> dict[str, Any]:
     """What the template shows of one task or of the joint code."""
     figures = findings.scores[name]
     class_names = [each["name"] for each in figures["classes"]]
@@ -55,7 +55,7 @@ def reliability_plot(name: str, calibration: Calibration) -> dict[str, Any]:
     return {"name": name, "plot": svg(plots.reliability_figure(calibration), f"reliability {name}", told)}
 
 
-def confidence_plot(findings: Findings) -> Markup | None:
+def confidence_plot(findings: Report) -> Markup | None:
     """Error against confidence of all heads; None without their probabilities."""
     if not findings.curves:
         return None

@@ -5,19 +5,19 @@ from pathlib import Path
 
 from data.runtime.files import write_text
 from data.runtime.html.tables import Cell, Table
-from ensemble.report.analysis.report import Findings
+from ensemble.report.analysis.report import Report
 from ensemble.report.render import tables
 
 
 def write_markdown(
-    path: Path, findings: Findings, *, title: str = "Evaluation", sources: Mapping[str, str] | None = None
+    path: Path, findings: Report, *, title: str = "Evaluation", sources: Mapping[str, str] | None = None
 ) -> None:
     """Write the tables of `findings` to `path`, whole or not at all."""
-    write_text(path, as_markdown(findings, title=title, sources=sources))
+    write_text(path, to_markdown(findings, title=title, sources=sources))
 
 
-def as_markdown(
-    findings: Findings, *, title: str = "Evaluation", sources: Mapping[str, str] | None = None
+def to_markdown(
+    findings: Report, *, title: str = "Evaluation", sources: Mapping[str, str] | None = None
 ) -> str:
     """`findings` as text: what costs most, then every table that the page has, without plots and pictures."""
     blocks = [f"# {_plain(title)}", _plain(findings.costliest), *(_plain(note) for note in findings.notes)]

@@ -16,7 +16,7 @@ from ensemble.files.image_paths import image_paths
 from ensemble.metrics.scores import JOINT
 from ensemble.report.analysis.groups import hardest
 from ensemble.report.analysis.mistakes import Mistake
-from ensemble.report.analysis.report import Findings
+from ensemble.report.analysis.report import Report
 from ensemble.report.render import figures as drawn
 from ensemble.report.render import tables
 
@@ -27,7 +27,7 @@ MOST_DISAGREEMENTS = 500
 
 def write_report(
     path: Path,
-    findings: Findings,
+    findings: Report,
     *,
     title: str = "Evaluation",
     sources: Mapping[str, str] | None = None,
@@ -49,7 +49,7 @@ def write_report(
         InputError: a photograph of the list is not in `images`.
     """
     listed = findings.mistakes[:most_wrong]
-    pictures, unseen = _pictures(listed, images)
+    pictures, unseen = _thumbnails(listed, images)
     write_page(
         path,
         TEMPLATE,
@@ -73,7 +73,7 @@ def write_report(
     )
 
 
-def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
+def _tiles(findings: Report) -> list[tuple[str, str, str]]:
     joint = findings.scores[JOINT]
     people = findings.evaluation.people
     shown = [
@@ -84,7 +84,7 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
     return [*shown, (f"{joint['count']:,}", f"photographs, {len(joint['classes'])} joint classes", whose)]
 
 
-def _absent(findings: Findings) -> list[str]:
+def _absent(findings: Report) -> list[str]:
     joint = findings.scores[JOINT]
     absent = joint["absent_classes"]
     if not absent:
@@ -95,7 +95,7 @@ def _absent(findings: Findings) -> list[str]:
     ]
 
 
-def _hardest(findings: Findings) -> list[str]:
+def _hardest(findings: Report) -> list[str]:
     sentences = []
     for part in findings.scores:
         worst = hardest(findings.groups[max(findings.groups)], part)
@@ -107,7 +107,7 @@ def _hardest(findings: Findings) -> list[str]:
     return sentences
 
 
-def _pictures(listed: Sequence[Mistake], images: Path | None) -> tuple[dict[str, Markup], list[str]]:
+def _thumbnails(listed: Sequence[Mistake], images: Path | None) -> tuple[dict[str, Markup], list[str]]:
     """Thumbnails by the image's id, and a note on each that cannot be decoded."""
     pictures: dict[str, Markup] = {}
     notes: list[str] = []

@@ -6,7 +6,7 @@ from data.runtime.html.tables import Cell, Table, cells, count, number, percent,
 from ensemble.metrics.scores import JOINT, Score
 from ensemble.report.analysis.compare import Estimate, Estimates
 from ensemble.report.analysis.groups import Group
-from ensemble.report.analysis.report import Findings
+from ensemble.report.analysis.report import Report
 
 
 def interval_text(low: float, high: float) -> str:
@@ -14,7 +14,7 @@ def interval_text(low: float, high: float) -> str:
     return f"{low:.3f} to {high:.3f}"
 
 
-def task_table(findings: Findings) -> Table:
+def task_table(findings: Report) -> Table:
     """Scores of the joint answer and of each task, with intervals."""
     columns = ["task", "classes", "macro F1", "95 % interval", "accuracy", "95 % interval"]
     columns += ["joint macro F1 if it were right"]
@@ -41,7 +41,7 @@ def class_table(name: str, figures: Score) -> Table:
     return Table(f"Classes of {name}", columns, rows, name=f"classes-{name}")
 
 
-def cause_table(findings: Findings) -> Table:
+def cause_table(findings: Report) -> Table:
     """Which heads caused the joint errors."""
     rows = [[text(each.name), count(each.count), percent(each.share)] for each in findings.causes]
     return Table(
@@ -49,7 +49,7 @@ def cause_table(findings: Findings) -> Table:
     )
 
 
-def group_table(findings: Findings, groups: Sequence[Group], caption: str, name: str = "") -> Table:
+def group_table(findings: Report, groups: Sequence[Group], caption: str, name: str = "") -> Table:
     """Shares of wrong answers in groups of photographs; what groups are by is told where that differs."""
     parts = [JOINT, *findings.evaluation.tasks]
     peopled = findings.evaluation.people is not None
@@ -68,7 +68,7 @@ def group_table(findings: Findings, groups: Sequence[Group], caption: str, name:
     return Table(caption, [*columns, *(f"{part} wrong" for part in parts)], rows, name=name)
 
 
-def group_tables(findings: Findings) -> list[Table]:
+def group_tables(findings: Report) -> list[Table]:
     """Wrong answers by one label, by every pair, and by joint class."""
     captions = {1: "By one label", 2: "By every pair"}
     return [
@@ -77,7 +77,7 @@ def group_tables(findings: Findings) -> list[Table]:
     ]
 
 
-def calibration_table(findings: Findings) -> Table:
+def calibration_table(findings: Report) -> Table:
     """Calibration error of each head before and after temperature scaling."""
     rows = [
         [text(task), number(each.error), number(each.temperature, 2), number(each.error_scaled)]
@@ -87,7 +87,7 @@ def calibration_table(findings: Findings) -> Table:
     return Table("Expected calibration error, 15 bins", columns, rows, name="calibration-errors")
 
 
-def views_table(findings: Findings) -> Table:
+def views_table(findings: Report) -> Table:
     """What test-time views changed."""
     columns = ["task", "answers changed", "now right", "now wrong", "wrong both times"]
     columns += ["macro F1, plain view", "all views", "difference"]
@@ -105,7 +105,7 @@ def views_table(findings: Findings) -> Table:
     return Table("Answers that test-time views changed", columns, rows, name="views-changed")
 
 
-def comparison_table(findings: Findings) -> Table:
+def comparison_table(findings: Report) -> Table:
     """Every submission's scores with intervals."""
     compared = findings.comparison
     parts = list(findings.scores)
@@ -118,7 +118,7 @@ def comparison_table(findings: Findings) -> Table:
     return Table("Submissions side by side", columns, rows, name="submissions")
 
 
-def difference_table(findings: Findings) -> Table:
+def difference_table(findings: Report) -> Table:
     """Every pair's difference with its paired interval."""
     parts = list(findings.scores)
     columns = ["pair", *(f"{part} macro F1" for part in parts), "joint accuracy"]
@@ -138,7 +138,7 @@ def differences(estimates: Estimates, parts: Sequence[str]) -> list[Cell]:
     ]
 
 
-def disagreement_table(findings: Findings, most: int) -> Table:
+def disagreement_table(findings: Report, most: int) -> Table:
     """The photographs on which submissions disagree, at most `most` of them."""
     evaluation = findings.evaluation
     names = evaluation.joint_classes

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ensemble.metrics.scores import JOINT
-from ensemble.report.analysis.report import Findings
+from ensemble.report.analysis.report import Report
 
 
-def summary(findings: Findings) -> str:
+def summary(findings: Report) -> str:
     """What the terminal shows: scores, what costs most, differences between submissions, notes."""
     lines = [score_table(findings.scores), "", findings.costliest]
     for each in findings.comparison.differences:

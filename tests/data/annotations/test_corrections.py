@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.annotations.challenge import MASK_OF_SHOT
-from data.annotations.corrections import apply_corrections, photograph_names
+from data.annotations.corrections import apply_corrections, image_names
 from data.annotations.table import read_table
 from data.runtime.errors import InputError
 
@@ -140,7 +140,7 @@ def test_each_name_means_its_photograph_alone(tmp_path_factory, places, data):
     people = data.draw(st.lists(st.sampled_from(["p", "q"]), min_size=len(paths), max_size=len(paths)))
     table = pd.DataFrame({"source": "/data", "path": paths, "person": people, "shot": None, "mask": "normal"})
     chosen = data.draw(st.integers(0, len(paths) - 1))
-    name = photograph_names(people, paths)[chosen]
+    name = image_names(people, paths)[chosen]
     path = write(tmp_path_factory.mktemp("fixes"), f"{people[chosen]},mask,wear,{name}", header=NAMED)
     fixed = apply_corrections(table, path)
     assert fixed["mask"].eq("wear").tolist() == [i == chosen for i in range(len(paths))]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import data.annotations.labels_csv
 import data.annotations.listing
-from data.annotations.labels_csv import read_labels, read_lines
+from data.annotations.labels_csv import read_csv, read_labels
 from data.annotations.listing import read_listing
 from data.annotations.table import read_table
 from data.runtime.errors import InputError
@@ -154,7 +154,7 @@ def test_any_table_is_read_or_its_problems_are_told(
     folder.mkdir(exist_ok=True)
     text = end.join(parting.join(cells) for cells in [header, *rows])
     path = labels(folder, text.encode("utf-8", "replace"), "a.jpg")
-    names, lines, problems = read_lines(path)
+    names, lines, problems = read_csv(path)
     assert all(set(values) == set(names) for _, values in lines)
     assert all(str(path) in problem for problem in problems)
     found, problems = read_labels(path, [folder / "images"])

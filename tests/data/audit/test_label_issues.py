@@ -12,7 +12,7 @@ from cleanlab.rank import get_label_quality_scores
 
 from data.annotations.corrections import apply_corrections
 from data.audit import __main__ as audit
-from data.audit.label_issues import disagreements, of_people, read_out_of_fold, suspects
+from data.audit.label_issues import average_by_person, disagreements, rank_labels, read_folds
 from data.runtime.errors import InputError
 
 PEOPLE, SHOTS = 40, ("mask1", "incorrect_mask", "normal")
@@ -50,8 +50,8 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def test_the_wrong_labels_come_first_and_quality_is_cleanlabs(files: list[Path]) -> None:
-    people = of_people(read_out_of_fold(files))
-    ranked = suspects(people)
+    people = average_by_person(read_folds(files))
+    ranked = rank_labels(people)
     assert len(ranked) == PEOPLE
     first = ranked.head(len(WRONG))
     assert sorted(first["person"]) == [f"train-0/{p:06d}_x" for p in WRONG]
@@ -64,8 +64,8 @@ def test_the_wrong_labels_come_first_and_quality_is_cleanlabs(files: list[Path])
 
 
 def test_a_persons_probabilities_are_the_mean_of_its_photographs(files: list[Path]) -> None:
-    predictions = read_out_of_fold(files)
-    people = of_people(predictions)
+    predictions = read_folds(files)
+    people = average_by_person(predictions)
     means = pd.DataFrame(predictions.probabilities).groupby(predictions.rows["person"]).mean()
     assert np.allclose(people.probabilities, means.loc[people.rows["person"]])
     assert (people.rows[["shot", "photograph"]] == "").all(axis=None)
@@ -74,9 +74,9 @@ def test_a_persons_probabilities_are_the_mean_of_its_photographs(files: list[Pat
 def test_a_label_of_photographs_stays_one(files: list[Path], tmp_path: Path) -> None:
     truth: npt.NDArray[np.int64] = np.tile([0, 1, 1], PEOPLE)
     path = fold(tmp_path / "mask", range(PEOPLE), truth=truth, column=np.array("mask"))
-    predictions = read_out_of_fold([path])
-    assert of_people(predictions) is predictions
-    ranked = suspects(predictions)
+    predictions = read_folds([path])
+    assert average_by_person(predictions) is predictions
+    ranked = rank_labels(predictions)
     assert set(ranked["shot"]) == set(SHOTS)
     assert set(ranked["photograph"]) == {""}  # the shot says which
     assert disagreements(predictions).empty
@@ -93,7 +93,7 @@ def test_without_a_shot_of_its_own_a_photograph_is_named_and_only_its_label_is_c
     names = {"column": np.array("mask"), "classes": np.array(["normal", "wear"])}
     shots = np.array([shot] * len(truth))
     fold(tmp_path / "runs" / "mask", range(PEOPLE), truth=truth, probabilities=said, shot=shots, **names)
-    out = tmp_path / "suspects.csv"
+    out = tmp_path / "rank_labels.csv"
     audit.main(["--runs", str(tmp_path / "runs"), "--task", "mask", "--out", str(out)])
     assert "3 of 120 photographs probably have a wrong mask" in capsys.readouterr().out
     table = pd.DataFrame(
@@ -114,7 +114,7 @@ def test_people_whose_photographs_disagree_are_counted(tmp_path: Path) -> None:
     probabilities = np.tile([[0.9, 0.1]], (PEOPLE * len(SHOTS), 1))
     probabilities[6] = [0.2, 0.8]  # the first photograph of person 2
     path = fold(tmp_path / "gender", range(PEOPLE), probabilities=probabilities)
-    [row] = disagreements(read_out_of_fold([path])).to_dict("records")
+    [row] = disagreements(read_folds([path])).to_dict("records")
     assert (row["person"], row["answers"]) == ("train-0/000002_x", "male 2, female 1")
     assert row["divided"] == pytest.approx(1 / 3)
 
@@ -126,11 +126,11 @@ def test_a_number_is_suggested_within_the_suggested_class(tmp_path: Path) -> Non
     truth = np.repeat(np.arange(PEOPLE) % 3, len(SHOTS))
     expected = np.repeat(np.linspace(20, 70, PEOPLE), len(SHOTS))
     path = fold(tmp_path / "age", range(PEOPLE), probabilities=likely, truth=truth, expected=expected, **age)
-    values = suspects(of_people(read_out_of_fold([path])))["value"].astype(int)
+    values = rank_labels(average_by_person(read_folds([path])))["value"].astype(int)
     assert values.min() == 30
     assert values.max() == 59
     without = fold(tmp_path / "plain", range(PEOPLE), probabilities=likely, truth=truth, **age)
-    assert set(suspects(of_people(read_out_of_fold([without])))["value"]) == {""}
+    assert set(rank_labels(average_by_person(read_folds([without])))["value"]) == {""}
 
 
 def test_a_number_beside_a_border_that_is_not_whole_is_of_the_suggested_class(tmp_path: Path) -> None:
@@ -139,14 +139,14 @@ def test_a_number_beside_a_border_that_is_not_whole_is_of_the_suggested_class(tm
     for suggested, value in (("young", {"30", "29", "25"}), ("old", {"31", "40"})):
         likely = np.tile([0.9, 0.1] if suggested == "young" else [0.1, 0.9], (len(expected), 1))
         path = fold(tmp_path / suggested, range(PEOPLE), probabilities=likely, expected=expected, **age)
-        assert set(suspects(of_people(read_out_of_fold([path])))["value"]) == value
+        assert set(rank_labels(average_by_person(read_folds([path])))["value"]) == value
 
 
 def test_folds_over_numbers_and_over_classes_suggest_no_number(tmp_path: Path) -> None:
     numbers = {"expected": np.full(PEOPLE // 2 * len(SHOTS), 40.0), "borders": np.array([30.0])}
     for first, second in ((numbers, numbers | {"expected": None}), (numbers | {"expected": None}, numbers)):
         files = [fold(tmp_path, range(20), **first), fold(tmp_path, range(20, 40), **second)]
-        assert read_out_of_fold(files).expected is None
+        assert read_folds(files).expected is None
 
 
 @pytest.mark.parametrize(
@@ -162,22 +162,22 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     other = fold(tmp_path / "other", range(PEOPLE, PEOPLE + 5), **changed)
     with pytest.raises(InputError, match=message):
-        read_out_of_fold([*files, other])
+        read_folds([*files, other])
 
 
 def test_a_photograph_of_two_folds_and_a_broken_file_are_refused(files: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="validated on by two folds"):
-        read_out_of_fold([files[0], files[0]])
+        read_folds([files[0], files[0]])
     broken = tmp_path / "validation.npz"
     broken.write_bytes(b"PK")
     with pytest.raises(InputError, match="cannot be read"):
-        read_out_of_fold([broken])
+        read_folds([broken])
 
 
 def test_the_csv_is_a_corrections_file(
     files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "suspects.csv"
+    out = tmp_path / "rank_labels.csv"
     audit.main(["--runs", str(tmp_path / "runs"), "--out", str(out)])
     issues = pd.read_csv(out)
     assert 0 < len(issues) <= len(WRONG)
@@ -212,7 +212,7 @@ def test_missing_folds_and_tasks_are_told(
 def test_each_label_is_ranked_once_by_the_head_with_most_folds(
     files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs, out = tmp_path / "runs", tmp_path / "suspects.csv"
+    runs, out = tmp_path / "runs", tmp_path / "rank_labels.csv"
     said = np.tile([[0.02, 0.98]], (PEOPLE // 2 * len(SHOTS), 1))
     fold(runs / "a_trunk", range(PEOPLE // 2), probabilities=said)
     fold(runs / "joint", range(PEOPLE), column=np.array(""))

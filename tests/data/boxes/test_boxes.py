@@ -17,7 +17,7 @@ from data.boxes import __main__ as boxes
 from data.boxes.detector import CenterFace, weights_path
 from data.images.crop import read_boxes
 from data.images.decode import decode
-from data.images.find import listed_images
+from data.images.find import list_images
 from data.runtime.errors import InputError
 
 SHARED = Path(__file__).parents[4] / "shared" / "faces18" / "base"
@@ -113,8 +113,8 @@ def test_the_photographs_are_those_that_combine_would_answer(tmp_path: Path) -> 
     for listing in (None, "ImageID\nc\na.png\n"):
         if listing is not None:
             (tmp_path / "info.csv").write_text(listing)
-        ids, folder = listed_images(tmp_path)
-        assert boxes.photographs_of([tmp_path]) == [str(folder / name) for name in ids]
+        ids, folder = list_images(tmp_path)
+        assert boxes.list_images_of([tmp_path]) == [str(folder / name) for name in ids]
     run("--data", tmp_path, "--out", tmp_path / "boxes.csv")
     assert [row[0] for row in rows(tmp_path / "boxes.csv")] == ["path", "images/c", "images/a.png"]
 
@@ -126,21 +126,21 @@ def test_labels_name_photographs_too_and_each_is_looked_at_once(tmp_path: Path) 
     (images / "a.png").rename(images / "a")
     (tmp_path / "labels.csv").write_text("path,mask\na,wear\n")
     expected = [str(images / "a"), str(tmp_path / "b.png")]
-    assert boxes.photographs_of([tmp_path]) == expected
-    assert boxes.photographs_of([tmp_path / "labels.csv"]) == expected[:1]
+    assert boxes.list_images_of([tmp_path]) == expected
+    assert boxes.list_images_of([tmp_path / "labels.csv"]) == expected[:1]
     draw(images / "c.png", [7])
     expected.append(str(images / "c.png"))
-    assert boxes.photographs_of([tmp_path, images]) == expected
+    assert boxes.list_images_of([tmp_path, images]) == expected
     (images / "c.png").unlink()
     (images / "a").unlink()
     with pytest.raises(InputError, match=r"labels\.csv:2: path='a', no such file"):
-        boxes.photographs_of([tmp_path])
+        boxes.list_images_of([tmp_path])
     images.rmdir()  # then nothing here is labelled by it
-    assert boxes.photographs_of([tmp_path]) == expected[1:2]
+    assert boxes.list_images_of([tmp_path]) == expected[1:2]
 
 
 def test_the_challenge_s_folder_is_looked_through(faces: Path) -> None:
-    assert boxes.photographs_of([faces / "train"]) == read_table([faces / "train"])["path"].tolist()
+    assert boxes.list_images_of([faces / "train"]) == read_table([faces / "train"])["path"].tolist()
 
 
 @pytest.mark.parametrize("name", [b"\xe9.png", b"\xe9/a.png"])

@@ -15,7 +15,7 @@ from data.annotations.table import read_table
 from data.explore import __main__ as explore
 from data.explore.__main__ import analysis as explore_facts
 from data.explore.analysis import class_facts, duplicate_facts, duplicate_pairs, fold_facts
-from data.explore.survey import Seen
+from data.explore.survey import ImageInfo
 from data.runtime.errors import InputError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -90,7 +90,7 @@ def test_all_pairs_are_counted_and_some_listed(monkeypatch) -> None:
     owners = ["p1", "p2", "p2", "p3", None, None, "p1", None]
     digests = ["x", "x", "x", "y", "x", "z", "z", "z"]
     prints = [0, 0, 0, 1, 0, 255, 255, 255]
-    seen = [Seen(1, 1, "", 1, *each, np.zeros((3, 256))) for each in zip(digests, prints, strict=True)]
+    seen = [ImageInfo(1, 1, "", 1, *each, np.zeros((3, 256))) for each in zip(digests, prints, strict=True)]
     pairs = duplicate_pairs(seen, owners)
     assert {kind: found.tolist() for kind, found in pairs.items()} == {
         "same_person": [[1, 2]],

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data.explore.duplicates import NEAR
-from data.explore.survey import Seen, fingerprint, look, survey
+from data.explore.survey import ImageInfo, fingerprint, inspect_image, inspect_images
 
 
 def picture(seed: int, size: tuple[int, int] = (96, 128)) -> Image.Image:
@@ -20,10 +20,10 @@ def test_one_picture_in_two_lossless_formats_has_one_digest(tmp_path: Path) -> N
     for name in ("a.png", "a.bmp"):
         picture(0).save(tmp_path / name)
     picture(0).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png")
-    png, bmp, turned = (look(str(tmp_path / name)) for name in ("a.png", "a.bmp", "turned.png"))
-    assert isinstance(png, Seen)
-    assert isinstance(bmp, Seen)
-    assert isinstance(turned, Seen)
+    png, bmp, turned = (inspect_image(str(tmp_path / name)) for name in ("a.png", "a.bmp", "turned.png"))
+    assert isinstance(png, ImageInfo)
+    assert isinstance(bmp, ImageInfo)
+    assert isinstance(turned, ImageInfo)
     assert png.digest == bmp.digest != turned.digest
     assert (png.kind, bmp.kind) == ("PNG RGB", "BMP RGB")
     assert (png.width, png.height) == (96, 128) == (turned.height, turned.width)
@@ -35,8 +35,8 @@ def test_fingerprints_are_those_of_imagehash_and_outlast_compression(tmp_path: P
     original = picture(1)
     assert f"{fingerprint(np.asarray(original)):016x}" == str(imagehash.phash(original))
     original.resize((48, 64)).save(tmp_path / "small.jpg", quality=60)
-    small = look(str(tmp_path / "small.jpg"))
-    assert isinstance(small, Seen)
+    small = inspect_image(str(tmp_path / "small.jpg"))
+    assert isinstance(small, ImageInfo)
     assert (small.fingerprint ^ fingerprint(np.asarray(original))).bit_count() <= NEAR
     assert (small.fingerprint ^ fingerprint(np.asarray(picture(2)))).bit_count() > NEAR
 
@@ -46,7 +46,7 @@ def test_bad_files_are_told_in_their_place(tmp_path: Path, processes: int) -> No
     picture(0).save(tmp_path / "good.jpg")
     (tmp_path / "bad.jpg").write_bytes(b"<html>")
     paths = [str(tmp_path / name) for name in ("bad.jpg", "good.jpg", "gone.jpg")]
-    bad, good, gone = survey(paths, processes)
-    assert isinstance(good, Seen)
+    bad, good, gone = inspect_images(paths, processes)
+    assert isinstance(good, ImageInfo)
     assert "bad.jpg: not an image of a known format" in str(bad)
     assert gone == f"{paths[2]}: cannot be read (No such file or directory), expected an image file"

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from data.annotations.table import read_table
-from data.images.crop import crop, cropped_reader, read_boxes, reader_of
+from data.images.crop import crop, make_cropped_reader, make_reader, read_boxes
 from data.images.decode import decode
-from data.images.pixel_cache import cached_reader
+from data.images.pixel_cache import make_cached_reader
 from data.runtime.errors import InputError
 
 HEADER = "path,x0,y0,x1,y1,score\n"
@@ -36,7 +36,7 @@ def test_the_margin_is_that_of_portraits_and_ends_at_the_edges() -> None:
 
 
 def test_the_largest_face_is_taken_and_what_has_none_is_shown_whole(scene: Path) -> None:
-    read = cropped_reader(scene / "boxes.csv", 0)
+    read = make_cropped_reader(scene / "boxes.csv", 0)
     images = [scene / "images" / name for name in ("two.png", "none.png", "unlisted.png")]
     assert np.array_equal(read(images[0]), PICTURE[40:60, 20:40])
     assert np.array_equal(read(images[1]), PICTURE)
@@ -65,19 +65,19 @@ def test_all_bad_rows_are_told(scene: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_boxes(scene / "nowhere.csv")
     with pytest.raises(InputError, match="--box-margin -1: expected 0 to 10"):
-        reader_of(None, -1)
-    assert reader_of(None, 1) is decode
+        make_reader(None, -1)
+    assert make_reader(None, 1) is decode
 
 
 def test_a_cache_of_crops_is_another_one_than_that_of_whole_photographs(scene: Path) -> None:
     (scene / "labels.csv").write_text("path,age\ntwo.png,30\n")
     table, place = read_table([scene]), scene / "images" / "two.png"
-    read = cropped_reader(scene / "boxes.csv", 0)
-    cropped = cached_reader(scene / "cache", table, (100, 100), 10**6, 1, read, read.digest)
-    whole = cached_reader(scene / "cache", table, (100, 100), 10**6, 1)
+    read = make_cropped_reader(scene / "boxes.csv", 0)
+    cropped = make_cached_reader(scene / "cache", table, (100, 100), 10**6, 1, read, read.digest)
+    whole = make_cached_reader(scene / "cache", table, (100, 100), 10**6, 1)
     assert cropped(place).shape == (20, 20, 3)  # smaller than the working size: as it is
     assert whole(place).shape == (100, 80, 3)
-    wider = cropped_reader(scene / "boxes.csv", 1)
+    wider = make_cropped_reader(scene / "boxes.csv", 1)
     assert wider.digest != read.digest
 
 
@@ -85,7 +85,7 @@ def test_boxes_of_other_photographs_are_another_crop(scene: Path) -> None:
     """The same CSV, in a folder where its paths lead to nothing, once filled the cache with whole ones."""
     (scene / "elsewhere").mkdir()
     shutil.copy(scene / "boxes.csv", scene / "elsewhere" / "boxes.csv")
-    here, elsewhere = (cropped_reader(place / "boxes.csv") for place in (scene, scene / "elsewhere"))
+    here, elsewhere = (make_cropped_reader(place / "boxes.csv") for place in (scene, scene / "elsewhere"))
     assert here.digest != elsewhere.digest
     (scene / "boxes.csv").write_text((scene / "boxes.csv").read_text() + "images/none.png,,,,,\n")
-    assert cropped_reader(scene / "boxes.csv").digest == here.digest
+    assert make_cropped_reader(scene / "boxes.csv").digest == here.digest

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from data.images.find import listed_images, listed_paths, pictures_below
+from data.images.find import find_images, list_image_paths, list_images
 from data.runtime.errors import InputError
-from data.runtime.file_names import leads_outside, why_outside
+from data.runtime.file_names import is_outside, unsafe_reason
 
 
 def touch(folder: Path, names: Sequence[str]) -> None:
@@ -28,23 +28,25 @@ def touch(folder: Path, names: Sequence[str]) -> None:
 )
 def test_a_folder_without_a_listing_is_one_of_images(tmp_path: Path, names: list[str]) -> None:
     touch(tmp_path, [*names, "labels.csv", "notes.txt", ".hidden.jpg", ".thumbnails/a.jpg"])
-    assert listed_images(tmp_path) == (names, tmp_path)
-    assert listed_paths(tmp_path) == [str(tmp_path / name) for name in names]
+    assert list_images(tmp_path) == (names, tmp_path)
+    assert list_image_paths(tmp_path) == [str(tmp_path / name) for name in names]
 
 
 def test_a_file_named_as_the_folder_of_images_is_none(tmp_path: Path) -> None:
     touch(tmp_path, ["a.jpg", "images"])
-    assert listed_images(tmp_path) == (["a.jpg"], tmp_path)
+    assert list_images(tmp_path) == (["a.jpg"], tmp_path)
 
 
 def test_a_listing_alone_says_which_are_answered(tmp_path: Path) -> None:
     touch(tmp_path, ["images/a.jpg", "images/b.jpg", "images/c", "d.jpg"])
     (tmp_path / "info.csv").write_text("ImageID,ans\nc,0\nb.jpg,0\ngone.jpg,0\n")
-    assert listed_images(tmp_path) == (["c", "b.jpg", "gone.jpg"], tmp_path / "images")
-    assert listed_paths(tmp_path) == [str(tmp_path / "images" / name) for name in ("c", "b.jpg", "gone.jpg")]
+    assert list_images(tmp_path) == (["c", "b.jpg", "gone.jpg"], tmp_path / "images")
+    assert list_image_paths(tmp_path) == [
+        str(tmp_path / "images" / name) for name in ("c", "b.jpg", "gone.jpg")
+    ]
     (tmp_path / "info.csv").write_text("ImageID\na.jpg\n../d.jpg\n/etc/passwd\n")
     with pytest.raises(InputError) as caught:
-        listed_paths(tmp_path)
+        list_image_paths(tmp_path)
     assert str(caught.value).splitlines() == [
         f"{tmp_path / 'images'}: images that cannot be used",
         "  ImageID='../d.jpg': contains '..', expected a path that stays within the folder",
@@ -56,28 +58,28 @@ def test_a_listing_that_cannot_be_read_is_told_and_not_passed_over(tmp_path: Pat
     touch(tmp_path, ["images/a.jpg"])
     (tmp_path / "info.parquet").touch()
     with pytest.raises(InputError, match=r"info\.parquet: .* --place ray alone reads, expected info\.csv here"):
-        listed_images(tmp_path)
+        list_images(tmp_path)
     (tmp_path / "info.csv").symlink_to(tmp_path / "gone.csv")
     with pytest.raises(InputError, match=r"info\.csv: cannot be read"):
-        listed_images(tmp_path)
+        list_images(tmp_path)
     (tmp_path / "info.csv").unlink()
     (tmp_path / "info.csv").write_text("name\na.jpg\n")
     with pytest.raises(InputError, match=r"info\.csv: row 1: columns name; expected ImageID once"):
-        listed_images(tmp_path)
+        list_images(tmp_path)
     (tmp_path / "info.csv").write_text("ImageID\na.jpg\n")
-    assert listed_images(tmp_path)[0] == ["a.jpg"]  # which a cluster prefers to the other listing as well
+    assert list_images(tmp_path)[0] == ["a.jpg"]  # which a cluster prefers to the other listing as well
 
 
 def test_no_folder_no_image_and_names_that_no_csv_can_hold_are_told(tmp_path: Path) -> None:
     for folder, told in ((tmp_path / "none", "none: no such folder"), (tmp_path, "found no image")):
         with pytest.raises(InputError, match=f"{told}, expected a folder of images"):
-            listed_images(folder)
+            list_images(folder)
     for name, found in ((os.fsdecode(b"\xe9.jpg"), "udce9"), ("a\rb.jpg", r"a\\rb")):
         (tmp_path / name).touch()
         with pytest.raises(
             InputError, match=rf"not UTF-8 or have a carriage return, expected others\n.*{found}"
         ):
-            listed_images(tmp_path)
+            list_images(tmp_path)
         (tmp_path / name).unlink()
 
 
@@ -89,9 +91,9 @@ def test_links_are_followed_and_dead_ones_listed(tmp_path: Path) -> None:
     (looked / "circle.jpg").symlink_to("circle.jpg")
     (looked / ".hidden").symlink_to(tmp_path / "out")
     expected = ["a.jpg", "circle.jpg", "gone.jpg", "linked/b.jpg", "linked/deep/c.jpg"]
-    assert pictures_below(looked) == expected
+    assert find_images(looked) == expected
     (tmp_path / "way").symlink_to(looked)
-    assert pictures_below(tmp_path / "way") == expected
+    assert find_images(tmp_path / "way") == expected
 
 
 def test_links_that_lead_round_end(tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_links_that_lead_round_end(tmp_path: Path) -> None:
     (looked / "linked").symlink_to(tmp_path / "out" / "deep")
     (tmp_path / "out" / "deep" / "back").symlink_to(looked)
     (tmp_path / "out" / "deep" / "above").symlink_to("..")
-    assert pictures_below(looked) == ["a.jpg", "linked/d.jpg", "sub/b.jpg"]
+    assert find_images(looked) == ["a.jpg", "linked/d.jpg", "sub/b.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -122,5 +124,5 @@ def test_links_that_lead_round_end(tmp_path: Path) -> None:
     ],
 )
 def test_why_a_name_leads_outside(name: str, why: str) -> None:
-    assert why_outside(name).partition(",")[0] == why
-    assert leads_outside(name) == bool(why)
+    assert unsafe_reason(name).partition(",")[0] == why
+    assert is_outside(name) == bool(why)

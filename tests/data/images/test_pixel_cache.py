@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from data.images.decode import decode
-from data.images.pixel_cache import bytes_needed, cached_reader, open_cache
+from data.images.pixel_cache import bytes_needed, make_cached_reader, open_cache
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline, working_size
 
@@ -150,11 +150,11 @@ def test_what_another_process_reads_is_not_removed_to_make_room(pictures: list[s
 
 def test_each_source_has_its_own_cache(pictures: list[str], tmp_path: Path) -> None:
     table = pd.DataFrame({"source": ["a", "a", "b", "b", "b"], "path": pictures})
-    read = cached_reader(tmp_path / "cache", table, SIZE, PLENTY, processes=1)
+    read = make_cached_reader(tmp_path / "cache", table, SIZE, PLENTY, processes=1)
     assert len(files(tmp_path / "cache")) == 2
     letterbox = Pipeline([{"letterbox": {"height": SIZE[0], "width": SIZE[1]}}])
     assert all(np.array_equal(*(letterbox(of(Path(path)), (0,)) for of in (read, decode))) for path in pictures)
-    cached_reader(tmp_path / "cache", table[table["source"] == "b"], SIZE, PLENTY, processes=1)
+    make_cached_reader(tmp_path / "cache", table[table["source"] == "b"], SIZE, PLENTY, processes=1)
     assert len(files(tmp_path / "cache")) == 2
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from data.images import remote as urls
-from data.images.find import listed_images
+from data.images.find import list_images
 from data.runtime.errors import InputError
 
 
@@ -29,12 +29,12 @@ def test_a_file_s_state_changes_with_its_content(tmp_path: Path) -> None:
 def test_images_below_a_folder_in_order_and_nothing_else(tmp_path: Path) -> None:
     for name in ("b.JPG", "a/c.png", "a/notes.txt", "a.jpeg"):
         urls.write_bytes(str(tmp_path / name), b"")
-    assert list(urls.images_below(str(tmp_path))) == ["a.jpeg", "a/c.png", "b.JPG"]
-    assert list(urls.images_below(f"file://{tmp_path}/")) == ["a.jpeg", "a/c.png", "b.JPG"]
-    assert list(urls.images_below(str(tmp_path / "none"))) == []
+    assert list(urls.find_images_below(str(tmp_path))) == ["a.jpeg", "a/c.png", "b.JPG"]
+    assert list(urls.find_images_below(f"file://{tmp_path}/")) == ["a.jpeg", "a/c.png", "b.JPG"]
+    assert list(urls.find_images_below(str(tmp_path / "none"))) == []
     (tmp_path / "linked").symlink_to(tmp_path / "a")
-    assert list(urls.images_below(str(tmp_path))) == listed_images(tmp_path)[0]
-    assert "linked/c.png" in urls.images_below(str(tmp_path))
+    assert list(urls.find_images_below(str(tmp_path))) == list_images(tmp_path)[0]
+    assert "linked/c.png" in urls.find_images_below(str(tmp_path))
 
 
 def test_a_folder_that_is_not_there_has_no_names(tmp_path: Path) -> None:

@@ -70,10 +70,10 @@ def test_what_the_system_refuses_is_told_with_its_place_and_what_to_do(
 def test_a_message_of_a_full_disk_names_the_file_and_not_the_one_beside_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from data.runtime.files import written_whole
+    from data.runtime.files import write_atomically
 
     def main() -> None:
-        with written_whole(tmp_path / "submission.csv"):
+        with write_atomically(tmp_path / "submission.csv"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with patch.object(sys, "argv", ["combine.py"]), pytest.raises(SystemExit) as end:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.runtime.files import sweep, write_text, written_whole
+from data.runtime.files import remove_unfinished, write_atomically, write_text
 
 
 def fail_half_way(path: Path, error: BaseException) -> None:
-    with written_whole(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text("half of the ne", encoding="utf-8")
         raise error
 
@@ -41,7 +41,7 @@ def test_a_first_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "history.csv"
     write_text(path, "old")
-    with written_whole(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text("new", encoding="utf-8")
         assert path.read_text(encoding="utf-8") == "old"
     assert path.read_text(encoding="utf-8") == "new"
@@ -49,7 +49,7 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -
 
 
 def test_the_temporary_file_keeps_the_suffix_that_writers_go_by(tmp_path: Path) -> None:
-    with written_whole(tmp_path / "a.npz") as temporary:
+    with write_atomically(tmp_path / "a.npz") as temporary:
         np.savez(temporary, x=np.arange(3))
     with np.load(tmp_path / "a.npz") as saved:
         assert saved["x"].tolist() == [0, 1, 2]
@@ -68,8 +68,8 @@ def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> N
     kept = (".lock", "best.safetensors", ".hidden", ".tmp", ".submission.unfinished-x.csv")
     for name in (*kept, ".best.unfinished-abc.safetensors", ".tmpUHbcVw"):
         (tmp_path / name).touch()
-    sweep(tmp_path, "best")
+    remove_unfinished(tmp_path, "best")
     assert not (tmp_path / ".best.unfinished-abc.safetensors").exists()
     assert (tmp_path / ".submission.unfinished-x.csv").exists()
-    sweep(tmp_path)
+    remove_unfinished(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(kept) - {".submission.unfinished-x.csv"}

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from data.runtime.errors import InputError
-from data.runtime.locks import held
+from data.runtime.locks import hold_lock
 
 ROOT = Path(__file__).parents[3]
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from data.runtime.locks import held
-with held(Path(sys.argv[1]), "it"):
+from data.runtime.locks import hold_lock
+with hold_lock(Path(sys.argv[1]), "it"):
     if os.fork() == 0:
         os.setpgid(0, 0)
         time.sleep(5)  # a worker that outlives its parent
         os._exit(0)
-    print("held", flush=True)
+    print("hold_lock", flush=True)
     sys.stdin.readline()
 """
 
@@ -29,14 +29,14 @@ with held(Path(sys.argv[1]), "it"):
 def holder(tmp_path: Path) -> subprocess.Popen:
     call = [sys.executable, "-c", HOLDER, str(tmp_path / "runs" / ".lock")]
     with subprocess.Popen(call, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "held\n"
+        assert process.stdout.readline() == "hold_lock\n"
         yield process
         process.kill()
 
 
 def test_a_second_process_is_refused_and_told_by_whom(holder: subprocess.Popen, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"runs/mask is in use by process {holder.pid} on .*; wait"):
-        held(tmp_path / "runs" / ".lock", "runs/mask").__enter__()
+        hold_lock(tmp_path / "runs" / ".lock", "runs/mask").__enter__()
 
 
 def test_it_waits_where_it_is_told_to(
@@ -44,7 +44,7 @@ def test_it_waits_where_it_is_told_to(
 ) -> None:
     holder.stdin.write("\n")
     holder.stdin.flush()
-    with held(tmp_path / "runs" / ".lock", "runs/mask", waiting="waiting"):
+    with hold_lock(tmp_path / "runs" / ".lock", "runs/mask", waiting="waiting"):
         assert (tmp_path / "runs" / ".lock").read_text().startswith(f"process {os.getpid()}")
 
 
@@ -53,14 +53,14 @@ def test_a_killed_holder_is_nobody_s_hindrance_even_where_its_worker_lives(
 ) -> None:
     holder.kill()
     holder.wait()
-    with held(tmp_path / "runs" / ".lock", "runs/mask"):
+    with hold_lock(tmp_path / "runs" / ".lock", "runs/mask"):
         pass
 
 
 def test_nothing_is_left_where_nothing_was(tmp_path: Path) -> None:
-    with held(tmp_path / "runs" / "mask" / ".lock", "runs/mask"):
+    with hold_lock(tmp_path / "runs" / "mask" / ".lock", "runs/mask"):
         assert (tmp_path / "runs" / "mask").is_dir()
     assert not (tmp_path / "runs" / "mask").exists()
-    with held(tmp_path / "runs" / "age" / ".lock", "runs/age"):
+    with hold_lock(tmp_path / "runs" / "age" / ".lock", "runs/age"):
         (tmp_path / "runs" / "age" / "best.safetensors").touch()
     assert [path.name for path in (tmp_path / "runs" / "age").iterdir()] == ["best.safetensors"]

@@ -9,9 +9,9 @@ import pytest
 COUNT = """
 import resource, sys
 import torch
-from data.runtime.memory import keep_freed_memory
+from data.runtime.memory import reuse_freed_memory
 if sys.argv[1] == "kept":
-    assert keep_freed_memory()
+    assert reuse_freed_memory()
 torch.set_num_threads(1)
 def touch():
     torch.ones(64, 2**18)  # 64 MiB
@@ -38,4 +38,4 @@ def test_elsewhere_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     from data.runtime import memory
 
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
-    assert not memory.keep_freed_memory()
+    assert not memory.reuse_freed_memory()

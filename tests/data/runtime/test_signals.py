@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from data.runtime.signals import Stopped, leave_to_parent, stoppable, unbroken
+from data.runtime.signals import Stopped, defer_signals, handle_signals, init_worker
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def send(number: int) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_at_once_with_its_exit_code(number: int, code: int) -> None:
-    with pytest.raises(Stopped) as stopped, stoppable():
+    with pytest.raises(Stopped) as stopped, handle_signals():
         send(number)
     assert stopped.value.exit_code == code
     assert str(stopped.value) == f"stopped by {signal.Signals(number).name}"
@@ -33,17 +33,17 @@ def test_a_signal_stops_at_once_with_its_exit_code(number: int, code: int) -> No
 def test_what_must_not_be_cut_in_two_is_finished_first() -> None:
     done = []
 
-    @unbroken()
+    @defer_signals()
     def inner() -> None:
         send(signal.SIGTERM)
         done.append("inner")
 
-    @unbroken()
+    @defer_signals()
     def outer() -> None:
         inner()
         done.append("outer")
 
-    with pytest.raises(Stopped), stoppable():
+    with pytest.raises(Stopped), handle_signals():
         outer()
     assert done == ["inner", "outer"]
 
@@ -59,24 +59,24 @@ def test_saving_after_the_first_signal_is_not_disturbed_by_a_second() -> None:
             saved.append(True)
             raise
 
-    with pytest.raises(Stopped), stoppable():
+    with pytest.raises(Stopped), handle_signals():
         work()
     assert saved == [True]
 
 
 def test_an_error_within_an_unbroken_block_is_told_as_itself() -> None:
-    @unbroken()
+    @defer_signals()
     def fail() -> None:
         send(signal.SIGINT)
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), stoppable():
+    with pytest.raises(ZeroDivisionError), handle_signals():
         fail()
 
 
 def test_handlers_are_as_before_and_ignored_signals_stay_ignored() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with stoppable():
+    with handle_signals():
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
         send(signal.SIGINT)
         assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
@@ -84,7 +84,7 @@ def test_handlers_are_as_before_and_ignored_signals_stay_ignored() -> None:
 
 
 def test_a_child_leaves_the_answer_to_its_parent() -> None:
-    with stoppable():
+    with handle_signals():
         child = os.fork()
         if not child:
             send(signal.SIGINT)
@@ -95,7 +95,7 @@ def test_a_child_leaves_the_answer_to_its_parent() -> None:
 def test_a_worker_dies_of_the_second_signal_and_not_of_the_group_s() -> None:
     child = os.fork()
     if not child:
-        leave_to_parent()
+        init_worker()
         send(signal.SIGINT)
         send(signal.SIGTERM)
         send(signal.SIGTERM)

@@ -62,7 +62,7 @@ def test_photographs_have_the_size_asked_for(drawn):
 def test_answers_follow_from_the_people_by_the_challenges_formula(tmp_path):
     write_dataset(tmp_path / "asked", people=0, eval_people=15, size=(16, 16), seed=8, processes=1)
     expected = {}
-    for sitter in synthetic._sitters(15, seed=8, part=synthetic.EVAL, first_number=1):
+    for sitter in synthetic._plan_people(15, seed=8, part=synthetic.EVAL, first_number=1):
         for shot in SHOTS:
             mask = 0 if shot.startswith("mask") else 1 if shot == "incorrect_mask" else 2
             age = 0 if sitter.age < 30 else 1 if sitter.age < 60 else 2
@@ -112,7 +112,7 @@ def test_photographs_of_one_person_differ_and_the_person_stays():
 
 
 def test_shares_of_the_classes():
-    people = synthetic._sitters(100, seed=0, part=synthetic.TRAIN, first_number=1)
+    people = synthetic._plan_people(100, seed=0, part=synthetic.TRAIN, first_number=1)
     classes = Counter((person.age >= 30) + (person.age >= 60) for person in people)
     assert [classes[index] for index in range(3)] == [40, 40, 20]
     assert Counter(person.gender for person in people) == {"male": 50, "female": 50}

@@ -1,4 +1,4 @@
-"""Where the face is taken to be, and how much around it is shown."""
+"""Where the face is taken to be, and how much face_region it is shown."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,10 @@ import pytest
 from data.transforms.face_geometry import (
     Face,
     aligned_face,
-    around,
     face_of_box,
     face_of_landmarks,
-    least_around,
+    face_region,
+    smallest_region,
 )
 
 
@@ -37,12 +37,12 @@ def test_what_lies_around_a_face_holds_it_and_at_least_the_least_shares(
     height: int, width: int, margin: float
 ) -> None:
     face = aligned_face(height, width)
-    rows, columns = around(face, height, width, margin)
+    rows, columns = face_region(face, height, width, margin)
     assert 0 <= rows.start < face.eyes < face.mouth < rows.stop <= height
     assert columns.start <= face.middle - 0.9 * face.half_width
     assert columns.stop >= face.middle + 0.9 * face.half_width
     assert columns.start + columns.stop == pytest.approx(width, abs=1)
-    least = least_around(margin)
+    least = smallest_region(margin)
     assert rows.stop - rows.start >= least[0] * height - 1
     assert columns.stop - columns.start >= least[1] * width - 1
 
@@ -51,7 +51,7 @@ def test_faces_are_about_as_large_in_crops_of_portraits_and_of_close_ones():
     shares = []
     for height, width in ((256, 192), (144, 144)):
         face = aligned_face(height, width)
-        rows, columns = around(face, height, width)
+        rows, columns = face_region(face, height, width)
         shares.append((face.unit / (rows.stop - rows.start), face.half_width / (columns.stop - columns.start)))
     (tall, wide), (close_tall, close_wide) = shares
     assert wide == pytest.approx(close_wide, rel=0.2)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
-from data.transforms.registry import call_steps
+from data.transforms.registry import build_ops
 
 
 def scale(value: float, by: Annotated[float, Field(gt=0)] = 2.0) -> float:
@@ -30,11 +30,11 @@ TABLE = {"scale": scale, "negate": negate}
     ],
 )
 def test_a_step_is_a_name_or_a_name_with_arguments(step: Any, expected: float) -> None:
-    assert [called.result for called in call_steps([step], TABLE, 3.0)] == [expected]
+    assert [called.result for called in build_ops([step], TABLE, 3.0)] == [expected]
 
 
 def test_a_called_step_shows_its_arguments() -> None:
-    assert [str(step) for step in call_steps(["scale", {"scale": {"by": 5}}], TABLE, 3.0)] == [
+    assert [str(step) for step in build_ops(["scale", {"scale": {"by": 5}}], TABLE, 3.0)] == [
         "scale",
         "scale(by=5)",
     ]
@@ -55,7 +55,7 @@ def test_a_called_step_shows_its_arguments() -> None:
 )
 def test_a_wrong_step_is_told_with_what_would_be_right(step: Any, message: str) -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011 (the message is compared whole below)
-        call_steps([step], TABLE, 3.0)
+        build_ops([step], TABLE, 3.0)
     assert message in str(raised.value)
 
 
@@ -63,7 +63,7 @@ def test_all_wrong_steps_are_told_together() -> None:
     with pytest.raises(
         ValueError, match=r"step 1: 'no' is unknown.*; step 2 .scale.: by.*; step 4: 'on' is unknown"
     ):
-        call_steps(["no", {"scale": {"by": -1.0}}, "negate", "on"], TABLE, 3.0)
+        build_ops(["no", {"scale": {"by": -1.0}}, "negate", "on"], TABLE, 3.0)
 
 
 def test_an_error_of_the_step_itself_is_not_taken_for_a_wrong_argument() -> None:
@@ -71,4 +71,4 @@ def test_an_error_of_the_step_itself_is_not_taken_for_a_wrong_argument() -> None
         raise ZeroDivisionError("ours")
 
     with pytest.raises(ZeroDivisionError, match="ours"):
-        call_steps(["fails"], {"fails": fails}, 3.0)
+        build_ops(["fails"], {"fails": fails}, 3.0)

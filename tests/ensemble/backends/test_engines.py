@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 import combine
 from data.runtime.errors import InputError
-from ensemble.backends.engines import CHUNK, ENGINES, PACKAGES, Compared, shown_size
-from ensemble.inference.parts import key_of
-from heads.build import TrainedHead, open_head
+from ensemble.backends.engines import BACKENDS, CHUNK, PACKAGES, CheckedBackend, input_size
+from ensemble.inference.parts import make_key
+from heads.build import TrainedHead, load_head
 from heads.model.convolutions import Winograd
 
 pytestmark = pytest.mark.engines
@@ -27,7 +27,7 @@ TASKS = ("mask", "gender", "age")
 
 @pytest.fixture(scope="module")
 def heads(runs: Path) -> dict[str, TrainedHead]:
-    return {task: open_head(runs / task / "best.safetensors") for task in TASKS}
+    return {task: load_head(runs / task / "best.safetensors") for task in TASKS}
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +37,13 @@ def modules(heads: dict[str, TrainedHead]) -> Callable[[str], dict[str, nn.Modul
     @cache
     def made(engine: str) -> dict[str, nn.Module]:
         pytest.importorskip(PACKAGES[engine])
-        return {task: ENGINES[engine](trained) for task, trained in heads.items()}
+        return {task: BACKENDS[engine](trained) for task, trained in heads.items()}
 
     return made
 
 
 def shown(trained: TrainedHead, count: int) -> Tensor:
-    return torch.rand(count, 3, *shown_size(trained), generator=torch.Generator().manual_seed(count))
+    return torch.rand(count, 3, *input_size(trained), generator=torch.Generator().manual_seed(count))
 
 
 def probabilities(trained: TrainedHead, head: nn.Module, pixels: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def probabilities(trained: TrainedHead, head: nn.Module, pixels: Tensor) -> Tens
         return trained.target.probabilities(head(pixels))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", BACKENDS)
 def test_every_engine_gives_pytorch_s_probabilities(
     engine: str, modules: Callable, heads: dict[str, TrainedHead]
 ) -> None:
@@ -63,7 +63,7 @@ def test_every_engine_gives_pytorch_s_probabilities(
             pixels = shown(trained, count).flip(-1).contiguous(memory_format=torch.channels_last)
             found, expected = (probabilities(trained, head, pixels) for head in (module, trained.head))
             torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
-        levels = torch.randint(0, 256, (2, 3, *shown_size(trained)), dtype=torch.uint8)
+        levels = torch.randint(0, 256, (2, 3, *input_size(trained)), dtype=torch.uint8)
         torch.testing.assert_close(
             probabilities(trained, module, levels),
             probabilities(trained, trained.head, levels),
@@ -82,17 +82,17 @@ def test_the_default_engine_computes_by_tiles_on_processors_where_they_pay_and_l
         patch("ensemble.backends.engines.tiles_pay") as pays,
     ):
         pays.return_value = False
-        assert ENGINES["torch"](with_wide) is wide
+        assert BACKENDS["torch"](with_wide) is wide
         pays.return_value = True
-        engine = ENGINES["torch"](with_wide)
-        assert ENGINES["torch"](replace(trained, head=wide[0])) is wide[0]  # nothing to gain
+        engine = BACKENDS["torch"](with_wide)
+        assert BACKENDS["torch"](replace(trained, head=wide[0])) is wide[0]  # nothing to gain
     assert isinstance(engine[1], Winograd)
     assert isinstance(wide[1], nn.Conv2d)
     pixels = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(engine(pixels), wide(pixels), rtol=0, atol=1e-5)
     with patch("torch.cuda.is_available", return_value=True):
-        assert ENGINES["torch"](with_wide) is wide
+        assert BACKENDS["torch"](with_wide) is wide
 
 
 class Off(nn.Module):
@@ -113,9 +113,9 @@ def test_an_engine_that_answers_otherwise_is_refused(by: float, heads: dict[str,
     trained = heads["mask"]
     pixels = shown(trained, 3)
     with torch.inference_mode():
-        Compared(Off(trained.head, 1e-6), trained, "onnx")(pixels)
+        CheckedBackend(Off(trained.head, 1e-6), trained, "onnx")(pixels)
         with pytest.raises(InputError, match=r"--engine onnx: probabilities of mask differ .* --engine torch"):
-            Compared(Off(trained.head, by), trained, "onnx")(pixels)
+            CheckedBackend(Off(trained.head, by), trained, "onnx")(pixels)
 
 
 def test_the_script_offers_the_engines_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def test_the_script_offers_the_engines_that_there_are(monkeypatch: pytest.Monkey
     monkeypatch.setattr(argparse.ArgumentParser, "add_argument", noted)
     with patch.object(sys, "argv", ["combine.py", "--data", "x"]):
         assert combine.parse().engine == "torch"
-    assert choices == [tuple(ENGINES)]
+    assert choices == [tuple(BACKENDS)]
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def combined(runs: Path, configs: Path, faces: Path, call: Callable, tmp_path_fa
     given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", faces / "eval", "--workers", 0]
 
     def noted(*how: object) -> str:
-        keys.append(key_of(*how))
+        keys.append(make_key(*how))
         return keys[-1]
 
     keys: list[str] = []
@@ -147,7 +147,7 @@ def combined(runs: Path, configs: Path, faces: Path, call: Callable, tmp_path_fa
     @cache
     def by(engine: str) -> dict[str, np.ndarray]:
         out = tmp_path_factory.mktemp(engine) / "submission.csv"
-        with patch("ensemble.inference.parts.key_of", noted):
+        with patch("ensemble.inference.parts.make_key", noted):
             outcome = call(combine, *given, "--engine", engine, "--batch-size", 24, "--out", out)
         assert outcome.code == 0, outcome.err
         assert len(set(keys)) == len(keys)  # parts of different engines are not mixed
@@ -157,7 +157,7 @@ def combined(runs: Path, configs: Path, faces: Path, call: Callable, tmp_path_fa
     return by
 
 
-@pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "torch"])
+@pytest.mark.parametrize("engine", [engine for engine in BACKENDS if engine != "torch"])
 def test_the_script_answers_as_with_pytorch(engine: str, combined: Callable) -> None:
     pytest.importorskip(PACKAGES[engine])
     for name in [f"{task}{part}" for task in TASKS for part in ("", "/identity")]:
@@ -190,7 +190,7 @@ def test_one_thread_is_one_thread_in_every_engine(modules: Callable, heads: dict
     pixels = shown(trained, 64)
     assert modules("onnx")["mask"].module.session.get_session_options().intra_op_num_threads == 1
     assert modules("openvino")["mask"].module.compiled.get_property("INFERENCE_NUM_THREADS") == 1
-    for engine in ENGINES:
+    for engine in BACKENDS:
         module = modules(engine)["mask"]
         wall, busy = time.perf_counter(), time.process_time()
         for _ in range(8):
@@ -205,4 +205,4 @@ def test_heads_can_be_shown_pixels_of_any_pipeline(heads: dict[str, TrainedHead]
         {"resize": {"height": 40, "width": 50}},
         {"center_crop": {"height": 32, "width": 24}},
     ]
-    assert shown_size(replace(trained, config=type(trained.config)(**values))) == (32, 24)
+    assert input_size(replace(trained, config=type(trained.config)(**values))) == (32, 24)

@@ -19,13 +19,18 @@ from data.annotations.table import person_name, read_table
 from data.audit.label_issues import read_validation
 from data.images.decode import decode
 from data.runtime.errors import InputError
-from ensemble.backends.calibration_data import CALIBRATED_ON, Sources, paths_to_calibrate, paths_to_check
-from ensemble.backends.engines import openvino_model, shown_size
-from ensemble.backends.int8 import Int8, quantised
+from ensemble.backends.calibration_data import (
+    CALIBRATED_ON,
+    CalibrationData,
+    find_validation_images,
+    select_calibration_images,
+)
+from ensemble.backends.engines import input_size, openvino_model
+from ensemble.backends.int8 import Int8Backend, load_int8_backend
 from ensemble.backends.quantise import Model, has_dot_products, quantise, run_model
-from ensemble.inference.predictor import Task, make_task
-from heads.build import TrainedHead, open_head
-from heads.run.manifest import checksum
+from ensemble.inference.predictor import Task, build_task
+from heads.build import TrainedHead, load_head
+from heads.run.manifest import file_checksum
 
 openvino = pytest.importorskip("openvino", reason="needs requirements-fast.txt")
 pytest.importorskip("nncf", reason="needs requirements-fast.txt")
@@ -51,18 +56,18 @@ def run(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(run: Path) -> TrainedHead:
     best = run / "best.safetensors"
-    return replace(open_head(best), checksum=checksum(best))
+    return replace(load_head(best), checksum=file_checksum(best))
 
 
 @pytest.fixture(scope="module")
 def photographs(trained: TrainedHead) -> list[np.ndarray]:
-    size = (60, 3, *shown_size(trained))
+    size = (60, 3, *input_size(trained))
     return list(torch.rand(size, generator=torch.Generator().manual_seed(0)).numpy())
 
 
-def make(trained: TrainedHead, data: Path, beside: Path) -> Int8:
-    tasks: dict[str, Task] = {"mask": make_task([trained])}
-    return quantised(tasks, [data], beside, decode)
+def make(trained: TrainedHead, data: Path, beside: Path) -> Int8Backend:
+    tasks: dict[str, Task] = {"mask": build_task([trained])}
+    return load_int8_backend(tasks, [data], beside, decode)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +127,7 @@ def test_nobody_whom_a_head_validates_on_is_calibrated_on(run: Path, faces: Path
     for data in (faces / "train", tmp_path / "copy"):  # a copy's people go by other names
         table = read_table([data])
         assert table["person"].map(person_name).isin(people).any()
-        paths = paths_to_calibrate(Sources(table, "data", decode, 0), held_out)
+        paths = select_calibration_images(CalibrationData(table, "data", decode, 0), held_out)
         assert 50 <= len(paths) <= CALIBRATED_ON
         assert len(set(paths)) == len(paths)
         assert not {path.parent.name for path in paths} & people
@@ -133,10 +138,12 @@ def test_sources_that_a_head_was_not_trained_on_are_not_calibrated_on(run: Path,
     table = read_table([faces / "train"])
     places = "/elsewhere" + table["path"]
     other = table.assign(source="/elsewhere", path=places, person=[f"other-1/{n}" for n in range(len(table))])
-    both = Sources(pd.concat([table, other], ignore_index=True), "data", decode, 0)
-    assert paths_to_calibrate(both, held_out) == paths_to_calibrate(Sources(table, "data", decode, 0), held_out)
+    both = CalibrationData(pd.concat([table, other], ignore_index=True), "data", decode, 0)
+    assert select_calibration_images(both, held_out) == select_calibration_images(
+        CalibrationData(table, "data", decode, 0), held_out
+    )
     # Where no source holds anybody of its validation, all are taken.
-    assert len(paths_to_calibrate(Sources(other, "data", decode, 0), held_out)) == min(
+    assert len(select_calibration_images(CalibrationData(other, "data", decode, 0), held_out)) == min(
         CALIBRATED_ON, len(other)
     )
 
@@ -148,7 +155,7 @@ def test_too_few_to_calibrate_on_is_told(run: Path, faces: Path) -> None:
     with pytest.raises(
         InputError, match=r"data: found \d+ photographs .* expected at least 50 .*--calibration"
     ):
-        paths_to_calibrate(Sources(few, "data", decode, 0), held_out)
+        select_calibration_images(CalibrationData(few, "data", decode, 0), held_out)
 
 
 def test_photographs_that_moved_are_found_in_the_training_data(run: Path, faces: Path, tmp_path: Path) -> None:
@@ -156,19 +163,19 @@ def test_photographs_that_moved_are_found_in_the_training_data(run: Path, faces:
     shutil.copytree(faces / "train", moved)
     held_out = read_validation(run / "validation.npz")
     gone = held_out | {"path": np.array([f"/nowhere/{Path(str(p)).name}" for p in held_out["path"]])}
-    sources = Sources(read_table([moved]), "data", decode, 0)
-    paths = paths_to_check(sources, gone, run / "validation.npz")
+    sources = CalibrationData(read_table([moved]), "data", decode, 0)
+    paths = find_validation_images(sources, gone, run / "validation.npz")
     for found, before in zip(paths, held_out["path"], strict=True):
         assert found.is_relative_to(moved)
         assert found.read_bytes() == Path(str(before)).read_bytes()
     nobody = replace(sources, table=sources.table.iloc[:0])
     with pytest.raises(InputError, match=r"validation\.npz: (\d+) of its \1 photographs.*--calibration"):
-        paths_to_check(nobody, gone, run / "validation.npz")
+        find_validation_images(nobody, gone, run / "validation.npz")
 
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch, models: tuple[Model, Model]) -> list[TrainedHead]:
-    """The heads that are quantised; each comes out as one that was before."""
+    """The heads that are load_int8_backend; each comes out as one that was before."""
     heads: list[TrainedHead] = []
 
     def noted(trained: TrainedHead, *_: object, **__: object) -> Model:
@@ -303,7 +310,7 @@ def test_the_script_answers_in_int8_and_keeps_its_parts_apart(
     monkeypatch.setenv("SM_CHANNEL_TRAIN", str(faces / "train"))
     monkeypatch.setattr(ensemble.backends.int8, "MOST_LOST", 1.0)  # heads of one epoch know nothing to lose
     keys: list[str] = []
-    inner = ensemble.inference.parts.key_of
+    inner = ensemble.inference.parts.make_key
     monkeypatch.setattr(ensemble.inference.parts, "key_of", lambda *how: keys.append(inner(*how)) or keys[-1])
     given = ["--config", configs / "joint.yaml", "--runs", tmp_path / "runs", "--data", faces / "eval"]
     saved = []

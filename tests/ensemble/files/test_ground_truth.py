@@ -8,11 +8,11 @@ import pytest
 from sklearn.preprocessing import LabelEncoder
 
 from data.runtime.errors import InputError
-from ensemble.config import labels_of
-from ensemble.files.ground_truth import read_truth
+from ensemble.config import load_labels
+from ensemble.files.ground_truth import read_ground_truth
 from heads.config.label import Label, LabelPart
 
-LABELS = labels_of(Path(__file__).parents[3] / "configs" / "joint.yaml")
+LABELS = load_labels(Path(__file__).parents[3] / "configs" / "joint.yaml")
 MASKS, GENDERS = ["wear", "incorrect", "normal"], ["male", "female"]
 
 
@@ -34,16 +34,16 @@ def codes(table: pd.DataFrame) -> np.ndarray:
 
 def test_labels_by_name_are_the_joint_codes(table: pd.DataFrame, tmp_path: Path) -> None:
     table.to_csv(tmp_path / "labels.csv", index=False)
-    named = read_truth(tmp_path / "labels.csv", LABELS)
+    named = read_ground_truth(tmp_path / "labels.csv", LABELS)
     assert named["ImageID"].tolist() == table["ImageID"].tolist()
     assert named["ans"].tolist() == codes(table).tolist()
     table.assign(ans=codes(table)).to_csv(tmp_path / "codes.csv", index=False)
-    pd.testing.assert_frame_equal(read_truth(tmp_path / "codes.csv", LABELS), named, check_dtype=False)
+    pd.testing.assert_frame_equal(read_ground_truth(tmp_path / "codes.csv", LABELS), named, check_dtype=False)
 
 
 def test_codes_go_before_names(table: pd.DataFrame, tmp_path: Path) -> None:
     table.assign(ans=17).to_csv(tmp_path / "both.csv", index=False)
-    assert set(read_truth(tmp_path / "both.csv", LABELS)["ans"]) == {17}
+    assert set(read_ground_truth(tmp_path / "both.csv", LABELS)["ans"]) == {17}
 
 
 def test_a_joint_label_is_read_from_the_columns_of_its_parts(table: pd.DataFrame, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_joint_label_is_read_from_the_columns_of_its_parts(table: pd.DataFrame
         LabelPart(column=label.column or "", classes=label.classes, borders=label.borders)
         for label in LABELS.values()
     ]
-    named = read_truth(tmp_path / "labels.csv", {"joint18": Label(parts=parts)})
+    named = read_ground_truth(tmp_path / "labels.csv", {"joint18": Label(parts=parts)})
     assert named["ans"].tolist() == codes(table).tolist()
 
 
@@ -72,11 +72,11 @@ def test_what_is_no_label_is_told_with_its_row(
     text.loc[row, column] = value
     text.to_csv(tmp_path / "labels.csv", index=False)
     with pytest.raises(InputError, match=told):
-        read_truth(tmp_path / "labels.csv", LABELS)
+        read_ground_truth(tmp_path / "labels.csv", LABELS)
 
 
 def test_neither_codes_nor_all_names_are_told(table: pd.DataFrame, tmp_path: Path) -> None:
     table.drop(columns="gender").to_csv(tmp_path / "labels.csv", index=False)
     told = "found neither ans nor gender; expected ans, or mask, gender, age beside ImageID"
     with pytest.raises(InputError, match=told):
-        read_truth(tmp_path / "labels.csv", LABELS)
+        read_ground_truth(tmp_path / "labels.csv", LABELS)

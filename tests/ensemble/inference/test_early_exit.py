@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 import ensemble.inference.views
-from ensemble.inference.early_exit import adaptive_views, unsettled, views_shown
-from ensemble.inference.predictor import Predictor, Result, Task, make_task, predict_tasks
-from heads.build import TrainedHead, target_of
-from heads.config.loader import check, load
+from ensemble.inference.early_exit import adaptive_views, count_views, needs_all_views
+from ensemble.inference.predictor import Predictor, Result, Task, build_task, predict_tasks
+from heads.build import TrainedHead, build_target
+from heads.config.loader import check_config, load_config
 from heads.config.task import TaskConfig
 
 CPU = torch.device("cpu")
@@ -41,11 +41,11 @@ class Linear(nn.Module):
 def tasks(configs: Path) -> dict[str, Task]:
     made = {}
     for seed, (name, steps) in enumerate(STEPS.items()):
-        values = load(TaskConfig, configs / f"{name}.yaml").model_dump()
+        values = load_config(TaskConfig, configs / f"{name}.yaml").model_dump()
         values["views"]["steps"] = steps
-        config = check(TaskConfig, values, name)
-        target = target_of(config.label)
-        made[name] = make_task([TrainedHead(Linear(target.outputs, seed), target, config, {})])
+        config = check_config(TaskConfig, values, name)
+        target = build_target(config.label)
+        made[name] = build_task([TrainedHead(Linear(target.outputs, seed), target, config, {})])
     return made
 
 
@@ -91,12 +91,12 @@ def test_a_number_is_the_mean_of_the_views_that_the_photograph_was_shown_in(
     [head] = tasks["age"].heads
     values = head.config.model_dump()
     values["views"]["steps"] = ["hflip"]
-    task = {"age": make_task([replace(head, config=check(TaskConfig, values, "age"))])}
+    task = {"age": build_task([replace(head, config=check_config(TaskConfig, values, "age"))])}
     margins = {"age": margin}
     batches = list(adaptive_views(Predictor(task, CPU), in_batches(pixels, 8), margins, 8, 16))
     shown = [head.target.expected(head.head(each / 255)).numpy() for each in (pixels, pixels.flip(3))]
     identity = np.concatenate([batch["age"].identity for batch in batches])
-    asked = unsettled(identity, margin) if views is None else np.full(PHOTOGRAPHS, views == 2)
+    asked = needs_all_views(identity, margin) if views is None else np.full(PHOTOGRAPHS, views == 2)
     assert views is not None or 5 < asked.sum() < PHOTOGRAPHS - 5
     expected = np.where(asked, np.mean(shown, axis=0), shown[0])
     np.testing.assert_allclose(np.concatenate([batch["age"].number for batch in batches]), expected, rtol=1e-5)
@@ -112,7 +112,7 @@ def test_unsettled_photographs_have_all_views_in_their_places_whatever_the_batch
     found = adaptive(tasks, pixels, 0.7, size, window)
     for name in ("mask", "gender"):
         merged, identity = expected[name]
-        more = unsettled(identity, 0.7)
+        more = needs_all_views(identity, 0.7)
         assert 5 < more.sum() < PHOTOGRAPHS - 5
         np.testing.assert_allclose(found[name][0], np.where(more[:, None], merged, identity), atol=1e-6)
         np.testing.assert_array_equal(found[name][0][~more], found[name][1][~more])
@@ -126,12 +126,12 @@ def test_further_views_are_computed_in_full_batches_of_unsettled_photographs(
     for name, task in tasks.items():
         head = task.heads[0].head
         assert isinstance(head, Linear)
-        more = int(unsettled(found[name][1], 0.7).sum())
+        more = int(needs_all_views(found[name][1], 0.7).sum())
         further = [8] * (more // 8) + ([more % 8] if more % 8 else [])
         views = len(task.views) - 1
         expected = Counter([8] * 6 + [2]) + Counter(further * views)
         assert Counter(head.batches) == expected
-        shown = views_shown(found[name][1], 0.7, len(task.views))
+        shown = count_views(found[name][1], 0.7, len(task.views))
         assert int(shown.sum()) == sum(head.batches)
 
 
@@ -153,7 +153,7 @@ def test_no_more_than_a_window_is_held_back(tasks: dict[str, Task], pixels: Tens
             yield batch
 
     given = 0
-    margins = dict.fromkeys(tasks, 0.01)  # hardly any is unsettled: a full batch of them would never come
+    margins = dict.fromkeys(tasks, 0.01)  # hardly any is needs_all_views: a full batch of them would never come
     for result in adaptive_views(Predictor(tasks, CPU), counted(), margins, 4, 16):
         given += len(result["mask"][0])
         assert taken - given < 16
@@ -169,7 +169,7 @@ def test_bad_photographs_keep_their_places(tasks: dict[str, Task], faces: Path, 
     head = tasks["mask"].heads[0]
     values = head.config.model_dump()
     values["pixels"]["evaluate"] = [{"resize": {"height": HEIGHT, "width": WIDTH}}]
-    heads = {"mask": make_task([replace(head, config=check(TaskConfig, values, "small"))])}
+    heads = {"mask": build_task([replace(head, config=check_config(TaskConfig, values, "small"))])}
     unseen: list[tuple[int, str]] = []
     answer = partial(adaptive_views, margins={"mask": 0.9}, batch_size=4, window=16)
     found = joined(predict_tasks(heads, paths, CPU, 4, unseen=unseen, answer=answer))
@@ -189,7 +189,7 @@ def test_a_view_that_heads_share_is_computed_once(
         return pixels.flip(-1)
 
     monkeypatch.setitem(ensemble.inference.views.VIEWS, "hflip", counted)
-    again = {name: make_task(task.heads) for name, task in tasks.items()}
+    again = {name: build_task(task.heads) for name, task in tasks.items()}
     calls.clear()
     Predictor(again, CPU)([pixels])
     assert calls["hflip"] == 1  # of mask and gender

@@ -13,11 +13,16 @@ import torch
 
 import ensemble.inference.exit_thresholds
 from data.runtime.errors import InputError
-from ensemble.ensemble import find_heads
+from ensemble.ensemble import load_heads
 from ensemble.files.predictions import read_arrays
-from ensemble.inference.exit_thresholds import FILE_NAME, Choice, choose, kept_margins
+from ensemble.inference.exit_thresholds import (
+    FILE_NAME,
+    ExitThresholds,
+    choose_exit_thresholds,
+    load_exit_thresholds,
+)
 from ensemble.inference.predictor import Result, Task, predict_tasks
-from ensemble.inference.validation_images import in_all_views, validated_by
+from ensemble.inference.validation_images import find_validation_images, predict_validation
 from heads.run.folder import write_arrays
 
 Predict = Callable[[Mapping[str, Task], Sequence[Path]], Iterator[Result]]
@@ -35,7 +40,7 @@ def own_runs(runs: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tasks(own_runs: Path, configs: Path) -> dict[str, Task]:
-    return find_heads(configs / "joint.yaml", own_runs)
+    return load_heads(configs / "joint.yaml", own_runs)
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ def never(tasks: Mapping[str, Task], paths: Sequence[Path]) -> Iterator[Result]:
 
 @pytest.mark.usefixtures("few")
 def test_what_was_promised_holds_on_the_validation_photographs(tasks: dict[str, Task]) -> None:
-    choice = choose(tasks, PREDICT)
+    choice = choose_exit_thresholds(tasks, PREDICT)
     assert choice.margins.keys() == tasks.keys()
     validation = read_arrays(tasks["mask"].files[0].parent / "validation.npz")
     assert choice.photographs == len(validation["path"])
@@ -65,8 +70,8 @@ def test_what_was_promised_holds_on_the_validation_photographs(tasks: dict[str, 
 def test_they_are_found_once_for_the_same_heads_views_and_options(
     own_runs: Path, tasks: dict[str, Task]
 ) -> None:
-    choice = kept_margins(own_runs, tasks, PREDICT, {"crops": None})
-    assert kept_margins(own_runs, tasks, never, {"crops": None}) == choice
+    choice = load_exit_thresholds(own_runs, tasks, PREDICT, {"crops": None})
+    assert load_exit_thresholds(own_runs, tasks, never, {"crops": None}) == choice
     mask = tasks["mask"]
     others = [
         (tasks | {"mask": replace(mask, heads=[replace(mask.heads[0], checksum="other")])}, {"crops": None}),
@@ -75,26 +80,26 @@ def test_they_are_found_once_for_the_same_heads_views_and_options(
     ]
     for changed, options in others:
         with pytest.raises(AssertionError, match="nothing had to be predicted"):
-            kept_margins(own_runs, changed, never, options)
-    assert kept_margins(own_runs, tasks, never, {"crops": None}) == choice
+            load_exit_thresholds(own_runs, changed, never, options)
+    assert load_exit_thresholds(own_runs, tasks, never, {"crops": None}) == choice
 
 
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"key": 3}'])
 def test_a_damaged_file_is_made_anew(content: str, own_runs: Path, tasks: dict[str, Task]) -> None:
     (own_runs / FILE_NAME).write_text(content)
-    choice = kept_margins(own_runs, tasks, PREDICT, {})
-    assert kept_margins(own_runs, tasks, never, {}) == choice
+    choice = load_exit_thresholds(own_runs, tasks, PREDICT, {})
+    assert load_exit_thresholds(own_runs, tasks, never, {}) == choice
     kept = json.loads((own_runs / FILE_NAME).read_text())
     for damaged in ({"margins": 3}, {"margins": {"mask": "0.5"}}, {"passes": None}):
         text = json.dumps({key: entry | damaged for key, entry in kept.items()})
         (own_runs / FILE_NAME).write_text(text)
         with pytest.raises(AssertionError, match="nothing had to be predicted"):
-            kept_margins(own_runs, tasks, never, {})
+            load_exit_thresholds(own_runs, tasks, never, {})
 
 
 def test_too_few_photographs_promise_nothing_and_are_not_looked_at(tasks: dict[str, Task]) -> None:
-    choice = choose(tasks, never)
+    choice = choose_exit_thresholds(tasks, never)
     assert set(choice.margins.values()) == {1.0}
     assert choice.photographs < 598
     assert "all views are shown" in str(choice)
@@ -111,16 +116,16 @@ def test_photographs_that_are_gone_are_told(tasks: dict[str, Task]) -> None:
     for file in beside.values():
         rewritten(file, path=gone)
     with pytest.raises(InputError, match=rf"{len(paths)} of {len(paths)} .* not there.*give --margin"):
-        choose(tasks, PREDICT)
+        choose_exit_thresholds(tasks, PREDICT)
     rewritten(beside["age"], path=paths)
     with pytest.raises(InputError, match=r"no photograph is in the validation of all of them.*give --margin"):
-        choose(tasks, PREDICT)
+        choose_exit_thresholds(tasks, PREDICT)
     write_arrays(beside["gender"], {"path": paths[:3], "probabilities": np.ones((2, 2))})
     with pytest.raises(InputError, match=r"gender/validation.npz: holds path \(3,\), probabilities \(2, 2\)"):
-        choose(tasks, PREDICT)
+        choose_exit_thresholds(tasks, PREDICT)
     beside["gender"].unlink()
     with pytest.raises(InputError, match=r"gender/validation.npz: not there.*give --margin"):
-        choose(tasks, PREDICT)
+        choose_exit_thresholds(tasks, PREDICT)
 
 
 @pytest.mark.usefixtures("few")
@@ -128,7 +133,7 @@ def test_other_photographs_under_the_same_names_are_refused(tasks: dict[str, Tas
     file = tasks["gender"].files[0].parent / "validation.npz"
     rewritten(file, probabilities=read_arrays(file)["probabilities"][:, ::-1])
     with pytest.raises(InputError, match="gender: 0% of its answers to its validation photographs"):
-        choose(tasks, PREDICT)
+        choose_exit_thresholds(tasks, PREDICT)
 
 
 def test_folds_answer_for_the_photographs_that_they_did_not_see(tasks: dict[str, Task], tmp_path: Path) -> None:
@@ -141,7 +146,7 @@ def test_folds_answer_for_the_photographs_that_they_did_not_see(tasks: dict[str,
         write_arrays(file, {name: held[name][part] for name in ("path", "probabilities")})
     mask = tasks["mask"]
     folded = tasks | {"mask": replace(mask, heads=[*mask.heads, *mask.heads])}
-    validated = validated_by(beside)
+    validated = find_validation_images(beside)
     assert sorted(places[0] for places in validated.groups) == [(0,), (1,)]
     asked: list[tuple[int, int]] = []
 
@@ -149,7 +154,7 @@ def test_folds_answer_for_the_photographs_that_they_did_not_see(tasks: dict[str,
         asked.append((len(theirs["mask"].heads), len(paths)))
         return PREDICT(theirs, paths)
 
-    pairs = in_all_views(validated, folded, predict)
+    pairs = predict_validation(validated, folded, predict)
     assert sorted(asked) == sorted([(1, half), (1, len(held["path"]) - half)])
     assert all(len(merged) == len(held["path"]) for merged, _ in pairs.values())
 
@@ -158,6 +163,6 @@ def test_a_folder_that_cannot_be_written_to_is_told(
     tasks: dict[str, Task], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    choice = kept_margins(tmp_path / "file", tasks, never, {})
-    assert isinstance(choice, Choice)
+    choice = load_exit_thresholds(tmp_path / "file", tasks, never, {})
+    assert isinstance(choice, ExitThresholds)
     assert "the next run chooses margins again" in capsys.readouterr().out

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 import ensemble.inference.predictor
 from data.images.decode import decode
 from data.transforms.pipeline import Pipeline
-from ensemble.inference.predictor import make_task, predict_tasks
+from ensemble.inference.predictor import build_task, predict_tasks
 from ensemble.inference.views import MERGES, make_views
-from heads.build import TrainedHead, head_of, open_head, target_of
-from heads.config.loader import check, load
+from heads.build import TrainedHead, build_head, build_target, load_head
+from heads.config.loader import check_config, load_config
 from heads.config.task import TaskConfig
 
 CPU = torch.device("cpu")
@@ -57,18 +57,18 @@ def paths(faces: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def mask(configs: Path) -> TaskConfig:
-    return load(TaskConfig, configs / "mask.yaml")
+    return load_config(TaskConfig, configs / "mask.yaml")
 
 
 def changed(config: TaskConfig, **sections: Mapping[str, object]) -> TaskConfig:
     values = config.model_dump()
     for section, keys in sections.items():
         values[section] |= keys
-    return check(TaskConfig, values, "changed")
+    return check_config(TaskConfig, values, "changed")
 
 
 def trained(head: nn.Module, config: TaskConfig) -> TrainedHead:
-    return TrainedHead(head.eval(), target_of(config.label), config, {})
+    return TrainedHead(head.eval(), build_target(config.label), config, {})
 
 
 def all_of(tasks: Mapping, paths: list[Path], **how: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -97,7 +97,7 @@ def by_hand(head: nn.Module, config: TaskConfig, paths: list[Path], whole: bool 
 def test_five_views_are_all_collected(merge: str, mask: TaskConfig, paths: list[Path]) -> None:
     config = changed(mask, pixels={"evaluate": [SMALL]}, views={"steps": FIVE_VIEWS, "merge": merge})
     head = Noisy(3)
-    merged, identity = all_of({"mask": make_task([trained(head, config)])}, paths)["mask"]
+    merged, identity = all_of({"mask": build_task([trained(head, config)])}, paths)["mask"]
     views = by_hand(head, config, paths)
     assert len(views) == 5
     np.testing.assert_allclose(identity, views[0], atol=1e-5)
@@ -110,7 +110,7 @@ def test_five_views_are_all_collected(merge: str, mask: TaskConfig, paths: list[
 def test_probabilities_are_averaged_and_not_logits(mask: TaskConfig, paths: list[Path]) -> None:
     config = changed(mask, views={"steps": ["hflip", {"brightness": {"factor": 0.9}}]})
     logits = [[20.0, 0.0, -9.0], [0.0, 1.2, -9.0], [0.0, 1.2, -9.0]]
-    merged, _ = all_of({"mask": make_task([trained(Recited(*logits), config)])}, paths[:1])["mask"]
+    merged, _ = all_of({"mask": build_task([trained(Recited(*logits), config)])}, paths[:1])["mask"]
     assert np.mean(logits, axis=0).argmax() == 0
     assert merged.argmax() == 1
     softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -122,14 +122,14 @@ def test_a_number_is_the_mean_over_folds_and_views_of_the_years_distribution(
     merge: str, configs: Path, paths: list[Path]
 ) -> None:
     config = changed(
-        load(TaskConfig, configs / "age.yaml"),
+        load_config(TaskConfig, configs / "age.yaml"),
         pixels={"evaluate": [SMALL]},
         views={"steps": FIVE_VIEWS, "merge": merge},
     )
     low, high = config.label.distribution.low, config.label.distribution.high
     years = np.arange(low, high + 1)
     heads = [Noisy(len(years), seed=seed) for seed in (0, 1)]
-    [batch] = predict_tasks({"age": make_task([trained(head, config) for head in heads])}, paths, CPU)
+    [batch] = predict_tasks({"age": build_task([trained(head, config) for head in heads])}, paths, CPU)
     by_view = np.array([by_hand(head, config, paths) @ years for head in heads])  # [folds, views, N]
     assert np.ptp(by_view, axis=(0, 1)).min() > 1
     np.testing.assert_allclose(batch["age"].number, by_view.mean(axis=(0, 1)), rtol=1e-4)
@@ -137,7 +137,7 @@ def test_a_number_is_the_mean_over_folds_and_views_of_the_years_distribution(
 
 def test_heads_of_classes_predict_no_number(mask: TaskConfig, paths: list[Path]) -> None:
     config = changed(mask, pixels={"evaluate": [SMALL]})
-    [batch] = predict_tasks({"mask": make_task([trained(Noisy(3), config)])}, paths, CPU)
+    [batch] = predict_tasks({"mask": build_task([trained(Noisy(3), config)])}, paths, CPU)
     assert batch["mask"].number is None
 
 
@@ -154,9 +154,9 @@ def test_each_photograph_is_decoded_once_for_all_heads_folds_and_views(
     small = changed(mask, pixels={"evaluate": [SMALL]}, views={"steps": FIVE_VIEWS})
     other = changed(mask, pixels={"evaluate": [{"resize": {"height": 8, "width": 8}}]})
     tasks = {
-        "first": make_task([trained(Noisy(3, seed=seed), small) for seed in (0, 1)]),
-        "second": make_task([trained(Noisy(3, seed=2), small)]),
-        "third": make_task([trained(Noisy(3, 8, 8), other)]),
+        "first": build_task([trained(Noisy(3, seed=seed), small) for seed in (0, 1)]),
+        "second": build_task([trained(Noisy(3, seed=2), small)]),
+        "third": build_task([trained(Noisy(3, 8, 8), other)]),
     }
     all_of(tasks, paths, batch_size=7)
     assert decoded == Counter(paths)
@@ -168,7 +168,7 @@ def test_heads_with_other_pipelines_each_see_their_own_pixels(mask: TaskConfig, 
     large = changed(mask, pixels={"evaluate": [{"resize": {"height": 20, "width": 30}}]})
     heads = {"small": Noisy(3), "middle": Noisy(3), "large": Noisy(3, 20, 30)}
     configs = {"small": small, "middle": middle, "large": large}
-    tasks = {name: make_task([trained(heads[name], configs[name])]) for name in heads}
+    tasks = {name: build_task([trained(heads[name], configs[name])]) for name in heads}
     found = all_of(tasks, paths)
     for name, head in heads.items():
         expected = by_hand(head, configs[name], paths, whole=True).mean(axis=0)
@@ -180,8 +180,8 @@ def test_heads_with_other_pipelines_each_see_their_own_pixels(mask: TaskConfig, 
 def test_folds_are_averaged(mask: TaskConfig, paths: list[Path]) -> None:
     config = changed(mask, pixels={"evaluate": [SMALL]}, views={"steps": FIVE_VIEWS})
     folds = [trained(Noisy(3, seed=seed), config) for seed in range(3)]
-    together = all_of({"mask": make_task(folds)}, paths)["mask"]
-    apart = [all_of({"mask": make_task([fold])}, paths)["mask"] for fold in folds]
+    together = all_of({"mask": build_task(folds)}, paths)["mask"]
+    apart = [all_of({"mask": build_task([fold])}, paths)["mask"] for fold in folds]
     for part in (0, 1):
         np.testing.assert_allclose(together[part], np.mean([each[part] for each in apart], axis=0), atol=1e-6)
 
@@ -189,12 +189,12 @@ def test_folds_are_averaged(mask: TaskConfig, paths: list[Path]) -> None:
 @pytest.fixture(scope="module")
 def resnet(mask: TaskConfig) -> TrainedHead:
     torch.manual_seed(0)
-    return trained(head_of(mask), mask)
+    return trained(build_head(mask), mask)
 
 
 @pytest.mark.parametrize("how", [{"batch_size": 3}, {"batch_size": 1}, {"batch_size": 4, "workers": 2}])
 def test_batches_and_workers_change_nothing(how: dict, resnet: TrainedHead, paths: list[Path]) -> None:
-    tasks = {"mask": make_task([resnet])}
+    tasks = {"mask": build_task([resnet])}
     at_once = all_of(tasks, paths[:10], batch_size=10)["mask"]
     in_parts = all_of(tasks, paths[:10], **how)["mask"]
     for one, other in zip(at_once, in_parts, strict=True):
@@ -203,8 +203,8 @@ def test_batches_and_workers_change_nothing(how: dict, resnet: TrainedHead, path
 
 @pytest.mark.parametrize("task", ["mask", "gender", "age"])
 def test_a_trained_head_says_again_what_it_said_on_validation(task: str, runs: Path) -> None:
-    head = open_head(runs / task / "best.safetensors")
+    head = load_head(runs / task / "best.safetensors")
     with np.load(runs / task / "validation.npz") as saved:
         paths, expected = [Path(path) for path in saved["path"][:12]], saved["probabilities"][:12]
-    _, identity = all_of({task: make_task([head])}, paths)[task]
+    _, identity = all_of({task: build_task([head])}, paths)[task]
     np.testing.assert_allclose(identity, expected, atol=1e-5)

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from ensemble.joint import decode
-from ensemble.report.analysis.report import Findings, find
+from ensemble.report.analysis.report import Report, analyse
 from ensemble.report.load.evaluation import Evaluation, HeadOutput, Number
-from ensemble.report.load.load_evaluation import Sources, gather
+from ensemble.report.load.load_evaluation import EvaluationFiles, load_evaluation
 from ensemble.report.load.runs import TrainingRun
 from heads.config.label import Label
 
@@ -32,11 +32,13 @@ class World:
     plain: dict[str, np.ndarray]
 
     @property
-    def sources(self) -> Sources:
-        return Sources(self.folder / "a.csv", self.folder / "answers.csv", compare=[self.folder / "b.csv"])
+    def sources(self) -> EvaluationFiles:
+        return EvaluationFiles(
+            self.folder / "a.csv", self.folder / "answers.csv", compare=[self.folder / "b.csv"]
+        )
 
     def evaluation(self) -> Evaluation:
-        return gather(self.sources, LABELS)[0]
+        return load_evaluation(self.sources, LABELS)[0]
 
 
 def _probabilities(generator: np.random.Generator, truth: np.ndarray, classes: int) -> np.ndarray:
@@ -76,8 +78,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture(scope="session")
-def findings(world: World) -> Findings:
-    evaluation, _, notes = gather(world.sources, LABELS)
+def findings(world: World) -> Report:
+    evaluation, _, notes = load_evaluation(world.sources, LABELS)
     run = TrainingRun(
         "age",
         {"epoch": [1.0, 2.0], "train_loss": [1.0, 0.5], "macro_f1": [0.4, 0.6]},
@@ -98,7 +100,7 @@ def findings(world: World) -> Findings:
         evaluation.heads,
         scaled,
     )
-    return find(known, [run], notes)
+    return analyse(known, [run], notes)
 
 
 @pytest.fixture

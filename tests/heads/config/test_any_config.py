@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.runtime.errors import InputError
-from heads.config.loader import check, load
+from heads.config.loader import check_config, load_config
 from heads.config.task import TaskConfig
 from heads.config.yaml_reader import dump_yaml
 
 ROOT = Path(__file__).parents[3]
-SHIPPED = [load(TaskConfig, path).model_dump() for path in sorted((ROOT / "configs").glob("[agm]*.yaml"))]
+SHIPPED = [
+    load_config(TaskConfig, path).model_dump() for path in sorted((ROOT / "configs").glob("[agm]*.yaml"))
+]
 LEAVES = (
     st.none()
     | st.booleans()
@@ -53,11 +55,11 @@ def test_a_shipped_config_with_anything_anywhere_is_read_or_refused(
 ) -> None:
     at = data.draw(st.sampled_from(places(shipped)))
     try:
-        config = check(TaskConfig, changed(shipped, at, new), "x.yaml")
+        config = check_config(TaskConfig, changed(shipped, at, new), "x.yaml")
     except InputError as error:
         assert str(error).startswith("x.yaml")  # noqa: PT017 (an error is one of two right answers)
     else:
-        assert check(TaskConfig, config.model_dump(), "again") == config
+        assert check_config(TaskConfig, config.model_dump(), "again") == config
 
 
 @settings(max_examples=100, deadline=None)
@@ -66,13 +68,13 @@ def test_any_yaml_is_read_or_refused(value: dict[str, Any], tmp_path_factory: py
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(dump_yaml(value), encoding="utf-8", errors="replace")
     with pytest.raises(InputError, match=r"any\.yaml"):  # none of these has all that a config needs
-        load(TaskConfig, path)
+        load_config(TaskConfig, path)
 
 
 @settings(max_examples=100, deadline=None)
 @given(key=st.text(max_size=12), value=st.text(max_size=12))
 def test_any_override_is_laid_over_or_refused(key: str, value: str) -> None:
     try:
-        load(TaskConfig, ROOT / "configs" / "mask.yaml", [f"{key}={value}"])
+        load_config(TaskConfig, ROOT / "configs" / "mask.yaml", [f"{key}={value}"])
     except InputError as error:
         assert str(error)  # noqa: PT017 (an error is one of two right answers)

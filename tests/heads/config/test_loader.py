@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 from data.runtime.errors import InputError
-from heads.config.loader import Section, check, load
+from heads.config.loader import Section, check_config, load_config
 
 
 class Optimiser(Section):
@@ -41,7 +41,7 @@ def message(path: Path, text: str | None = None, overrides: tuple[str, ...] = ()
     if text is not None:
         path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as raised:
-        load(Example, path, overrides)
+        load_config(Example, path, overrides)
     return str(raised.value).replace(str(path), "x.yaml")
 
 
@@ -92,7 +92,7 @@ def test_types_are_not_guessed(path: Path, key: str, written: str) -> None:
 
 
 def test_a_whole_number_stands_for_a_number(path: Path) -> None:
-    lr = load(Example, path, ["optimiser.lr=1"]).optimiser.lr
+    lr = load_config(Example, path, ["optimiser.lr=1"]).optimiser.lr
     assert (lr, type(lr)) == (1.0, float)
 
 
@@ -103,7 +103,7 @@ def test_a_wrong_member_of_a_union_points_at_its_own_key(path: Path) -> None:
 
 def test_overrides_are_laid_over_the_file(path: Path) -> None:
     overrides = ["epochs=5", "optimiser.lr=3e-4", "optimiser.name=sgd", "classes=[no, yes]", "shuffle=false"]
-    config = load(Example, path, [*overrides, "terms=[{name: a, factor: 2}]", "epochs=7"])
+    config = load_config(Example, path, [*overrides, "terms=[{name: a, factor: 2}]", "epochs=7"])
     assert config == Example(
         task="age",
         epochs=7,
@@ -117,11 +117,11 @@ def test_overrides_are_laid_over_the_file(path: Path) -> None:
 @pytest.mark.parametrize("section", ["", "optimiser: null\n"])
 def test_an_override_makes_a_section_that_the_file_lacks(path: Path, section: str) -> None:
     path.write_text(f"task: age\nepochs: 3\n{section}", encoding="utf-8")
-    assert load(Example, path, ["optimiser.lr=0.5"]).optimiser.lr == 0.5
+    assert load_config(Example, path, ["optimiser.lr=0.5"]).optimiser.lr == 0.5
 
 
 def test_what_an_override_holds_may_have_an_equals_sign(path: Path) -> None:
-    assert load(Example, path, ["task=a=b"]).task == "a=b"
+    assert load_config(Example, path, ["task=a=b"]).task == "a=b"
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,9 @@ def test_a_key_that_is_not_text_is_refused(path: Path, text: str) -> None:
 
 def test_values_without_a_file_are_told_by_their_name() -> None:
     with pytest.raises(InputError, match=r"best\.safetensors: epochs=0: Input should be"):
-        check(Example, {"task": "age", "epochs": 0}, "best.safetensors")
+        check_config(Example, {"task": "age", "epochs": 0}, "best.safetensors")
 
 
 def test_a_config_does_not_change(path: Path) -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        load(Example, path).epochs = 4  # type: ignore[misc]
+        load_config(Example, path).epochs = 4  # type: ignore[misc]

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from data.runtime.errors import InputError
 from ensemble.joint import class_names
-from heads.build import head_of, target_of, trained_target_of
-from heads.config.loader import check, load
-from heads.config.task import UNWEIGHTED, LossTerm, TaskConfig, idle_settings
+from heads.build import build_head, build_target, build_trained_target
+from heads.config.loader import check_config, load_config
+from heads.config.task import UNWEIGHTED, LossTerm, TaskConfig, find_unused_settings
 from heads.config.yaml_reader import dump_yaml, parse_yaml
 from heads.objective.losses import make_loss
 
@@ -42,12 +42,12 @@ def plain(**sections: Any) -> dict[str, Any]:
 
 
 def read_back(config: TaskConfig) -> TaskConfig:
-    return check(TaskConfig, parse_yaml(config.to_yaml(), "config.yaml")[0], "config.yaml")
+    return check_config(TaskConfig, parse_yaml(config.to_yaml(), "config.yaml")[0], "config.yaml")
 
 
 @pytest.mark.parametrize("path", TASK_CONFIGS, ids=shipped_name)
 def test_a_shipped_config_loads_and_reads_back(path: Path) -> None:
-    config = load(TaskConfig, path)
+    config = load_config(TaskConfig, path)
     assert config.task == path.stem
     assert read_back(config) == config
 
@@ -67,7 +67,9 @@ def test_a_shipped_config_opens_with_its_command(path: Path) -> None:
     lr=st.floats(1e-30, 1e30),
 )
 def test_any_class_names_and_numbers_read_back(classes: list[str], lr: float) -> None:
-    config = check(TaskConfig, plain(label={"column": "c", "classes": classes}, optimiser={"lr": lr}), "x.yaml")
+    config = check_config(
+        TaskConfig, plain(label={"column": "c", "classes": classes}, optimiser={"lr": lr}), "x.yaml"
+    )
     assert read_back(config) == config
 
 
@@ -75,7 +77,7 @@ def test_any_class_names_and_numbers_read_back(classes: list[str], lr: float) ->
     "name", ["no", "1e5", "1.5e3", "010", "1_000", "null", "~", "12:30", "", " a", "#", "a: b"]
 )
 def test_text_that_looks_like_something_else_reads_back_as_text(name: str) -> None:
-    config = check(TaskConfig, plain(label={"column": name, "classes": [name, "other"]}), "x.yaml")
+    config = check_config(TaskConfig, plain(label={"column": name, "classes": [name, "other"]}), "x.yaml")
     assert read_back(config) == config
 
 
@@ -131,13 +133,13 @@ def test_text_that_looks_like_something_else_reads_back_as_text(name: str) -> No
 )
 def test_contradictions_are_refused(sections: dict[str, Any], expected: str) -> None:
     with pytest.raises(InputError) as raised:
-        check(TaskConfig, plain(**sections), "x.yaml")
+        check_config(TaskConfig, plain(**sections), "x.yaml")
     assert expected in str(raised.value)
 
 
 def test_a_contradiction_between_sections_does_not_print_them() -> None:
     with pytest.raises(InputError) as raised:
-        check(TaskConfig, plain(training={"epochs": 1, "select_by": "mae"}), "x.yaml")
+        check_config(TaskConfig, plain(training={"epochs": 1, "select_by": "mae"}), "x.yaml")
     told = "x.yaml: 1 problem in the config\n  x.yaml: training.select_by=mae needs label.distribution"
     assert str(raised.value) == told
 
@@ -145,7 +147,7 @@ def test_a_contradiction_between_sections_does_not_print_them() -> None:
 @pytest.mark.parametrize("weights", ["none", [1.0, 2.0], {"balanced": 0.5}])
 def test_class_weights_are_none_a_list_or_balanced(weights: Any) -> None:
     loss = {"terms": [{"name": "focal"}], "class_weights": weights}
-    config = check(TaskConfig, plain(loss=loss), "x.yaml")
+    config = check_config(TaskConfig, plain(loss=loss), "x.yaml")
     assert config.model_dump()["loss"]["class_weights"] == weights
 
 
@@ -165,7 +167,7 @@ def test_wrong_class_weights_point_at_their_line(tmp_path: Path, written: str, e
     del rest["loss"]
     path.write_text(loss + dump_yaml(rest), encoding="utf-8")
     with pytest.raises(InputError) as raised:
-        load(TaskConfig, path)
+        load_config(TaskConfig, path)
     assert any(":3: loss.class_weights" in line and expected in line for line in str(raised.value).splitlines())
 
 
@@ -185,7 +187,7 @@ def test_wrong_class_weights_point_at_their_line(tmp_path: Path, written: str, e
 )
 def test_parts_that_do_not_go_together_are_refused(changes: list[str], told: str) -> None:
     with pytest.raises(InputError, match=told):
-        load(TaskConfig, ROOT / "configs/mask.yaml", changes)
+        load_config(TaskConfig, ROOT / "configs/mask.yaml", changes)
 
 
 def test_the_levers_near_a_border_are_read() -> None:
@@ -196,18 +198,18 @@ def test_the_levers_near_a_border_are_read() -> None:
         "backbone.with_classifier=false",
         "label.training={borders: [30, 58], leave_out: [[28, 29]]}",
     ]
-    config = load(TaskConfig, ROOT / "configs/age.yaml", changes)
-    assert target_of(config.label).outputs == 2
-    assert trained_target_of(config.label).borders == (30, 58)
-    assert target_of(config.label).borders == (30, 60)
+    config = load_config(TaskConfig, ROOT / "configs/age.yaml", changes)
+    assert build_target(config.label).outputs == 2
+    assert build_trained_target(config.label).borders == (30, 58)
+    assert build_target(config.label).borders == (30, 60)
 
 
 @pytest.mark.parametrize("name", ["joint18", "shared_trunk"])
 def test_a_label_of_parts_names_its_classes_and_reads_back(name: str) -> None:
-    config = load(TaskConfig, ROOT / f"configs/baselines/{name}.yaml")
+    config = load_config(TaskConfig, ROOT / f"configs/baselines/{name}.yaml")
     assert config.label.classes == class_names({part.column: part.classes for part in config.label.parts})
-    assert check(TaskConfig, config.model_dump(), "again") == config
-    assert head_of(config)(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, 18)
+    assert check_config(TaskConfig, config.model_dump(), "again") == config
+    assert build_head(config)(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, 18)
 
 
 KEPT = ["backbone.freeze=layer3", "training.feature_views=2", "training.resizing={least: 0.5}"]
@@ -242,14 +244,14 @@ NO_WEIGHTS = ["loss.terms=[{name: soft_f1}, {name: expectation}]", "loss.class_w
     ],
 )
 def test_a_setting_that_would_do_nothing_is_told(changes: list[str], told: str | None) -> None:
-    problems = idle_settings(load(TaskConfig, ROOT / "configs/age.yaml", changes))
+    problems = find_unused_settings(load_config(TaskConfig, ROOT / "configs/age.yaml", changes))
     assert [problem.startswith(told or "") for problem in problems] == [True] * (told is not None)
 
 
 @pytest.mark.parametrize("path", TASK_CONFIGS, ids=shipped_name)
 def test_every_setting_of_a_shipped_config_does_something(path: Path) -> None:
-    assert idle_settings(load(TaskConfig, path)) == []
-    assert idle_settings(read_back(load(TaskConfig, path))) == []
+    assert find_unused_settings(load_config(TaskConfig, path)) == []
+    assert find_unused_settings(read_back(load_config(TaskConfig, path))) == []
 
 
 @pytest.mark.parametrize("name", get_args(LossTerm.model_fields["name"].annotation))

@@ -19,13 +19,13 @@ import torch
 from torch.nn import functional as F
 
 from data.runtime.errors import InputError
-from heads.build import fill_trunk_of, head_of
+from heads.build import build_head, load_backbone_weights
 from heads.config.task import Backbone, TaskConfig
 from heads.convert import __main__ as convert
 from heads.convert.keras_file import read_keras
-from heads.model.backbones import TRUNKS, build_trunk, fill_trunk
+from heads.model.backbones import BACKBONES, build_backbone, fill_backbone
 from heads.model.keras_resnet import RELEASES
-from heads.model.weights_metadata import adopted
+from heads.model.weights_metadata import apply_weights_metadata
 from heads.run.checkpoint import save_tensors
 
 SIDE = 64
@@ -159,10 +159,10 @@ def test_a_head_on_the_converted_file_gives_keras_s_features_and_ages(
     WRITERS[name](ages, emptied / name)
     out = emptied / "out.safetensors"
     run(emptied / name, out)
-    config = adopted(age_config(out), "age.yaml")
+    config = apply_weights_metadata(age_config(out), "age.yaml")
     assert config.backbone.name == "resnet50_keras"
-    head = head_of(config)
-    told = fill_trunk_of(head, config.backbone, emptied, None)
+    head = build_head(config)
+    told = load_backbone_weights(head, config.backbone, emptied, None)
     assert "0 left, 0 missing; with its classifier" in told
     seen = torch.from_numpy(pictures.transpose(0, 3, 1, 2))
     head.eval()
@@ -224,8 +224,8 @@ def test_names_and_stems_of_old_releases_are_told_apart(
     tensors, description = convert.convert(emptied / "old.h5", "bgr", None)
     assert description["trunk"]["name"] == trunk
     assert description["outputs"] == 5
-    net, _ = build_trunk(trunk)
-    fill_trunk(net, tensors, "old")
+    net, _ = build_backbone(trunk)
+    fill_backbone(net, tensors, "old")
     seen = torch.from_numpy(pictures[:4].transpose(0, 3, 1, 2)).float()  # RGB: the file was for BGR
     with torch.inference_mode():
         logits = F.linear(net.eval()(seen), tensors["classifier.1.weight"], tensors["classifier.1.bias"])
@@ -340,15 +340,15 @@ def test_a_config_that_contradicts_the_file_is_refused_and_one_without_a_descrip
     trunk = {"name": "resnet50_keras", "mean": [0.5, 0.5, 0.5], "std": [0.1, 0.1, 0.1]}
     save_tensors(emptied / "made.safetensors", {"a": torch.zeros(1)}, {"trunk": trunk})
     save_tensors(emptied / "plain.safetensors", {"a": torch.zeros(1)}, {"config": {}})
-    found = adopted(age_config(emptied / "made.safetensors", std=[0.1, 0.1, 0.1]), "age.yaml")
+    found = apply_weights_metadata(age_config(emptied / "made.safetensors", std=[0.1, 0.1, 0.1]), "age.yaml")
     assert (found.backbone.name, found.pixels.mean) == ("resnet50_keras", [0.5, 0.5, 0.5])
     with pytest.raises(InputError, match=r"age\.yaml: pixels\.std is \[0\.2.*expected \[0\.1"):
-        adopted(age_config(emptied / "made.safetensors", std=[0.2, 0.2, 0.2]), "age.yaml")
+        apply_weights_metadata(age_config(emptied / "made.safetensors", std=[0.2, 0.2, 0.2]), "age.yaml")
     for name in ("plain.safetensors", "none.safetensors"):
         config = age_config(emptied / name)
-        assert adopted(config, "age.yaml") == config
+        assert apply_weights_metadata(config, "age.yaml") == config
 
 
 def test_every_release_can_be_named_in_a_config() -> None:
     allowed = Backbone.model_json_schema()["properties"]["name"]["enum"]
-    assert set(allowed) == set(TRUNKS) > set(RELEASES)
+    assert set(allowed) == set(BACKBONES) > set(RELEASES)

@@ -6,7 +6,7 @@ import torch
 
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
-from heads.export.letterbox import Letterbox, letterbox_of
+from heads.export.letterbox import Letterbox, make_letterbox
 
 SIZE = {"height": 128, "width": 96}
 
@@ -46,7 +46,7 @@ def test_photographs_that_grow_differ_by_a_level_at_most(height: int, width: int
 
 
 def test_other_pipelines_are_refused() -> None:
-    assert letterbox_of([{"letterbox": SIZE}], "mask").width == 96
+    assert make_letterbox([{"letterbox": SIZE}], "mask").width == 96
     for steps in (["hflip"], [{"resize": SIZE}], [{"letterbox": SIZE}, "hflip"], []):
         with pytest.raises(InputError, match=r"mask: pixels\.evaluate is .*expected one letterbox"):
-            letterbox_of(steps, "mask")
+            make_letterbox(steps, "mask")

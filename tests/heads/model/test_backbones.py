@@ -16,11 +16,11 @@ from torchvision import models
 from data.runtime.errors import InputError
 from heads.model.backbones import (
     STAGES,
-    build_trunk,
-    fill_trunk,
+    build_backbone,
+    fill_backbone,
     freeze,
+    load_backbone,
     load_imagenet,
-    load_trunk,
     read_tensors,
 )
 
@@ -30,7 +30,7 @@ FC = ("fc.bias", "fc.weight")
 
 @pytest.fixture
 def trunk() -> nn.Module:
-    return build_trunk("resnet18")[0].eval()
+    return build_backbone("resnet18")[0].eval()
 
 
 def same(first: State, second: State) -> bool:
@@ -44,7 +44,7 @@ def without_fc(state: State) -> State:
 def test_trunk_and_fc_together_are_torchvisions_resnet18(
     trunk: nn.Module, resnet18: nn.Module, resnet18_state: State, pixels: Tensor
 ) -> None:
-    fill_trunk(trunk, resnet18_state, "resnet18")
+    fill_backbone(trunk, resnet18_state, "resnet18")
     with torch.inference_mode():
         features = trunk(pixels.float())
         assert features.shape == (4, 512)
@@ -56,7 +56,7 @@ def test_any_prefix_is_understood_and_the_report_tells_what_was_left(
     trunk: nn.Module, resnet18_state: State, prefix: str
 ) -> None:
     state = {prefix + key: tensor for key, tensor in resnet18_state.items()}
-    report = fill_trunk(trunk, state | {"head.weight": torch.zeros(3)}, "x.pt")
+    report = fill_backbone(trunk, state | {"head.weight": torch.zeros(3)}, "x.pt")
     assert same(trunk.state_dict(), without_fc(resnet18_state))
     assert set(report.taken) == without_fc(resnet18_state).keys()
     assert report.left == tuple(sorted(["head.weight", *(prefix + name for name in FC)]))
@@ -66,13 +66,13 @@ def test_any_prefix_is_understood_and_the_report_tells_what_was_left(
 
 def test_any_classifier_shape_is_left_alone(trunk: nn.Module, resnet18_state: State) -> None:
     state = resnet18_state | {"fc.weight": torch.zeros(18, 512), "fc.bias": torch.zeros(18)}
-    assert fill_trunk(trunk, state, "x.pt").left == FC
-    assert fill_trunk(trunk, without_fc(resnet18_state), "x.pt").left == ()
+    assert fill_backbone(trunk, state, "x.pt").left == FC
+    assert fill_backbone(trunk, without_fc(resnet18_state), "x.pt").left == ()
 
 
 def test_counters_that_old_files_lack_are_reported_missing(trunk: nn.Module, resnet18_state: State) -> None:
     state = {key: tensor for key, tensor in resnet18_state.items() if not key.endswith("num_batches_tracked")}
-    report = fill_trunk(trunk, state, "old.pth")
+    report = fill_backbone(trunk, state, "old.pth")
     assert len(report.taken) == 100
     assert len(report.missing) == 20
     assert all(name.endswith("num_batches_tracked") for name in report.missing)
@@ -92,7 +92,7 @@ def test_half_precision_files_fill_a_single_precision_trunk(
 ) -> None:
     half = {key: t.half() if t.is_floating_point() else t for key, t in resnet18_state.items()}
     SAVERS[name](half, tmp_path / name)
-    report = load_trunk(trunk, tmp_path / name)
+    report = load_backbone(trunk, tmp_path / name)
     (tmp_path / name).unlink()  # 23 MB that pytest would keep
     assert len(report.taken) == 120
     filled = trunk.state_dict()
@@ -126,7 +126,7 @@ def test_less_than_the_trunk_is_refused_and_changes_nothing(
 ) -> None:
     before = {key: tensor.clone() for key, tensor in trunk.state_dict().items()}
     with pytest.raises(InputError) as raised:
-        fill_trunk(trunk, break_it(resnet18_state), "x.pt")
+        fill_backbone(trunk, break_it(resnet18_state), "x.pt")
     assert f"x.pt: {expected}" in str(raised.value)
     assert "does backbone.name match the file?" in str(raised.value)
     assert same(trunk.state_dict(), before)
@@ -138,7 +138,7 @@ def test_a_deeper_trunk_is_refused_although_it_has_every_tensor(trunk: nn.Module
     deeper = {prefix + key: tensor for key, tensor in models.resnet34(weights=None).state_dict().items()}
     before = {key: tensor.clone() for key, tensor in trunk.state_dict().items()}
     with pytest.raises(InputError, match=r"x\.pt: .*layer1\.2\.bn1.*does backbone\.name match the file\?"):
-        fill_trunk(trunk, deeper, "x.pt")
+        fill_backbone(trunk, deeper, "x.pt")
     assert same(trunk.state_dict(), before)
 
 
@@ -221,7 +221,7 @@ def test_freezing_stops_gradients_up_to_its_stage(trunk: nn.Module, up_to: str) 
 
 @pytest.mark.parametrize(("name", "features"), [("resnet34", 512), ("resnet50", 2048)])
 def test_other_trunks_go_by_name(name: str, features: int, pixels: Tensor) -> None:
-    trunk, told = build_trunk(name)
+    trunk, told = build_backbone(name)
     with torch.inference_mode():
         assert trunk.eval()(pixels[:1].float()).shape == (1, features)
     assert told == features
@@ -230,9 +230,9 @@ def test_other_trunks_go_by_name(name: str, features: int, pixels: Tensor) -> No
 def test_weights_that_are_no_numbers_are_refused_by_name(resnet18_state: dict[str, Tensor]) -> None:
     spoilt = resnet18_state["layer3.0.conv1.weight"].clone()
     spoilt[0, 0, 0, 0] = torch.nan
-    trunk = build_trunk("resnet18")[0]
+    trunk = build_backbone("resnet18")[0]
     with pytest.raises(InputError, match=r"x\.pt: layer3\.0\.conv1\.weight: not finite, expected numbers"):
-        fill_trunk(trunk, resnet18_state | {"layer3.0.conv1.weight": spoilt}, "x.pt")
+        fill_backbone(trunk, resnet18_state | {"layer3.0.conv1.weight": spoilt}, "x.pt")
 
 
 def test_tensors_without_names_are_none(resnet18_state: dict[str, Tensor], tmp_path: Path) -> None:

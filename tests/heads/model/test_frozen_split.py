@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from heads.model.backbones import STAGES
-from heads.model.frozen_split import Prefix, Suffix
+from heads.model.frozen_split import FrozenLayers, TrainedLayers
 from heads.model.head import Head
 
 CUTS = [*STAGES, "all"]
@@ -28,8 +28,8 @@ def test_both_halves_make_the_whole(backbone: str, up_to: str, pixels: Tensor) -
     head.freeze(up_to)
     head.eval()
     with torch.inference_mode():
-        features = Prefix(head, up_to)(pixels)
-        answers = Suffix(head, up_to)(features)
+        features = FrozenLayers(head, up_to)(pixels)
+        answers = TrainedLayers(head, up_to)(features)
         assert torch.allclose(answers, head(pixels), atol=1e-5)
     assert features.ndim == (2 if up_to in ("layer4", "all") else 4)
 
@@ -42,8 +42,8 @@ def test_a_step_of_the_second_half_is_the_head_s_own(up_to: str, pixels: Tensor)
         torch.manual_seed(3)
         head = unlike_the_first(Head("resnet18", 3))
         head.freeze(up_to)
-        learned = Suffix(head, up_to) if cut else head
-        shown = Prefix(head, up_to)(pixels).detach() if cut else pixels
+        learned = TrainedLayers(head, up_to) if cut else head
+        shown = FrozenLayers(head, up_to)(pixels).detach() if cut else pixels
         learned.train()
         optimiser = torch.optim.SGD([p for p in head.parameters() if p.requires_grad], lr=0.1)
         nn.functional.cross_entropy(learned(shown), torch.tensor([0, 1, 2, 0])).backward()
@@ -56,13 +56,13 @@ def test_a_step_of_the_second_half_is_the_head_s_own(up_to: str, pixels: Tensor)
 
 def test_the_checksum_is_that_of_the_frozen_part_alone() -> None:
     head = Head("resnet18", 3)
-    before = Prefix(head, "layer3").checksum()
+    before = FrozenLayers(head, "layer3").checksum()
     with torch.no_grad():
         head.trunk.get_parameter("layer4.0.conv1.weight").add_(1)
         head.classifier[1].weight.add_(1)
-    assert Prefix(head, "layer3").checksum() == before
-    whole = Prefix(head, "all").checksum()
+    assert FrozenLayers(head, "layer3").checksum() == before
+    whole = FrozenLayers(head, "all").checksum()
     with torch.no_grad():
         head.trunk.get_buffer("layer3.0.bn1.running_var").add_(1)
-    assert Prefix(head, "layer3").checksum() != before
-    assert Prefix(head, "all").checksum() != whole
+    assert FrozenLayers(head, "layer3").checksum() != before
+    assert FrozenLayers(head, "all").checksum() != whole

@@ -1,11 +1,11 @@
-"""A folded head answers as the head does, for every trunk, and the head stays what it is."""
+"""A fuse_batch_norm head answers as the head does, for every trunk, and the head stays what it is."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from heads.model.backbones import TRUNKS
-from heads.model.fusion import folded
+from heads.model.backbones import BACKBONES
+from heads.model.fusion import fuse_batch_norm
 from heads.model.head import Head
 
 
@@ -25,11 +25,11 @@ def norms(head: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in head.modules())
 
 
-@pytest.mark.parametrize("backbone", TRUNKS)
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_folded_head_answers_as_the_head_does_without_batch_norm(backbone: str, pixels: Tensor) -> None:
     head = trained_like(backbone)
     before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-    other = folded(head)
+    other = fuse_batch_norm(head)
     with torch.inference_mode():
         found, expected = other(pixels).softmax(1), head(pixels).softmax(1)
     assert norms(head) > 0
@@ -44,17 +44,19 @@ def test_a_frozen_head_is_folded_as_any_other(pixels: Tensor) -> None:
     head = trained_like("resnet18")
     head.freeze("layer3")
     with torch.inference_mode():
-        torch.testing.assert_close(folded(head)(pixels).softmax(1), head(pixels).softmax(1), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            fuse_batch_norm(head)(pixels).softmax(1), head(pixels).softmax(1), rtol=0, atol=1e-5
+        )
 
 
 def test_a_batch_norm_that_follows_no_convolution_stays() -> None:
     head = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)).eval()
-    assert folded(head) is head
+    assert fuse_batch_norm(head) is head
 
 
 def test_a_head_that_trains_is_folded_as_it_evaluates(pixels: Tensor) -> None:
     head = trained_like("resnet18")
     with torch.inference_mode():
         expected = head(pixels)
-        torch.testing.assert_close(folded(head.train())(pixels), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(fuse_batch_norm(head.train())(pixels), expected, rtol=1e-4, atol=1e-5)
     assert head.training

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import normalize
 
-from heads.model.backbones import fill_trunk
+from heads.model.backbones import fill_backbone
 from heads.model.head import Head, SumOfParts, make_classifier
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -14,7 +14,7 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 @pytest.fixture
 def head(resnet18_state: dict[str, Tensor]) -> Head:
     head = Head("resnet18", 3, dropout=0.5, mean=MEAN, std=STD)
-    fill_trunk(head.trunk, resnet18_state, "resnet18")
+    fill_backbone(head.trunk, resnet18_state, "resnet18")
     return head
 
 

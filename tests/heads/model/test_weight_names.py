@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from data.runtime.errors import InputError
-from heads.model.backbones import build_trunk, fill_trunk, load_trunk
+from heads.model.backbones import build_backbone, fill_backbone, load_backbone
 
 State = dict[str, Tensor]
 
@@ -118,8 +118,8 @@ def test_a_trunk_from_any_dialect_gives_its_network_s_features(
 ) -> None:
     content = WRITERS[name](model.half() if half else model)
     torch.save(content, tmp_path / name)
-    trunk, _ = build_trunk("resnet18")
-    report = load_trunk(trunk, tmp_path / name)
+    trunk, _ = build_backbone("resnet18")
+    report = load_backbone(trunk, tmp_path / name)
     (tmp_path / name).unlink()
     assert len(report.taken) == 120
     assert torch.equal(features(trunk, pixels), features(model.float(), pixels))
@@ -127,8 +127,8 @@ def test_a_trunk_from_any_dialect_gives_its_network_s_features(
 
 def test_timm_s_resnet18_is_taken_as_it_is(pixels: Tensor) -> None:
     theirs = timm.create_model("resnet18.a1_in1k", pretrained=False)
-    trunk, _ = build_trunk("resnet18")
-    fill_trunk(trunk, theirs.state_dict(), "timm")
+    trunk, _ = build_backbone("resnet18")
+    fill_backbone(trunk, theirs.state_dict(), "timm")
     assert np.abs(features(trunk, pixels).numpy() - features(theirs, pixels).numpy()).max() < 1e-5
 
 
@@ -145,6 +145,6 @@ def test_timm_s_resnet18_is_taken_as_it_is(pixels: Tensor) -> None:
     ids=["iresnet", "ir", "resnet18d"],
 )
 def test_networks_that_only_resemble_a_resnet_are_refused_by_name(names: tuple[str, ...], reason: str) -> None:
-    trunk, _ = build_trunk("resnet18")
+    trunk, _ = build_backbone("resnet18")
     with pytest.raises(InputError, match=rf"x\.pt: found .*{reason}"):
-        fill_trunk(trunk, dict.fromkeys(names, torch.zeros(1)), "x.pt")
+        fill_backbone(trunk, dict.fromkeys(names, torch.zeros(1)), "x.pt")

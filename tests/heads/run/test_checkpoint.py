@@ -17,9 +17,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from data.runtime.errors import InputError
-from heads.run.checkpoint import fill, load_state, load_tensors, read_description, save_state, save_tensors
+from heads.run.checkpoint import (
+    load_state,
+    load_tensors,
+    load_tensors_into,
+    read_description,
+    save_state,
+    save_tensors,
+)
 from heads.train.optimiser import make_optimiser, make_schedule
-from heads.train.state import averaged
+from heads.train.state import make_average
 
 DESCRIPTION = {"config": {"task": "mask"}, "classes": ["wear", "ä 顔"], "figures": [0.1, 1e-300]}
 
@@ -36,7 +43,7 @@ class Run:
         self.head = nn.Sequential(trunk, nn.Linear(4 * 36, 2)).to(memory_format=torch.channels_last)
         self.optimiser: Optimizer = make_optimiser(trunk, self.head[1], optimiser, 0.05, 0.5, 0.1)
         self.schedule: LRScheduler = make_schedule(self.optimiser, schedule, 2, 4, warmup=0.25)
-        self.average = averaged(self.head, 0.9)
+        self.average = make_average(self.head, 0.9)
         self.modules = {"head": self.head, "average": self.average}
         self.scaler = GradScaler("cpu", scale or 1.0, growth_interval=2, enabled=scale is not None)
         if scale is not None:
@@ -187,7 +194,7 @@ def test_a_damaged_file_is_refused_by_its_name(
 )
 def test_weights_that_do_not_fit_or_are_no_numbers_are_refused(tensors: dict[str, Any], expected: str) -> None:
     with pytest.raises(InputError, match=f"best.safetensors: .*{expected}"):
-        fill(nn.Linear(3, 2), tensors, "best.safetensors")
+        load_tensors_into(nn.Linear(3, 2), tensors, "best.safetensors")
 
 
 def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from data.runtime.errors import InputError
-from heads.build import head_of, open_head
-from heads.config.loader import load
+from heads.build import build_head, load_head
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.model.backbones import read_tensors
 from heads.run.checkpoint import load_tensors, save_tensors
@@ -33,9 +33,9 @@ class Touch:
 
 @pytest.fixture
 def checkpoint(configs: Path, tmp_path: Path) -> Path:
-    config = load(TaskConfig, configs / "mask.yaml")
+    config = load_config(TaskConfig, configs / "mask.yaml")
     path = tmp_path / "best.safetensors"
-    save_tensors(path, head_of(config).state_dict(), {"config": config.model_dump(), "validation": {}})
+    save_tensors(path, build_head(config).state_dict(), {"config": config.model_dump(), "validation": {}})
     return path
 
 
@@ -46,11 +46,11 @@ def test_a_pickle_is_not_unpickled(suffix: str, tmp_path: Path) -> None:
     pickle.loads(path.read_bytes())
     assert planted.exists()  # it would
     planted.unlink()
-    for read in (open_head, read_tensors, load_tensors):
+    for read in (load_head, read_tensors, load_tensors):
         with pytest.raises(InputError, match=f"best{suffix}: "):
             read(path)
     torch.save({"weight": Touch(planted)}, path)
-    for read in (open_head, read_tensors, load_tensors):
+    for read in (load_head, read_tensors, load_tensors):
         with pytest.raises(InputError, match=f"best{suffix}: "):
             read(path)
     assert not planted.exists()
@@ -61,7 +61,7 @@ def test_a_file_that_was_cut_short(share: float, checkpoint: Path) -> None:
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(InputError, match=r"best\.safetensors: not readable as safetensors"):
-        open_head(checkpoint)
+        load_head(checkpoint)
 
 
 def nan(tensors: dict[str, Any], _: dict[str, Any]) -> None:
@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_refused(change: Change, message: str, checkpoint: 
     change(tensors, description)
     save_tensors(checkpoint, tensors, description)
     with pytest.raises(InputError, match=message) as refused:
-        open_head(checkpoint)
+        load_head(checkpoint)
     assert str(checkpoint) in str(refused.value)
 
 
@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_refused(change: Change, message: str, checkpoint: 
 def test_a_description_of_another_kind_is_refused(description: str, checkpoint: Path) -> None:
     save_file({"x": torch.zeros(1)}, checkpoint, metadata={"description": description})
     with pytest.raises(InputError, match="found no description"):
-        open_head(checkpoint)
+        load_head(checkpoint)
 
 
 @pytest.mark.parametrize("key", ["backbone", "corrections"])
@@ -143,7 +143,7 @@ def test_files_that_a_checkpoint_names_outside_are_refused_unopened(
         description["config"]["corrections"] = str(tmp_path / "outside")
     save_tensors(checkpoint, tensors, description)
     with pytest.raises(InputError, match="outside of its folder; expected a name alone"):
-        open_head(checkpoint)
+        load_head(checkpoint)
 
 
 def test_the_description_of_a_head_is_json(checkpoint: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data.runtime.errors import InputError
-from heads.run.jobs import SKIPPED, Job, places, plan_jobs, run_jobs
+from heads.run.jobs import SKIPPED, Job, list_devices, plan_jobs, run_jobs
 
 NOTE = """
 import os, pathlib, sys, time
@@ -115,12 +115,12 @@ def test_without_devices_cores_are_shared_out(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if asked is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    assert places(jobs) == expected
+    assert list_devices(jobs) == expected
 
 
 def test_devices_come_before_cores_and_only_those_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert places(4) == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+    assert list_devices(4) == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert places(1) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+    assert list_devices(1) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from heads.run.folder import RunFolder, run_folder, write_arrays
-from heads.run.leakage import people_seen, tell_of_seen
+from heads.run.leakage import leakage_warning, leaked_people
 
 
 @pytest.fixture
@@ -30,13 +30,13 @@ def trunk(tmp_path: Path) -> RunFolder:
     ],
 )
 def test_seen_are_the_others_of_the_same_data(trunk: RunFolder, people: list[str], seen: set[str]) -> None:
-    assert people_seen(trunk, people) == seen
-    told = tell_of_seen(trunk, people)
+    assert leaked_people(trunk, people) == seen
+    told = leakage_warning(trunk, people)
     assert (f"trained on {len(seen)} people" in told) == bool(seen)
 
 
 def test_a_run_without_its_record_has_seen_nobody_that_is_known(tmp_path: Path) -> None:
-    assert tell_of_seen(run_folder(tmp_path, "age_backbone"), ["train-00000001/anna"]) == ""
+    assert leakage_warning(run_folder(tmp_path, "age_backbone"), ["train-00000001/anna"]) == ""
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,14 @@ def test_who_was_drawn_on_is_known_by_the_drawn_photographs(
     run.folder.mkdir(parents=True)
     write_arrays(run.validation, {"person": np.array([f"{trained_on}/anna"])})
     people = [f"{judged_on}/anna", f"{judged_on}/dora"]
-    assert people_seen(run, people) == ({f"{judged_on}/dora"} if seen else set())
+    assert leaked_people(run, people) == ({f"{judged_on}/dora"} if seen else set())
 
 
 def test_data_whose_files_changed_since_are_told(tmp_path: Path) -> None:
     run = run_folder(tmp_path, "age_backbone")
     run.folder.mkdir(parents=True)
     write_arrays(run.validation, {"person": np.array(["my-train-0123abcd/anna", "faces-0123abcd/ben"])})
-    told = tell_of_seen(run, ["my-train-4567abcd/dora", "faces-0123abcd/ben", "masks-89abcdef/emil"])
+    told = leakage_warning(run, ["my-train-4567abcd/dora", "faces-0123abcd/ben", "masks-89abcdef/emil"])
     assert told.count("trained on a folder my-train of other files") == 1
     assert told.count("\n") == 1
-    assert tell_of_seen(run, ["my-train-0123abcd/anna", "masks-89abcdef/emil"]) == ""
+    assert leakage_warning(run, ["my-train-0123abcd/anna", "masks-89abcdef/emil"]) == ""

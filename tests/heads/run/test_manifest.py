@@ -10,7 +10,7 @@ import pytest
 
 import combine
 from data.runtime.errors import InputError
-from heads.run.manifest import checked, write_manifest
+from heads.run.manifest import verify_checksum, write_manifest
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def test_it_names_every_file_of_the_run(folder: Path) -> None:
 
 def test_a_file_that_is_as_it_was_is_trusted(folder: Path) -> None:
     write_manifest(folder)
-    assert checked(folder / "best.safetensors") == (hashlib.sha256(b"best.safetensors").hexdigest(), "")
+    assert verify_checksum(folder / "best.safetensors") == (hashlib.sha256(b"best.safetensors").hexdigest(), "")
 
 
 def test_a_file_without_a_manifest_is_told(folder: Path) -> None:
-    assert "no manifest.json beside it" in checked(folder / "best.safetensors")[1]
+    assert "no manifest.json beside it" in verify_checksum(folder / "best.safetensors")[1]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_was_changed_is_refused(damage: Callable[[Path], object], folder: P
     write_manifest(folder)
     damage(folder)
     with pytest.raises(InputError, match=r"train_task.py --resume|cannot be read"):
-        checked(folder / "best.safetensors")
+        verify_checksum(folder / "best.safetensors")
 
 
 def test_combine_trusts_no_head_that_was_changed(

@@ -13,34 +13,34 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data.dataset import Draw, Photographs
+from data.dataset import ImageDataset, SampleIndex
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
-from heads.model.frozen_split import Prefix
+from heads.model.frozen_split import FrozenLayers
 from heads.model.head import Head
-from heads.train.features import Features, kept_features
+from heads.train.features import FeatureDataset, cached_features
 
 STEPS: list[Any] = [{"noise": {"std": 0.2, "p": 1.0}}, "hflip"]
 PLENTY = 10**8
 VIEWS = 2
 
 
-def batches(photographs: Photographs, draws: Sequence[Draw]) -> Iterable[tuple[Tensor, Tensor]]:
+def batches(photographs: ImageDataset, draws: Sequence[SampleIndex]) -> Iterable[tuple[Tensor, Tensor]]:
     return DataLoader(photographs, 5, sampler=draws)
 
 
-def interrupted(photographs: Photographs, draws: Sequence[Draw]) -> Iterable[tuple[Tensor, Tensor]]:
+def interrupted(photographs: ImageDataset, draws: Sequence[SampleIndex]) -> Iterable[tuple[Tensor, Tensor]]:
     yield next(iter(batches(photographs, draws)))
     raise KeyboardInterrupt
 
 
 @pytest.fixture
-def shown(squares: Any, tmp_path: Path) -> Photographs:
+def shown(squares: Any, tmp_path: Path) -> ImageDataset:
     paths = []
     for path in map(Path, squares.paths[:7]):
         (tmp_path / path.name).write_bytes(path.read_bytes())
         paths.append(str(tmp_path / path.name))
-    return Photographs(paths, torch.arange(7), Pipeline(STEPS), seed=3)
+    return ImageDataset(paths, torch.arange(7), Pipeline(STEPS), seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +51,23 @@ def head() -> Head:
 
 
 @pytest.fixture
-def keep(shown: Photographs, head: Head, tmp_path: Path) -> Callable[..., Path]:
+def keep(shown: ImageDataset, head: Head, tmp_path: Path) -> Callable[..., Path]:
     """Keep the features of `shown`; arguments replace the usual ones."""
 
     def keep_them(up_to: str = "all", **other: Any) -> Path:
         given = {"views": VIEWS, "batches": batches, "marks": [STEPS], "limit": PLENTY} | other
-        return kept_features(tmp_path / "cache", Prefix(head, up_to), shown, **given)
+        return cached_features(tmp_path / "cache", FrozenLayers(head, up_to), shown, **given)
 
     return keep_them
 
 
 @pytest.mark.parametrize(("up_to", "kind"), [("all", np.float32), ("layer2", np.float16)])
 def test_epochs_show_the_views_in_turn(
-    up_to: str, kind: Any, keep: Callable, shown: Photographs, head: Head
+    up_to: str, kind: Any, keep: Callable, shown: ImageDataset, head: Head
 ) -> None:
-    features = Features(keep(up_to), shown.targets)
+    features = FeatureDataset(keep(up_to), shown.targets)
     assert len(features) == 7
-    prefix = Prefix(head, up_to)
+    prefix = FrozenLayers(head, up_to)
     for epoch, row, again in ((0, 0, 0), (1, 3, 0), (2, 3, 0), (3, 6, 0), (2, 3, 1), (1, 6, 3)):
         kept, target = features[(epoch, row, again)]
         with torch.inference_mode():
@@ -87,7 +87,7 @@ def test_they_are_computed_once(keep: Callable) -> None:
 
 @pytest.mark.parametrize("change", ["photograph", "weights", "steps", "seed", "views", "stage"])
 def test_what_they_depend_on_makes_other_features(
-    change: str, keep: Callable, shown: Photographs, head: Head
+    change: str, keep: Callable, shown: ImageDataset, head: Head
 ) -> None:
     first = keep()
     other: dict[str, Any] = {}
@@ -129,7 +129,7 @@ def test_the_limit_counts_what_is_in_use(keep: Callable, tmp_path: Path) -> None
     assert not unused.exists()
 
 
-def test_features_that_float16_cannot_hold_are_refused(shown: Photographs, tmp_path: Path) -> None:
+def test_features_that_float16_cannot_hold_are_refused(shown: ImageDataset, tmp_path: Path) -> None:
     large = Head("resnet18", 3, std=[1e-9] * 3).eval()
     with pytest.raises(InputError, match="float16"):
-        kept_features(tmp_path / "cache", Prefix(large, "stem"), shown, 1, batches, [], PLENTY)
+        cached_features(tmp_path / "cache", FrozenLayers(large, "stem"), shown, 1, batches, [], PLENTY)

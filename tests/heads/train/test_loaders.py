@@ -1,4 +1,4 @@
-"""A loader's workers end with the script that they work for, whatever still holds the loader."""
+"""A make_loader's workers end with the script that they work for, whatever still holds the make_loader."""
 
 import subprocess
 import sys
@@ -9,14 +9,14 @@ import torch
 from torchvision import models
 
 from data.runtime.errors import InputError
-from heads.train.loaders import refuse_lonely
+from heads.train.loaders import check_batch_size
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import gc, sys
 import torch
 from data.runtime.errors import InputError, run_script
-from heads.train.loaders import loader
+from heads.train.loaders import make_loader
 
 class Kept: pass
 
@@ -24,7 +24,7 @@ def main():
     gc.disable()  # what is in a cycle stays until somebody asks
     kept = Kept()
     kept.itself = kept
-    kept.loader = loader([(torch.zeros(1), torch.zeros(1))] * 8, range(8), 2, 1, 0)
+    kept.loader = make_loader([(torch.zeros(1), torch.zeros(1))] * 8, range(8), 2, 1, 0)
     kept.batches = iter(kept.loader)
     print(len(next(kept.batches)[0]), flush=True)
     if sys.argv[1] == "error":
@@ -70,9 +70,9 @@ def test_a_batch_that_batch_norm_cannot_learn_from_is_told_before_training(
     smallest = min(len(range(place, each, processes)) for each in shares for place in range(processes))
     if lonely:
         with pytest.raises(InputError, match=f"batch_size={batch}: of {rows} photographs .* expected another"):
-            refuse_lonely(size, rows, batch, processes)
+            check_batch_size(size, rows, batch, processes)
         with pytest.raises(ValueError, match="more than 1 value per channel"):
             trunk(torch.zeros(smallest, 3, *size))
     else:
-        refuse_lonely(size, rows, batch, processes)
+        check_batch_size(size, rows, batch, processes)
         trunk(torch.zeros(smallest, 3, *size))

@@ -17,21 +17,21 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
-from data.dataset import Photographs, in_order
+from data.dataset import ImageDataset, sequential_indices
 from data.runtime.errors import InputError
-from data.runtime.signals import Stopped, stoppable
+from data.runtime.signals import Stopped, handle_signals
 from data.transforms.pipeline import Pipeline
 from heads.objective.losses import FocalLoss, make_loss
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_state, save_state
-from heads.train.loaders import loader
-from heads.train.loop import Material, Resize, WhenStopped, fit
+from heads.train.loaders import make_loader
+from heads.train.loop import Resize, TrainingData, WhenStopped, fit
 from heads.train.optimiser import make_optimiser, make_schedule
 from heads.train.progress import Progress
 from heads.train.sampler import BalancedSampler
-from heads.train.settings import Plan
-from heads.train.state import Learner, averaged
-from heads.train.validation import Predictions, Truth, predict
+from heads.train.settings import FitSettings
+from heads.train.state import TrainState, make_average
+from heads.train.validation import Labels, Predictions, predict
 
 pytestmark = pytest.mark.usefixtures("accelerate_anew")
 TARGET = Target("colour", ("red", "green", "blue"))
@@ -60,7 +60,7 @@ class Bytes(nn.Module):
         return pixels.float() / 255
 
 
-def tiny_learner(seed: int = 0, ema: float = 0.0) -> Learner:
+def tiny_learner(seed: int = 0, ema: float = 0.0) -> TrainState:
     """Batch norm and dropout, as in a head; small."""
     torch.manual_seed(seed)
     trunk = nn.Sequential(Bytes(), nn.Conv2d(3, 8, 5, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2))
@@ -68,13 +68,13 @@ def tiny_learner(seed: int = 0, ema: float = 0.0) -> Learner:
     head = nn.Sequential(trunk, classifier)
     optimiser = make_optimiser(trunk, classifier, "adamw", 0.02, 0.5, 0.05)
     schedule = make_schedule(optimiser, "one_cycle", EPOCHS, 5, warmup=0.3)
-    return Learner(head, optimiser, schedule, averaged(head, ema) if ema else None)
+    return TrainState(head, optimiser, schedule, make_average(head, ema) if ema else None)
 
 
-def scripted_learner(answers: Sequence[Sequence[int]], lr: float = 0.1) -> Learner:
+def scripted_learner(answers: Sequence[Sequence[int]], lr: float = 0.1) -> TrainState:
     head = Scripted(answers)
     optimiser = SGD(head.parameters(), lr=lr)
-    return Learner(head, optimiser, LambdaLR(optimiser, lambda step: 1.0))
+    return TrainState(head, optimiser, LambdaLR(optimiser, lambda step: 1.0))
 
 
 class Told:
@@ -85,7 +85,7 @@ class Told:
         self.predictions: list[Predictions | None] = []
         self.best: list[bool] = []
 
-    def __call__(self, learner: Learner, predictions: Predictions | None, is_best: bool) -> None:
+    def __call__(self, learner: TrainState, predictions: Predictions | None, is_best: bool) -> None:
         self.predictions.append(predictions)
         self.best.append(is_best)
         if self.state is not None:
@@ -96,7 +96,7 @@ class Told:
 
 
 def run_fit(
-    learner: Learner,
+    learner: TrainState,
     squares: Any,
     told: Told,
     workers: int = 0,
@@ -109,38 +109,38 @@ def run_fit(
 ) -> None:
     labels = np.array([TARGET.classes.index(colour) for colour in squares.colours])
     steps = ["hflip", {"noise": {"std": 0.2, "p": 0.5}}, {"brightness_contrast": {"p": 0.5}}]
-    train_set = Photographs(squares.paths, torch.from_numpy(labels), Pipeline(steps), seed=3)
-    valid_set = Photographs(squares.paths, torch.from_numpy(labels), Pipeline([]))
+    train_set = ImageDataset(squares.paths, torch.from_numpy(labels), Pipeline(steps), seed=3)
+    valid_set = ImageDataset(squares.paths, torch.from_numpy(labels), Pipeline([]))
     sampler = BalancedSampler(labels, squares.persons, power=0.5, seed=3)
     accelerator = Accelerator(cpu=True, mixed_precision=precision)
     learner.head, learner.optimiser, train, valid = accelerator.prepare(
         learner.head,
         learner.optimiser,
-        loader(train_set, sampler, batch, workers, 3),
-        loader(valid_set, in_order(len(valid_set)), batch, workers, 3),
+        make_loader(train_set, sampler, batch, workers, 3),
+        make_loader(valid_set, sequential_indices(len(valid_set)), batch, workers, 3),
     )
-    whole = Plan(**{"epochs": EPOCHS, "seed": 3, "clip_norm": 5.0} | plan)
-    material = Material(TARGET, train, valid, sampler, Truth(labels), resizing=resizing)
+    whole = FitSettings(**{"epochs": EPOCHS, "seed": 3, "clip_norm": 5.0} | plan)
+    material = TrainingData(TARGET, train, valid, sampler, Labels(labels), resizing=resizing)
     fit(learner, material, loss or FocalLoss(), whole, accelerator, told, when_stopped)
 
 
-def weights(learner: Learner) -> dict[str, Tensor]:
+def weights(learner: TrainState) -> dict[str, Tensor]:
     return {f"{n}/{k}": t for n, m in learner.modules.items() for k, t in m.state_dict().items()}
 
 
-def assert_same_run(first: Learner, second: Learner) -> None:
+def assert_same_run(first: TrainState, second: TrainState) -> None:
     one, two = weights(first), weights(second)
     assert one.keys() == two.keys()
     assert [key for key in one if not torch.equal(one[key], two[key])] == []
     assert without_times(first) == without_times(second)
 
 
-def without_times(learner: Learner) -> list[dict[str, float]]:
+def without_times(learner: TrainState) -> list[dict[str, float]]:
     return [{k: v for k, v in record.items() if k not in TIMES} for record in learner.history]
 
 
 @pytest.fixture(scope="module")
-def straight(squares: Any, accelerate_anew: None) -> Learner:
+def straight(squares: Any, accelerate_anew: None) -> TrainState:
     """A run without interruption, with dropout and an average of weights."""
     learner = tiny_learner(ema=0.8)
     run_fit(learner, squares, Told())
@@ -148,7 +148,7 @@ def straight(squares: Any, accelerate_anew: None) -> Learner:
 
 
 def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(
-    squares: Any, straight: Learner
+    squares: Any, straight: TrainState
 ) -> None:
     for workers in (0, 2):
         again = tiny_learner(ema=0.8)
@@ -157,7 +157,7 @@ def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(
         assert_same_run(again, straight)
 
 
-def test_another_seed_gives_other_weights(squares: Any, straight: Learner) -> None:
+def test_another_seed_gives_other_weights(squares: Any, straight: TrainState) -> None:
     other = tiny_learner(ema=0.8)
     run_fit(other, squares, Told(), seed=4)
     assert not torch.equal(weights(other)["head/0.1.weight"], weights(straight)["head/0.1.weight"])
@@ -236,7 +236,7 @@ def test_validation_is_in_single_precision_whatever_is_trained_in(squares: Any, 
     assert kinds == {torch.float32}
     plain = tiny_learner(seed=1).head
     plain.load_state_dict(learner.judged.state_dict())
-    photographs = Photographs(squares.paths, torch.zeros(len(squares.paths)), Pipeline([]))
+    photographs = ImageDataset(squares.paths, torch.zeros(len(squares.paths)), Pipeline([]))
     pixels = torch.stack([photographs[0, row, 0][0] for row in range(len(photographs))])
     expected = predict(plain, TARGET, [(batch, batch) for batch in pixels.split(BATCH)])
     [found] = told.predictions
@@ -246,7 +246,7 @@ def test_validation_is_in_single_precision_whatever_is_trained_in(squares: Any, 
 
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_an_interrupted_run_goes_on_as_if_it_had_not_stopped(
-    squares: Any, straight: Learner, tmp_path: Path, epoch: int
+    squares: Any, straight: TrainState, tmp_path: Path, epoch: int
 ) -> None:
     path = tmp_path / "last.safetensors"
     with pytest.raises(KeyboardInterrupt):
@@ -277,19 +277,19 @@ class Signalling(nn.Module):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(("number", "step"), [(signal.SIGINT, 1), (signal.SIGTERM, 8), (signal.SIGINT, 15)])
 def test_a_signal_in_the_middle_of_an_epoch_costs_no_step(
-    squares: Any, straight: Learner, tmp_path: Path, number: int, step: int, workers: int
+    squares: Any, straight: TrainState, tmp_path: Path, number: int, step: int, workers: int
 ) -> None:
     """Steps 1, 8 and 15 of 5 an epoch: the first of all, one in the middle, the last before validation."""
     path = tmp_path / "interrupted.safetensors"
     kept: list[Progress] = []
 
-    def keep(learner: Learner) -> str:
+    def keep(learner: TrainState) -> str:
         description = {"history": learner.history, "progress": vars(learner.progress)}
         save_state(path, learner.modules, learner.optimiser, learner.schedule, description)
         kept.append(learner.progress)
         return "kept"
 
-    with pytest.raises(Stopped, match="kept"), stoppable():
+    with pytest.raises(Stopped, match="kept"), handle_signals():
         run_fit(
             tiny_learner(ema=0.8), squares, Told(), workers, loss=Signalling(number, step), when_stopped=keep
         )
@@ -309,7 +309,7 @@ def test_progress_of_another_kind_is_refused() -> None:
             Progress.from_json(value)
 
 
-def test_a_finished_run_has_nothing_left_to_do(squares: Any, straight: Learner) -> None:
+def test_a_finished_run_has_nothing_left_to_do(squares: Any, straight: TrainState) -> None:
     told = Told()
     run_fit(straight, squares, told)
     assert told.best == []
@@ -344,7 +344,7 @@ def test_the_best_epoch_is_chosen_by_macro_f1_not_by_accuracy(squares: Any) -> N
     assert accuracies[0] > accuracies[1]
     assert f1s[0] < f1s[1]
     assert told.best == [True, True, False]
-    assert Plan(3).best(learner.history) == 1
+    assert FitSettings(3).best(learner.history) == 1
 
 
 def test_patience_ends_a_run_that_no_longer_gets_better(squares: Any) -> None:
@@ -363,7 +363,7 @@ def test_patience_counts_on_after_an_interruption(squares: Any) -> None:
     assert len(learner.history) == 3
 
 
-def test_validating_less_often_changes_nothing_else(squares: Any, straight: Learner) -> None:
+def test_validating_less_often_changes_nothing_else(squares: Any, straight: TrainState) -> None:
     learner, told = tiny_learner(ema=0.8), Told()
     run_fit(learner, squares, told, validate_every=2)
     assert [predictions is not None for predictions in told.predictions] == [False, True, False, True]
@@ -377,7 +377,7 @@ def test_validating_less_often_changes_nothing_else(squares: Any, straight: Lear
 
 @pytest.mark.parametrize(("epochs", "every"), [(5, 2), (5, 5), (3, 7), (4, 1)])
 def test_the_last_epoch_is_always_validated(epochs: int, every: int) -> None:
-    plan = Plan(epochs, validate_every=every)
+    plan = FitSettings(epochs, validate_every=every)
     validated = [epoch for epoch in range(epochs) if plan.validates(epoch)]
     assert validated == sorted(range(epochs - 1, -1, -every))
 
@@ -388,14 +388,14 @@ def test_an_epoch_without_validation_is_never_the_best_and_costs_no_patience(squ
     learner, told = scripted_learner([wrong, right, wrong, right]), Told()
     run_fit(learner, squares, told, batch=24, epochs=8, patience=1, validate_every=2)
     assert told.best == [False, True, False, True, False, False]
-    assert Plan(8, validate_every=2).best(learner.history) == 3
+    assert FitSettings(8, validate_every=2).best(learner.history) == 3
 
 
 def test_an_error_is_better_the_lower_it_is() -> None:
     history = [{"mae": 9.0, "macro_f1": 0.9}, {"mae": 7.0, "macro_f1": 0.1}, {"mae": 7.0, "macro_f1": 0.1}]
-    assert Plan(3, "mae").best(history) == 1
-    assert Plan(3, "macro_f1").best(history) == 0
-    assert Plan(3, "mae").best([{"train_loss": 0.0}, *history]) == 2
+    assert FitSettings(3, "mae").best(history) == 1
+    assert FitSettings(3, "macro_f1").best(history) == 0
+    assert FitSettings(3, "mae").best([{"train_loss": 0.0}, *history]) == 2
 
 
 class Steep(nn.Module):
@@ -435,7 +435,7 @@ def test_a_loss_that_is_no_finite_number_ends_the_run_with_advice(squares: Any, 
 
 def test_the_average_is_the_exponential_one_of_weights_and_statistics() -> None:
     model = nn.BatchNorm1d(2)
-    average = averaged(model, 0.75)
+    average = make_average(model, 0.75)
     expected = None
     for updates in range(40):  # from the 26th on the decay is 0.75
         value = float(updates % 7)
@@ -450,7 +450,7 @@ def test_the_average_is_the_exponential_one_of_weights_and_statistics() -> None:
 
 def test_the_average_of_a_short_run_is_not_its_first_weights() -> None:
     model = nn.Linear(1, 1)
-    average = averaged(model, 0.998)
+    average = make_average(model, 0.998)
     for value in [0.0] + [1.0] * 200:  # 0.998 ** 200 is 0.67
         nn.init.constant_(model.weight, value)
         average.update_parameters(model)

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from data.runtime.errors import InputError
-from heads.train.precision import accelerate_name, bfloat16_pays, without_autocast
+from heads.train.precision import bfloat16_pays, resolve_precision, without_autocast
 
 AMD = "vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512_bf16 avx512_vnni\n"
 INTEL = "vendor_id\t: GenuineIntel\nflags\t\t: fpu avx2 avx512_bf16 avx512_vnni\n"
@@ -32,7 +32,7 @@ def test_a_system_that_does_not_tell_trains_in_single_precision(tmp_path: Path) 
 @pytest.mark.parametrize(("asked", "name"), [("fp32", "no"), ("bf16", "bf16"), ("fp16", "fp16")])
 def test_what_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch, asked: str, name: str) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert accelerate_name(asked) == name
+    assert resolve_precision(asked) == name
 
 
 @pytest.mark.parametrize(("native", "name"), [(True, "bf16"), (False, "fp16")])
@@ -43,7 +43,7 @@ def test_auto_takes_bfloat16_where_a_device_has_it_and_does_not_only_emulate_it(
     monkeypatch.setattr(
         "torch.cuda.is_bf16_supported", lambda including_emulation=True: native or including_emulation
     )
-    assert accelerate_name("auto") == name
+    assert resolve_precision("auto") == name
 
 
 def test_half_precision_without_a_device_for_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,8 +51,8 @@ def test_half_precision_without_a_device_for_it_is_refused(monkeypatch: pytest.M
     with pytest.raises(
         InputError, match=r"training\.precision: found fp16 and no CUDA device, .* set fp32, or auto"
     ):
-        accelerate_name("fp16")
-    assert accelerate_name("bf16") == "bf16"
+        resolve_precision("fp16")
+    assert resolve_precision("bf16") == "bf16"
 
 
 @pytest.mark.usefixtures("accelerate_anew")

@@ -17,19 +17,19 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
-from data.dataset import Photographs
+from data.dataset import ImageDataset
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
-from heads.build import open_head
-from heads.config.loader import load
+from heads.build import load_head
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.config.yaml_reader import dump_yaml
 from heads.run.checkpoint import load_tensors
 from heads.run.folder import RunFolder, run_folder
-from heads.train.recorder import Keeper
-from heads.train.settings import Plan
-from heads.train.state import Learner
-from heads.train.validation import Predictions, Truth, predict
+from heads.train.recorder import RunRecorder
+from heads.train.settings import FitSettings
+from heads.train.state import TrainState
+from heads.train.validation import Labels, Predictions, predict
 from train_task import train
 
 SIZED = {"resize": {"height": 32, "width": 32}}
@@ -51,16 +51,16 @@ class Epochs:
     """Drives a keeper by hand: a small module stands for the head, the figures are given."""
 
     def __init__(self, folder: Path, squares: Any, **sections: Any) -> None:
-        self.run, self.plan = RunFolder(folder), Plan(9)
+        self.run, self.plan = RunFolder(folder), FitSettings(9)
         head = nn.Linear(2, 3)
         optimiser = SGD(head.parameters(), lr=1.0)
-        self.learner = Learner(head, optimiser, LambdaLR(optimiser, lambda step: 1.0))
+        self.learner = TrainState(head, optimiser, LambdaLR(optimiser, lambda step: 1.0))
         self.truth = np.array([CONFIG["label"]["classes"].index(colour) for colour in squares.colours])
         shots = pd.Series([None] * len(squares.paths), dtype="str")
         rows = pd.DataFrame({"person": squares.persons, "path": squares.paths, "shot": shots})
-        photographs = Photographs(squares.paths, torch.from_numpy(self.truth), Pipeline([]))
+        photographs = ImageDataset(squares.paths, torch.from_numpy(self.truth), Pipeline([]))
         config = TaskConfig.model_validate(CONFIG | sections)
-        self.keeper = Keeper(self.run, config, rows, photographs, Truth(self.truth), {})
+        self.keeper = RunRecorder(self.run, config, rows, photographs, Labels(self.truth), {})
 
     def end(self, macro_f1: float) -> None:
         """End an epoch in which the weights became its figure."""
@@ -163,7 +163,7 @@ def test_the_config_that_it_keeps_reads_back(tmp_path: Path, squares: Any) -> No
     epochs.keeper.open(epochs.learner, resume=False)
     epochs.end(0.5)
     epochs.close()
-    assert load(TaskConfig, epochs.run.config) == epochs.keeper.config
+    assert load_config(TaskConfig, epochs.run.config) == epochs.keeper.config
 
 
 def test_a_run_goes_on_after_its_last_epoch(tmp_path: Path, squares: Any) -> None:
@@ -288,10 +288,10 @@ def test_a_run_killed_between_two_files_ends_as_if_it_had_not_been(twice: tuple[
 def test_the_best_head_out_of_its_file_gives_its_validation_probabilities(
     twice: tuple[RunFolder, RunFolder],
 ) -> None:
-    opened = open_head(twice[0].best)
+    opened = load_head(twice[0].best)
     with np.load(twice[0].validation) as saved:
         paths, probabilities = saved["path"].tolist(), saved["probabilities"]
-    photographs = Photographs(paths, torch.zeros(len(paths)), Pipeline(opened.config.pixels.evaluate))
+    photographs = ImageDataset(paths, torch.zeros(len(paths)), Pipeline(opened.config.pixels.evaluate))
     batch = torch.stack([photographs[(0, row, 0)][0] for row in range(len(paths))])
     again = predict(opened.head, opened.target, [(batch, batch)]).probabilities
     assert np.allclose(again, probabilities, atol=1e-5)

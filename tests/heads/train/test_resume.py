@@ -12,14 +12,14 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from data.annotations.table import read_table
-from data.images.crop import CroppedReader, cropped_reader
+from data.images.crop import CroppedReader, make_cropped_reader
 from data.runtime.errors import InputError
 from heads.config.task import TaskConfig
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_tensors, save_tensors
 from heads.run.folder import RunFolder
-from heads.train.resume import MARKS, go_on, keep, marks_of
-from heads.train.state import Learner
+from heads.train.resume import FINGERPRINTS, fingerprint_data, load_run_state, save_run_state
+from heads.train.state import TrainState
 
 COLOUR = Target("colour", ("red", "green", "blue"))
 SIZED = {"resize": {"height": 8, "width": 8}}
@@ -53,13 +53,13 @@ def marks(
 ) -> dict[str, str | None]:
     """Of the folder's or CSV's rows, the first 16 to train on and the others to validate on."""
     rows = read_table([source])
-    crops: CroppedReader | None = None if boxes is None else cropped_reader(boxes, margin)
+    crops: CroppedReader | None = None if boxes is None else make_cropped_reader(boxes, margin)
     train, valid = rows[:16], rows[16:].reset_index(drop=True)
-    return marks_of(train, valid, target, crops, kept, frozen)
+    return fingerprint_data(train, valid, target, crops, kept, frozen)
 
 
 def differing(one: Mapping[str, str | None], two: Mapping[str, str | None]) -> set[str]:
-    assert one.keys() == two.keys() == MARKS.keys()
+    assert one.keys() == two.keys() == FINGERPRINTS.keys()
     return {key for key in one if one[key] != two[key]}
 
 
@@ -109,10 +109,10 @@ def test_copies_in_place_of_photographs_and_other_frozen_weights_are_noticed(fol
     assert differing(marks(folder), marks(folder, frozen="aa")) == {"frozen"}
 
 
-def learner() -> Learner:
+def learner() -> TrainState:
     head = nn.Linear(2, 3)
     optimiser = SGD(head.parameters(), lr=1.0)
-    return Learner(
+    return TrainState(
         head, optimiser, LambdaLR(optimiser, lambda step: 1.0), history=[{"epoch": 1, "seconds": 1.0}]
     )
 
@@ -142,34 +142,34 @@ def test_a_run_does_not_go_on_with_another_beginning(
     key: str, found: str | None, told: str, tmp_path: Path
 ) -> None:
     run, first, second = RunFolder(tmp_path), learner(), learner()
-    keep(run.last, first, CONFIG, BEGUN)
+    save_run_state(run.last, first, CONFIG, BEGUN)
     with pytest.raises(InputError) as raised:
-        go_on(run, second, CONFIG, BEGUN | {key: found})
+        load_run_state(run, second, CONFIG, BEGUN | {key: found})
     assert str(raised.value).splitlines() == [
         f"{tmp_path}: began with other photographs or weights; give the same ones, or start without --resume",
-        f"  {MARKS[key]}: {told}",
+        f"  {FINGERPRINTS[key]}: {told}",
     ]
     assert not torch.equal(first.head.weight, second.head.weight)
-    assert go_on(run, second, CONFIG, BEGUN)
+    assert load_run_state(run, second, CONFIG, BEGUN)
     assert torch.equal(first.head.weight, second.head.weight)
 
 
 def test_a_state_from_before_there_were_marks_is_gone_on_with(tmp_path: Path) -> None:
     run, first, second = RunFolder(tmp_path), learner(), learner()
-    keep(run.last, first, CONFIG, BEGUN)
+    save_run_state(run.last, first, CONFIG, BEGUN)
     tensors, plain = load_tensors(run.last)
     del plain["description"]["marks"]
     save_tensors(run.last, tensors, plain)
-    assert go_on(run, second, CONFIG, BEGUN | {"train": "16 (ee)", "boxes": None})
+    assert load_run_state(run, second, CONFIG, BEGUN | {"train": "16 (ee)", "boxes": None})
     assert torch.equal(first.head.weight, second.head.weight)
 
 
 @pytest.mark.parametrize("written", [1, "x", [1]])
 def test_marks_that_are_none_are_told(written: Any, tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    keep(run.last, learner(), CONFIG, BEGUN)
+    save_run_state(run.last, learner(), CONFIG, BEGUN)
     tensors, plain = load_tensors(run.last)
     plain["description"]["marks"] = written
     save_tensors(run.last, tensors, plain)
     with pytest.raises(InputError, match="holds no unfinished run; start it without --resume"):
-        go_on(run, learner(), CONFIG, BEGUN)
+        load_run_state(run, learner(), CONFIG, BEGUN)

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import BatchSampler
 
-from data.dataset import Draw
+from data.dataset import SampleIndex
 from heads.objective.losses import SoftF1Loss
 from heads.train.distributed import WholeBatchLoss
-from heads.train.loaders import loader
+from heads.train.loaders import make_loader
 from heads.train.sampler import BalancedSampler
-from heads.train.sharding import Shares, WholeBatches, deal_training
+from heads.train.sharding import BatchShares, WholeBatches, shard_training
 
 NUMBERS = {"rows": st.integers(1, 40), "size": st.integers(1, 9), "processes": st.integers(1, 5)}
 
@@ -29,11 +29,11 @@ def test_shares_of_a_batch_make_the_batch_and_all_take_as_many_steps(
     rows: int, size: int, processes: int
 ) -> None:
     whole = batches(rows, size)
-    dealt = [list(Shares(whole, processes, process)) for process in range(processes)]
+    dealt = [list(BatchShares(whole, processes, process)) for process in range(processes)]
     for batch, *shares in zip(whole, *dealt, strict=True):
         assert sorted(draw for share in shares for draw in share) == batch
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert {len(Shares(whole, processes, process)) for process in range(processes)} == {len(whole)}
+    assert {len(BatchShares(whole, processes, process)) for process in range(processes)} == {len(whole)}
 
 
 @given(**NUMBERS)
@@ -51,12 +51,12 @@ def test_one_process_deals_itself_the_whole_list_anew_each_epoch() -> None:
         def __len__(self) -> int:
             return 7
 
-        def __getitem__(self, draw: Draw) -> torch.Tensor:
+        def __getitem__(self, draw: SampleIndex) -> torch.Tensor:
             return torch.tensor(draw)
 
     labels = torch.tensor([0, 0, 0, 0, 0, 1, 1]).numpy()
     sampler = BalancedSampler(labels, list("abcdefg"), power=1.0)
-    dealt = deal_training(loader(Draws(), sampler, 3, 0, 0), Accelerator(cpu=True))
+    dealt = shard_training(make_loader(Draws(), sampler, 3, 0, 0), Accelerator(cpu=True))
     for epoch in (0, 1):
         sampler.epoch = epoch
         drawn = torch.cat(list(dealt)).tolist()

@@ -8,7 +8,7 @@ from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
 from torch import nn
 
 from heads.objective.targets import Target
-from heads.train.validation import Predictions, evaluating, figures, predict
+from heads.train.validation import Predictions, compute_metrics, eval_mode, predict
 
 MASK = Target("mask", ("wear", "incorrect", "normal"))
 AGE = Target("age", ("under 30", "30 to 59", "60 and over"), (30.0, 60.0), (0, 100), 3.0)
@@ -23,7 +23,7 @@ def test_figures_are_scikit_learns() -> None:
     predictions, rng = random_predictions(), np.random.default_rng(1)
     indices, years = rng.integers(0, 3, 50), rng.uniform(0, 100, 50)
     answers = predictions.probabilities.argmax(axis=1)
-    assert figures(predictions, indices, years) == pytest.approx(
+    assert compute_metrics(predictions, indices, years) == pytest.approx(
         {
             "macro_f1": f1_score(indices, answers, average="macro"),
             "accuracy": accuracy_score(indices, answers),
@@ -33,7 +33,9 @@ def test_figures_are_scikit_learns() -> None:
 
 
 def test_a_class_that_nobody_has_or_is_told_counts_as_zero() -> None:
-    found = figures(Predictions(np.eye(3, dtype=np.float32)[[0, 0, 1]], None), np.array([0, 0, 1]), None)
+    found = compute_metrics(
+        Predictions(np.eye(3, dtype=np.float32)[[0, 0, 1]], None), np.array([0, 0, 1]), None
+    )
     assert found == {"macro_f1": pytest.approx(2 / 3), "accuracy": 1.0}
 
 
@@ -70,6 +72,6 @@ def test_an_error_on_the_way_still_gives_the_mode_back() -> None:
         raise ZeroDivisionError
 
     head.forward = fails
-    with pytest.raises(ZeroDivisionError), evaluating(head):
+    with pytest.raises(ZeroDivisionError), eval_mode(head):
         head(torch.zeros(1, 3))
     assert head.training

@@ -15,7 +15,7 @@ from ensemble.report.analysis.calibration import views_effects
 from ensemble.report.analysis.costs import error_causes, scores_if_right
 from ensemble.report.analysis.groups import error_groups, hardest, number_errors
 from ensemble.report.analysis.mistakes import mistakes
-from ensemble.report.analysis.report import Findings, as_json
+from ensemble.report.analysis.report import Report, to_json
 from ensemble.report.load.evaluation import Evaluation, Number
 from tests.ensemble.report.conftest import TASKS, World
 
@@ -28,7 +28,7 @@ def digits(codes: pd.Series) -> dict[str, np.ndarray]:
     return {"mask": codes.to_numpy() // 3, "age": codes.to_numpy() % 3}
 
 
-def test_scores_are_scikit_learns_on_the_same_files(world: World, findings: Findings) -> None:
+def test_scores_are_scikit_learns_on_the_same_files(world: World, findings: Report) -> None:
     read = pd.read_csv(world.folder / "answers.csv").merge(pd.read_csv(world.folder / "a.csv"), on="ImageID")
     pairs = {"joint": (read["ans_x"].to_numpy(), read["ans_y"].to_numpy(), 6)}
     for task, names in TASKS.items():
@@ -49,7 +49,7 @@ def test_scores_are_scikit_learns_on_the_same_files(world: World, findings: Find
 
 
 def test_intervals_are_percentiles_of_scikit_learns_scores_of_redrawn_people(
-    world: World, findings: Findings
+    world: World, findings: Report
 ) -> None:
     generator = np.random.default_rng(0)
     people = [rows.index.to_numpy() for _, rows in world.table.groupby("person")]
@@ -62,7 +62,7 @@ def test_intervals_are_percentiles_of_scikit_learns_scores_of_redrawn_people(
     assert findings.scores["joint"]["accuracy_interval"] == pytest.approx(expected, abs=0.04)
 
 
-def test_causes_and_what_is_reached_if_one_head_were_right(world: World, findings: Findings) -> None:
+def test_causes_and_what_is_reached_if_one_head_were_right(world: World, findings: Report) -> None:
     truth, answers = digits(world.table["ans"]), digits(world.table["given"])
     wrong = pd.DataFrame({task: truth[task] != answers[task] for task in TASKS})
     counts = wrong[wrong.any(axis=1)].value_counts()
@@ -90,7 +90,7 @@ def test_causes_by_hand(small: Evaluation) -> None:
     assert scores_if_right(small)["age"] == pytest.approx(macro(small.truth, np.array([0, 4, 2, 4]), 6))
 
 
-def test_group_errors_are_pandas_means(world: World, findings: Findings) -> None:
+def test_group_errors_are_pandas_means(world: World, findings: Report) -> None:
     table = world.table.assign(
         mask=np.array(TASKS["mask"])[digits(world.table["ans"])["mask"]],
         group=np.array(TASKS["age"])[digits(world.table["ans"])["age"]],
@@ -157,7 +157,7 @@ def test_the_hardest_group_has_enough_photographs(small: Evaluation) -> None:
     assert worst.errors["mask"] == max(group.errors["mask"] for group in groups if group.count >= 2)
 
 
-def test_calibration_before_and_after_is_scikit_learns(world: World, findings: Findings) -> None:
+def test_calibration_before_and_after_is_scikit_learns(world: World, findings: Report) -> None:
     truth = digits(world.table["ans"])
     for task, temperature in (("mask", 1.3), ("age", 0.8)):
         found = findings.calibrations[task]
@@ -172,13 +172,13 @@ def test_calibration_before_and_after_is_scikit_learns(world: World, findings: F
         assert found.error_scaled == pytest.approx(expected_calibration_error(scaled, truth[task]))
 
 
-def test_confidence_curves_end_at_the_error_of_all(world: World, findings: Findings) -> None:
+def test_confidence_curves_end_at_the_error_of_all(world: World, findings: Report) -> None:
     for part, curve in findings.curves.items():
         assert curve.kept[-1] == 1
         assert curve.error[-1] == pytest.approx(1 - findings.scores[part]["accuracy"])
 
 
-def test_what_the_views_did_is_counted(world: World, findings: Findings) -> None:
+def test_what_the_views_did_is_counted(world: World, findings: Report) -> None:
     truth = digits(world.table["ans"])
     for task, names in TASKS.items():
         plain, merged = world.plain[task].argmax(1), world.heads[task].argmax(1)
@@ -201,7 +201,7 @@ def test_views_by_hand(small: Evaluation) -> None:
     assert (joint.changed, joint.better, joint.worse) == (3, 1, 1)
 
 
-def test_differences_are_paired_and_disagreements_listed(world: World, findings: Findings) -> None:
+def test_differences_are_paired_and_disagreements_listed(world: World, findings: Report) -> None:
     compared = findings.comparison
     [difference] = compared.differences
     expected = macro(world.table["ans"], world.table["given"], 6) - macro(
@@ -216,7 +216,7 @@ def test_differences_are_paired_and_disagreements_listed(world: World, findings:
     assert [bool(one_right[row]) for row in compared.rows] == sorted(one_right[apart], reverse=True)
 
 
-def test_wrong_answers_come_surest_first_with_their_probabilities(world: World, findings: Findings) -> None:
+def test_wrong_answers_come_surest_first_with_their_probabilities(world: World, findings: Report) -> None:
     wrong = world.table[world.table["ans"] != world.table["given"]]
     sure = world.heads["mask"].max(1).astype(float) * world.heads["age"].max(1)
     expected = wrong.iloc[np.argsort(-sure[wrong.index], kind="stable")]
@@ -233,8 +233,8 @@ def test_without_probabilities_wrong_answers_keep_the_order_of_the_answers(small
     assert mistakes(small)[0].heads[0].wrong
 
 
-def test_json_has_the_scores_at_the_top_and_can_be_written(world: World, findings: Findings) -> None:
-    read = json.loads(json.dumps(as_json(findings), allow_nan=False))
+def test_json_has_the_scores_at_the_top_and_can_be_written(world: World, findings: Report) -> None:
+    read = json.loads(json.dumps(to_json(findings), allow_nan=False))
     expected = score_joint(world.table["ans"].to_numpy(), world.table["given"].to_numpy(), TASKS)
     for part, figures in expected.items():
         assert read[part].items() >= figures.items()

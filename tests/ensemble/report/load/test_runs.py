@@ -7,20 +7,20 @@ from sklearn.metrics import log_loss
 
 from data.runtime.errors import InputError
 from ensemble.metrics.calibration import scale
-from ensemble.report.load.runs import find_runs, read_run, validation_temperature
+from ensemble.report.load.runs import find_task_runs, read_run, validation_temperature
 from ensemble.report.render.plots import history_figure
 from heads.run.checkpoint import load_tensors
-from heads.run.folder import RunFolder, machine
+from heads.run.folder import RunFolder, describe_machine
 
 
 def test_a_run_tells_its_curves_config_versions_time_and_machine(runs: Path) -> None:
-    [found] = find_runs(runs, "age")
+    [found] = find_task_runs(runs, "age")
     run = read_run(found, "age")
     history = pd.read_csv(found.history)
     assert run.history["train_loss"] == history["train_loss"].tolist()
     assert run.config == found.config.read_text()
     assert run.versions == load_tensors(found.best)[1]["versions"]
-    assert run.machine == machine()
+    assert run.machine == describe_machine()
     assert {"system", "processor", "cores"} <= run.machine.keys()
     assert run.minutes == pytest.approx(history["seconds"].sum() / 60, abs=0.006)
     assert run.best["macro_f1"] == pytest.approx(history["macro_f1"].max())
@@ -49,7 +49,7 @@ def test_the_temperature_has_the_least_log_loss_on_the_validation_people_of_all_
         truth = np.array([generator.choice(3, p=row / row.sum()) for row in probabilities.astype(float) ** 2])
         np.savez(run.validation, probabilities=probabilities, truth=truth)
         kept.append((probabilities, truth))
-    assert find_runs(tmp_path, "age") == folders
+    assert find_task_runs(tmp_path, "age") == folders
     temperature = validation_temperature(folders)
     head, truth = (np.concatenate(each) for each in zip(*kept, strict=True))
     assert temperature == pytest.approx(0.5, rel=0.2)

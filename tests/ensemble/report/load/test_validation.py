@@ -11,8 +11,8 @@ from sklearn.metrics import f1_score
 
 import evaluate
 from data.runtime.errors import InputError
-from ensemble.config import labels_of
-from ensemble.report.load.validation import evaluate_validation
+from ensemble.config import load_labels
+from ensemble.report.load.validation import load_validation
 from heads.config.label import Label
 from heads.run.folder import run_folder, write_arrays
 from tests.conftest import Outcome
@@ -20,7 +20,7 @@ from tests.conftest import Outcome
 
 @pytest.fixture
 def labels(configs: Path) -> dict[str, Label]:
-    return labels_of(configs / "joint.yaml")
+    return load_labels(configs / "joint.yaml")
 
 
 def saved(runs: Path, task: str) -> dict[str, np.ndarray]:
@@ -53,7 +53,7 @@ def test_the_scores_are_scikit_learn_s_of_what_the_runs_kept(
 
 def test_folds_are_laid_together(runs: Path, labels: dict[str, Label], tmp_path: Path) -> None:
     shutil.copytree(runs, tmp_path / "runs")
-    whole, _, _ = evaluate_validation(tmp_path / "runs", labels)
+    whole, _, _ = load_validation(tmp_path / "runs", labels)
     arrays = saved(runs, "age")
     half = len(arrays["path"]) // 2
     for fold, mine in enumerate((slice(0, half), slice(half, None))):
@@ -64,18 +64,18 @@ def test_folds_are_laid_together(runs: Path, labels: dict[str, Label], tmp_path:
             for name, array in arrays.items()
         }
         write_arrays(run.validation, short)
-    folds, told, _ = evaluate_validation(tmp_path / "runs", labels)
+    folds, told, _ = load_validation(tmp_path / "runs", labels)
     assert folds.ids == whole.ids
     assert folds.predicted.tolist() == whole.predicted.tolist()
     assert folds.truth.tolist() == whole.truth.tolist()
     assert [run.name for run in told] == ["mask", "gender", "age/fold-0", "age/fold-1"]
     write_arrays(run_folder(tmp_path / "runs", "age", 1).validation, arrays)
     with pytest.raises(InputError, match=f"age: {half} of them, such as "):
-        evaluate_validation(tmp_path / "runs", labels)
+        load_validation(tmp_path / "runs", labels)
 
 
 def test_numbers_are_those_of_the_label(runs: Path, labels: dict[str, Label]) -> None:
-    evaluation, _, _ = evaluate_validation(runs, labels)
+    evaluation, _, _ = load_validation(runs, labels)
     [number] = evaluation.numbers
     assert (number.name, number.cuts) == ("age", {"age": [30, 60]})
     ages = np.digitize(number.measured, [30, 60])
@@ -90,11 +90,11 @@ def test_heads_that_share_nothing_or_are_of_another_label_are_refused(
     arrays = saved(runs, "gender")
     write_arrays(file, arrays | {"path": np.array([f"/elsewhere{path}" for path in arrays["path"]])})
     with pytest.raises(InputError, match="no photograph is in the validation of mask, gender, age alike"):
-        evaluate_validation(tmp_path / "runs", labels)
+        load_validation(tmp_path / "runs", labels)
     write_arrays(file, arrays | {"classes": np.array(["female", "male"])})
     told = r"found the classes \['female', 'male'\], expected \['male', 'female'\]"
     with pytest.raises(InputError, match=told):
-        evaluate_validation(tmp_path / "runs", labels)
+        load_validation(tmp_path / "runs", labels)
 
 
 @pytest.mark.parametrize(

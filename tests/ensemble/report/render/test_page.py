@@ -9,9 +9,9 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from data.runtime.errors import InputError
-from ensemble.report.analysis.report import Findings, find
+from ensemble.report.analysis.report import Report, analyse
 from ensemble.report.load.evaluation import Evaluation
-from ensemble.report.render.markdown import as_markdown
+from ensemble.report.render.markdown import to_markdown
 from ensemble.report.render.page import write_report
 from ensemble.report.render.plots import confusion_figure, row_shares
 from ensemble.report.render.terminal import summary
@@ -19,13 +19,13 @@ from tests.data.runtime.html.test_render import Reader
 
 
 @pytest.fixture(scope="module")
-def text(findings: Findings, tmp_path_factory: pytest.TempPathFactory) -> str:
+def text(findings: Report, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "report.html"
     write_report(path, findings, title="T < U", sources={"Submission": "<s>.csv"})
     return path.read_text(encoding="utf-8")
 
 
-def test_figures_of_every_task_and_class_stand_in_the_page(text: str, findings: Findings) -> None:
+def test_figures_of_every_task_and_class_stand_in_the_page(text: str, findings: Report) -> None:
     rows = Reader(text).rows
     for name, figures in findings.scores.items():
         spans = [
@@ -55,7 +55,7 @@ def test_text_is_escaped_and_nothing_is_fetched(text: str) -> None:
             assert re.search(r"^#|^data:|url\(#", value or ""), (name, value)
 
 
-def test_every_plot_has_its_own_alternative_text_and_ids(text: str, findings: Findings) -> None:
+def test_every_plot_has_its_own_alternative_text_and_ids(text: str, findings: Report) -> None:
     plots = [ElementTree.fromstring(plot) for plot in re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)]
     told = [plot.get("aria-label", "") for plot in plots]
     assert all(plot.get("role") == "img" for plot in plots)
@@ -81,7 +81,7 @@ def test_without_images_there_are_names_and_a_word_on_how_to_turn_pictures_on(te
     assert "--images DIR puts thumbnails into the page" in text
 
 
-def test_with_images_every_listed_wrong_answer_shows_its_photograph(findings: Findings, tmp_path: Path) -> None:
+def test_with_images_every_listed_wrong_answer_shows_its_photograph(findings: Report, tmp_path: Path) -> None:
     for mistake in findings.mistakes[:3]:
         Image.new("RGB", (30, 40), "red").save(tmp_path / mistake.image)
     path = tmp_path / "report.html"
@@ -103,12 +103,12 @@ def test_with_images_every_listed_wrong_answer_shows_its_photograph(findings: Fi
     assert path.read_text(encoding="utf-8") == text
 
 
-def test_wrong_answers_carry_what_they_are_filtered_by(text: str, findings: Findings) -> None:
+def test_wrong_answers_carry_what_they_are_filtered_by(text: str, findings: Report) -> None:
     heads = [json.loads(value or "") for name, value in Reader(text).attributes if name == "data-head"]
     assert heads == [[each.task for each in mistake.heads if each.wrong] for mistake in findings.mistakes]
 
 
-def test_the_same_findings_give_the_same_page(text: str, findings: Findings, tmp_path: Path) -> None:
+def test_the_same_findings_give_the_same_page(text: str, findings: Report, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(path, findings, title="T < U", sources={"Submission": "<s>.csv"})
     assert path.read_text(encoding="utf-8") == text
@@ -117,15 +117,15 @@ def test_the_same_findings_give_the_same_page(text: str, findings: Findings, tmp
 def test_a_page_with_nothing_but_answers_says_how_to_know_more(tmp_path: Path) -> None:
     tasks = {"마스크": ["착용", "미착용"]}
     bare = Evaluation(tasks, ["a", "b"], np.array([0, 1]), {"s": np.array([0, 0])})
-    write_report(tmp_path / "report.html", find(bare))
+    write_report(tmp_path / "report.html", analyse(bare))
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     for told in ("착용", "--people", "--probabilities", "--runs", "--images", "drawn by photograph"):
         assert told in text
     assert "Comparison" not in text
 
 
-def test_markdown_has_the_tables_of_the_page(findings: Findings) -> None:
-    told = as_markdown(findings, title="T", sources={"Submission": "s.csv"})
+def test_markdown_has_the_tables_of_the_page(findings: Report) -> None:
+    told = to_markdown(findings, title="T", sources={"Submission": "s.csv"})
     assert "<b>" not in told
     assert "- Submission: s.csv" in told
     lines = {re.sub(r"\\(.)", r"\1", line) for line in told.splitlines()}
@@ -139,7 +139,7 @@ def test_markdown_has_the_tables_of_the_page(findings: Findings) -> None:
         assert f"| {each['name']}{absent} | {shares} | {each['support']} | {each['predicted']} |" in lines
 
 
-def test_the_terminal_tells_scores_costs_and_differences(findings: Findings) -> None:
+def test_the_terminal_tells_scores_costs_and_differences(findings: Report) -> None:
     lines = summary(findings).splitlines()
     joint = findings.scores["joint"]
     low, high = joint["macro_f1_interval"]
