@@ -24,7 +24,7 @@ $(VENV)/installed-browser: requirements-browser.txt $(VENV)/installed-dev
 install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev
 
-# Drawn people, no download, no photograph: data, age trunk, three heads, submission, report.
+# Drawn people, no download, no image: data, age backbone, three heads, submission, report.
 demo: install
 	rm -rf demo
 	$(BIN)/python -m data.synthetic demo/data --people 600 --eval-people 100 --size 72x96 --seed 0
@@ -39,15 +39,15 @@ demo: install
 
 # The recipe of the README, on your own copies: make -j2 results DATA=DIR PORTRAITS=DIR MASKS=DIR WEIGHTS=FILE
 # [RUNS=DIR] [SEED=0] [FOLDS="0 1 2 3 4"]. DATA holds train/ and eval/ with answers.csv; PORTRAITS has faces with age and
-# gender; MASKS has photographs of masks with a column mask; WEIGHTS is resnet18 from ImageNet. The age trunk comes
-# first, on TRUNK_THREADS cores; with -j2 two heads at a time then follow, THREADS cores each; what is done already, with
-# this SEED and these FOLDS, is not done again. WORKERS processes load photographs for each head: one suffices for two
+# gender; MASKS has images of masks with a column mask; WEIGHTS is resnet18 from ImageNet. The age backbone comes
+# first, on BACKBONE_THREADS cores; with -j2 two heads at a time then follow, THREADS cores each; what is done already, with
+# this SEED and these FOLDS, is not done again. WORKERS processes load images for each head: one suffices for two
 # cores, a GPU wants several.
 RUNS ?= runs
 SEED ?= 0
 FOLDS ?=
 THREADS ?= 1
-TRUNK_THREADS ?= 2
+BACKBONE_THREADS ?= 2
 WORKERS ?= 1
 TRAIN = $(BIN)/python train_task.py --runs $(RUNS) --cache $(RUNS)/cache \
 	--set training.seed=$(SEED) --set training.workers=$(WORKERS) $(if $(FOLDS),--fold $(FOLDS))
@@ -70,7 +70,7 @@ these-folds-alone:
 
 $(RUNS)/age_backbone$(DONE): $(VENV)/installed
 	rm -f $(RUNS)/age_backbone.seed-*.done
-	OMP_NUM_THREADS=$(TRUNK_THREADS) $(TRAIN) --task age_backbone --data $(PORTRAITS) --data $(DATA)/train --set backbone.weights=$(WEIGHTS)
+	OMP_NUM_THREADS=$(BACKBONE_THREADS) $(TRAIN) --task age_backbone --data $(PORTRAITS) --data $(DATA)/train --set backbone.weights=$(WEIGHTS)
 	touch $@
 $(RUNS)/age$(DONE): $(RUNS)/age_backbone$(DONE)
 	rm -f $(RUNS)/age.seed-*.done

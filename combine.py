@@ -1,4 +1,4 @@
-"""Merge trained heads: photographs in, submission.csv and every head's probabilities out.
+"""Merge trained heads: images in, submission.csv and every head's probabilities out.
 
 python combine.py --data path/to/eval
 python combine.py --vote a.csv b.csv c.csv --out voted.csv
@@ -51,7 +51,7 @@ def parse() -> argparse.Namespace:
     """Read the command line; a flag wins over the environment."""
     environment = os.environ
     parser = argparse.ArgumentParser(
-        description="Merge trained heads into one joint answer per photograph, or vote on submissions.",
+        description="Merge trained heads into one joint answer per image, or vote on submissions.",
         epilog="The environment gives defaults: SM_CHANNEL_EVAL for --data, SM_CHANNEL_MODEL for --runs, "
         "SM_OUTPUT_DATA_DIR for the folder of --out.",
     )
@@ -90,7 +90,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--vote", type=Path, nargs="+", metavar="CSV", help="vote on these submissions instead")
     parser.add_argument(
-        "--batch-size", type=int, default=64, help="photographs computed together (default: %(default)s)"
+        "--batch-size", type=int, default=64, help="images computed together (default: %(default)s)"
     )
     parser.add_argument(
         "--workers",
@@ -104,7 +104,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--parts", metavar="DIR", help="with --place ray: where its Parquet parts go, path or URL"
     )
-    parser.add_argument("--part-rows", type=int, default=16_384, metavar="N", help="photographs of a part")
+    parser.add_argument("--part-rows", type=int, default=16_384, metavar="N", help="images of a part")
     add_backend_options(parser)
     parser.add_argument(
         "--views",
@@ -118,7 +118,7 @@ def parse() -> argparse.Namespace:
         metavar="M",
         help="with --views adaptive, for every head: the distance of its two largest probabilities from which "
         "on one view is enough, 0 (always) to 1 (never); without it margins are chosen on the runs' "
-        "validation photographs and kept in RUNS/margins.json",
+        "validation images and kept in RUNS/margins.json",
     )
     add_bad_image_option(parser)
     add_box_options(parser)
@@ -126,7 +126,7 @@ def parse() -> argparse.Namespace:
     args = parser.parse_args()
     if args.data is None and args.vote is None:
         if "SM_CHANNEL_EVAL" not in environment:
-            parser.error("--data is missing and SM_CHANNEL_EVAL is not set: where are the photographs?")
+            parser.error("--data is missing and SM_CHANNEL_EVAL is not set: where are the images?")
         args.data = path_or_url(environment["SM_CHANNEL_EVAL"])
     if args.out is None and args.place == "here":
         args.out = Path(environment.get("SM_OUTPUT_DATA_DIR", ".")) / SUBMISSION
@@ -198,7 +198,7 @@ def margins_for(
     options: Mapping[str, object],
     read: "Read | None" = None,
 ) -> dict[str, float] | None:
-    """The margins that --views and --margin ask for; None shows every photograph in all views."""
+    """The margins that --views and --margin ask for; None shows every image in all views."""
     if args.views == "all":
         return None
     if args.margin is not None:
@@ -216,7 +216,7 @@ def margins_for(
 
 
 def combine(args: argparse.Namespace) -> None:
-    """Answer every photograph of a listing."""
+    """Answer every image of a listing."""
     from data.images.find import list_images
     from ensemble.files.image_paths import image_paths
 
@@ -278,7 +278,7 @@ def combine(args: argparse.Namespace) -> None:
 
 
 def combine_on_ray(args: argparse.Namespace) -> None:
-    """Answer every photograph of a listing on a Ray cluster, in Parquet parts."""
+    """Answer every image of a listing on a Ray cluster, in Parquet parts."""
     try:
         from ensemble.cluster.actors import connect, predict_parts
     except ModuleNotFoundError as error:
@@ -305,7 +305,7 @@ def combine_on_ray(args: argparse.Namespace) -> None:
         for rows in predict_parts(tasks, parts, args.workers or most):
             bar.update(rows)
     told = "" if args.out is None else f"; {args.out}: {parts.write_submission(args.out)} answers"
-    print(f"{args.parts}: {sum(parts.lengths)} photographs in {len(parts.lengths)} parts{told}")
+    print(f"{args.parts}: {sum(parts.lengths)} images in {len(parts.lengths)} parts{told}")
 
 
 def main() -> None:

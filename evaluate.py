@@ -45,7 +45,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--validation",
         action="store_true",
-        help="in place of a submission: what the heads of --runs said of the photographs that all of them were "
+        help="in place of a submission: what the heads of --runs said of the images that all of them were "
         "validated on",
     )
     parser.add_argument(
@@ -131,7 +131,7 @@ def _add_knowledge(parser: argparse.ArgumentParser) -> None:
         "--images",
         type=Path,
         metavar="DIR",
-        help="the photographs, or --data of combine.py, to embed thumbnails of the wrong answers",
+        help="the images, or --data of combine.py, to embed thumbnails of the wrong answers",
     )
     parser.add_argument(
         "--wrong", type=int, default=300, metavar="N", help="wrong answers to list (default: %(default)s)"
@@ -149,7 +149,7 @@ def write(findings: "Report", options: argparse.Namespace) -> list[Path]:
     sources = {name.capitalize(): printable(getattr(options, name)) for name in named}
     paths = {kind: options.out / name for kind, name in FORMATS.items() if kind in options.format}
     try:
-        if "html" in paths:  # before the others, since it alone reads photographs, which may be wrong
+        if "html" in paths:  # before the others, since it alone reads images, which may be wrong
             write_report(
                 paths["html"],
                 findings,

@@ -55,7 +55,7 @@ def parse() -> argparse.Namespace:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="keep photographs decoded and scaled here, for all heads and folds",
+        help="keep images decoded and scaled here, for all heads and folds",
     )
     parser.add_argument(
         "--cache-limit",
@@ -81,7 +81,7 @@ def parse() -> argparse.Namespace:
     args = parser.parse_args()
     if args.data is None:
         if "SM_CHANNEL_TRAIN" not in os.environ:
-            parser.error("--data is missing and SM_CHANNEL_TRAIN is not set: where are the photographs?")
+            parser.error("--data is missing and SM_CHANNEL_TRAIN is not set: where are the images?")
         args.data = [Path(os.environ["SM_CHANNEL_TRAIN"])]
     return args
 
@@ -138,12 +138,10 @@ def train(args: argparse.Namespace) -> None:
     plan = FitSettings(t.epochs, t.select_by, t.validate_every, t.patience, t.clip_norm, t.seed)
 
     run = run_folder(args.runs, config.task, args.fold)
-    keeper = RunRecorder(
-        run, config, people.valid, shown.photographs, material.truth, shown.marks, shown.box_margin
-    )
+    keeper = RunRecorder(run, config, people.valid, shown.images, material.truth, shown.marks, shown.box_margin)
     keeper.open(learner, args.resume)
     with handle_lost_process(accelerator):
-        check_same("photographs to train", len(shown.sampler), accelerator)
+        check_same("images to train", len(shown.sampler), accelerator)
         check_same("epochs to go on from", len(learner.history), accelerator)
         fit(learner, material, loss, plan, accelerator, keeper.after_epoch, keeper.when_stopped)
     if accelerator.is_main_process:

@@ -8,7 +8,7 @@ done; done
 python -m data.audit --runs RUNS --out RUNS/suspects.csv --all
 python -m bench.audit score --flips RUNS/flips.csv --suspects RUNS/suspects.csv
 
-The flips are rows of a corrections file, so that no photograph is copied or renamed.
+The flips are rows of a corrections file, so that no image is copied or renamed.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from data.annotations.table import person_name, read_table
 from data.runtime.errors import InputError, add_debug_option, raise_all, run_script, whole_number_from
 from data.runtime.files import write_text
 
-SHARE = 0.02  # of the people (gender, age) or of the photographs (mask) whose label is made wrong
+SHARE = 0.02  # of the people (gender, age) or of the images (mask) whose label is made wrong
 TOP = 0.04  # of the list, in which they should stand
 AGES = {0: (18, 29), 1: (30, 59), 2: (60, 75)}  # years of each age class that a wrong age is drawn from
 BORDERS = (30, 60)
@@ -34,7 +34,7 @@ COLUMNS = ["person", "column", "value", "shot"]
 
 
 def flips(table: pd.DataFrame, seed: int) -> Iterator[list[str]]:
-    """Rows of a corrections file that make labels wrong: other people and photographs for each label."""
+    """Rows of a corrections file that make labels wrong: other people and images for each label."""
     rng = np.random.default_rng(seed)
     people = table.drop_duplicates("person").reset_index(drop=True)
     wrong = round(SHARE * len(people))

@@ -56,7 +56,7 @@ def table_of(task: Task, rows: pd.DataFrame, predictions: Predictions, by: str |
         found = compute_metrics(part, truth[mine], None if values is None else values[mine])
         if not lines:
             lines += [
-                f"| people held out | photographs | {' | '.join(found)} |",
+                f"| people held out | images | {' | '.join(found)} |",
                 "| --- |" + " --- |" * (1 + len(found)),
             ]
         lines.append(f"| {name} | {mine.sum()} | {' | '.join(f'{value:.3f}' for value in found.values())} |")

@@ -3,7 +3,7 @@
 python -m bench.holdout --data path/to/portraits --out OUT --by source --rows 500
 python -m bench.holdout --data path/to/crops --out OUT --by source --share 0.3333
 
-Writes OUT/rest and OUT/held_out, each with a labels.csv and copies of its list_photographs: the first to train and
+Writes OUT/rest and OUT/held_out, each with a labels.csv and copies of its list_images: the first to train and
 validate on, the second to be scored once (`python -m bench.held_out`).
 """
 
@@ -28,7 +28,7 @@ def held_out_rows(people: Sequence[str], values: Sequence[str], least: int | flo
     """Indices of the rows put aside: whole people, drawn at random apart for each of `values`.
 
     Args:
-        people: whose photograph each row is, [N].
+        people: whose image each row is, [N].
         values: what the rows are drawn apart by, [N].
         least: rows of each value, as a number, or as a share of them below 1.
         seed: of the draw.
@@ -52,8 +52,8 @@ def held_out_rows(people: Sequence[str], values: Sequence[str], least: int | flo
     return {row for row, name in enumerate(people) if name in aside}
 
 
-def list_photographs(file: Path, column: str, lines: Sequence[tuple[int, Mapping[str, str]]]) -> list[Path]:
-    """Where the photograph of each line of a labels file is: in `images/` beside it, else in its folder.
+def list_images(file: Path, column: str, lines: Sequence[tuple[int, Mapping[str, str]]]) -> list[Path]:
+    """Where the image of each line of a labels file is: in `images/` beside it, else in its folder.
 
     Args:
         file: the labels file.
@@ -74,14 +74,12 @@ def list_photographs(file: Path, column: str, lines: Sequence[tuple[int, Mapping
         found += there[:1]
         if not there:
             problems.append(f"row {line}: {column}={name!r}, found no such file in images/ or beside {LABELS}")
-    raise_all(
-        f"{file}: {len(problems)} list_photographs cannot be copied; correct or remove their rows", problems
-    )
+    raise_all(f"{file}: {len(problems)} list_images cannot be copied; correct or remove their rows", problems)
     return found
 
 
 def copy_rows(folder: Path, columns: Sequence[str], rows: Sequence[tuple[Mapping[str, str], Path]]) -> None:
-    """Write a data folder of some rows of a labels file, each with its photograph, which is copied."""
+    """Write a data folder of some rows of a labels file, each with its image, which is copied."""
     column = next(name for name in PATH_COLUMNS if name in columns)
     for row, source in rows:
         target = folder / "images" / row[column]
@@ -100,8 +98,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
     parser.add_argument("--by", required=True, metavar="COLUMN", help="drawn apart for each of its values")
     size = parser.add_mutually_exclusive_group(required=True)
-    size.add_argument("--rows", type=int, help="list_photographs of each value, at least")
-    size.add_argument("--share", type=float, help="of each value's list_photographs, at least")
+    size.add_argument("--rows", type=int, help="list_images of each value, at least")
+    size.add_argument("--share", type=float, help="of each value's list_images, at least")
     parser.add_argument("--seed", type=whole_number_from(0), default=0)
     add_debug_option(parser)
     return parser.parse_args()
@@ -119,7 +117,7 @@ def main() -> None:
     if problems or column is None or args.by not in columns:
         told = problems[0] if problems else f"{file}: columns {', '.join(columns)}, expected {args.by} and path"
         raise InputError(told)
-    sources = list_photographs(file, column, lines)
+    sources = list_images(file, column, lines)
     rows = [values for _, values in lines]
     whose = [read_person(row, column) for row in rows]
     aside = held_out_rows(whose, [row[args.by] for row in rows], least, args.seed)
@@ -127,7 +125,7 @@ def main() -> None:
     gone = Counter(row[args.by] for row in rows if row[args.by] not in left)
     raise_all(
         f"{file}: nothing would be left to train on of some; expected fewer --rows or a smaller --share",
-        [f"{args.by}={value!r}: all of its {count} list_photographs" for value, count in gone.items()],
+        [f"{args.by}={value!r}: all of its {count} list_images" for value, count in gone.items()],
     )
     parts = {"held_out": sorted(aside), "rest": [row for row in range(len(rows)) if row not in aside]}
     with write_folder_atomically(args.out) as whole:  # never one part without the other
@@ -135,7 +133,7 @@ def main() -> None:
             theirs = [(rows[index], sources[index]) for index in kept]
             copy_rows(whole / name, columns, theirs)
     for name, kept in parts.items():
-        print(f"{args.out / name}: {len(kept)} list_photographs")
+        print(f"{args.out / name}: {len(kept)} list_images")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The plain loop, as one writes it without thinking, which everything else is measured against.
 
 PlainImages are decoded by Pillow anew for every pass; NCHW, float32, eager PyTorch; one head after the other, one
-view after the other; in training the whole trunk learns. It answers as `combine.py` does.
+view after the other; in training the whole backbone learns. It answers as `combine.py` does.
 
 python -m bench.plain answer --runs RUNS --data DIR --out FILE
 python -m bench.plain train --task NAME --data DIR --runs RUNS
@@ -55,7 +55,7 @@ BATCH = 64
 
 
 class PlainImages(Dataset[tuple[Tensor, Tensor]]):
-    """Photographs decoded each time that they are asked for: float pixels [3, H, W] in 0..1, and targets."""
+    """Images decoded each time that they are asked for: float pixels [3, H, W] in 0..1, and targets."""
 
     def __init__(self, paths: Sequence[Path | str], pipeline: Pipeline, targets: Tensor | None = None) -> None:
         self.paths, self.pipeline = paths, pipeline
@@ -79,14 +79,14 @@ class PlainHead(nn.Module):
         self.head = head.to(memory_format=torch.contiguous_format)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.head.classifier(self.head.trunk((pixels - self.head.mean) / self.head.std))
+        logits: Tensor = self.head.classifier(self.head.backbone((pixels - self.head.mean) / self.head.std))
         return logits
 
 
 def answer(
     heads: Mapping[str, TrainedHead], paths: Sequence[Path], workers: int
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Each head's probabilities [N, C] of photographs, over its own views."""
+    """Each head's probabilities [N, C] of images, over its own views."""
     answers = {}
     for name, trained in heads.items():
         assert isinstance(trained.head, Head)  # out of its file, not made by an engine
@@ -109,7 +109,7 @@ def split(config: TaskConfig, sources: Sequence[Path]) -> tuple[pd.DataFrame, pd
 
 
 def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int) -> Iterator[Record]:
-    """Train a head as its YAML says, its whole trunk; yield each epoch's compute_metrics, keep the best in `runs`."""
+    """Train a head as its YAML says, its whole backbone; yield each epoch's compute_metrics, keep the best in `runs`."""
     t, o, s = config.training, config.optimiser, config.schedule
     target, trained = build_target(config.label), build_trained_target(config.label)
     rows, valid_rows = split(config, sources)
@@ -120,20 +120,20 @@ def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int)
     head = build_head(config)
     meaning = describe_outputs(config.label, config.classifier.factored)
     load_backbone_weights(head, config.backbone.model_copy(update={"freeze": "none"}), runs, None, meaning)
-    net, trunk, classifier = PlainHead(head), head.trunk, head.classifier
+    net, backbone, classifier = PlainHead(head), head.backbone, head.classifier
     loss = build_loss(config.loss, class_counts(labels, target.classes), trained)
     optimiser = make_optimiser(
-        trunk, classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr
+        backbone, classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr
     )
     steps = -(-len(sampler) // t.batch_size)
     schedule = make_schedule(optimiser, s.name, t.epochs, steps, s.warmup, s.step_epochs, s.step_factor)
-    pictures = PlainImages(rows["path"].tolist(), Pipeline(config.pixels.train), trained.encode(rows))
+    images = PlainImages(rows["path"].tolist(), Pipeline(config.pixels.train), trained.encode(rows))
     still = PlainImages(valid_rows["path"].tolist(), Pipeline(config.pixels.evaluate))
     history: list[Record] = []
     for epoch in range(t.epochs):
         order = sampler.rows(epoch).tolist()
         net.train()
-        for pixels, targets in DataLoader(pictures, t.batch_size, sampler=order, num_workers=workers):
+        for pixels, targets in DataLoader(images, t.batch_size, sampler=order, num_workers=workers):
             optimiser.zero_grad()
             loss(net(pixels), targets).backward()
             if t.clip_norm is not None:

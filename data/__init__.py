@@ -1,1 +1,1 @@
-"""Labels and photographs: from files that others wrote to one table and pixels; imports none of ours."""
+"""Labels and images: from files that others wrote to one table and pixels; imports none of ours."""

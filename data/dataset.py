@@ -1,4 +1,4 @@
-"""Rows to (pixels, target): decoding and augmentation, one photograph at a time."""
+"""Rows to (pixels, target): decoding and augmentation, one image at a time."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,11 +22,11 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     same in whichever worker it happens, and a run can go on from any epoch.
 
     Args:
-        paths: of the photographs, [N].
+        paths: of the images, [N].
         targets: [N] or [N, K], in the same order.
         pipeline: steps that end in one size for all.
         seed: from 0.
-        read: gives a photograph's pixels; decodes its file unless told otherwise.
+        read: gives an image's pixels; decodes its file unless told otherwise.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Photographs of bare faces to photographs with masks, worn and worn incorrectly, and their labels.
+"""Images of bare faces to images with masks, worn and worn incorrectly, and their labels.
 
 python -m data.masked --data path/to/portraits --out path/to/masked
 
-OUT then is a data folder for `--data`: the bare photographs as they are, and of each a few with a drawn mask.
+OUT then is a data folder for `--data`: the bare images as they are, and of each a few with a drawn mask.
 It appears only when complete.
 """
 
@@ -63,8 +63,8 @@ def draw_masks(portrait: tuple[str, str], plan: MaskPlan, out: Path) -> list[tup
         way = str(rng.choice([way for way in WAYS if (way != WORN) == wrong]))
         masked = draw_mask(pixels, aligned_face(*pixels.shape[:2]), way, rng)
         drawn.append((f"{stem}_{number}_{way}.jpg", CLASSES[int(wrong)], masked))
-    for name, _, picture in drawn:
-        Image.fromarray(picture).save(out / name, "JPEG", quality=JPEG_QUALITY)
+    for name, _, image in drawn:
+        Image.fromarray(image).save(out / name, "JPEG", quality=JPEG_QUALITY)
     return [(name, label) for name, label, _ in drawn]
 
 
@@ -72,14 +72,12 @@ def bare_faces(table: pd.DataFrame) -> pd.DataFrame:
     """The rows without a mask: all, where nothing is said of masks, else those of class normal."""
     rows = table if LABEL not in table else table[table[LABEL].isna() | (table[LABEL] == CLASSES[2])]
     if not len(rows):
-        raise InputError(
-            f"no photograph of a bare face, expected some with {LABEL}={CLASSES[2]!r} or without it"
-        )
+        raise InputError(f"no image of a bare face, expected some with {LABEL}={CLASSES[2]!r} or without it")
     return rows.reset_index(drop=True)
 
 
 def write_masked(table: pd.DataFrame, out: Path, plan: MaskPlan, processes: int | None) -> int:
-    """Write `out`/images and `out`/labels.csv from bare faces; returns how many photographs there are.
+    """Write `out`/images and `out`/labels.csv from bare faces; returns how many images there are.
 
     The labels keep the person and every other label of the face that they were drawn on. `out` appears only
     when complete.
@@ -92,15 +90,15 @@ def write_masked(table: pd.DataFrame, out: Path, plan: MaskPlan, processes: int 
         processes: that draw; None for one a core.
 
     Raises:
-        InputError: `out` holds anything before, or photographs cannot be decoded; all of them are told.
+        InputError: `out` holds anything before, or images cannot be decoded; all of them are told.
     """
     with write_folder_atomically(out) as whole:
         paths = table["path"].tolist()
         bad = find_undecodable(paths, processes)
-        raise_all("some photographs cannot be decoded; replace or remove them:", bad.values())
+        raise_all("some images cannot be decoded; replace or remove them:", bad.values())
         images = whole / "images"
         images.mkdir()
-        # Told apart as one person's photographs are: in the challenge's folders everybody has a normal.jpg.
+        # Told apart as one person's images are: in the challenge's folders everybody has a normal.jpg.
         names = image_names([""] * len(table), paths)
         draw = partial(draw_masks, plan=plan, out=images)
         found = parallel_map(draw, zip(paths, names, strict=True), processes, at_once=CHUNK)
@@ -122,11 +120,11 @@ def _labels(table: pd.DataFrame, made: Sequence[Sequence[tuple[str, str]]]) -> s
 def _lines(
     table: pd.DataFrame, made: Sequence[Sequence[tuple[str, str]]], kept: Sequence[str]
 ) -> Iterator[list[str]]:
-    for (_, row), photographs in zip(table.iterrows(), made, strict=True):
+    for (_, row), images in zip(table.iterrows(), made, strict=True):
         others = [
             "" if pd.isna(row[name]) else f"{row[name]:g}" if name == "age" else row[name] for name in kept
         ]
-        for name, label in photographs:
+        for name, label in images:
             yield [name, row["person"], label, *others]
 
 
@@ -149,7 +147,7 @@ def main() -> None:
     table = read_table(given.data)
     check_writable_names(", ".join(map(str, given.data)), table["path"].tolist())
     count = write_masked(bare_faces(table), given.out, plan, given.processes)
-    print(f"{given.out}: {count} photographs, labels in {given.out / LABELS_FILE}")
+    print(f"{given.out}: {count} images, labels in {given.out / LABELS_FILE}")
 
 
 if __name__ == "__main__":

@@ -42,12 +42,12 @@ def find_checkpoints(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
 def crop_warning(trained: float | None, shown: float | None) -> str | None:
     """What to tell of a head trained on faces cropped to boxes, where it is shown something else.
 
-    Margins are those of --box-margin; None stands for whole photographs. Nothing is told of a head trained on
-    whole photographs, which may frame their faces as boxes crop them.
+    Margins are those of --box-margin; None stands for whole images. Nothing is told of a head trained on
+    whole images, which may frame their faces as boxes crop them.
     """
     if trained is None or trained == shown:
         return None
-    answers = "whole photographs" if shown is None else f"a margin of {shown:g}"
+    answers = "whole images" if shown is None else f"a margin of {shown:g}"
     return (
         f"trained on faces cropped to boxes with a margin of {trained:g} (--boxes), answers here for {answers}"
     )
@@ -86,7 +86,7 @@ def load_task_heads(
     Args:
         runs: the folder of their runs.
         expected: the label of each task, whose classes and borders are asked for; None for its first fold's.
-        box_margin: of the boxes that photographs are cropped to here; heads trained otherwise are told of.
+        box_margin: of the boxes that images are cropped to here; heads trained otherwise are told of.
         headline: of the message on heads that do not fit.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The whole ensemble as one graph: photographs to every task's and the joint probabilities.
+"""The whole ensemble as one graph: images to every task's and the joint probabilities.
 
 python -m ensemble.export --runs RUNS --format onnx
 
@@ -28,7 +28,7 @@ NAME = "ensemble"
 
 
 class EnsembleGraph(nn.Module):
-    """Photographs uint8 [N, h, w, 3] (RGB) to each task's probabilities [N, C] and the joint ones [N, prod C].
+    """Images uint8 [N, h, w, 3] (RGB) to each task's probabilities [N, C] and the joint ones [N, prod C].
 
     They are those of `combine.py`: views merged, folds averaged, tasks taken to be independent. After them come
     the numbers [N] of the tasks that predict one.
@@ -42,12 +42,12 @@ class EnsembleGraph(nn.Module):
             {name: make_letterbox(task.heads[0].config.pixels.evaluate, name) for name, task in tasks.items()}
         )
 
-    def forward(self, photographs: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         shown: dict[str, ViewCache] = {}  # tasks of one size share their pixels and views
         merged, numbers = [], []
         for name, task in self.tasks.items():
             if task.pixels not in shown:
-                shown[task.pixels] = ViewCache(self.letterboxes[name](photographs))
+                shown[task.pixels] = ViewCache(self.letterboxes[name](images))
             logits = task.view_logits(shown[task.pixels])
             merged.append(MERGES[task.merge](task.probabilities(logits)))
             if (number := task.numbers(logits)) is not None:

@@ -1,1 +1,1 @@
-"""One head: a resnet trunk and a classifier, trained from one YAML. May import `data`."""
+"""One head: a resnet backbone and a classifier, trained from one YAML. May import `data`."""

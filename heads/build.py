@@ -46,7 +46,7 @@ class TrainedHead:
         validation: its figures on the validation people.
         file: the checkpoint, `validation.npz` beside it; of no meaning for a head made in memory.
         checksum: the file's SHA-256, where it was asked for.
-        box_margin: of the boxes that its training photographs were cropped to; None: they were shown whole.
+        box_margin: of the boxes that its training images were cropped to; None: they were shown whole.
     """
 
     head: nn.Module
@@ -85,14 +85,14 @@ def build_trained_target(label: Label) -> Target:
 
 
 def build_mixing(mix: schema.Mix | None, counts: npt.NDArray[np.int64], target: Target) -> Mixing | None:
-    """The config's mixing of photographs; the rarest class is that of the training fold's `counts` [C]."""
+    """The config's mixing of images; the rarest class is that of the training fold's `counts` [C]."""
     if mix is None:
         return None
     return Mixing(mix.method, mix.p, mix.alpha, int(counts.argmin()) if mix.rarest else None, target.pool)
 
 
 def build_resizing(training: schema.Training) -> Resizing | None:
-    """The config's progressive resizing, if it wants one; kept features are those of whole pictures."""
+    """The config's progressive resizing, if it wants one; kept features are those of whole images."""
     r = training.resizing
     return None if r is None or training.feature_views else Resizing(r.least, r.until, training.epochs)
 
@@ -141,10 +141,10 @@ def load_backbone_weights(
     fold: int | None,
     meaning: Mapping[str, Any] | None = None,
 ) -> str:
-    """Give the head's trunk the weights that its config names, freeze it; return what to tell the user.
+    """Give the head's backbone the weights that its config names, freeze it; return what to tell the user.
 
     Args:
-        head: its trunk is filled in place.
+        head: its backbone is filled in place.
         backbone: `weights` is imagenet, random, run:NAME or a file.
         runs: where run:NAME stands.
         fold: whose run:NAME/fold-K is taken where there is one.
@@ -158,12 +158,12 @@ def load_backbone_weights(
     if weights == "random":
         told = "random weights"
     elif weights == "imagenet":
-        told = f"imagenet: {load_imagenet(head.trunk, backbone.name)}"
+        told = f"imagenet: {load_imagenet(head.backbone, backbone.name)}"
     else:
         run = find_source_run(weights, runs, fold)
         path = Path(weights) if run is None else run.best
         _check_normalisation(path, head)
-        report = load_backbone(head.trunk, path)
+        report = load_backbone(head.backbone, path)
         if backbone.with_classifier:
             _check_outputs(path, meaning)
             prefix, tensors = "classifier.", read_tensors(path)
@@ -181,13 +181,13 @@ def load_backbone_weights(
 
 
 def _check_normalisation(path: Path, head: Head) -> None:
-    """Refuse a head's file whose trunk was fed with pixels that `head` would scale otherwise."""
+    """Refuse a head's file whose backbone was fed with pixels that `head` would scale otherwise."""
     config = (find_description(path) or {}).get("config")
     if not isinstance(config, dict):
         return
     pixels = check_config(schema.Pixels, config.get("pixels"), f"{path}: pixels")
     raise_all(
-        f"{path}: its trunk has learnt from pixels of another scale than this head's",
+        f"{path}: its backbone has learnt from pixels of another scale than this head's",
         [
             f"pixels.{key}: found {mine.flatten().tolist()}, expected {its}; set it to that"
             for key, its, mine in (("mean", pixels.mean, head.mean), ("std", pixels.std, head.std))
@@ -232,7 +232,7 @@ def build_train_state(
     """Head (or what of it is trained), optimiser, schedule and, where asked for, average of weights."""
     o, s = config.optimiser, config.schedule
     optimiser = make_optimiser(
-        head.trunk, head.classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr
+        head.backbone, head.classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr
     )
     schedule = make_schedule(
         optimiser, s.name, config.training.epochs, steps_per_epoch, s.warmup, s.step_epochs, s.step_factor

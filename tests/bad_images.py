@@ -1,4 +1,4 @@
-"""A corpus of pictures as people have them: sound in unusual ways, damaged, and meant to do harm.
+"""A corpus of images as people have them: sound in unusual ways, damaged, and meant to do harm.
 
 `write_all` makes each kind in a folder of its own name; `SOUND` kinds decode to `PICTURE` (nearly, for lossy
 formats), all others are to be refused with one line.
@@ -64,7 +64,7 @@ ALPHA = Image.fromarray(np.dstack([PICTURE, np.full((40, 60), 255, np.uint8)]))
 
 
 def palette_with_alpha() -> bytes:
-    """The picture in 256 colours, with an opacity for each (all full)."""
+    """The image in 256 colours, with an opacity for each (all full)."""
     return encoded(RGB.quantize(256), "PNG", transparency=bytes([255] * 256))
 
 
@@ -99,7 +99,7 @@ def grey_16_bit() -> bytes:
     return encoded(Image.fromarray(PICTURE[..., 0].astype(np.uint16) * 257), "PNG")
 
 
-# Kinds that must decode to something else than the picture: bytes and pixels.
+# Kinds that must decode to something else than the image: bytes and pixels.
 OTHER: dict[str, tuple[Callable[[], bytes], np.ndarray]] = {
     "png_16_bit": (grey_16_bit, GREY),
     "png_1_bit": (lambda: encoded(Image.fromarray(GREY[..., 0] > 99), "PNG"), np.where(GREY > 99, 255, 0)),
@@ -122,7 +122,7 @@ BAD: dict[str, Callable[[], bytes]] = {
     **{f"png_cut_at_{n}_tenths": lambda n=n: PNG[: len(PNG) * n // 10] for n in range(1, 10)},
     **{f"png_flipped_{n}": lambda n=n: flipped(n) for n in range(1, 6)},
     "html": lambda: b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
-    "text": lambda: b"not a picture\n" * 50,
+    "text": lambda: b"not an image\n" * 50,
     "zeros": lambda: bytes(5000),
     "noise": lambda: np.random.default_rng(0).bytes(5000),
     "zip": lambda: b"PK\x03\x04" + bytes(300),

@@ -76,7 +76,7 @@ def call() -> Callable[..., Outcome]:
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn faces: 24 people in train/, 8 others in eval/, pictures 48 wide and 64 high."""
+    """Drawn faces: 24 people in train/, 8 others in eval/, images 48 wide and 64 high."""
     folder = tmp_path_factory.mktemp("drawn") / "faces"
     write_dataset(folder, 24, 8, (48, 64), seed=0, processes=1)
     return folder
@@ -84,7 +84,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped configs with small pictures, random trunks and one epoch."""
+    """The shipped configs with small images, random backbones and one epoch."""
     from heads.config.loader import load_config
     from heads.config.task import TaskConfig
 

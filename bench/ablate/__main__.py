@@ -1,6 +1,6 @@
 """Train each lever of a plan beside the plan's defaults, and write the table from what the runs left.
 
-python -m bench.ablate train --plan PLAN --runs RUNS --data train=DIR --file trunk=FILE
+python -m bench.ablate train --plan PLAN --runs RUNS --data train=DIR --file backbone=FILE
 python -m bench.ablate collect --plan PLAN --runs RUNS --figures bench/ablate/ablations.csv
 python -m bench.ablate table --plan PLAN [--plan PLAN ...] --figures bench/ablate/ablations.csv --out docs/ablations.md
 

@@ -81,7 +81,7 @@ def _heads(plan: Ablations, names: Iterable[str], seed: int, runs: Path) -> dict
 
 
 def joint_macro_f1(heads: Sequence[Sequence[RunFolder]]) -> float:
-    """Macro F1 over the joint classes on the photographs that all of the heads were validated on.
+    """Macro F1 over the joint classes on the images that all of the heads were validated on.
 
     Args:
         heads: the run folders of each task's folds, the most significant task first.
@@ -116,7 +116,7 @@ def _gpu(folder: RunFolder) -> str | None:
 
 
 def _shared(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
-    """The rows of photographs that all tables have, in one order."""
+    """The rows of images that all tables have, in one order."""
     paths = sorted(set.intersection(*(set(table.index) for table in tables)))
     return [table.loc[paths] for table in tables]
 

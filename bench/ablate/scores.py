@@ -1,4 +1,4 @@
-"""What finished runs answer to the photographs that they are run_scores on: those of their plan's default."""
+"""What finished runs answer to the images that they are run_scores on: those of their plan's default."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ TRUTH, EXPECTED, VALUE = "truth", "expected", "value"  # of validation.npz
 
 
 def run_scores(folders: Sequence[RunFolder]) -> pd.DataFrame:
-    """What all folds' validation.npz hold, by photograph: `truth`, probabilities by class, numbers if any."""
+    """What all folds' validation.npz hold, by image: `truth`, probabilities by class, numbers if any."""
     return pd.concat([_table(folder.validation) for folder in folders])
 
 
@@ -34,10 +34,10 @@ def _table(file: Path) -> pd.DataFrame:
 
 
 def default_scores(plan: Ablations, run: Run, runs: Path) -> pd.DataFrame:
-    """The same of the photographs that the default of the run's head and seed was validated on.
+    """The same of the images that the default of the run's head and seed was validated on.
 
-    Photographs that a lever has beside them are left out. Where a lever trains without some of the default's
-    data, its heads are shown the default's photographs of those data now, in one view as in a validation, each
+    Images that a lever has beside them are left out. Where a lever trains without some of the default's
+    data, its heads are shown the default's images of those data now, in one view as in a validation, each
     fold's head those of its fold: people whom it never saw.
     """
     default = default_head(plan, run.head, run.seed)
@@ -54,9 +54,9 @@ def default_scores(plan: Ablations, run: Run, runs: Path) -> pd.DataFrame:
 
 
 def _answered(folder: RunFolder, wanted: pd.DataFrame) -> pd.DataFrame:
-    """What a run's best head answers to the photographs of `wanted`, with their `truth` and `value`.
+    """What a run's best head answers to the images of `wanted`, with their `truth` and `value`.
 
-    It is kept in the run's folder, named after the head, since thousands of photographs take minutes.
+    It is kept in the run's folder, named after the head, since thousands of images take minutes.
     """
     kept = folder.folder / f"shown-{file_checksum(folder.best)[:16]}.npz"
     if kept.is_file() and wanted.index.isin((table := _table(kept)).index).all():

@@ -27,7 +27,7 @@ from heads.objective.metrics import macro_f1
 PAGE = """# Merging
 
 Written by `python -m bench.merging` from finished heads (seeds: {seeds}; folds: {folds}) and their validation
-photographs.
+images.
 
 ## Test-time views
 
@@ -38,7 +38,7 @@ standard deviation over seeds, and the mean difference from the plain view.
 
 ## Decision
 
-On the {photographs} photographs of {people} people that all heads were validated on. Multipliers of the
+On the {images} images of {people} people that all heads were validated on. Multipliers of the
 probabilities are fitted for macro F1 on half of the people and judged on the others, {splits} times with each
 seed.
 
@@ -49,7 +49,7 @@ SPLITS = 20
 
 def view_table(runs: Sequence[Mapping[str, ViewScores]]) -> str:
     """Macro F1 of each task's head by its set of views: over runs, and against the plain view."""
-    titles = [f"{task}, {len(head.truth)} photographs" for task, head in runs[0].items()]
+    titles = [f"{task}, {len(head.truth)} images" for task, head in runs[0].items()]
     lines = [f"| views | {' | '.join(titles)} |", f"| --- |{' --- |' * len(titles)}"]
     plain = {task: _scores([run[task] for run in runs], []) for task in runs[0]}
     for name, steps in VIEW_SETS.items():
@@ -99,7 +99,7 @@ def decision_table(runs: Sequence[Sequence[ViewScores]]) -> str:
     """Joint macro F1 of each way to decide: over splits and runs, and against argmax on the same.
 
     Args:
-        runs: the heads of each, on the same photographs in the same order.
+        runs: the heads of each, on the same images in the same order.
     """
     found: dict[str, list[float]] = {}
     for heads in runs:
@@ -135,7 +135,7 @@ def main() -> None:
     page = PAGE.format(
         seeds=len(runs),
         folds=", ".join(f"{task} {count}" for task, count in zip(runs[0], folds, strict=True)),
-        photographs=len(common[0][0].truth),
+        images=len(common[0][0].truth),
         people=len(np.unique(common[0][0].person)),
         splits=SPLITS,
         views=view_table(runs),

@@ -1,4 +1,4 @@
-"""Trained heads on the photographs that they were validated on, in every view that merging is judged with."""
+"""Trained heads on the images that they were validated on, in every view that merging is judged with."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ VIEW_SETS: dict[str, list[Any]] = {
 
 @dataclass(frozen=True)
 class ViewScores:
-    """A task's heads on their validation photographs: probabilities [N, C] by view, truth, person, path [N]."""
+    """A task's heads on their validation images: probabilities [N, C] by view, truth, person, path [N]."""
 
     views: dict[str, Array]
     truth: npt.NDArray[np.int64]
@@ -53,7 +53,7 @@ class ViewScores:
         return mean
 
     def at(self, paths: Sequence[str]) -> "ViewScores":
-        """The same head on some of its photographs, in their order."""
+        """The same head on some of its images, in their order."""
         places = {path: row for row, path in enumerate(self.path.tolist())}
         rows = np.array([places[path] for path in paths])
         views = {name: each[rows] for name, each in self.views.items()}
@@ -61,7 +61,7 @@ class ViewScores:
 
 
 def score_views(file: Path) -> ViewScores:
-    """Run the head of a checkpoint over its validation photographs with every view of `VIEW_SETS`."""
+    """Run the head of a checkpoint over its validation images with every view of `VIEW_SETS`."""
     head = load_head(file)
     if (told := crop_warning(head.box_margin, None)) is not None:
         print(f"{file}: {told}", file=sys.stderr)
@@ -69,8 +69,8 @@ def score_views(file: Path) -> ViewScores:
         truth, person, path = arrays["truth"], arrays["person"], arrays["path"]
     views = head.config.views.model_copy(update={"steps": VIEW_SETS["all of these"]})
     shown = build_task([replace(head, config=head.config.model_copy(update={"views": views}))])
-    photographs = DecodedImages([Path(each) for each in path], [Pipeline(head.config.pixels.evaluate)])
-    loader = DataLoader(photographs, BATCH, num_workers=usable_workers(None))
+    images = DecodedImages([Path(each) for each in path], [Pipeline(head.config.pixels.evaluate)])
+    loader = DataLoader(images, BATCH, num_workers=usable_workers(None))
     parts = []
     for pixels, _ in tqdm(loader, str(file.parent), disable=None):
         with torch.inference_mode():
@@ -88,7 +88,7 @@ def pooled(folds: Sequence[ViewScores]) -> ViewScores:
 
 
 def shared(heads: Mapping[str, ViewScores]) -> list[ViewScores]:
-    """The heads on the photographs that all of them have, in one order."""
+    """The heads on the images that all of them have, in one order."""
     paths = sorted(set.intersection(*(set(head.path.tolist()) for head in heads.values())))
     return [head.at(paths) for head in heads.values()]
 
@@ -116,6 +116,6 @@ def check_alike(runs: Sequence[Path]) -> list[int]:
 
 
 def _asked(file: Path) -> list[tuple[str, int]]:
-    """The person and class of each photograph that the head of a checkpoint was validated on."""
+    """The person and class of each image that the head of a checkpoint was validated on."""
     with np.load(RunFolder(file.parent).validation) as arrays:
         return list(zip(arrays["person"].tolist(), arrays["truth"].tolist(), strict=True))

@@ -132,11 +132,11 @@ def _of_all(data: Path, config: Path, exact: Path, fast: Path) -> str:
     one, two = (_joint_f1(truth, answers, classes) for answers in (first, second))
     same = float(np.mean(np.equal(*match(first, second))))
     told = f"joint macro F1 {one:.4f} exact, {two:.4f} fast; {same:.2%} of the answers are the same"
-    return f"On all {len(truth)} photographs: {told}."
+    return f"On all {len(truth)} images: {told}."
 
 
 def _joint_f1(truth: pd.DataFrame, answers: pd.DataFrame, classes: int) -> float:
-    """Macro F1 over all joint classes, of the photographs that are answered."""
+    """Macro F1 over all joint classes, of the images that are answered."""
     right, given = match(answers, truth[truth[ID].isin(answers[ID])])
     return macro_f1(right, given, classes)
 

@@ -1,4 +1,4 @@
-"""train_task.py against the plain loop: an epoch of a frozen trunk, and all four trainings to their end."""
+"""train_task.py against the plain loop: an epoch of a frozen backbone, and all four trainings to their end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Recipe:
 
     Attributes:
         data: the training folder.
-        weights: of the trunk that trainings begin with.
+        weights: of the backbone that trainings begin with.
         configs: the folder of YAMLs.
         settings: key=value over the YAMLs, for both loops.
         ours: further options of train_task.py, in the whole training.
@@ -58,7 +58,7 @@ class Recipe:
 
 
 def frozen(recipe: Recipe, rounds: int, work: Path) -> str:
-    """The section on an epoch with the trunk frozen, from the second on, as Markdown."""
+    """The section on an epoch with the backbone frozen, from the second on, as Markdown."""
     begun = [f"backbone.weights={recipe.weights}"]
     still = ["backbone.freeze=all", "training.feature_views=2", f"training.epochs={FROZEN_EPOCHS}"]
     plainly = recipe.write([FROZEN], work / "moving", [*begun, f"training.epochs={PLAIN_EPOCHS}"])
@@ -78,7 +78,7 @@ def frozen(recipe: Recipe, rounds: int, work: Path) -> str:
         [name, spread(each), ratio(each, seconds[PLAIN], smaller_is_better=True)]
         for name, each in seconds.items()
     ]
-    told = f"{FROZEN}, `--set {' --set '.join(still[:2])}`; the plain loop trains all of the trunk."
+    told = f"{FROZEN}, `--set {' --set '.join(still[:2])}`; the plain loop trains all of the backbone."
     return f"{told}\n\n{table(['an epoch from the second on', 'seconds', 'times plain'], rows)}"
 
 
@@ -126,7 +126,7 @@ def all_at_once(recipe: Recipe, configs: Path, runs: Path) -> Trained:
 
 
 def whole(recipe: Recipe, rounds: int, work: Path) -> str:
-    """The section on the age trunk and three heads, each loop from nothing to its end, as Markdown.
+    """The section on the age backbone and three heads, each loop from nothing to its end, as Markdown.
 
     Each round has a seed of its own, for both loops: one training's macro F1 tells little on few people.
 

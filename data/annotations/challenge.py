@@ -1,4 +1,4 @@
-"""The challenge's folders, `images/<id>_<gender>_<race>_<age>/<shot>.<ext>`: one row per photograph."""
+"""The challenge's folders, `images/<id>_<gender>_<race>_<age>/<shot>.<ext>`: one row per image."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def read_people(images: Path, lenient: bool = False) -> tuple[list[Row], list[st
 
     A row has `path`, `person` (the folder's name, since ids are not unique), `shot`, `id`, `age` in years,
     `gender`, `race` and `mask`. Returns the rows and the problems. Hidden files are ignored, and so are files
-    that are no photograph (notes, thumbnail indices). Where `lenient`, what is no file but has a photograph's
+    that are no image (notes, thumbnail indices). Where `lenient`, what is no file but has an image's
     name (a folder, a broken link) is a row and no problem.
     """
     rows: list[Row] = []
@@ -30,12 +30,12 @@ def read_people(images: Path, lenient: bool = False) -> tuple[list[Row], list[st
         if entry.is_dir():
             labels, bad_name = parse_folder_name(entry.name)
             found, bad_files = _person_images(entry, lenient)
-            rows += [{**photograph, **labels, "mask": MASK_OF_SHOT[shot]} for shot, photograph in found.items()]
+            rows += [{**image, **labels, "mask": MASK_OF_SHOT[shot]} for shot, image in found.items()]
             problems += [f"{entry}: {problem}" for problem in bad_name] + bad_files
         elif entry.suffix.lower() in IMAGE_EXTENSIONS:
-            problems.append(f"{entry}: a photograph outside a person's folder, {NAME_EXPECTED}")
+            problems.append(f"{entry}: an image outside a person's folder, {NAME_EXPECTED}")
     if not rows and not problems:
-        problems.append(f"{images}: no photographs, {NAME_EXPECTED} with the person's photographs")
+        problems.append(f"{images}: no images, {NAME_EXPECTED} with the person's images")
     return rows, problems
 
 
@@ -61,14 +61,14 @@ def parse_folder_name(folder: str) -> tuple[Row, list[str]]:
 
 
 def _person_images(folder: Path, lenient: bool) -> tuple[dict[str, Row], list[str]]:
-    """A person's photographs by shot, and the problems with the folder's files."""
+    """A person's images by shot, and the problems with the folder's files."""
     found: dict[str, Row] = {}
     problems = []
     for entry in _list_visible(folder):
         is_image = (entry.is_file() or lenient) and entry.suffix.lower() in IMAGE_EXTENSIONS
         shot = entry.stem
         if entry.is_dir() and not is_image:
-            problems.append(f"{entry}: a folder inside a person's folder, expected photographs only")
+            problems.append(f"{entry}: a folder inside a person's folder, expected images only")
         elif shot in MASK_OF_SHOT and not is_image:
             problems.append(f"{entry}: not an image extension, expected one such as .jpg or .png")
         elif is_image and shot not in MASK_OF_SHOT:
@@ -78,7 +78,7 @@ def _person_images(folder: Path, lenient: bool) -> tuple[dict[str, Row], list[st
         elif is_image:
             found[shot] = {"path": str(entry), "person": folder.name, "shot": shot}
     if not found and not problems:
-        problems.append(f"{folder}: no photographs, {SHOTS_EXPECTED}")
+        problems.append(f"{folder}: no images, {SHOTS_EXPECTED}")
     return found, problems
 
 

@@ -1,4 +1,4 @@
-"""Label fixes, kept as rows of a CSV file and laid over the table; no photograph is renamed or touched."""
+"""Label fixes, kept as rows of a CSV file and laid over the table; no image is renamed or touched."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from data.runtime.errors import raise_all
 REQUIRED = ("person", "column", "value")
 OPTIONAL = ("shot", "photograph")
 REASONS = ("found", "suggested", "quality", "issue", "path")  # what `data.audit` tells beside; not read
-MOST_NAMED = 10  # photographs that a message lists
+MOST_NAMED = 10  # images that a message lists
 
 
 def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -21,13 +21,13 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
     The file has the columns `person`, `column`, `value` and, optionally, `shot` and `photograph`, beside which
     the reasons that `data.audit` writes are passed over: the label `column` becomes `value` for all of the
-    person's photographs, or for that shot or photograph alone. `person` is the person's folder name, the
+    person's images, or for that shot or image alone. `person` is the person's folder name, the
     challenge's id, or the table's own `person`; `photograph` is as `image_names` has it. Values are
-    absolute, so that applying a file twice is applying it once; of two rows for one photograph's label the
+    absolute, so that applying a file twice is applying it once; of two rows for one image's label the
     later one holds.
 
     Raises `InputError` telling all bad rows at once: nobody or several people of that name, an unknown column
-    or shot, no or several photographs of that name, no value, an age that is none, the same fix twice with
+    or shot, no or several images of that name, no value, an age that is none, the same fix twice with
     different values.
     """
     columns, lines, problems = read_csv(path)
@@ -40,14 +40,14 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     fixes = []
     for line, fix in lines:
         person, column, value, shot = fix["person"], fix["column"], fix["value"], fix.get("shot", "")
-        photograph = fix.get("photograph", "")
+        image = fix.get("photograph", "")
         rows, wrong = _rows(table, people, person, shot)
-        if photograph and not wrong:
-            rows, wrong = _one_image(table, rows, person, photograph, column)
-            if not wrong:  # a photograph has several names, so that only its path tells the same fix
-                photograph = table["path"][rows].iloc[0]
+        if image and not wrong:
+            rows, wrong = _one_image(table, rows, person, image, column)
+            if not wrong:  # an image has several names, so that only its path tells the same fix
+                image = table["path"][rows].iloc[0]
         wrong += _wrong_value(table, column, value)
-        first_line, first_value = seen.setdefault((person, column, shot, photograph), (line, value))
+        first_line, first_value = seen.setdefault((person, column, shot, image), (line, value))
         if first_value != value:
             wrong.append(f"{column}={value!r} for {person}, but line {first_line} says {first_value!r}")
         fixes.append((rows, column, value))
@@ -60,7 +60,7 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def image_names(people: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """What corrections call photographs [N], given each one's person and absolute path: the file's name.
+    """What corrections call images [N], given each one's person and absolute path: the file's name.
 
     Where another of the person's files has that name too, as many folders as tell them apart stand before it.
     So a name says nothing of the machine, and holds wherever the data lies.
@@ -101,7 +101,7 @@ def _people(table: pd.DataFrame) -> dict[str, list[str]]:
 def _rows(
     table: pd.DataFrame, people: dict[str, list[str]], person: str, shot: str
 ) -> tuple["pd.Series[bool]", list[str]]:
-    """Which rows [N] a correction is about, and why they are not one person's photographs."""
+    """Which rows [N] a correction is about, and why they are not one person's images."""
     matches = people.get(person, [])
     rows = table["person"].isin(matches)
     if not matches:
@@ -111,20 +111,20 @@ def _rows(
         return rows, [f"person={person!r} is {len(matches)} people, expected one of {named}"]
     chosen = rows & (table["shot"] == shot) if shot else rows
     if not chosen.any():
-        has = ", ".join(table["shot"][rows].dropna()) or "photographs without a shot"
+        has = ", ".join(table["shot"][rows].dropna()) or "images without a shot"
         return chosen, [f"shot={shot!r}, expected one that {person} has: {has}"]
     return chosen, []
 
 
 def _one_image(
-    table: pd.DataFrame, rows: "pd.Series[bool]", person: str, photograph: str, column: str
+    table: pd.DataFrame, rows: "pd.Series[bool]", person: str, image: str, column: str
 ) -> tuple["pd.Series[bool]", list[str]]:
-    """Of a person's rows [N] the one that a photograph's name means, and why it means no or several ones.
+    """Of a person's rows [N] the one that an image's name means, and why it means no or several ones.
 
-    Of several, one alone that has a label in `column` is meant: a head's photographs all have one.
+    Of several, one alone that has a label in `column` is meant: a head's images all have one.
     """
     paths = table["path"][rows]
-    end = PurePath(photograph).parts
+    end = PurePath(image).parts
     found = paths[[_parts(path)[-len(end) :] == end for path in paths]]
     if len(found) > 1 and column in table:
         labelled = found[table[column][found.index].notna()]
@@ -138,8 +138,8 @@ def _one_image(
     if len(names) > MOST_NAMED:
         told += f" and {len(names) - MOST_NAMED} more"
     if len(found):
-        return rows, [f"photograph={photograph!r} is {len(found)} that {person} has, expected one of {told}"]
-    return rows, [f"photograph={photograph!r}, expected one that {person} has: {told}"]
+        return rows, [f"image={image!r} is {len(found)} that {person} has, expected one of {told}"]
+    return rows, [f"image={image!r}, expected one that {person} has: {told}"]
 
 
 def _wrong_value(table: pd.DataFrame, column: str, value: str) -> list[str]:

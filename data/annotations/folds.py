@@ -21,7 +21,7 @@ def assign_folds(
 
     No person is in two folds. Each source is split apart and whole, so that a person's fold does not depend
     on which other data were given, on which rows a task leaves out afterwards, or on the rows' order. Only
-    photographs that were drawn (`data.masked`) are in the folds of the people drawn on, where those are given,
+    images that were drawn (`data.masked`) are in the folds of the people drawn on, where those are given,
     else of the first source, by name, that was drawn on the same.
 
     Rows are stratified by the combination of the columns in `strata`: by a column's own values where its
@@ -54,7 +54,7 @@ def assign_folds(
 
 
 def _move_to_original_folds(people: pd.Series, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The folds [N] with photographs drawn of a person in that person's fold.
+    """The folds [N] with images drawn of a person in that person's fold.
 
     Where who was drawn on is not here, in the fold of the first source, by name, that was drawn of them.
 

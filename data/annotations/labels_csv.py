@@ -1,4 +1,4 @@
-"""Labels in a CSV file: lines of text with their numbers, and one row per photograph from a labels file."""
+"""Labels in a CSV file: lines of text with their numbers, and one row per image from a labels file."""
 
 import csv
 import re
@@ -14,7 +14,7 @@ PATH_COLUMNS = ("path", "image", "file", "ImageID")
 PERSON_COLUMNS = ("person", "group")
 LABEL_COLUMNS = ("age", "gender", "mask")
 
-# A photograph as both readers give it: its labels as text, its age in years, None where there is none.
+# An image as both readers give it: its labels as text, its age in years, None where there is none.
 Row = dict[str, str | float | None]
 
 
@@ -71,12 +71,12 @@ def read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]], l
 
 
 def read_labels(path: Path, roots: Sequence[Path], lenient: bool = False) -> tuple[list[Row], list[str]]:
-    """Read a labels file: one row per photograph, looked for in each of the folders `roots` in turn.
+    """Read a labels file: one row per image, looked for in each of the folders `roots` in turn.
 
-    A row has `path` (where the photograph was found), `person` (the column `person`, else `group`, else the
-    photograph itself), `age` as float years, and every other column as text. A CSV's own `source` column is
+    A row has `path` (where the image was found), `person` (the column `person`, else `group`, else the
+    image itself), `age` as float years, and every other column as text. A CSV's own `source` column is
     kept as `csv_source`, since the table's `source` says where a row comes from.
-    Returns the rows and the problems; a photograph that is not there is none of them where `lenient`.
+    Returns the rows and the problems; an image that is not there is none of them where `lenient`.
     """
     columns, lines, problems = read_csv(path)
     problems += [
@@ -92,7 +92,7 @@ def read_labels(path: Path, roots: Sequence[Path], lenient: bool = False) -> tup
     if path_column is None:
         return [], problems
     if not lines and not problems:
-        problems.append(f"{path}: no rows, expected one line per photograph")
+        problems.append(f"{path}: no rows, expected one line per image")
     rows = []
     first_line: dict[str, int] = {}
     for line, values in lines:
@@ -107,7 +107,7 @@ def read_labels(path: Path, roots: Sequence[Path], lenient: bool = False) -> tup
 
 
 def read_person(values: Mapping[str, str], path_column: str) -> str:
-    """Whom a line is of: its `person`, else its `group`, else nobody but its photograph.
+    """Whom a line is of: its `person`, else its `group`, else nobody but its image.
 
     >>> read_person({"path": "1.jpg", "person": "", "group": "g"}, "path"), read_person({"path": "1.jpg"}, "path")
     ('g', '1.jpg')

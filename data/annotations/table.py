@@ -1,4 +1,4 @@
-"""Data folders and CSV files, as `--data` names them, to one table with one row per photograph."""
+"""Data folders and CSV files, as `--data` names them, to one table with one row per image."""
 
 import hashlib
 import os
@@ -19,17 +19,17 @@ pd.set_option("mode.string_storage", "python")
 
 OWN_COLUMNS = ("source", "path", "person", "shot")
 LABELS_FILE = "labels.csv"
-# A source before another one's person: whose photographs `data.masked` drew.
+# A source before another one's person: whose images `data.masked` drew.
 _DRAWN = re.compile(r"[^/]*-[0-9a-f]{8}(-\d+)?/(?=[^/]*-[0-9a-f]{8}(-\d+)?/)")
 
 
 def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
-    """Read all photographs and labels of `sources` into one table.
+    """Read all images and labels of `sources` into one table.
 
     A source is the challenge's `train/` folder, its `train/images`, the folder above, a folder with
     `labels.csv` and `images/`, or a CSV file whose paths are relative to its folder, else to `images/` there.
 
-    Returns one row per photograph, in the order of the sources and sorted by path within each, RangeIndex:
+    Returns one row per image, in the order of the sources and sorted by path within each, RangeIndex:
     `source` (str: absolute path of the data folder, or of the CSV file where one was given), `path` (str,
     absolute), `person` (str), `shot` (str, missing outside the challenge's layout), then the labels: `age` in
     years as float (NaN: not known), every other column as str (missing where the file has nothing).
@@ -38,7 +38,7 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
     file names, so that people of two sources never mix, and a person keeps the name wherever the folder lies
     and whatever else is given (only an exact copy of a source given before gets a number after it).
 
-    Raises `InputError` telling every bad folder and row of all sources at once; where `lenient`, a photograph
+    Raises `InputError` telling every bad folder and row of all sources at once; where `lenient`, an image
     that is not there, or is no file, is a row all the same, for whoever decodes it to tell.
     """
     rows: list[Row] = []
@@ -75,7 +75,7 @@ def person_name(person: str) -> str:
 
 
 def original_person(person: str) -> str:
-    """Who a person of drawn photographs (`data.masked`, once or again) is in the data that was drawn on.
+    """Who a person of drawn images (`data.masked`, once or again) is in the data that was drawn on.
 
     >>> original_person("m2-01234567/m1-89abcdef/train-0123abcd/anna"), original_person("train-0123abcd/anna")
     ('train-0123abcd/anna', 'train-0123abcd/anna')
@@ -117,7 +117,7 @@ def _read_source(source: Path, lenient: bool) -> tuple[list[Row], list[str]]:
         names = [entry.name for entry in images.iterdir() if not entry.name.startswith(".")]
         if problems and names and not any(parse_folder_name(each)[0] for each in names):
             found = f"{source}: neither {LABELS_FILE} nor a person's folder, {NAME_EXPECTED}"
-            problems = [f"{found}; of other photographs write {LABELS_FILE} (path, age, ...) beside images/"]
+            problems = [f"{found}; of other images write {LABELS_FILE} (path, age, ...) beside images/"]
     for row in rows:
         row["source"] = name
     return rows, problems
@@ -143,7 +143,7 @@ def _prefix(rows: Sequence[Row], copies: dict[str, int]) -> str:
 
 
 def _find_duplicates(rows: Sequence[Row]) -> list[str]:
-    """Photographs that several sources hold: they would count twice and could fall in two folds."""
+    """Images that several sources hold: they would count twice and could fall in two folds."""
     real_folder = lru_cache(maxsize=None)(os.path.realpath)
     first: dict[str, Row] = {}
     problems = []

@@ -106,7 +106,7 @@ def task_summary(
         who = " ".join(row[name] for name in ("person", "shot", "photograph") if row[name])
         lines.append(f"  {who}: {row['found']}, rather {row['suggested']} (quality {row['quality']:.3f})")
     if len(divided):
-        lines.append(f"  {len(divided)} people's photographs disagree, most of all:")
+        lines.append(f"  {len(divided)} people's images disagree, most of all:")
         most = divided.head(PRINTED).to_dict("records")
         lines += [f"    {row['person']} ({row['found']}): {row['answers']}" for row in most]
     return "\n".join(lines)

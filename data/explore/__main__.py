@@ -53,11 +53,11 @@ def explore(
     """All facts of a table (see `data.annotations.table.read_table`), ready for JSON.
 
     Args:
-        table: one row per photograph.
+        table: one row per image.
         labels: columns that are counted, in the joint code's order; those the table lacks are left out.
         borders: where a column of numbers is cut into classes.
         folds: into how many the people are split.
-        against: paths of another set, such as the photographs to be answered, searched for duplicates; those
+        against: paths of another set, such as the images to be answered, searched for duplicates; those
             that the table has as well are counted and left out.
         processes: that decode; None for one a core.
     """
@@ -80,7 +80,7 @@ def explore(
         "unlabelled": {name: int(each.isna().sum()) for name, each in classes.items()},
         "joint": joint_facts(classes) if len(classes) > 1 else [],
         "ages": age_facts(table),
-        "photographs_per_person": counts_per_person(table),
+        "images_per_person": counts_per_person(table),
         "pictures": image_facts([each for place, each in seen.items() if place < len(own)]),
         "duplicates": duplicate_facts(pairs, [[*own, *other][place] for place in seen]),
         "split": fold_facts(table, folds, STRATA, places[pairs["across_people"]]),
@@ -109,23 +109,23 @@ def check_class_columns(labels: Sequence[str], columns: Sequence[str]) -> None:
 
 def summary(facts: dict[str, Any]) -> str:
     """The facts that matter most, as lines for the terminal."""
-    lines = [f"{facts['photographs']} photographs of {facts['people']} people"]
+    lines = [f"{facts['photographs']} images of {facts['people']} people"]
     for label, classes in facts["labels"].items():
         shares = ", ".join(f"{each['name']} {each['count']} ({each['share']:.1%})" for each in classes)
-        lines.append(f"{label}: {shares or 'no photograph has one'}")
+        lines.append(f"{label}: {shares or 'no image has one'}")
     if facts["joint"]:
         rare = facts["joint"][0]
-        lines.append(f"rarest joint class: {rare['name']}, {rare['count']} photographs ({rare['share']:.2%})")
+        lines.append(f"rarest joint class: {rare['name']}, {rare['count']} images ({rare['share']:.2%})")
     doubles = facts["duplicates"]
     lines.append(
-        f"the same picture: {doubles['across_people']['pairs']} pairs across people, "
+        f"the same image: {doubles['across_people']['pairs']} pairs across people, "
         f"{doubles['between_sets']['pairs']} between the data and --against; "
         f"nearly the same: {doubles['near_across_people']['pairs']} and {doubles['near_between_sets']['pairs']}"
     )
     split = facts["split"]
     lines.append(
         f"people in two folds: {len(split['people_in_two_folds'])}; "
-        f"pictures in two folds under other names: {split['pairs_in_two_folds']}"
+        f"images in two folds under other names: {split['pairs_in_two_folds']}"
     )
     if facts["against_in_data"]:
         lines.append(f"of --against, {facts['against_in_data']} are in --data as well and were left out")
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--against",
         type=Path,
         metavar="DIR",
-        help="another set, such as eval/, as for combine.py: which of its pictures are in the data?",
+        help="another set, such as eval/, as for combine.py: which of its images are in the data?",
     )
     parser.add_argument("--out", type=Path, default=Path("explore.html"), metavar="FILE", help="the page")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the same facts for programs")

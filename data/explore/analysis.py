@@ -83,7 +83,7 @@ def joint_facts(classes: Mapping[str, pd.Series]) -> list[Facts]:
 
 
 def age_facts(table: pd.DataFrame, by: str = "gender") -> Facts:
-    """People (not photographs) in steps of `HISTOGRAM_YEARS`, one list of counts for each value of `by`.
+    """People (not images) in steps of `HISTOGRAM_YEARS`, one list of counts for each value of `by`.
 
     >>> age_facts(pd.DataFrame({"person": ["a"], "mask": ["wear"]}))
     {}
@@ -105,7 +105,7 @@ def age_facts(table: pd.DataFrame, by: str = "gender") -> Facts:
 
 
 def image_facts(seen: Sequence[ImageInfo]) -> Facts:
-    """Sizes, formats and the channels' mean and standard deviation of the photographs that can be read."""
+    """Sizes, formats and the channels' mean and standard deviation of the images that can be read."""
     if not seen:
         return {}
     sizes = Counter(f"{each.width} x {each.height}" for each in seen)
@@ -124,13 +124,13 @@ def image_facts(seen: Sequence[ImageInfo]) -> Facts:
 
 
 def duplicate_pairs(seen: Sequence[ImageInfo], people: Sequence[str | None]) -> dict[str, Pairs]:
-    """All pairs of photographs that are one picture or nearly so: for each kind their places, [P, 2].
+    """All pairs of images that are one image or nearly so: for each kind their places, [P, 2].
 
-    People's own photographs are alike by nature, so that near duplicates are told across people only. Who is on
-    the photographs of another set is not known: they are compared with those of the data alone.
+    People's own images are alike by nature, so that near duplicates are told across people only. Who is on
+    the images of another set is not known: they are compared with those of the data alone.
 
     Args:
-        seen: the photographs [N].
+        seen: the images [N].
         people: whose each is, [N]; None for one of another set.
     """
     outside = np.array([person is None for person in people], dtype=bool)
@@ -154,9 +154,9 @@ def duplicate_facts(pairs: Mapping[str, Pairs], paths: Sequence[str]) -> Facts:
 
 
 def fold_facts(table: pd.DataFrame, folds: int, strata: Mapping[str, Sequence[float]], twins: Pairs) -> Facts:
-    """Photographs and people of each fold as training makes them, and who is in two: by name, by picture.
+    """Images and people of each fold as training makes them, and who is in two: by name, by image.
 
-    `twins` are pairs of the table's rows, [P, 2], that hold one picture under different names.
+    `twins` are pairs of the table's rows, [P, 2], that hold one image under different names.
     """
     fold = assign_folds(table, folds, strata, seed=0)
     by_person = table.assign(fold=fold).groupby("person")["fold"].nunique()
@@ -172,7 +172,7 @@ def fold_facts(table: pd.DataFrame, folds: int, strata: Mapping[str, Sequence[fl
         ],
         "people_in_two_folds": [person_name(name) for name in by_person.index[by_person > 1]],
         "pairs_in_two_folds": len(split),
-        "pictures_in_two_folds": _named(split, table["path"].tolist()),
+        "images_in_two_folds": _named(split, table["path"].tolist()),
     }
 
 
@@ -196,7 +196,7 @@ def _spread(values: Sequence[int]) -> dict[str, float]:
 
 
 def counts_per_person(table: pd.DataFrame) -> dict[str, int]:
-    """How many people have how many photographs.
+    """How many people have how many images.
 
     >>> counts_per_person(pd.DataFrame({"person": ["a", "a", "b"]}))
     {'1': 1, '2': 1}

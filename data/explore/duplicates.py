@@ -1,11 +1,11 @@
-"""Photographs that are there more than once: the same pixels, or fingerprints that hardly differ."""
+"""Images that are there more than once: the same pixels, or fingerprints that hardly differ."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-# Of 64 bits. Scaling and compression change up to 4 or so; unlike pictures differ in about 32.
+# Of 64 bits. Scaling and compression change up to 4 or so; unlike images differ in about 32.
 NEAR = 4
 BLOCK = 512
 

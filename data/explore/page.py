@@ -15,11 +15,11 @@ from data.runtime.html.tables import Table, cells, count, number, percent, text
 
 TEMPLATE = Path(__file__).parent / "templates" / "explore.html"
 DUPLICATES = {
-    "same_person": "The same picture twice of one person",
-    "across_people": "The same picture of two people",
-    "between_sets": "The same picture in the data and in the other set",
-    "near_across_people": "Nearly the same picture of two people",
-    "near_between_sets": "Nearly the same picture in the data and in the other set",
+    "same_person": "The same image twice of one person",
+    "across_people": "The same image of two people",
+    "between_sets": "The same image in the data and in the other set",
+    "near_across_people": "Nearly the same image of two people",
+    "near_between_sets": "Nearly the same image in the data and in the other set",
 }
 
 Facts = Mapping[str, Any]
@@ -29,7 +29,7 @@ def write_page(path: Path, facts: Facts) -> None:
     """Write the facts of `data.explore.explore` as one HTML file, whole or not at all."""
     rarest = facts["joint"][0] if facts["joint"] else None
     lead = rarest and (
-        f"Rarest of {len(facts['joint'])} joint classes: {rarest['name']}, {rarest['count']:,} photographs "
+        f"Rarest of {len(facts['joint'])} joint classes: {rarest['name']}, {rarest['count']:,} images "
         f"({100 * rarest['share']:.2f} %)."
     )
     pages.write_page(
@@ -51,10 +51,8 @@ def write_page(path: Path, facts: Facts) -> None:
         ],
         joint=Table("Joint classes, the rarest first", ["class", "photographs", "share"], _joint_rows(facts)),
         ages=ages_plot(facts["ages"]) if facts["ages"] else None,
-        per_person=_counts(
-            "Photographs of each person", "photographs", "people", "photographs_per_person", facts
-        ),
-        pictures=picture_terms(facts["pictures"]),
+        per_person=_counts("Images of each person", "photographs", "people", "images_per_person", facts),
+        images=image_terms(facts["pictures"]),
         formats=_counts("File formats", "format and mode", "photographs", "formats", facts["pictures"]),
         sizes=_counts("Sizes", "width x height", "photographs", "sizes", facts["pictures"]),
         near=NEAR,
@@ -70,7 +68,7 @@ def write_page(path: Path, facts: Facts) -> None:
         ),
         twins=(
             facts["split"]["pairs_in_two_folds"],
-            _pairs("One picture, in two folds", facts["split"]["pictures_in_two_folds"]),
+            _pairs("One image, in two folds", facts["split"]["images_in_two_folds"]),
         ),
     )
 
@@ -106,7 +104,7 @@ def ages_plot(ages: Facts) -> Markup:
 
 
 def bars_plot(label: str, classes: Sequence[Facts]) -> Markup:
-    """Photographs of each class as bars, their shares written on them."""
+    """Images of each class as bars, their shares written on them."""
     figure, axes = plots.new_plot(6, 0.6 + 0.34 * len(classes))
     places = np.arange(len(classes))
     bars = axes.barh(places, [each["count"] for each in classes], height=0.7, color=plots.SERIES[0])
@@ -117,21 +115,21 @@ def bars_plot(label: str, classes: Sequence[Facts]) -> Markup:
     axes.invert_yaxis()
     axes.margins(x=0.12)
     told = ", ".join(f"{each['name']} {each['count']}" for each in classes)
-    return plots.svg(figure, f"bars {label}", f"Photographs of each class of {label}: {told}")
+    return plots.svg(figure, f"bars {label}", f"Images of each class of {label}: {told}")
 
 
-def picture_terms(pictures: Facts) -> list[tuple[str, str]]:
-    """Sizes and levels of the photographs, as pairs of a term and what is known of it."""
-    if not pictures:
+def image_terms(images: Facts) -> list[tuple[str, str]]:
+    """Sizes and levels of the images, as pairs of a term and what is known of it."""
+    if not images:
         return []
-    spans = {name: pictures[name.lower()] for name in ("Width", "Height")}
+    spans = {name: images[name.lower()] for name in ("Width", "Height")}
     terms = [
         (name, f"{span['least']} to {span['most']} pixels, median {span['median']:g}")
         for name, span in spans.items()
     ]
-    levels = {"Mean (red, green, blue; of 1)": pictures["mean"], "Standard deviation": pictures["std"]}
+    levels = {"Mean (red, green, blue; of 1)": images["mean"], "Standard deviation": images["std"]}
     terms += [(name, ", ".join(f"{value:.4f}" for value in values)) for name, values in levels.items()]
-    return [*terms, ("Files", f"{pictures['megabytes']:.1f} MB")]
+    return [*terms, ("Files", f"{images['megabytes']:.1f} MB")]
 
 
 def _joint_rows(facts: Facts) -> list[Any]:

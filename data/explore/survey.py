@@ -1,4 +1,4 @@
-"""What each photograph is: size, format, digest, fingerprint, levels; read once, in parallel, bad ones told."""
+"""What each image is: size, format, digest, fingerprint, levels; read once, in parallel, bad ones told."""
 
 import hashlib
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ HASH_SIZE = 8  # 8 x 8 bits, what near duplicates are told by
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One photograph as it was decoded.
+    """One image as it was decoded.
 
     Attributes:
-        width: of the upright picture, in pixels.
+        width: of the upright image, in pixels.
         height: likewise.
         kind: file format and mode, such as "JPEG RGB".
         file_bytes: size of the file.
-        digest: SHA-256 of shape and pixels: equal only for the same picture, whatever its file format.
+        digest: SHA-256 of shape and pixels: equal only for the same image, whatever its file format.
         fingerprint: 64 bits (a perceptual hash) that scaling or compression hardly change.
         levels: how often each level occurs in each channel, [3, 256].
     """
@@ -43,12 +43,12 @@ class ImageInfo:
 
 
 def inspect_images(paths: Sequence[str], processes: int | None = None) -> list[ImageInfo | str]:
-    """For each photograph [N] what it is, or why it cannot be read; `processes` None for one a core."""
+    """For each image [N] what it is, or why it cannot be read; `processes` None for one a core."""
     return list(parallel_map(inspect_image, paths, processes, at_once=CHUNK))
 
 
 def inspect_image(path: str) -> ImageInfo | str:
-    """What one photograph is, or why it cannot be read."""
+    """What one image is, or why it cannot be read."""
     try:
         encoded = read_encoded(Path(path))
         pixels = decode_bytes(encoded, printable(path))

@@ -1,10 +1,10 @@
-"""Boxes of faces out of a CSV, and photographs cropped to them with a margin.
+"""Boxes of faces out of a CSV, and images cropped to them with a margin.
 
 The CSV has `path` (absolute, or relative to its own folder), `x0`, `y0`, `x1`, `y1` in pixels of the upright
-photograph and `score`: a row for each face, and one with empty values for a photograph without any. Whoever has
+image and `score`: a row for each face, and one with empty values for an image without any. Whoever has
 boxes from elsewhere supplies them so.
 
-The rule, told and listed by `python -m data.boxes`: of several faces the largest is taken; a photograph without
+The rule, told and listed by `python -m data.boxes`: of several faces the largest is taken; an image without
 a face, or that the CSV does not name, is shown whole.
 """
 
@@ -27,12 +27,12 @@ from data.runtime.errors import InputError, raise_all
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float, float]
 COLUMNS = ("path", "x0", "y0", "x1", "y1", "score")
-# Shares of the box's sides that stay around it: as the challenge's photographs frame CenterFace's boxes.
+# Shares of the box's sides that stay around it: as the challenge's images frame CenterFace's boxes.
 ABOVE, BELOW, BESIDE = 0.5, 0.25, 0.35
 
 
 def read_boxes(file: Path) -> dict[str, list[Box]]:
-    """Boxes (x0, y0, x1, y1, score) of each photograph by its absolute path, the largest first.
+    """Boxes (x0, y0, x1, y1, score) of each image by its absolute path, the largest first.
 
     Raises:
         InputError: no such file, other columns, or rows that are no boxes; all are told.
@@ -57,12 +57,12 @@ def read_boxes(file: Path) -> dict[str, list[Box]]:
 
 
 def crop(pixels: Pixels, box: Box, margin: float = 1.0) -> Pixels:
-    """The box of a photograph [H, W, 3] with the margin around it, cut off at the photograph's edges.
+    """The box of an image [H, W, 3] with the margin around it, cut off at the image's edges.
 
-    A box that lies outside leaves the photograph whole.
+    A box that lies outside leaves the image whole.
 
     Args:
-        pixels: the upright photograph.
+        pixels: the upright image.
         box: in its pixels.
         margin: times the usual one; 0 leaves the box alone.
     """
@@ -77,7 +77,7 @@ def crop(pixels: Pixels, box: Box, margin: float = 1.0) -> Pixels:
 
 @dataclass(frozen=True)
 class CroppedReader:
-    """Reads photographs cropped to their largest face; loader workers can take it along.
+    """Reads images cropped to their largest face; loader workers can take it along.
 
     Attributes:
         boxes: by absolute path, the largest first.
@@ -94,11 +94,11 @@ class CroppedReader:
         return np.ascontiguousarray(crop(pixels, found[0], self.margin)) if found else pixels
 
     def told(self, paths: Sequence[str | Path]) -> str:
-        """How many of the photographs are cropped, and why the others are not."""
+        """How many of the images are cropped, and why the others are not."""
         found = [self.boxes.get(os.path.abspath(path)) for path in paths]  # noqa: PTH100
         several = sum(len(boxes) > 1 for boxes in found if boxes)
         return (
-            f"boxes: {sum(map(bool, found))} of {len(found)} photographs cropped ({several} with several: "
+            f"boxes: {sum(map(bool, found))} of {len(found)} images cropped ({several} with several: "
             f"the largest); whole: {found.count([])} without a face, {found.count(None)} not listed"
         )
 
@@ -116,7 +116,7 @@ def add_box_options(parser: argparse.ArgumentParser) -> None:
         "--boxes",
         type=Path,
         metavar="FILE",
-        help="crop each photograph to its face: the CSV of python -m data.boxes, or your own",
+        help="crop each image to its face: the CSV of python -m data.boxes, or your own",
     )
     parser.add_argument(
         "--box-margin",

@@ -16,7 +16,7 @@ from data.runtime.errors import InputError, printable
 
 Pixels = npt.NDArray[np.uint8]
 
-# What one photograph may be, so that decoding it takes less than 500 MB: its bytes, and up to 12.5 bytes a
+# What one image may be, so that decoding it takes less than 500 MB: its bytes, and up to 12.5 bytes a
 # pixel (a progressive JPEG), or up to 21 in the formats with a limit of their own.
 MAX_BYTES = 100_000_000
 MAX_PIXELS = 32_000_000
@@ -26,7 +26,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "AVIF", "TIFF", "PPM", "J
 # What shines through a transparent pixel.
 BACKGROUND = (255, 255, 255)
 
-# Where a photograph's pixels as stored lie within the upright array, by EXIF orientation (CIPA DC-008, tag
+# Where an image's pixels as stored lie within the upright array, by EXIF orientation (CIPA DC-008, tag
 # 0x0112); 1 is upright.
 STORED: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda upright: upright[:, ::-1],
@@ -38,7 +38,7 @@ STORED: dict[int, Callable[[Pixels], Pixels]] = {
     8: lambda upright: upright.transpose(1, 0, 2)[:, ::-1],
 }
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-BAND = 1_000_000  # pixels converted at once, so that a large photograph is not in memory three times
+BAND = 1_000_000  # pixels converted at once, so that a large image is not in memory three times
 LYING = (5, 6, 7, 8)  # the orientations in which width and height change places
 # What Pillow's readers raise on bytes that break their format's rules.
 BROKEN = (
@@ -72,7 +72,7 @@ def decode_bytes(encoded: bytes, name: str, least: tuple[int, int] | None = None
     """Decode an image to RGB, uint8 0..255, [H, W, 3], set upright by its EXIF orientation.
 
     Grey (1, 8, 16 bit), palette, CMYK and alpha all become RGB: 16 bits are scaled to 8, and transparent
-    pixels are laid over `BACKGROUND`. Of a moving picture the first frame is taken. Colour profiles are not
+    pixels are laid over `BACKGROUND`. Of a moving image the first frame is taken. Colour profiles are not
     applied.
 
     `least` (width, height; of the upright image) lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, the

@@ -1,4 +1,4 @@
-"""Which files are pictures, told by their names alone, and which of a folder's are to be answered."""
+"""Which files are images, told by their names alone, and which of a folder's are to be answered."""
 
 import os
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ PARQUET_LISTING = "info.parquet"  # may be too long for one machine
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file's name, relative to the folder that is looked through, is that of a picture.
+    """Whether a file's name, relative to the folder that is looked through, is that of an image.
 
     Nothing hidden is: neither macOS's `._a.jpg` nor what a hidden folder holds.
 
@@ -29,7 +29,7 @@ def is_image_name(name: str) -> bool:
 
 
 def find_images(folder: Path) -> list[str]:
-    """Names of all pictures below `folder`, relative to it, sorted; dead links too, to be told of.
+    """Names of all images below `folder`, relative to it, sorted; dead links too, to be told of.
 
     Links to folders are followed, but for those to a folder that holds them, which would go round for ever.
     """

@@ -1,6 +1,6 @@
-"""Photographs decoded once and scaled down to the working size, in one file that heads, folds and epochs share.
+"""Images decoded once and scaled down to the working size, in one file that heads, folds and epochs share.
 
-A cache stands for exactly the photographs that it was made from: its name is a digest of their paths, sizes and
+A cache stands for exactly the images that it was made from: its name is a digest of their paths, sizes and
 times of change and of the working size (`data.images.array_cache` has what follows from that).
 """
 
@@ -26,16 +26,16 @@ Pixels = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 
 FORMAT = 2
-SHAPE_BYTES = 4  # height and width of the scaled photograph before its pixels, two bytes each
+SHAPE_BYTES = 4  # height and width of the scaled image before its pixels, two bytes each
 CHUNK = 64
 
 
 class PixelCache:
-    """Reads the photographs of one cache file.
+    """Reads the images of one cache file.
 
     Args:
         file: made by `open_cache`.
-        paths: of its photographs, in its order.
+        paths: of its images, in its order.
         size: height and width that the larger of them were scaled to fit.
     """
 
@@ -52,25 +52,25 @@ class PixelCache:
         return {name: value for name, value in vars(self).items() if name != "_slots"}
 
     def read(self, path: Path) -> Pixels:
-        """A photograph as uint8 RGB [h, w, 3], at most `size`; KeyError for one that is not in the cache."""
+        """An image as uint8 RGB [h, w, 3], at most `size`; KeyError for one that is not in the cache."""
         slot = self._slots[self._places[str(path)]]
         height, width = np.frombuffer(slot[:SHAPE_BYTES].tobytes(), dtype="<u2").tolist()
         pixels = slot[SHAPE_BYTES : SHAPE_BYTES + height * width * 3]
         return np.array(pixels).reshape(height, width, 3)
 
 
-def bytes_needed(photographs: int, size: Size) -> int:
-    """How large a cache of so many photographs becomes, in bytes.
+def bytes_needed(images: int, size: Size) -> int:
+    """How large a cache of so many images becomes, in bytes.
 
     >>> bytes_needed(1000, (128, 96)) / 1e6
     36.868
     """
-    return photographs * (SHAPE_BYTES + size[0] * size[1] * 3)
+    return images * (SHAPE_BYTES + size[0] * size[1] * 3)
 
 
 @dataclass(frozen=True)
 class CachedReader:
-    """Reads photographs out of several caches: each path's."""
+    """Reads images out of several caches: each path's."""
 
     caches: Mapping[str, PixelCache]
 
@@ -97,21 +97,21 @@ def open_cache(
 
     Args:
         folder: holds the caches of any number of data folders and sizes.
-        paths: of the photographs; order and repetition do not matter.
+        paths: of the images; order and repetition do not matter.
         size: height and width that larger ones are scaled to fit, as the step `fit` does.
         limit: bytes that all caches of the folder may take; older ones make room.
         processes: that decode; None for one a core.
-        read: gives a photograph's pixels.
+        read: gives an image's pixels.
         mark: tells one `read` from another: caches of different marks are different caches.
         in_use: files of the folder that this run reads as well, which are not removed.
 
     Raises:
-        InputError: the cache would be larger than `limit`, or photographs cannot be decoded; all of these are
+        InputError: the cache would be larger than `limit`, or images cannot be decoded; all of these are
             told.
     """
     ordered = sorted(set(paths))
     shape = (len(ordered), bytes_needed(1, size))
-    what = f"a cache of {len(ordered)} photographs at {size[0]} x {size[1]}"
+    what = f"a cache of {len(ordered)} images at {size[0]} x {size[1]}"
     name = f"pixels-{_digest(ordered, size, mark)}"
     fill = partial(_write, ordered, size, processes, read)
     return PixelCache(open_array(folder, name, shape, np.uint8, limit, fill, what, in_use), ordered, size)
@@ -126,7 +126,7 @@ def make_cached_reader(
     read: Callable[[Path], Pixels] = decode,
     mark: str = "",
 ) -> CachedReader:
-    """What reads the photographs of `table` (`source` and `path`) from caches in `folder`.
+    """What reads the images of `table` (`source` and `path`) from caches in `folder`.
 
     Each source has a cache of its own, whole, so that heads that share a source share its cache, whichever of
     its rows they take and whatever else they read. Arguments and errors are those of `open_cache`.
@@ -150,12 +150,12 @@ def stat_files(paths: Sequence[str]) -> list[tuple[str, int, int]]:
             missing.append(f"{path}: cannot be read ({error.strerror})")
         else:
             entries.append((path, status.st_size, status.st_mtime_ns))
-    raise_all("photographs are missing", missing)
+    raise_all("images are missing", missing)
     return entries
 
 
 def _digest(paths: Sequence[str], size: Size, mark: str) -> str:
-    """A name for the photographs as they lie on the disk now, at this size."""
+    """A name for the images as they lie on the disk now, at this size."""
     text = json.dumps([FORMAT, size, stat_files(paths), *([mark] if mark else [])])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
@@ -165,18 +165,18 @@ def _write(
 ) -> None:
     started = time.perf_counter()
     width = bytes_needed(1, size)
-    print(f"cache: decoding {len(paths)} photographs once, {len(paths) * width / 1e9:.2f} GB in {file.parent}")
+    print(f"cache: decoding {len(paths)} images once, {len(paths) * width / 1e9:.2f} GB in {file.parent}")
     starts = range(0, len(paths), CHUNK)
     fill = partial(_fill, file, list(paths), size, read)
     problems = [problem for found in parallel_map(fill, starts, processes) for problem in found]
-    raise_all("photographs cannot be read; replace or remove them", problems)
+    raise_all("images cannot be read; replace or remove them", problems)
     print(f"cache: made in {time.perf_counter() - started:.1f} s", flush=True)
 
 
 def _fill(
     file: Path, paths: Sequence[str], size: Size, read: Callable[[Path], Pixels], start: int
 ) -> list[str]:
-    """Decode one chunk into its slots; returns what is wrong with photographs that cannot be."""
+    """Decode one chunk into its slots; returns what is wrong with images that cannot be."""
     slots = np.load(file, mmap_mode="r+")
     fit = Pipeline([{"fit": {"height": size[0], "width": size[1]}}])
     problems = []

@@ -90,7 +90,7 @@ def names_in(folder: str) -> set[str]:
 
 
 def find_images_below(folder: str) -> Iterator[str]:
-    """Names of all pictures below a folder, relative to it and in order; on this machine links are followed.
+    """Names of all images below a folder, relative to it and in order; on this machine links are followed.
 
     Raises:
         InputError: a name on this machine that no CSV can hold.

@@ -1,4 +1,4 @@
-"""Photographs small enough to stand in a page."""
+"""Images small enough to stand in a page."""
 
 import base64
 import io
@@ -13,14 +13,14 @@ QUALITY = 80
 
 
 def thumbnail(path: Path, alternative: str, height: int = 96) -> Markup:
-    """An <img> of the photograph at `path`, `height` pixels high at most, its pixels inside the page.
+    """An <img> of the image at `path`, `height` pixels high at most, its pixels inside the page.
 
     It is encoded anew, so that nothing of the file's own metadata (place, camera) comes along. Raises
     InputError if the file cannot be read.
     """
-    picture = Image.fromarray(decode(path))
-    picture.thumbnail((4 * height, height))
+    image = Image.fromarray(decode(path))
+    image.thumbnail((4 * height, height))
     encoded = io.BytesIO()
-    picture.save(encoded, "JPEG", quality=QUALITY)
+    image.save(encoded, "JPEG", quality=QUALITY)
     source = "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")
-    return Markup('<img src="{}" alt="{}" width="{}" height="{}">').format(source, alternative, *picture.size)
+    return Markup('<img src="{}" alt="{}" width="{}" height="{}">').format(source, alternative, *image.size)

@@ -1,4 +1,4 @@
-"""Photographs that cannot be decoded, found before anything is trained on what is left."""
+"""Images that cannot be decoded, found before anything is trained on what is left."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ LEFT_OUT = "left_out.csv"
 def find_undecodable(paths: Sequence[str], processes: int | None = None) -> dict[str, str]:
     """What is wrong with each of `paths` that cannot be decoded; empty if all can.
 
-    Every photograph is read to its end, JPEGs at an eighth of their size.
+    Every image is read to its end, JPEGs at an eighth of their size.
 
     Args:
-        paths: of photographs; repetition does not matter.
+        paths: of images; repetition does not matter.
         processes: that decode; None for one a core.
     """
     ordered = sorted(set(paths))
@@ -40,8 +40,8 @@ def _find_undecodable(paths: Sequence[str]) -> dict[str, str]:
 
 
 def undecodable_message(bad: Mapping[str, str]) -> str:
-    """What to undecodable_message the user of photographs that are left out, a line each."""
-    lines = [f"{len(bad)} photographs cannot be decoded and are left out", *list(bad.values())[:MOST_PRINTED]]
+    """What to undecodable_message the user of images that are left out, a line each."""
+    lines = [f"{len(bad)} images cannot be decoded and are left out", *list(bad.values())[:MOST_PRINTED]]
     return "\n  ".join(
         [*lines, f"... and {len(bad) - MOST_PRINTED} more"] if len(bad) > MOST_PRINTED else lines
     )

@@ -9,7 +9,7 @@ from data.runtime.errors import raise_all
 def unsafe_reason(name: str) -> str:
     """Why a file's name could lead out of its folder, on any system, or names no file; empty if neither.
 
-    >>> unsafe_reason("trunks/a.safetensors")
+    >>> unsafe_reason("backbones/a.safetensors")
     ''
     >>> unsafe_reason("../a"), unsafe_reason("C:a")[:13]
     ("contains '..', expected a path that stays within the folder", 'names a drive')
@@ -31,7 +31,7 @@ def unsafe_reason(name: str) -> str:
 def is_outside(name: str | None) -> bool:
     """Whether `unsafe_reason` has anything against a file's name: nothing that travels should have such a one.
 
-    >>> [is_outside(name) for name in ("imagenet", "trunks/a.safetensors", "/etc/passwd", "../a", "C:\\\\a")]
+    >>> [is_outside(name) for name in ("imagenet", "backbones/a.safetensors", "/etc/passwd", "../a", "C:\\\\a")]
     [False, False, True, True, True]
     """
     return name is not None and bool(unsafe_reason(name))

@@ -11,7 +11,7 @@ def reuse_freed_memory() -> bool:
     """Have glibc keep what this process frees, up to its own peak; returns whether it does.
 
     A batch's activations are tens of megabytes, which glibc takes from the system and gives back at each layer,
-    and the system fills every page with zeros before. Measured on two cores of an Intel Xeon, 64 photographs of
+    and the system fills every page with zeros before. Measured on two cores of an Intel Xeon, 64 images of
     160x120 go through resnet18 1.15 times as fast without that, and a training step is 1.05 times as fast; it
     took 5 % more memory. With another C library nothing changes.
     """

@@ -11,7 +11,7 @@ from data.runtime.signals import init_worker
 
 MOST = 8
 SHARED_MEMORY = Path("/dev/shm")  # Linux keeps there what processes share; some containers have none
-SHARED_BYTES = 32_000_000  # less than this does not hold a few batches of photographs
+SHARED_BYTES = 32_000_000  # less than this does not hold a few batches of images
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -70,7 +70,7 @@ def write_dataset(
 
 
 def joint_code(shot: str, gender: str, age: int) -> int:
-    """The challenge's joint code of a photograph: mask * 6 + gender * 3 + age class.
+    """The challenge's joint code of an image: mask * 6 + gender * 3 + age class.
 
     >>> joint_code("mask3", "male", 29), joint_code("incorrect_mask", "female", 30), joint_code("normal", "female", 60)
     (0, 10, 17)
@@ -114,7 +114,7 @@ def _path(sitter: PersonPlan, shot: str, whole: Path) -> Path:
 
 
 def _image_id(sitter: PersonPlan, shot: str) -> str:
-    """A file name of 40 hexadecimal digits that tells nothing about the photograph."""
+    """A file name of 40 hexadecimal digits that tells nothing about the image."""
     return hashlib.sha1(f"{sitter.key} {shot}".encode(), usedforsecurity=False).hexdigest() + ".jpg"
 
 

@@ -1,7 +1,7 @@
 """A drawing surface in the face's own coordinates: soft shapes on a turned, tilted, zoomed head.
 
 The unit is half the height of the head: (0, 0) is the middle of the face, y = -1 the top of the skull and
-y = 1 the chin; x grows to the right of the picture and y downwards. Colours are RGB in 0..255.
+y = 1 the chin; x grows to the right of the image and y downwards. Colours are RGB in 0..255.
 """
 
 import cmath
@@ -98,7 +98,7 @@ def _as_complex(points: Points) -> NDArray[np.complex128]:
 
 @dataclass(frozen=True)
 class Sketch:
-    """A picture being drawn and the pose of the head in it.
+    """An image being drawn and the pose of the head in it.
 
     `centre` and `scale` are in pixels, `roll` in radians; `turn` and `nod` are how far, in head units, the
     middle of the face moves sideways and down (the outline stays, as on a ball seen from its side).

@@ -12,7 +12,7 @@ EYE_Y = -0.06
 
 @dataclass(frozen=True)
 class Expression:
-    """What changes in a face from one photograph to the next: smile -1..1, eyes' opening and gaze."""
+    """What changes in a face from one image to the next: smile -1..1, eyes' opening and gaze."""
 
     smile: float
     open: float

@@ -47,7 +47,7 @@ class Hair:
 
 @dataclass(frozen=True)
 class Person:
-    """The looks that all photographs of one person share. Shares are in 0..1, factors around 1."""
+    """The looks that all images of one person share. Shares are in 0..1, factors around 1."""
 
     age: int
     gender: str

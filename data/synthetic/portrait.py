@@ -1,4 +1,4 @@
-"""A photograph of a drawn person: pose, background, body, face, mask, light and noise, in this order."""
+"""An image of a drawn person: pose, background, body, face, mask, light and noise, in this order."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ SHOTS: dict[str, bool | None] = {
     "normal": None,
 }
 
-HEAD = 0.315  # half the height of the head as a share of the picture's height
+HEAD = 0.315  # half the height of the head as a share of the image's height
 SUPERSAMPLING = 3
 
 
@@ -40,8 +40,8 @@ def draw_portrait(
     background, mask and light come from `rng`; the person stays who they are.
     """
     width, height = (side * SUPERSAMPLING for side in size)
-    picture = Image.new("RGB", (width, height))
-    draw = ImageDraw.Draw(picture, "RGBA")
+    image = Image.new("RGB", (width, height))
+    draw = ImageDraw.Draw(image, "RGBA")
     scale = HEAD * min(height, 1.4 * width) * rng.uniform(0.91, 1.09)
     centre = (width * (0.5 + rng.normal(0.0, 0.025)), height * (0.50 + rng.normal(0.0, 0.02)))
     roll, turn, nod = (
@@ -54,7 +54,7 @@ def draw_portrait(
     draw_hair_behind(head, person.hair)
     draw_body(upright, person)
     _draw_face(head, person, SHOTS[shot], lit_from, rng)
-    small = np.asarray(picture.reduce(SUPERSAMPLING), dtype=np.float32)
+    small = np.asarray(image.reduce(SUPERSAMPLING), dtype=np.float32)
     return _expose(small, lit_from, rng)
 
 
@@ -75,14 +75,14 @@ def _draw_face(
     draw_hair_front(sketch, person.hair, rng)
 
 
-def _expose(picture: NDArray[np.float32], lit_from: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _expose(image: NDArray[np.float32], lit_from: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Light from one side, a colour cast, a darker or brighter exposure, and the sensor's noise."""
-    height, width, _ = picture.shape
+    height, width, _ = image.shape
     across = np.linspace(-1.0, 1.0, width, dtype=np.float32) * lit_from
     down = np.linspace(1.0, -1.0, height, dtype=np.float32)
     light = 1.0 + 0.10 * across[None, :] + rng.uniform(0.0, 0.08) * down[:, None]
     cast = rng.normal(1.0, 0.022, 3).astype(np.float32)
     exposure = np.float32(rng.uniform(0.82, 1.08))
-    grain = rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(rng.uniform(1.0, 4.5))
-    exposed = picture * (light * exposure).astype(np.float32)[..., None] * cast + grain
+    grain = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(1.0, 4.5))
+    exposed = image * (light * exposure).astype(np.float32)[..., None] * cast + grain
     return np.clip(np.rint(exposed), 0, 255).astype(np.uint8)

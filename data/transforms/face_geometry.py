@@ -1,4 +1,4 @@
-"""Where the face is: from landmarks or a box where there are some, else from how the picture is cropped."""
+"""Where the face is: from landmarks or a box where there are some, else from how the image is cropped."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Face:
         return self.mouth - self.eyes
 
 
-# Shares of the picture's height (eyes, mouth) and width (half the cheeks), measured on two published sets:
+# Shares of the image's height (eyes, mouth) and width (half the cheeks), measured on two published sets:
 # All-Age-Faces, cropped with hair and shoulders, and UTKFace, cropped close to the face.
 _WIDE_CROP = (0.52, 0.73, 0.28)
 _CLOSE_CROP = (0.30, 0.73, 0.37)
@@ -37,7 +37,7 @@ _IN_BOX = (0.35, 0.76)  # eyes and mouth of an upright face, as shares of its bo
 def aligned_face(height: int, width: int) -> Face:
     """Where the face is in an aligned portrait of which nothing else is known.
 
-    Square pictures are taken as cropped close to the face, taller ones as with hair and shoulders.
+    Square images are taken as cropped close to the face, taller ones as with hair and shoulders.
     """
     eyes, mouth, half_width = _CLOSE_CROP if height < _SQUARE * width else _WIDE_CROP
     return Face(width / 2, eyes * height, mouth * height, half_width * width)
@@ -61,11 +61,11 @@ def face_of_landmarks(landmarks: npt.NDArray[np.floating]) -> Face:
 
 
 def face_region(face: Face, height: int, width: int, margin: float = 1.0) -> Box:
-    """Rows and columns of a picture of this size that show the face with hair and chin, about as high as wide.
+    """Rows and columns of an image of this size that show the face with hair and chin, about as high as wide.
 
     Args:
-        face: in the picture.
-        height, width: of the picture, in pixels.
+        face: in the image.
+        height, width: of the image, in pixels.
         margin: times the usual one.
     """
     rows, columns = _reach(face, height, width, margin)
@@ -73,13 +73,13 @@ def face_region(face: Face, height: int, width: int, margin: float = 1.0) -> Box
 
 
 def smallest_region(margin: float = 1.0) -> tuple[float, float]:
-    """The least shares of a picture's height and width that `face_region` its aligned face takes up."""
+    """The least shares of an image's height and width that `face_region` its aligned face takes up."""
     reaches = [_reach(Face(0.5, *crop), 1, 1, margin) for crop in (_WIDE_CROP, _CLOSE_CROP)]
     return min(r[1] - r[0] for r, _ in reaches), min(c[1] - c[0] for _, c in reaches)
 
 
 def _reach(face: Face, height: float, width: float, margin: float) -> tuple[Span, Span]:
-    """From where to where a face with hair and chin reaches, down and across, within a picture of this size."""
+    """From where to where a face with hair and chin reaches, down and across, within an image of this size."""
     top, bottom = face.eyes - margin * _ABOVE * face.unit, face.mouth + margin * _BELOW * face.unit
     beside = margin * _BESIDE * face.half_width
     left, right = face.middle - beside, face.middle + beside

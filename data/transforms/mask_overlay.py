@@ -85,7 +85,7 @@ def _outline(face: Face, way: Way, rng: np.random.Generator) -> npt.NDArray[np.f
 
 
 def _box(outline: npt.NDArray[np.float64], height: int, width: int) -> Box:
-    """Rows and columns of a picture that hold the outline; none where it lies outside."""
+    """Rows and columns of an image that hold the outline; none where it lies outside."""
     limits = np.array([width, height])
     left, top = np.floor(outline.min(axis=0)).clip(0, limits).astype(int).tolist()
     right, bottom = (np.floor(outline.max(axis=0)) + 1).clip(0, limits).astype(int).tolist()

@@ -71,21 +71,21 @@ def letterbox(height: Size, width: Size) -> Transform:
 
 
 def center_crop(height: Size, width: Size) -> Transform:
-    """Cut height x width from the middle at original pixel size; smaller pictures are padded with black."""
+    """Cut height x width from the middle at original pixel size; smaller images are padded with black."""
     return A.CenterCrop(height, width, pad_if_needed=True)
 
 
 def aligned_crop(margin: Annotated[float, Field(gt=0)] = 1.0) -> Transform:
     """Cut an aligned face with its hair and chin out, `margin` times as much as usual face_region it.
 
-    Faces are then about as large in photographs with hair and shoulders (taller than wide) as in those that are
+    Faces are then about as large in images with hair and shoulders (taller than wide) as in those that are
     cropped close to the face (square ones, which stay nearly whole).
     """
     return AlignedCrop(margin)
 
 
 def random_crop(height: Size, width: Size) -> Transform:
-    """Cut height x width from anywhere at original pixel size; smaller pictures are padded with black."""
+    """Cut height x width from anywhere at original pixel size; smaller images are padded with black."""
     return A.RandomCrop(height, width, pad_if_needed=True)
 
 
@@ -151,7 +151,7 @@ def affine(
 
 
 def cutout(holes: Annotated[int, Field(ge=1)] = 1, size: Share = 0.3, p: Share = 0.5) -> Transform:
-    """Blank up to `holes` rectangles, each side up to `size` of the picture's (arXiv:1708.04552)."""
+    """Blank up to `holes` rectangles, each side up to `size` of the image's (arXiv:1708.04552)."""
     sides = (min(0.05, size), size)
     return A.CoarseDropout(num_holes_range=(1, holes), hole_height_range=sides, hole_width_range=sides, p=p)
 
@@ -162,7 +162,7 @@ def jpeg(quality: Annotated[int, Field(ge=1, le=100)] = 40, p: Share = 0.5) -> T
 
 
 def downscale(least: Annotated[float, Field(gt=0, lt=1)] = 0.4, p: Share = 0.3) -> Transform:
-    """Scale down to between `least` and 0.95 of the size and up again: a photograph of lower resolution."""
+    """Scale down to between `least` and 0.95 of the size and up again: an image of lower resolution."""
     kernels = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
     return A.Downscale(scale_range=(min(least, 0.95), 0.95), interpolation_pair=kernels, p=p)
 

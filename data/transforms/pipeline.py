@@ -1,6 +1,6 @@
 """Named steps in order, as a YAML lists them: `[hflip, {resize: {height: 128, width: 96}}]`.
 
-What a pipeline does to a photograph depends on the entropy it is handed and on nothing else.
+What a pipeline does to an image depends on the entropy it is handed and on nothing else.
 """
 
 import math
@@ -14,8 +14,8 @@ from data.transforms.registry import Step, build_ops
 
 # The steps that scale whatever they are given to a size of their own.
 SCALING = ("resize", "fit", "letterbox")
-CUTTING = ("center_crop", "random_crop")  # so many of the photograph's own pixels
-COPIES = 64  # kept copies of what is cropped have sides of whole multiples, as most photographs do
+CUTTING = ("center_crop", "random_crop")  # so many of the image's own pixels
+COPIES = 64  # kept copies of what is cropped have sides of whole multiples, as most images do
 
 
 class Pipeline:
@@ -25,9 +25,9 @@ class Pipeline:
         steps: names, or {name: arguments}, from `STEPS`.
 
     Attributes:
-        least: width and height from which on a photograph is scaled down, so that one decoded at a fraction of
+        least: width and height from which on an image is scaled down, so that one decoded at a fraction of
             its size, but not below this, still has every pixel that the steps can show; None where they look
-            at the photograph's own pixels before any step scales it.
+            at the image's own pixels before any step scales it.
 
     Raises:
         ValueError: an unknown step or wrong arguments; all are told at once.
@@ -49,7 +49,7 @@ class Pipeline:
         """Return the transformed pixels; the same pixels and entropy (numbers >= 0) give the same result.
 
         Steps are seeded apart: with one seed for all, every step with the same `p` would act on the same
-        photographs.
+        images.
         """
         seeds = np.random.SeedSequence(list(entropy)).generate_state(len(self.steps))
         for step, seed in zip(self.steps, seeds, strict=True):
@@ -59,7 +59,7 @@ class Pipeline:
 
 
 def least_size(pipelines: Iterable[Pipeline]) -> tuple[int, int] | None:
-    """Width and height that `decode` must leave for all of the pipelines; None: photographs come whole.
+    """Width and height that `decode` must leave for all of the pipelines; None: images come whole.
 
     >>> letterboxes = [Pipeline([{"letterbox": {"height": 160, "width": side}}]) for side in (120, 128)]
     >>> least_size(letterboxes)
@@ -75,7 +75,7 @@ def least_size(pipelines: Iterable[Pipeline]) -> tuple[int, int] | None:
 
 
 def working_size(*pipelines: Sequence[Step]) -> tuple[int, int] | None:
-    """Height and width of copies that all of the pipelines can take for the photographs, or None.
+    """Height and width of copies that all of the pipelines can take for the images, or None.
 
     They have to letterbox to one size; a crop to the aligned face before it needs larger copies, by as much as
     it leaves out. None, too, where one of them cuts by pixels before: a smaller copy would lose more by it.
@@ -89,7 +89,7 @@ def working_size(*pipelines: Sequence[Step]) -> tuple[int, int] | None:
 
 
 def _letterboxed(steps: Sequence[Step]) -> tuple[int, int] | None:
-    """Height and width that a photograph needs before the first letterbox; None without one or after a cut."""
+    """Height and width that an image needs before the first letterbox; None without one or after a cut."""
     crops: list[AlignedCrop] = []
     for step in build_ops(steps, STEPS):
         if step.name in CUTTING:
@@ -105,7 +105,7 @@ def _letterboxed(steps: Sequence[Step]) -> tuple[int, int] | None:
 
 
 def _needed(size: Mapping[str, int], crops: Sequence[AlignedCrop]) -> tuple[int, int]:
-    """Height and width of a photograph that has `size` left after the crops, whatever its shape."""
+    """Height and width of an image that has `size` left after the crops, whatever its shape."""
     height, width = size["height"], size["width"]
     for crop in crops:
         share = smallest_region(crop.margin)

@@ -18,7 +18,7 @@ from data.transforms.pipeline import Pipeline
 from ensemble.inference.predictor import Read
 from heads.build import TrainedHead
 
-CALIBRATED_ON, LEAST = 300, 50  # photographs
+CALIBRATED_ON, LEAST = 300, 50  # images
 BATCH = 16
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
@@ -31,7 +31,7 @@ class CalibrationData:
     Attributes:
         table: of `data.annotations.table.read_table`.
         named: what messages call it.
-        read: gives a photograph's pixels.
+        read: gives an image's pixels.
         workers: decoding processes.
     """
 
@@ -42,7 +42,7 @@ class CalibrationData:
 
 
 def select_calibration_images(sources: CalibrationData, held_out: Arrays) -> list[Path]:
-    """Up to `CALIBRATED_ON` photographs of people whom a head does not validate on, always the same ones.
+    """Up to `CALIBRATED_ON` images of people whom a head does not validate on, always the same ones.
 
     They are of the sources that hold its validation people, where any does: a head was trained on the others of
     these. People are told by their names alone, so that a copy of the data under another name lets none in.
@@ -57,7 +57,7 @@ def select_calibration_images(sources: CalibrationData, held_out: Arrays) -> lis
     paths = sorted(table["path"][~held & own])
     if len(paths) < LEAST:
         raise InputError(
-            f"{sources.named}: found {len(paths)} photographs of people to train on, expected at least {LEAST} "
+            f"{sources.named}: found {len(paths)} images of people to train on, expected at least {LEAST} "
             "to calibrate int8 on; give the training data with --calibration, or use --precision fp32"
         )
     drawn = np.random.default_rng(0).choice(len(paths), min(CALIBRATED_ON, len(paths)), replace=False)
@@ -65,7 +65,7 @@ def select_calibration_images(sources: CalibrationData, held_out: Arrays) -> lis
 
 
 def find_validation_images(sources: CalibrationData, held_out: Arrays, validation: Path) -> list[Path]:
-    """The photographs of `validation`, in its order: where they were in training, else in the training data.
+    """The images of `validation`, in its order: where they were in training, else in the training data.
 
     Raises:
         InputError: some are in neither place.
@@ -81,7 +81,7 @@ def find_validation_images(sources: CalibrationData, held_out: Arrays, validatio
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise InputError(
-            f"{validation}: {len(missing)} of its {len(paths)} photographs, on which int8 is checked, are not "
+            f"{validation}: {len(missing)} of its {len(paths)} images, on which int8 is checked, are not "
             f"there, such as {missing[0]}; give all training data with --calibration, or use --precision fp32"
         )
     return paths
@@ -91,9 +91,9 @@ def batches(trained: TrainedHead, paths: Sequence[Path], sources: CalibrationDat
     """ImageDataset as the head is shown them: uint8 [B, 3, H, W]."""
     pipeline = Pipeline(trained.config.pixels.evaluate)
     none = torch.zeros(len(paths))
-    photographs = ImageDataset([str(path) for path in paths], none, pipeline, read=sources.read)
+    images = ImageDataset([str(path) for path in paths], none, pipeline, read=sources.read)
     loader = DataLoader(
-        photographs,
+        images,
         BATCH,
         sampler=sequential_indices(len(paths)),
         num_workers=sources.workers,

@@ -31,8 +31,8 @@ Backend = Callable[[TrainedHead], nn.Module]
 
 INPUT, OUTPUT = "pixels", "logits"
 TOLERANCE = 1e-4  # of probabilities, against PyTorch's
-COMPARED = 8  # photographs
-# OpenVINO is given whole chunks alone: in a model for any number of photographs its int8 convolutions answer
+COMPARED = 8  # images
+# OpenVINO is given whole chunks alone: in a model for any number of images its int8 convolutions answer
 # wrongly (2026.4.1, on a processor with VNNI), and more at once are no faster.
 CHUNK = 16
 
@@ -145,7 +145,7 @@ def backend_version(engine: str) -> str:
 
 
 def onnx_graph(trained: TrainedHead) -> bytes:
-    """A head as an ONNX file: any number of photographs at the size that the head is shown, to logits."""
+    """A head as an ONNX file: any number of images at the size that the head is shown, to logits."""
     example = torch.zeros(2, 3, *input_size(trained))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "head.onnx"
@@ -159,14 +159,14 @@ def openvino_model(trained: TrainedHead) -> Any:
 
 
 def input_size(trained: TrainedHead) -> tuple[int, int]:
-    """Height and width that a head's evaluation pipeline gives, the same for all photographs."""
+    """Height and width that a head's evaluation pipeline gives, the same for all images."""
     black = np.zeros((256, 256, 3), dtype=np.uint8)
     height, width = Pipeline(trained.config.pixels.evaluate)(black, (0,)).shape[:2]
     return height, width
 
 
 def to_numpy(pixels: Tensor) -> npt.NDArray[np.float32]:
-    """Pixels as an engine takes them: float in 0..1, one photograph after the other."""
+    """Pixels as an engine takes them: float in 0..1, one image after the other."""
     shown = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
     array: npt.NDArray[np.float32] = shown.cpu().contiguous().numpy()
     return array

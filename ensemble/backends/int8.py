@@ -1,7 +1,7 @@
-"""Heads in int8: calibrated on photographs they were trained on, judged on those of their validation people.
+"""Heads in int8: calibrated on images they were trained on, judged on those of their validation people.
 
 What was load_int8_backend is kept in a hidden folder `.int8` of the head's run, one file a head, whole or not at all.
-It is named by a digest of all that decides it (the head, the photographs to calibrate and to judge on, packages
+It is named by a digest of all that decides it (the head, the images to calibrate and to judge on, packages
 and processor), so that one that is out of date is never found; damage is told by the checksums inside.
 """
 
@@ -53,7 +53,7 @@ class QuantisedHead:
 
     Attributes:
         model: what OpenVINO runs.
-        before, after: macro F1 on the validation photographs, in single precision and in int8.
+        before, after: macro F1 on the validation images, in single precision and in int8.
     """
 
     model: Model
@@ -95,11 +95,11 @@ def load_int8_backend(
         tasks: by name, their heads out of files; `validation.npz` stands beside each.
         training: the data folders that the heads were trained on.
         beside: takes the folder `.int8` where a run's folder cannot be written to.
-        read: gives a photograph's pixels.
+        read: gives an image's pixels.
         workers: decoding processes.
 
     Raises:
-        InputError: a package is missing; there are too few photographs to calibrate on; those of the validation
+        InputError: a package is missing; there are too few images to calibrate on; those of the validation
             people are not there; or heads lose more than `MOST_LOST` of macro F1, which are told all at once.
     """
     mark = read.digest if isinstance(read, CroppedReader) else ""

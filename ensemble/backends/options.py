@@ -17,7 +17,7 @@ def add_backend_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("fp32", "int8"),
         default="fp32",
-        help="int8, with --engine openvino: calibrated on training photographs, refused where macro F1 on "
+        help="int8, with --engine openvino: calibrated on training images, refused where macro F1 on "
         "validation people drops by more than 0.003 (default: %(default)s)",
     )
     parser.add_argument(

@@ -1,6 +1,6 @@
 """A head's model in whole numbers of eight bits: post-training quantisation by NNCF, for OpenVINO.
 
-Weights have a scale each channel, activations one each tensor, from what training photographs make of them;
+Weights have a scale each channel, activations one each tensor, from what training images make of them;
 biases are then corrected for what rounding shifts (Nagel et al. 2019, arXiv:1906.04721).
 """
 
@@ -40,7 +40,7 @@ def has_dot_products(told: Path = CPUINFO) -> bool:
 
 def quantise(
     trained: TrainedHead,
-    photographs: Sequence[npt.NDArray[np.float32]],
+    images: Sequence[npt.NDArray[np.float32]],
     overflow_fix: bool,
     in_float: int = 0,
 ) -> Model:
@@ -48,7 +48,7 @@ def quantise(
 
     Args:
         trained: stays as it is.
-        photographs: to calibrate on, as the head is shown them: float [3, H, W] in 0..1.
+        images: to calibrate on, as the head is shown them: float [3, H, W] in 0..1.
         overflow_fix: keeps weights to seven bits, for processors that add up products of bytes in 16 bits.
         in_float: leaves so many convolutions, counted from the pixels, as they are: slower, closer to the head.
 
@@ -58,14 +58,14 @@ def quantise(
     nncf = _nncf()
     fix = nncf.OverflowFix.ENABLE if overflow_fix else nncf.OverflowFix.DISABLE
     model = openvino_model(trained)
-    model.reshape([1, *photographs[0].shape])
+    model.reshape([1, *images[0].shape])
     convolutions = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
     left = [convolution.get_friendly_name() for convolution in convolutions[:in_float]]
     with _quiet():
         found = nncf.quantize(
             model,
-            nncf.Dataset([photograph[None] for photograph in photographs]),
-            subset_size=len(photographs),
+            nncf.Dataset([image[None] for image in images]),
+            subset_size=len(images),
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
             ignored_scope=nncf.IgnoredScope(names=left),

@@ -58,7 +58,7 @@ def connect(engine: str) -> int:
 
 
 def predict_parts(tasks: Mapping[str, Task], parts: ParquetParts, actors: int) -> Iterator[int]:
-    """Have the missing parts answered; yield the number of photographs of each as it is done.
+    """Have the missing parts answered; yield the number of images of each as it is done.
 
     Args:
         tasks: the heads.
@@ -66,7 +66,7 @@ def predict_parts(tasks: Mapping[str, Task], parts: ParquetParts, actors: int) -
         actors: at most so many, one for each GPU, or each core where there is none.
 
     Raises:
-        InputError: photographs cannot be read (of each part the first is told); all other parts are done.
+        InputError: images cannot be read (of each part the first is told); all other parts are done.
     """
     missing = parts.missing()
     if not missing:

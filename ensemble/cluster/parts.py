@@ -44,7 +44,7 @@ from ensemble.inference.predictor import (
 )
 from ensemble.metrics.decide import argmax
 
-READERS = 8  # photographs on their way at once: reading from afar is waiting
+READERS = 8  # images on their way at once: reading from afar is waiting
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class ClusterPlan:
         listing, images: where they are.
         state: of the listing's content (`data.images.remote.state_of`); empty for a folder.
         heads: a digest of each task's checkpoints.
-        batch_size: photographs computed together.
-        part_rows: photographs of a part, whole batches (with margins, whole windows of them), so that what is
+        batch_size: images computed together.
+        part_rows: images of a part, whole batches (with margins, whole windows of them), so that what is
             computed together is what one machine does.
         engine: computes the heads, a key of `ensemble.backends.engines.BACKENDS`.
-        margins: of `ensemble.inference.early_exit`, by task; none where every photograph is shown in all views.
+        margins: of `ensemble.inference.early_exit`, by task; none where every image is shown in all views.
         format: 1: a JPEG is decoded at the smallest scale that covers what the heads see; 2: with numbers.
     """
 
@@ -152,7 +152,7 @@ class ParquetParts:
         return [part for part in range(len(self.lengths)) if self.file(part).rpartition("/")[2] not in written]
 
     def answer(self, predictor: Predictor, part: int) -> int:
-        """Write a part's answers, unless they are there; return its number of photographs."""
+        """Write a part's answers, unless they are there; return its number of images."""
         if not urls.exists(self.file(part)):
             ids = listing.read_piece(self._pieces, part)
             read = make_image_reader(self.plan.images, least_size(predictor.pipelines))
@@ -222,8 +222,8 @@ def load_batches(
             try:
                 # Not in the threads: a pipeline's steps hold the state of their chance.
                 seen = [
-                    apply_pipelines(pipelines, picture.result(), first_row + start + place)
-                    for place, picture in enumerate(here)
+                    apply_pipelines(pipelines, image.result(), first_row + start + place)
+                    for place, image in enumerate(here)
                 ]
                 yield default_collate(seen)
             except BaseException:

@@ -1,4 +1,4 @@
-"""The right answers of photographs: as joint codes, or as the label of each task."""
+"""The right answers of images: as joint codes, or as the label of each task."""
 
 from collections.abc import Mapping
 from itertools import chain

@@ -1,6 +1,6 @@
-"""Further views only for photographs whose answer the first one leaves open: fewer passes, the same answers.
+"""Further views only for images whose answer the first one leaves open: fewer passes, the same answers.
 
-A task's answer to a photograph is settled once its two largest probabilities in the identity view lie a margin
+A task's answer to an image is settled once its two largest probabilities in the identity view lie a margin
 apart. The others are gathered into batches of their own, across the batches in which they came.
 """
 
@@ -20,7 +20,7 @@ ALL_VIEWS = 1.0  # the margin that settles nothing: rounding can make a head as 
 
 
 def needs_all_views(identity: npt.NDArray[np.floating], margin: float) -> npt.NDArray[np.bool_]:
-    """Which photographs [N] need further views, by their probabilities [N, C] in the identity view.
+    """Which images [N] need further views, by their probabilities [N, C] in the identity view.
 
     Those whose two largest lie less than `margin` (0..1) apart: at 0 none of them, at 1 all.
 
@@ -32,7 +32,7 @@ def needs_all_views(identity: npt.NDArray[np.floating], margin: float) -> npt.ND
 
 
 def count_views(identity: npt.NDArray[np.floating], margin: float, views: int) -> npt.NDArray[np.uint8]:
-    """In how many of a task's views each photograph [N] was shown: one, or all."""
+    """In how many of a task's views each image [N] was shown: one, or all."""
     return np.where(needs_all_views(identity, margin), views, 1).astype(np.uint8)
 
 
@@ -45,8 +45,8 @@ def adaptive_views(
 ) -> Iterator[Result]:
     """What `predictor` makes of each batch, in order, with further views where an answer is not settled.
 
-    For a settled photograph what is merged is its identity view alone. Photographs that wait for further views
-    do so until `batch_size` of them have come, or until `window` ends; so what a window's photographs are
+    For a settled image what is merged is its identity view alone. Images that wait for further views
+    do so until `batch_size` of them have come, or until `window` ends; so what a window's images are
     computed with, and each bit of what comes out, does not depend on any other window.
 
     Args:
@@ -54,8 +54,8 @@ def adaptive_views(
         batches: uint8 pixels [B, 3, H, W] for each of the predictor's pipelines; all but the last of
             `batch_size`.
         margins: by task, see `needs_all_views`.
-        batch_size: photographs at once, in further views as in the first.
-        window: photographs, a multiple of `batch_size`; at most so many results are held back.
+        batch_size: images at once, in further views as in the first.
+        window: images, a multiple of `batch_size`; at most so many results are held back.
     """
     queues = [_Queue(task, name, batch_size) for name, task in predictor.tasks.items() if len(task.views) > 1]
     waiting: deque[_Waiting] = deque()
@@ -79,14 +79,14 @@ def adaptive_views(
 
 @dataclass
 class _Waiting:
-    """A batch's results, and how many further views of its photographs are still missing."""
+    """A batch's results, and how many further views of its images are still missing."""
 
     result: Result
     missing: int = 0
 
 
 class _Queue:
-    """Photographs that wait for the further views of one task."""
+    """Images that wait for the further views of one task."""
 
     def __init__(self, task: Task, name: str, batch_size: int) -> None:
         self.task, self.name, self.batch_size = task, name, batch_size
@@ -97,7 +97,7 @@ class _Queue:
         """Take those of a batch, uint8 [B, 3, H, W], whose answers are not settled."""
         places = np.flatnonzero(needs_all_views(batch.result[self.name].identity, margin)).tolist()
         batch.missing += len(places)
-        # Copied, so that a photograph that waits does not hold its whole batch in memory.
+        # Copied, so that an image that waits does not hold its whole batch in memory.
         self._rows.extend((batch, place, pixels[place].clone()) for place in places)
 
     def work(self, to_the_end: bool) -> None:

@@ -1,4 +1,4 @@
-"""The margins of `--views adaptive`, chosen once on validation photographs and kept beside the runs."""
+"""The margins of `--views adaptive`, chosen once on validation images and kept beside the runs."""
 
 import json
 from collections.abc import Mapping
@@ -25,17 +25,17 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class ExitThresholds:
-    """Margins, and what they did on the validation photographs.
+    """Margins, and what they did on the validation images.
 
     Attributes:
         margins: by task, see `ensemble.inference.early_exit.needs_all_views`.
-        photographs: on which they were chosen; none of the heads was trained on them.
+        images: on which they were chosen; none of the heads was trained on them.
         agreement: share of their joint answers that are those of all views.
-        passes, all_passes: forward passes a photograph, on average and with all views.
+        passes, all_passes: forward passes an image, on average and with all views.
     """
 
     margins: dict[str, float]
-    photographs: int
+    images: int
     agreement: float
     passes: float
     all_passes: float
@@ -43,13 +43,13 @@ class ExitThresholds:
     def __str__(self) -> str:
         if all(margin >= ALL_VIEWS for margin in self.margins.values()):
             return (
-                f"margins: none, so all views are shown: {self.photographs} validation photographs cannot "
+                f"margins: none, so all views are shown: {self.images} validation images cannot "
                 f"promise that {AGREEMENT:.1%} of the answers stay what they are"
             )
         told = ", ".join(f"{task} {margin:.3f}" for task, margin in self.margins.items())
         return (
-            f"margins: {told}; on {self.photographs} validation photographs {self.agreement:.2%} of the "
-            f"answers are those of all views, in {self.passes:.2f} forward passes a photograph instead of "
+            f"margins: {told}; on {self.images} validation images {self.agreement:.2%} of the "
+            f"answers are those of all views, in {self.passes:.2f} forward passes an image instead of "
             f"{self.all_passes:g}"
         )
 
@@ -89,7 +89,7 @@ def load_exit_thresholds(
 
 
 def choose_exit_thresholds(tasks: Mapping[str, Task], predict: Predict) -> ExitThresholds:
-    """Choose margins on the validation photographs that all tasks share; arguments as for `load_exit_thresholds`."""
+    """Choose margins on the validation images that all tasks share; arguments as for `load_exit_thresholds`."""
     validated = find_validation_images(
         {name: [head.run.validation for head in task.heads] for name, task in tasks.items()}
     )

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from data.runtime.files import remove_unfinished, write_atomically
 
-FORMAT = 3  # 2: photographs decoded at the smallest JPEG scale that covers what is shown; 3: with numbers
+FORMAT = 3  # 2: images decoded at the smallest JPEG scale that covers what is shown; 3: with numbers
 ROWS = 1024  # in a part; what a kill can cost
 Arrays = Mapping[str, npt.NDArray[Any]]
 

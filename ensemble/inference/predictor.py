@@ -1,4 +1,4 @@
-"""Heads and photographs to probabilities: each photograph decoded once, shared by every head and view."""
+"""Heads and images to probabilities: each image decoded once, shared by every head and view."""
 
 import json
 from collections import deque
@@ -29,7 +29,7 @@ BLACK = np.zeros((256, 256, 3), dtype=np.uint8)
 
 
 class TaskOutput(NamedTuple):
-    """What a task's heads say of a batch of B photographs.
+    """What a task's heads say of a batch of B images.
 
     Attributes:
         merged: probabilities [B, C], all views merged; rows sum to 1.
@@ -113,7 +113,7 @@ def tasks_with_numbers(tasks: Mapping[str, Task]) -> list[str]:
 
 
 class Predictor:
-    """Trained heads on one device: photographs to probabilities, the same wherever it runs.
+    """Trained heads on one device: images to probabilities, the same wherever it runs.
 
     What a machine does for itself (`predict_tasks`) and what many do together (`ensemble.cluster.actors`) is this.
 
@@ -169,22 +169,22 @@ def _move_to_backend(engine: Backend, task: Task, device: torch.device) -> Task:
 
 
 def apply_pipelines(
-    pipelines: Sequence[Pipeline], picture: npt.NDArray[np.uint8], row: int
+    pipelines: Sequence[Pipeline], image: npt.NDArray[np.uint8], row: int
 ) -> tuple[Tensor, ...]:
-    """A decoded photograph [H, W, 3], the listing's `row`-th, as each pipeline shows it: uint8 [3, H, W]."""
-    seen = [pipeline(picture, (0, 0, row)) for pipeline in pipelines]
+    """A decoded image [H, W, 3], the listing's `row`-th, as each pipeline shows it: uint8 [3, H, W]."""
+    seen = [pipeline(image, (0, 0, row)) for pipeline in pipelines]
     return tuple(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))) for pixels in seen)
 
 
 class DecodedImages(Dataset[tuple[Any, ...]]):
-    """Photographs decoded once, as uint8 pixels [3, H, W] for each of several pipelines, and what is wrong.
+    """Images decoded once, as uint8 pixels [3, H, W] for each of several pipelines, and what is wrong.
 
     Args:
-        paths: of the photographs.
+        paths: of the images.
         pipelines: that each of them goes through.
-        skip_bad: gives a black picture for a photograph that cannot be decoded, with the reason as the last
+        skip_bad: gives a black image for an image that cannot be decoded, with the reason as the last
             value (empty otherwise), instead of raising an InputError.
-        read: gives a photograph's pixels; unless told otherwise its file is decoded, a JPEG at the smallest
+        read: gives an image's pixels; unless told otherwise its file is decoded, a JPEG at the smallest
             scale that still covers what the pipelines show.
     """
 
@@ -206,12 +206,12 @@ class DecodedImages(Dataset[tuple[Any, ...]]):
     def __getitem__(self, row: int) -> tuple[Any, ...]:
         reason = ""
         try:
-            picture = self.read(self.paths[row])
+            image = self.read(self.paths[row])
         except InputError as error:
             if not self.skip_bad:
                 raise
-            reason, picture = str(error), BLACK
-        return *apply_pipelines(self.pipelines, picture, row), reason
+            reason, image = str(error), BLACK
+        return *apply_pipelines(self.pipelines, image, row), reason
 
 
 def predict_tasks(
@@ -229,24 +229,24 @@ def predict_tasks(
 
     Args:
         tasks: by name.
-        paths: of the photographs.
+        paths: of the images.
         device: that the heads are moved to.
-        batch_size: photographs at once.
+        batch_size: images at once.
         workers: decoding processes, which keep ahead of the heads.
-        unseen: gets (row, reason) of each photograph that cannot be decoded, before its batch is yielded, and
-            all its classes are equally likely, its number is NaN; without it such a photograph is an error.
+        unseen: gets (row, reason) of each image that cannot be decoded, before its batch is yielded, and
+            all its classes are equally likely, its number is NaN; without it such an image is an error.
         read: as that of `DecodedImages`.
         engine: computes the heads.
         answer: from the heads and batches of pixels to their probabilities, batch for batch, in order; it may
             take batches ahead of those that it yields.
 
     Raises:
-        InputError: a photograph cannot be decoded.
+        InputError: an image cannot be decoded.
     """
     predictor = Predictor(tasks, device, engine)
-    photographs = DecodedImages(paths, predictor.pipelines, unseen is not None, read)
+    images = DecodedImages(paths, predictor.pipelines, unseen is not None, read)
     loader = DataLoader(
-        photographs,
+        images,
         batch_size,
         num_workers=workers,
         worker_init_fn=init_worker,

@@ -1,6 +1,6 @@
 """Margins from which a task's first view is enough, chosen together so that joint answers stay what they were.
 
-Every photograph whose settled answer would differ from that of all views costs something of one budget that the
+Every image whose settled answer would differ from that of all views costs something of one budget that the
 tasks share; it is spent where it saves most forward passes.
 """
 
@@ -22,19 +22,19 @@ Pair = tuple[
 ]  # merged and of the identity view, as in `ensemble.inference.predictor.TaskOutput`
 
 
-def allowed_disagreements(photographs: int, agreement: float = AGREEMENT) -> int:
-    """How many of so many photographs may be answered otherwise, so that `agreement` holds for others as well.
+def allowed_disagreements(images: int, agreement: float = AGREEMENT) -> int:
+    """How many of so many images may be answered otherwise, so that `agreement` holds for others as well.
 
     That is, the one-sided Clopper-Pearson bound (1934, doi:10.1093/biomet/26.4.404) on the share that differs
-    is within 1 - `agreement` at `CONFIDENCE`, photographs taken to be independent. -1: too few for any.
+    is within 1 - `agreement` at `CONFIDENCE`, images taken to be independent. -1: too few for any.
 
     >>> allowed_disagreements(597), allowed_disagreements(598), allowed_disagreements(2600)
     (-1, 0, 6)
     """
-    share, few = 1 - agreement, range(int(photographs * (1 - agreement)) + 1)
-    # The binomial distribution in logarithms: its terms underflow where photographs are many.
-    ways = [lgamma(photographs + 1) - lgamma(n + 1) - lgamma(photographs - n + 1) for n in few]
-    logs = [way + n * log(share) + (photographs - n) * log1p(-share) for n, way in zip(few, ways, strict=True)]
+    share, few = 1 - agreement, range(int(images * (1 - agreement)) + 1)
+    # The binomial distribution in logarithms: its terms underflow where images are many.
+    ways = [lgamma(images + 1) - lgamma(n + 1) - lgamma(images - n + 1) for n in few]
+    logs = [way + n * log(share) + (images - n) * log1p(-share) for n, way in zip(few, ways, strict=True)]
     return int((np.exp(logs).cumsum() <= 1 - CONFIDENCE).sum()) - 1
 
 
@@ -45,7 +45,7 @@ class _Ladder:
     Attributes:
         margins: float [D + 1].
         saved: forward passes that each margin saves, [D + 1].
-        wrong: photographs [D] that it settles wrongly: margin k the first k of them.
+        wrong: images [D] that it settles wrongly: margin k the first k of them.
     """
 
     margins: npt.NDArray[np.float64]
@@ -59,7 +59,7 @@ def _ladder(pair: Pair, further_passes: int) -> _Ladder:
     gaps = first - second
     wrong = np.flatnonzero(identity.argmax(axis=1) != merged.argmax(axis=1))
     wrong = wrong[np.argsort(-gaps[wrong], kind="stable")]
-    # Just above the next photograph that would be settled wrongly, and 0 once there is none.
+    # Just above the next image that would be settled wrongly, and 0 once there is none.
     margins = np.minimum(np.append(np.nextafter(gaps[wrong], np.inf), 0.0), ALL_VIEWS)
     settled = np.array([(~needs_all_views(identity, float(margin))).sum() for margin in margins])
     return _Ladder(margins, further_passes * settled.astype(np.float64), wrong)
@@ -74,7 +74,7 @@ def choose_thresholds(
     passes for each answer that it changes, until none is left. An answer that several tasks change counts once.
 
     Args:
-        pairs: each task's probabilities [N, C] of the same N photographs.
+        pairs: each task's probabilities [N, C] of the same N images.
         further_passes: forward passes of each task beyond its first view.
         disagreements: the budget; below 0 no margin is trusted, and all are 1.
     """
@@ -106,7 +106,7 @@ def choose_thresholds(
 def early_exit_probabilities(
     pairs: Mapping[str, Pair], margins: Mapping[str, float]
 ) -> dict[str, Probabilities]:
-    """Each task's probabilities [N, C] with further views for needs_all_views photographs alone."""
+    """Each task's probabilities [N, C] with further views for needs_all_views images alone."""
     return {
         task: np.where(needs_all_views(identity, margins[task])[:, None], merged, identity)
         for task, (merged, identity) in pairs.items()

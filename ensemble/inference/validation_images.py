@@ -1,4 +1,4 @@
-"""Photographs that no head of the joint code was trained on, and what the heads make of them in all views."""
+"""Images that no head of the joint code was trained on, and what the heads make of them in all views."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from ensemble.files.predictions import read_arrays
 from ensemble.inference.predictor import Result, Task, concat_outputs
 from ensemble.inference.thresholds import Pair
 
-# Rounding or another JPEG scale changes fewer answers than this; other photographs or crops change more.
+# Rounding or another JPEG scale changes fewer answers than this; other images or crops change more.
 SAME_ANSWERS = 0.9
 REMEDY = "give --margin, or --views all"
 
@@ -24,10 +24,10 @@ Predict = Callable[[Mapping[str, Task], Sequence[Path]], Iterator[Result]]
 
 @dataclass(frozen=True)
 class ValidationImages:
-    """Photographs in the validation of every task.
+    """Images in the validation of every task.
 
     Attributes:
-        said: for each task and each of its heads, probabilities [N, C] with the photographs' paths as index.
+        said: for each task and each of its heads, probabilities [N, C] with the images' paths as index.
         groups: paths, by the heads that were not trained on them: for each task their places among its heads.
     """
 
@@ -39,10 +39,10 @@ class ValidationImages:
 
 
 def find_validation_images(files: Mapping[str, Sequence[Path]]) -> ValidationImages:
-    """The photographs in every task's validation, from its heads' validation.npz.
+    """The images in every task's validation, from its heads' validation.npz.
 
     Raises:
-        InputError: a file or a photograph is not there, or the tasks share no photograph.
+        InputError: a file or an image is not there, or the tasks share no image.
     """
     said = {task: [_read_validation(file) for file in its] for task, its in files.items()}
     known = [{path for table in tables for path in table.index} for tables in said.values()]
@@ -52,11 +52,11 @@ def find_validation_images(files: Mapping[str, Sequence[Path]]) -> ValidationIma
         groups.setdefault(tuple(map(tuple, places)), []).append(path)
     paths = [path for each in groups.values() for path in each]
     if not paths:
-        raise InputError(f"{', '.join(said)}: no photograph is in the validation of all of them; {REMEDY}")
+        raise InputError(f"{', '.join(said)}: no image is in the validation of all of them; {REMEDY}")
     absent = [path for path in paths if not Path(path).is_file()]
     if absent:
         raise InputError(
-            f"{len(absent)} of {len(paths)} validation photographs are not there, such as {printable(absent[0])}: "
+            f"{len(absent)} of {len(paths)} validation images are not there, such as {printable(absent[0])}: "
             f"margins are chosen on them; put them back where training read them, {REMEDY}"
         )
     return ValidationImages(said, groups)
@@ -65,12 +65,12 @@ def find_validation_images(files: Mapping[str, Sequence[Path]]) -> ValidationIma
 def predict_validation(
     validated: ValidationImages, tasks: Mapping[str, Task], predict: Predict
 ) -> dict[str, Pair]:
-    """Each task's probabilities [N, C] of the photographs: all views merged, and the identity view.
+    """Each task's probabilities [N, C] of the images: all views merged, and the identity view.
 
-    Of several folds' heads a photograph is printable to those that were not trained on it.
+    Of several folds' heads an image is printable to those that were not trained on it.
 
     Raises:
-        InputError: the heads answer otherwise than they did in training: these are not the same photographs.
+        InputError: the heads answer otherwise than they did in training: these are not the same images.
     """
     found = []
     for places, paths in validated.groups.items():
@@ -91,7 +91,7 @@ def predict_validation(
 
 
 def _read_validation(file: Path) -> pd.DataFrame:
-    """What a head said of its validation photographs: probabilities, with absolute paths as index."""
+    """What a head said of its validation images: probabilities, with absolute paths as index."""
     if not file.is_file():
         raise InputError(f"{file}: not there, but margins are chosen on what it lists; {REMEDY}")
     arrays = read_arrays(file)
@@ -108,6 +108,6 @@ def _check_agreement(task: str, identity: npt.NDArray[np.floating], before: npt.
     same = float((identity.argmax(axis=1) == before.argmax(axis=1)).mean())
     if same < SAME_ANSWERS:
         raise InputError(
-            f"{task}: {same:.0%} of its answers to its validation photographs are those of its training, "
+            f"{task}: {same:.0%} of its answers to its validation images are those of its training, "
             f"expected {SAME_ANSWERS:.0%}: they changed since, or are cropped otherwise; {REMEDY}"
         )

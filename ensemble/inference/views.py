@@ -1,7 +1,7 @@
 """Test-time views: ways to look at the same pixels again, and ways to merge what a head said of each.
 
 A view is a function of float pixels [N, 3, H, W] in 0..1 to pixels of the same shape. Probabilities are
-merged, never logits: a head's logits are not on one scale from picture to picture.
+merged, never logits: a head's logits are not on one scale from image to image.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ Offset = Annotated[float, Field(ge=-0.5, le=0.5)]
 
 
 def identity(pixels: Tensor) -> Tensor:
-    """The picture as it is."""
+    """The image as it is."""
     return pixels
 
 
@@ -65,7 +65,7 @@ def brightness(pixels: Tensor, factor: Annotated[float, Field(gt=0, le=4)] = 1.1
 
 
 class ViewCache:
-    """A batch of photographs in views, each computed once however many heads look at it.
+    """A batch of images in views, each computed once however many heads look at it.
 
     Args:
         pixels: uint8 [N, 3, H, W].
@@ -100,7 +100,7 @@ def make_views(steps: Sequence[Step]) -> dict[str, View]:
     """
     views: dict[str, View] = {"identity": identity}
     seen: list[tuple[str, dict[str, Any]]] = []
-    # Each is called on a single pixel, so that wrong arguments are told here and not at the first photograph.
+    # Each is called on a single pixel, so that wrong arguments are told here and not at the first image.
     for step in build_ops(steps, VIEWS, torch.zeros(1, 3, 1, 1)):
         bound = signature(VIEWS[step.name]).bind(None, **step.arguments)
         bound.apply_defaults()

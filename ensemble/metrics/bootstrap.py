@@ -1,6 +1,6 @@
-"""How sure a score is: intervals and differences by the bootstrap, whole people drawn again, not photographs.
+"""How sure a score is: intervals and differences by the bootstrap, whole people drawn again, not images.
 
-Photographs of one person go wrong together; drawn one by one they would make an interval too narrow (the
+Images of one person go wrong together; drawn one by one they would make an interval too narrow (the
 cluster bootstrap, Field & Welsh, Journal of the Royal Statistical Society B 69, 2007). Every score here is a
 function of a confusion matrix, so that only those are drawn again.
 """
@@ -46,13 +46,13 @@ def resampled_confusions(
         truth: class indices [N].
         answers: class indices [N] each, in the same order.
         classes: number of classes.
-        groups: [N], the whole number 0..G-1 of what is drawn as one: a person, or a photograph.
+        groups: [N], the whole number 0..G-1 of what is drawn as one: a person, or an image.
         generator: where the resamples come from.
         draws: how many there are.
     """
     cells = np.stack([truth.astype(np.int64) * classes + each for each in answers])
     counts = np.ones(int(groups.max()) + 1, dtype=np.int64)
-    if len(counts) == len(truth):  # one photograph each: those with the same answers are of one kind
+    if len(counts) == len(truth):  # one image each: those with the same answers are of one kind
         cells, counts = np.unique(cells, axis=1, return_counts=True)
         groups = np.arange(len(counts))
     results = [np.zeros((draws, classes * classes)) for _ in answers]
@@ -66,14 +66,6 @@ def resampled_confusions(
         for result, (known, _), table in zip(results, found, tables, strict=True):
             result[start : start + len(weights), known] = weights @ table
     return [result.reshape(draws, classes, classes) for result in results]
-
-
-def macro_f1(confusions: Floats) -> Floats:
-    """Macro F1 of confusion matrices [..., C, C] over all C classes; one without any sample counts as 0."""
-    right = np.diagonal(confusions, axis1=-2, axis2=-1)
-    both = confusions.sum(axis=-1) + confusions.sum(axis=-2)
-    f1 = np.divide(2 * right, both, out=np.zeros_like(right, dtype=np.float64), where=both > 0)
-    return np.asarray(f1.mean(axis=-1))
 
 
 def accuracy(confusions: Floats) -> Floats:

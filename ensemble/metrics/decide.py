@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble.joint import encode
+from heads.objective.metrics import macro_f1
 
 # Factors that one class is tried at, in turn; finer steps fit the noise of a validation fold.
 FACTORS = np.exp(np.linspace(-1.5, 1.5, 31))
@@ -44,23 +45,16 @@ def fit_multipliers(
     """
     multipliers = np.ones(probabilities.shape[1])
     cautious = FACTORS[np.argsort(np.abs(np.log(FACTORS)), kind="stable")]
-    best = _macro_f1((probabilities * multipliers).argmax(axis=1), truth, len(multipliers))
+    best = macro_f1(truth, (probabilities * multipliers).argmax(axis=1), len(multipliers))
     for _ in range(rounds):
         before = multipliers.copy()
         for place in range(len(multipliers)):
             for factor in cautious:
                 tried = multipliers.copy()
                 tried[place] = factor
-                score = _macro_f1((probabilities * tried).argmax(axis=1), truth, len(multipliers))
+                score = macro_f1(truth, (probabilities * tried).argmax(axis=1), len(multipliers))
                 if score > best + 1e-12:
                     best, multipliers = score, tried
         if np.array_equal(before, multipliers):
             break
     return multipliers
-
-
-def _macro_f1(answers: npt.NDArray[np.integer], truth: npt.NDArray[np.integer], classes: int) -> float:
-    """Macro F1 over all classes; scikit-learn's takes milliseconds a call, and here are thousands of calls."""
-    right = np.bincount(truth[answers == truth], minlength=classes)
-    both = np.bincount(answers, minlength=classes) + np.bincount(truth, minlength=classes)
-    return float((2 * right / np.maximum(both, 1)).mean())

@@ -39,7 +39,7 @@ class Split(Section):
 
 
 class Backbone(Section):
-    """The trunk. `weights` is imagenet (a download), random, run:NAME (the best of that run) or a file.
+    """The backbone. `weights` is imagenet (a download), random, run:NAME (the best of that run) or a file.
 
     A file of `heads.convert` settles `name`, one of Keras's ResNet-50s, and the normalisation of `pixels`.
 
@@ -61,7 +61,7 @@ class Backbone(Section):
 
 
 class Classifier(Section):
-    """What stands on the trunk: hidden layers with ReLU, dropout before every linear layer.
+    """What stands on the backbone: hidden layers with ReLU, dropout before every linear layer.
 
     `factored`, for a label of parts: outputs for each part's classes, whose sums are the joint logits.
     """
@@ -118,7 +118,7 @@ class Pixels(Section):
             Pipeline(steps)(np.zeros(shape, np.uint8), (0,)).shape for shape in ((48, 36, 3), (40, 52, 3))
         }
         if len(shapes) > 1:
-            raise ValueError("pictures of different sizes stay so; add resize, letterbox or a crop")
+            raise ValueError("images of different sizes stay so; add resize, letterbox or a crop")
         return steps
 
 
@@ -146,7 +146,7 @@ class Schedule(Section):
 
 
 class Mix(Section):
-    """A share p of each batch's photographs mixed with another, one of the rarest class if `rarest`."""
+    """A share p of each batch's images mixed with another, one of the rarest class if `rarest`."""
 
     method: Literal["mixup", "cutmix", "halves"]
     p: Share = 0.5
@@ -155,7 +155,7 @@ class Mix(Section):
 
 
 class Progressive(Section):
-    """Pictures at a share `least` of height and width, growing until whole at a share `until` of the epochs."""
+    """Images at a share `least` of height and width, growing until whole at a share `until` of the epochs."""
 
     least: Annotated[float, Field(ge=0.25, lt=1)] = 0.5
     until: Annotated[float, Field(gt=0, le=1)] = 0.75
@@ -164,7 +164,7 @@ class Progressive(Section):
 class Training(Section):
     """Length, batches, mixing, choice of the best epoch, seed.
 
-    `feature_views`, for a trunk that is frozen up to a stage: so many augmented views of each photograph are
+    `feature_views`, for a backbone that is frozen up to a stage: so many augmented views of each image are
     drawn once and shown in turn, epoch by epoch, and what the frozen stages make of them is kept; all of them
     are whole, so that it does not go with `resizing`.
     """
@@ -261,7 +261,7 @@ def find_unused_settings(config: TaskConfig) -> list[str]:
     ]
     if config.training.resizing is not None and config.training.feature_views is not None:
         problems.append(
-            "training.resizing: kept features are those of whole pictures; set it, or training.feature_views, "
+            "training.resizing: kept features are those of whole images; set it, or training.feature_views, "
             "to null"
         )
     weights, names = config.loss.class_weights, [term.name for term in config.loss.terms]

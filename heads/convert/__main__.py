@@ -1,8 +1,8 @@
-"""A Keras ResNet-50, with its output layer where it has one, to a trunk's file for `backbone.weights`.
+"""A Keras ResNet-50, with its output layer where it has one, to a backbone's file for `backbone.weights`.
 
 python -m heads.convert FILE.hdf5 OUT.safetensors [--input bgr]
 
-The file says which trunk it fills and how its pixels are scaled; `train_task.py` goes by that.
+The file says which backbone it fills and how its pixels are scaled; `train_task.py` goes by that.
 """
 
 import argparse
@@ -39,7 +39,7 @@ _PLACES = {"1": "0", "2a": "1", "2b": "2", "2c": "3"}
 
 
 def backbone_module(layer: str) -> tuple[str, str] | None:
-    """Where a Keras layer's arrays belong in the trunk, and whether they are a "conv" or a "bn".
+    """Where a Keras layer's arrays belong in the backbone, and whether they are a "conv" or a "bn".
 
     >>> backbone_module("conv3_block1_0_bn"), backbone_module("res5c_branch2b"), backbone_module("pred_age")
     (('layer2.0.downsample.1', 'bn'), ('layer4.2.conv2', 'conv'), None)
@@ -58,7 +58,7 @@ def backbone_module(layer: str) -> tuple[str, str] | None:
 
 
 def backbone_tensors(arrays: Mapping[str, Arrays]) -> dict[str, Tensor]:
-    """The trunk's tensors out of the layers' arrays; layers that are none of a ResNet's are left."""
+    """The backbone's tensors out of the layers' arrays; layers that are none of a ResNet's are left."""
     tensors: dict[str, Tensor] = {}
     problems = []
     for layer, values in arrays.items():
@@ -78,7 +78,7 @@ def backbone_tensors(arrays: Mapping[str, Arrays]) -> dict[str, Tensor]:
 
 
 def find_release(file: KerasFile, name: str) -> str:
-    """Name of the trunk (a key of `RELEASES`) that the file's layers are, by their settings or their names.
+    """Name of the backbone (a key of `RELEASES`) that the file's layers are, by their settings or their names.
 
     Raises:
         InputError: no release has a ResNet-50 of these settings; all that differ are told.
@@ -106,20 +106,20 @@ def find_release(file: KerasFile, name: str) -> str:
         if kind == "conv" and strides is not None and list(strides) != [1 + halves] * 2:
             problems.append(f"{layer}: strides {list(strides)}, expected {[1 + halves] * 2}")
     raise_all(f"{name}: not laid out as Keras's own ResNet-50:", problems)
-    for trunk, release in RELEASES.items():
+    for backbone, release in RELEASES.items():
         if release == its:
-            return trunk
+            return backbone
     raise InputError(f"{name}: found {its}, expected one of {', '.join(map(str, RELEASES.values()))}")
 
 
 def find_output(arrays: Mapping[str, Arrays], name: str, wanted: str | None) -> dict[str, Tensor]:
-    """The dense layer [2048, K] on the trunk as our classifier's tensors; none, where there is none.
+    """The dense layer [2048, K] on the backbone as our classifier's tensors; none, where there is none.
 
     A layer without a bias gets one of zeros, which is the same function.
     """
     dense = {layer: a for layer, a in arrays.items() if a[0].ndim == 2 and len(a[0]) == FEATURES}
     if wanted is not None and wanted not in dense:
-        raise InputError(f"--output {wanted}: found {', '.join(dense) or 'none'} on the trunk's features")
+        raise InputError(f"--output {wanted}: found {', '.join(dense) or 'none'} on the backbone's features")
     if wanted is None and len(dense) > 1:
         raise InputError(f"{name}: found several outputs, {', '.join(dense)}: choose one with --output LAYER")
     if not dense:
@@ -132,7 +132,7 @@ def find_output(arrays: Mapping[str, Arrays], name: str, wanted: str | None) -> 
 
 
 def convert(path: Path, scaling: str, output: str | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors `trunk.*` and `classifier.*` of a Keras file, and the description that goes with them.
+    """Tensors `backbone.*` and `classifier.*` of a Keras file, and the description that goes with them.
 
     Args:
         path: of the file.
@@ -147,15 +147,15 @@ def convert(path: Path, scaling: str, output: str | None) -> tuple[dict[str, Ten
     mean, std, swapped = INPUTS[scaling]
     if swapped:
         tensors["conv1.weight"] = tensors["conv1.weight"].flip(1)  # so that red comes first, as everywhere here
-    trunk, _ = build_backbone(name)
-    fill_backbone(trunk, tensors, str(path))  # refuses what is not whole, or more than a ResNet-50
+    backbone, _ = build_backbone(name)
+    fill_backbone(backbone, tensors, str(path))  # refuses what is not whole, or more than a ResNet-50
     classifier = find_output(file.arrays, str(path), output)
     description = {
         "trunk": {"name": name, "mean": list(mean), "std": [std] * 3},
         "outputs": len(classifier["classifier.1.bias"]) if classifier else 0,
         "source": {"file": path.name, "written_by": file.written_by, "input": scaling},
     }
-    return {f"trunk.{key}": value for key, value in trunk.state_dict().items()} | classifier, description
+    return {f"backbone.{key}": value for key, value in backbone.state_dict().items()} | classifier, description
 
 
 def main() -> None:
@@ -173,8 +173,8 @@ def main() -> None:
         raise InputError(f"{args.out}: expected a name that ends in .safetensors")
     tensors, description = convert(args.file, args.input, args.output)
     save_tensors(args.out, tensors, description)
-    trunk = description["trunk"]["name"]
-    print(f"{args.out}: {trunk}, {len(tensors)} tensors, {description['outputs']} outputs")
+    backbone = description["trunk"]["name"]
+    print(f"{args.out}: {backbone}, {len(tensors)} tensors, {description['outputs']} outputs")
     print(f"use it with --set backbone.weights={args.out}; pixels are scaled as for {args.input}")
 
 

@@ -1,4 +1,4 @@
-"""Trained heads as files for other programs: each from a photograph to its class probabilities, and its number.
+"""Trained heads as files for other programs: each from an image to its class probabilities, and its number.
 
 python -m heads.export --runs RUNS --format onnx
 

@@ -1,4 +1,4 @@
-"""Modules to files that run without this program: ONNX and TorchScript, from photographs of any size."""
+"""Modules to files that run without this program: ONNX and TorchScript, from images of any size."""
 
 import warnings
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"
 
 
 def output_shapes(trained: TrainedHead) -> dict[str, tuple[int, ...]]:
-    """The outputs of a head's graph in their order: names, and sizes beside the number of photographs."""
+    """The outputs of a head's graph in their order: names, and sizes beside the number of images."""
     outputs: dict[str, tuple[int, ...]] = {"probabilities": (len(trained.config.label.classes),)}
     return outputs if trained.target.numbers is None else outputs | {"number": ()}
 
 
 class HeadGraph(nn.Module):
-    """Photographs uint8 [N, h, w, 3] (RGB) to what one head says of its one plain view.
+    """Images uint8 [N, h, w, 3] (RGB) to what one head says of its one plain view.
 
     That is the probabilities of its classes [N, C] and, of a head that predicts a number, that [N].
     """
@@ -35,8 +35,8 @@ class HeadGraph(nn.Module):
         self.letterbox = make_letterbox(trained.config.pixels.evaluate, name)
         self.head, self.target = trained.head, trained.target
 
-    def forward(self, photographs: Tensor) -> tuple[Tensor, ...]:
-        logits = self.head(self.letterbox(photographs) / 255)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        logits = self.head(self.letterbox(images) / 255)
         probabilities = self.target.probabilities(logits)
         if self.target.numbers is None:
             return (probabilities,)
@@ -51,14 +51,14 @@ def write_onnx(
     example: Tensor | None = None,
     free: Sequence[str] = ("n", "height", "width"),
 ) -> None:
-    """Write `graph` as one ONNX file; unless told otherwise it takes `photographs` [n, height, width, 3].
+    """Write `graph` as one ONNX file; unless told otherwise it takes `images` [n, height, width, 3].
 
     Args:
         path: written whole or not at all.
         graph: takes one tensor.
         outputs: their names.
         name: of the input, as the graph's `forward` calls it.
-        example: an input; photographs if none is given.
+        example: an input; images if none is given.
         free: names of its first dimensions, which may be any number; the others stay as in the example.
 
     Raises:

@@ -1,6 +1,6 @@
-"""The step `letterbox` of `data.transforms.ops` as a module, so that an exported graph starts from a photograph.
+"""The step `letterbox` of `data.transforms.ops` as a module, so that an exported graph starts from an image.
 
-It gives OpenCV's pixels, by two matrices a photograph: what shrinks is averaged by area, what grows
+It gives OpenCV's pixels, by two matrices an image: what shrinks is averaged by area, what grows
 is interpolated (a level of 255 may differ), and what is left over stays black.
 """
 
@@ -17,7 +17,7 @@ LINEAR_STEPS = 2048  # OpenCV's weights of a pixel's neighbours are whole number
 
 
 class Letterbox(nn.Module):
-    """Photographs uint8 [N, h, w, 3] of any one size to whole levels 0..255, float [N, 3, height, width].
+    """Images uint8 [N, h, w, 3] of any one size to whole levels 0..255, float [N, 3, height, width].
 
     Sizes are counted from the tensors rather than read as numbers: every way to export records tensors, and
     some would write the size of the example into the graph.
@@ -27,8 +27,8 @@ class Letterbox(nn.Module):
         super().__init__()
         self.height, self.width = height, width
 
-    def forward(self, photographs: Tensor) -> Tensor:
-        levels = photographs.permute(0, 3, 1, 2).float()
+    def forward(self, images: Tensor) -> Tensor:
+        levels = images.permute(0, 3, 1, 2).float()
         rows = torch.ones_like(levels[0, 0, :, 0]).double().cumsum(0)
         columns = torch.ones_like(levels[0, 0, 0, :]).double().cumsum(0)
         high, wide = rows[-1], columns[-1]
@@ -38,7 +38,7 @@ class Letterbox(nn.Module):
         down = _weights(rows - 1, high, new_high, self.height, scale)
         across = _weights(columns - 1, wide, new_wide, self.width, scale)
         mixed = down @ levels @ across.transpose(0, 1)
-        # OpenCV rounds halves up where it halves a picture or interpolates, else to even.
+        # OpenCV rounds halves up where it halves an image or interpolates, else to even.
         halved = (high == 2 * new_high) & (wide == 2 * new_wide)
         return torch.where(halved | (scale >= 1), (mixed + 0.5).floor(), mixed.round()).clamp(0.0, 255.0)
 

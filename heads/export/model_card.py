@@ -12,11 +12,11 @@ from heads.build import TrainedHead
 from heads.run.folder import RunFolder
 
 UNKNOWN_TERMS = (
-    "Not told by whoever exported this. Weights come under the terms of the photographs they were trained on "
+    "Not told by whoever exported this. Weights come under the terms of the images they were trained on "
     "and of the weights that they began from; ask before they are passed on or used commercially."
 )
 LIMITS = """- Figures are of people held out of the same data; other cameras, light and people give others.
-- Made for photographs with one upright face that fills the picture; a face in a scene must be cropped first.
+- Made for images with one upright face that fills the image; a face in a scene must be cropped first.
 - Groups that are rare in the data are answered worse: see the figures of each class.
 - Gender and age are guesses from appearance. They tell neither identity nor anybody's documents, and are not
   fit for decisions about a person."""
@@ -42,7 +42,7 @@ def head_section(trained: TrainedHead) -> str:
     }
     lines += [f"| {key} | {value:.3f} |" for key, value in known.items()]
     for name, figures in _metrics(run).get("classes", {}).items():
-        lines.append(f"| F1 of {name} ({figures['support']:g} photographs) | {figures['f1-score']:.3f} |")
+        lines.append(f"| F1 of {name} ({figures['support']:g} images) | {figures['f1-score']:.3f} |")
     return "\n".join(lines)
 
 
@@ -68,14 +68,14 @@ def write_card(
 def _crops(box_margin: float | None) -> list[str]:
     if box_margin is None:
         return []
-    return [f"- Photographs: cropped to boxes of faces, with {box_margin:g} times the margin of docs/boxes.md"]
+    return [f"- Images: cropped to boxes of faces, with {box_margin:g} times the margin of docs/boxes.md"]
 
 
 def _data(run: RunFolder, fold: int, folds: int) -> str:
     told = f"fold {fold} of {folds} held out by person"
     if run.validation.is_file():
         with np.load(run.validation) as saved:
-            told += f": {len(saved['path'])} photographs of {len(np.unique(saved['person']))} people"
+            told += f": {len(saved['path'])} images of {len(np.unique(saved['person']))} people"
     return told
 
 

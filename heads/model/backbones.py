@@ -1,4 +1,4 @@
-"""The trunk: a torchvision resnet without its classifier, and weights for it from any common file."""
+"""The backbone: a torchvision resnet without its classifier, and weights for it from any common file."""
 
 import argparse
 import pathlib
@@ -42,7 +42,7 @@ _HARMLESS: list[Any] = [
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Which tensors of a file the trunk took, which it left, and which trunk tensors the file lacks."""
+    """Which tensors of a file the backbone took, which it left, and which backbone tensors the file lacks."""
 
     taken: tuple[str, ...]
     left: tuple[str, ...]
@@ -57,15 +57,15 @@ class LoadReport:
 
 
 def build_backbone(name: str) -> tuple[nn.Module, int]:
-    """A trunk with random weights, pixels [N, 3, H, W] -> features [N, F]; returns it and F."""
-    trunk = BACKBONES[name](weights=None)
-    features: int = trunk.fc.in_features
-    trunk.fc = nn.Identity()
-    return trunk, features
+    """A backbone with random weights, pixels [N, 3, H, W] -> features [N, F]; returns it and F."""
+    backbone = BACKBONES[name](weights=None)
+    features: int = backbone.fc.in_features
+    backbone.fc = nn.Identity()
+    return backbone, features
 
 
-def load_imagenet(trunk: nn.Module, name: str) -> LoadReport:
-    """Fill `trunk` with torchvision's ImageNet weights, downloaded on first use.
+def load_imagenet(backbone: nn.Module, name: str) -> LoadReport:
+    """Fill `backbone` with torchvision's ImageNet weights, downloaded on first use.
 
     Raises:
         InputError: they cannot be downloaded; the message names the option that takes a local file.
@@ -82,24 +82,24 @@ def load_imagenet(trunk: nn.Module, name: str) -> LoadReport:
             f"ImageNet weights of {name} cannot be downloaded ({error}); give a local file with "
             "--set backbone.weights=FILE (.safetensors, .pt or .pth), or --set backbone.weights=random"
         ) from None
-    return fill_backbone(trunk, state, f"torchvision's {weights}")
+    return fill_backbone(backbone, state, f"torchvision's {weights}")
 
 
-def load_backbone(trunk: nn.Module, path: Path) -> LoadReport:
-    """Fill `trunk` from a .safetensors or torch file; other tensors, such as a classifier, are left.
+def load_backbone(backbone: nn.Module, path: Path) -> LoadReport:
+    """Fill `backbone` from a .safetensors or torch file; other tensors, such as a classifier, are left.
 
-    Prefixes (`module.`, `model.`, `backbone.`, `trunk.`, ...), the names of `heads.model.weight_names` and half precision
+    Prefixes (`module.`, `model.`, `backbone.`, `backbone.`, ...), the names of `heads.model.weight_names` and half precision
     are understood.
 
     Raises:
-        InputError: unreadable, it matches less than the whole trunk, or it is of a deeper or another one.
+        InputError: unreadable, it matches less than the whole backbone, or it is of a deeper or another one.
     """
-    return fill_backbone(trunk, read_tensors(path), str(path))
+    return fill_backbone(backbone, read_tensors(path), str(path))
 
 
-def fill_backbone(trunk: nn.Module, state: Mapping[str, Tensor], name: str) -> LoadReport:
-    """Copy the trunk's tensors out of `state`, wherever its prefix puts them; all of them or none."""
-    wanted = trunk.state_dict()
+def fill_backbone(backbone: nn.Module, state: Mapping[str, Tensor], name: str) -> LoadReport:
+    """Copy the backbone's tensors out of `state`, wherever its prefix puts them; all of them or none."""
+    wanted = backbone.state_dict()
     if foreign := foreign_network(state):
         raise InputError(f"{name}: found {foreign}")
     state = torchvision_names(state)
@@ -117,17 +117,17 @@ def fill_backbone(trunk: nn.Module, state: Mapping[str, Tensor], name: str) -> L
         told = ", ".join(broken[:3])
         raise InputError(f"{name}: {told}: not finite, expected numbers; the training that wrote it diverged")
     left = tuple(sorted(set(state) - set(found.values())))
-    # A deeper trunk has all of a shallower one's tensors under the same names, and more.
+    # A deeper backbone has all of a shallower one's tensors under the same names, and more.
     stages = tuple(f"{prefix}{module}." for modules in STAGES.values() for module in modules)
     more = [key for key in left if key.startswith(stages)]
     if missing or shapes or more:
         lists = {"": shapes, "missing ": missing, "more than it has: ": more}
         problem = "; ".join(what + ", ".join(items[:3]) for what, items in lists.items() if items)
         raise InputError(
-            f"{name}: fits {len(found) - len(shapes)} of the trunk's {len(wanted)} tensors ({problem}); "
+            f"{name}: fits {len(found) - len(shapes)} of the backbone's {len(wanted)} tensors ({problem}); "
             "expected all and no more: does backbone.name match the file?"
         )
-    trunk.load_state_dict(wanted | {key: state[at].to(wanted[key].dtype) for key, at in found.items()})
+    backbone.load_state_dict(wanted | {key: state[at].to(wanted[key].dtype) for key, at in found.items()})
     return LoadReport(tuple(found), left, tuple(key for key in wanted if key not in found))
 
 
@@ -164,7 +164,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def split_stages(up_to: str) -> tuple[list[str], list[str]]:
-    """Names of the trunk's modules up to and including stage `up_to`, and of those after it.
+    """Names of the backbone's modules up to and including stage `up_to`, and of those after it.
 
     `up_to` is none, a key of `STAGES`, or all.
 
@@ -177,12 +177,12 @@ def split_stages(up_to: str) -> tuple[list[str], list[str]]:
     return before, [name for stage in stages[count:] for name in STAGES[stage]]
 
 
-def freeze(trunk: nn.Module, up_to: str) -> list[nn.Module]:
+def freeze(backbone: nn.Module, up_to: str) -> list[nn.Module]:
     """Stop the gradients from the pixels up to and including stage `up_to` (`split_stages`).
 
     Returns the frozen modules; the caller keeps them in eval mode, so that batch statistics stay as well.
     """
-    frozen = [trunk.get_submodule(name) for name in split_stages(up_to)[0]]
+    frozen = [backbone.get_submodule(name) for name in split_stages(up_to)[0]]
     for module in frozen:
         module.requires_grad_(False)
     return frozen

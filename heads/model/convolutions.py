@@ -1,6 +1,6 @@
-"""Where a trunk's convolutions are computed by `heads.model.winograd`, on processors and in single precision.
+"""Where a backbone's convolutions are computed by `heads.model.winograd`, on processors and in single precision.
 
-Measured on two cores of an Intel Xeon with AVX-512, for pictures of 160x120: the convolutions of resnet18 that
+Measured on two cores of an Intel Xeon with AVX-512, for images of 160x120: the convolutions of resnet18 that
 are chosen here take half to two thirds of the time of oneDNN's, forward and backward; those of 64 channels gain
 nothing.
 """
@@ -47,7 +47,7 @@ def tiles_pay(told: Path = CPUINFO) -> bool:
     """Whether resnet18 is faster by tiles on this processor: where PyTorch's matrix products are made for it.
 
     They are MKL's. On two cores of an AMD EPYC (Zen 4) whole resnet18s at 160x120 answer 0.92 to 0.97 times as
-    many pictures by tiles as directly, and train 0.78 to 0.90 times as many; on one core of it 1.0 to 1.05
+    many images by tiles as directly, and train 0.78 to 0.90 times as many; on one core of it 1.0 to 1.05
     and 0.92 to 1.11 times.
 
     Args:

@@ -15,7 +15,7 @@ from heads.model.head import Head, normalise
 class FrozenLayers(nn.Module):
     """The frozen part of a head: pixels [N, 3, H, W] as `Head` takes them, to features.
 
-    Features are the trunk's own [N, F] where it is frozen as a whole, else the maps [N, C, h, w] of the last
+    Features are the backbone's own [N, F] where it is frozen as a whole, else the maps [N, C, h, w] of the last
     frozen stage. Batch norm stays in eval mode, as it does in a head that was frozen.
 
     Args:
@@ -29,7 +29,7 @@ class FrozenLayers(nn.Module):
     def __init__(self, head: Head, up_to: str) -> None:
         super().__init__()
         before, after = split_stages(up_to)
-        self.layers = nn.ModuleDict({name: head.trunk.get_submodule(name) for name in before})
+        self.layers = nn.ModuleDict({name: head.backbone.get_submodule(name) for name in before})
         self.ends_in_maps = bool(after)
         self.register_buffer("mean", head.mean)
         self.register_buffer("std", head.std)
@@ -65,7 +65,7 @@ class TrainedLayers(nn.Module):
 
     def __init__(self, head: Head, up_to: str) -> None:
         super().__init__()
-        self.trunk, self.classifier = head.trunk, head.classifier
+        self.backbone, self.classifier = head.backbone, head.classifier
         self.register_buffer("mean", head.mean)
         self.register_buffer("std", head.std)
         self._after = split_stages(up_to)[1]
@@ -75,6 +75,6 @@ class TrainedLayers(nn.Module):
         if features.ndim == 4:
             features = features.contiguous(memory_format=torch.channels_last)
         for name in self._after:
-            features = self.trunk.get_submodule(name)(features)
+            features = self.backbone.get_submodule(name)(features)
         logits: Tensor = self.classifier(features.flatten(1))
         return logits

@@ -1,4 +1,4 @@
-"""One head: normalisation, trunk and classifier in one module, from pixels to logits."""
+"""One head: normalisation, backbone and classifier in one module, from pixels to logits."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -18,9 +18,9 @@ class Head(nn.Module):
     Normalisation is inside, so that whoever has the head cannot feed it wrongly.
 
     Args:
-        backbone: a name in `heads.model.backbones.BACKBONES`; the weights are random until a loader fills `trunk`.
+        backbone: a name in `heads.model.backbones.BACKBONES`; the weights are random until a loader fills `backbone`.
         outputs: number of logits.
-        hidden: widths of hidden layers on the trunk, each followed by ReLU.
+        hidden: widths of hidden layers on the backbone, each followed by ReLU.
         dropout: share dropped before each linear layer, from 0 to below 1.
         mean, std: per channel, in 0..1.
         last: makes the last layer from the numbers of its features and outputs.
@@ -40,15 +40,15 @@ class Head(nn.Module):
         last: LastLayer = nn.Linear,
     ) -> None:
         super().__init__()
-        self.trunk, features = build_backbone(backbone)
+        self.backbone, features = build_backbone(backbone)
         self.classifier = make_classifier(features, outputs, hidden, dropout, last)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self._frozen: list[nn.Module] = []
 
     def freeze(self, up_to: str) -> None:
-        """Freeze the trunk up to a stage (`heads.model.backbones.freeze`), its batch norm included."""
-        self._frozen = freeze(self.trunk, up_to)
+        """Freeze the backbone up to a stage (`heads.model.backbones.freeze`), its batch norm included."""
+        self._frozen = freeze(self.backbone, up_to)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -58,7 +58,7 @@ class Head(nn.Module):
         return self
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.trunk(normalise(pixels, self.mean, self.std)))
+        logits: Tensor = self.classifier(self.backbone(normalise(pixels, self.mean, self.std)))
         return logits
 
 
@@ -84,7 +84,7 @@ def make_classifier(
 class SumOfParts(nn.Module):
     """Joint logits [N, prod C] as sums of the parts' own logits [N, sum C]; the first part is on top.
 
-    The softmax of the sums is the product of the parts' softmaxes, so that one trunk with an output for each
+    The softmax of the sums is the product of the parts' softmaxes, so that one backbone with an output for each
     part trains and answers as any head over the joint classes does.
 
     Args:

@@ -1,8 +1,8 @@
-"""Keras's ResNet-50 as a trunk: the strides of the first version, biased convolutions, its epsilon.
+"""Keras's ResNet-50 as a backbone: the strides of the first version, biased convolutions, its epsilon.
 
-torchvision's resnet50 halves the picture in a block's 3x3 convolution, Keras's in the 1x1 before it (He et al.
+torchvision's resnet50 halves the image in a block's 3x3 convolution, Keras's in the 1x1 before it (He et al.
 2015, arXiv:1512.03385); weights of one in the other run without an error and mean nothing. The stem changed
-between releases of Keras, and a file of weights fits them all, so that each is a trunk of its own name.
+between releases of Keras, and a file of weights fits them all, so that each is a backbone of its own name.
 """
 
 from collections.abc import Callable

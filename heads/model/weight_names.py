@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor
 
 STEM = "conv1.weight"
-# Of a trunk taken apart by `nn.Sequential(*resnet.children())`: 2 and 3 are the ReLU and the pooling.
+# Of a backbone taken apart by `nn.Sequential(*resnet.children())`: 2 and 3 are the ReLU and the pooling.
 _CHILDREN = {"0": "conv1", "1": "bn1", **{str(4 + stage): f"layer{1 + stage}" for stage in range(4)}}
 _IR = (
     "a face-recognition network of the IR kind (batch norm before the convolutions, PReLU, a 3x3 stem without "
@@ -50,7 +50,7 @@ def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def best_prefix(names: Iterable[str], wanted: Sequence[str]) -> str:
-    """What stands before the names of the trunk `wanted`: the prefix under which most of them are found.
+    """What stands before the names of the backbone `wanted`: the prefix under which most of them are found.
 
     Of equals one that is not named as a copy with averaged weights, and of those the shorter.
     """

@@ -92,19 +92,19 @@ class _Convolution(torch.autograd.Function):
         return None if of_pixels is None else of_pixels.permute(0, 3, 1, 2), of_weights
 
 
-def _parts(pictures: Tensor, at_once: int) -> tuple[Tensor, ...]:
-    """Pictures [N, C, H, W] as [n, H, W, C], so many at once."""
-    return torch.split(pictures.permute(0, 2, 3, 1), at_once)
+def _parts(images: Tensor, at_once: int) -> tuple[Tensor, ...]:
+    """Images [N, C, H, W] as [n, H, W, C], so many at once."""
+    return torch.split(images.permute(0, 2, 3, 1), at_once)
 
 
 def _at_once(height: int, width: int) -> int:
-    """Pictures that are worked on together."""
+    """Images that are worked on together."""
     down, across = tiles_of(height, width)
     return max(TOGETHER // (down * across), 1)
 
 
 def _rows(height: int) -> int:
-    """Rows that a picture takes: where tiles would reach over its lower edge, the next one begins a row below.
+    """Rows that an image takes: where tiles would reach over its lower edge, the next one begins a row below.
 
     The row of zeros between them is the padding of both.
 
@@ -114,16 +114,16 @@ def _rows(height: int) -> int:
     return height + 1 if height + 1 < tiles_of(height, height)[0] * OUTPUTS else height
 
 
-def _stacked(pictures: Tensor) -> Tensor:
-    """Pictures [N, H, W, C] as they are, or as one tall picture [1, N * `_rows`, W, C] of fewer tiles."""
-    number, height, width, channels = pictures.shape
+def _stacked(images: Tensor) -> Tensor:
+    """Images [N, H, W, C] as they are, or as one tall image [1, N * `_rows`, W, C] of fewer tiles."""
+    number, height, width, channels = images.shape
     if (rows := _rows(height)) == height:
-        return pictures
-    return F.pad(pictures, (0, 0, 0, 0, 0, rows - height)).reshape(1, number * rows, width, channels)
+        return images
+    return F.pad(images, (0, 0, 0, 0, 0, rows - height)).reshape(1, number * rows, width, channels)
 
 
 def _apart(whole: Tensor, like: Tensor) -> Tensor:
-    """The reverse of `_stacked`, of pictures with more below and beside: [N, H, W, C] as `like` is."""
+    """The reverse of `_stacked`, of images with more below and beside: [N, H, W, C] as `like` is."""
     number, height, width, channels = like.shape
     if (rows := _rows(height)) != height:
         whole = whole[0, : number * rows].view(number, rows, -1, channels)
@@ -131,22 +131,22 @@ def _apart(whole: Tensor, like: Tensor) -> Tensor:
 
 
 def _tiling(like: Tensor) -> tuple[int, int, int, int]:
-    """Of pictures [N, H, W, C], as `_stacked` gives them: their number, tiles down and across, channels."""
+    """Of images [N, H, W, C], as `_stacked` gives them: their number, tiles down and across, channels."""
     number, height, width, channels = like.shape
     if (rows := _rows(height)) != height:
         number, height = 1, number * rows
     return number, *tiles_of(height, width), channels
 
 
-def _mapped_tiles(pictures: Tensor) -> Tensor:
-    """Overlapping input tiles of pictures [N, H, W, C] through the input's map: [36, tiles, C]."""
-    _, height, width, channels = pictures.shape
+def _mapped_tiles(images: Tensor) -> Tensor:
+    """Overlapping input tiles of images [N, H, W, C] through the input's map: [36, tiles, C]."""
+    _, height, width, channels = images.shape
     down, across = tiles_of(height, width)
     below, beside = down * OUTPUTS + 1 - height, across * OUTPUTS + 1 - width
-    padded = F.pad(pictures, (0, 0, 1, beside, 1, below))
+    padded = F.pad(images, (0, 0, 1, beside, 1, below))
     tiles = padded.unfold(1, INPUTS, OUTPUTS).unfold(2, INPUTS, OUTPUTS)  # [N, down, across, C, 6, 6]
     flat = tiles.permute(4, 5, 0, 1, 2, 3).reshape(INPUTS**2, -1)
-    return (INPUT_MAP.to(pictures) @ flat).view(INPUTS**2, -1, channels)
+    return (INPUT_MAP.to(images) @ flat).view(INPUTS**2, -1, channels)
 
 
 def _untiled(tiles: Tensor, like: Tensor) -> Tensor:

@@ -1,19 +1,42 @@
-"""Macro F1, the figure that heads are chosen by and answers are judged by."""
+"""Macro F1, the metric that selects the best epoch and scores every prediction."""
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import f1_score
+
+Floats = npt.NDArray[np.float64]
 
 
-def macro_f1(truth: npt.NDArray[np.integer], answers: npt.NDArray[np.integer], classes: int) -> float:
-    """The mean over all classes of F1, 0..1, as scikit-learn has it with `labels=range(classes)`.
+def confusion_matrix(
+    truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], classes: int
+) -> npt.NDArray[np.int64]:
+    """Counts [C, C] of class indices [N] in 0..classes-1, truth down and prediction across.
+
+    >>> confusion_matrix(np.array([0, 1, 1]), np.array([0, 0, 1]), 2).tolist()
+    [[1, 0], [1, 1]]
+    """
+    cells = np.bincount(np.asarray(truth) * classes + predicted, minlength=classes * classes)
+    return cells.reshape(classes, classes)
+
+
+def macro_f1_of_confusion(confusion: npt.NDArray[Any]) -> Floats:
+    """Macro F1, 0..1, of confusion matrices [..., C, C] over all C classes; a class without samples counts as 0."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
+    total = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+    f1 = np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0)
+    return np.asarray(f1.mean(axis=-1))
+
+
+def macro_f1(truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], classes: int) -> float:
+    """Mean F1 over all classes, 0..1: scikit-learn's with `labels=range(classes)` and `zero_division=0`.
 
     Args:
         truth: class indices [N] in 0..classes-1.
-        answers: likewise.
-        classes: their number; one that is in neither counts as 0, as it does in the field.
+        predicted: likewise.
+        classes: number of classes; one that is in neither counts as 0.
 
     >>> round(macro_f1(np.array([0, 1]), np.array([0, 1]), 3), 3)
     0.667
     """
-    return float(f1_score(truth, answers, labels=range(classes), average="macro", zero_division=0))
+    return float(macro_f1_of_confusion(confusion_matrix(truth, predicted, classes)))

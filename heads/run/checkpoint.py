@@ -48,7 +48,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         InputError: no such file, not whole, or without our description.
     """
     with _open(path) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        # Version 0.1 called the backbone "trunk".
+        tensors = {
+            re.sub(r"(^|[/.])trunk\.", r"\1backbone.", name): file.get_tensor(name)
+            for name in file.keys()  # noqa: SIM118 (no mapping)
+        }
     return tensors, read_description(path)
 
 

@@ -1,4 +1,4 @@
-"""The run that a head's trunk comes from, and whom of the head's validation people it has learnt from."""
+"""The run that a head's backbone comes from, and whom of the head's validation people it has learnt from."""
 
 import re
 from collections.abc import Iterable
@@ -48,7 +48,7 @@ def leaked_people(run: RunFolder, people: Iterable[str]) -> set[str]:
     Args:
         run: a finished one; without the record of its validation nobody is known.
         people: of the table's column `person`, which names a person's data folder and its content. Those of
-            photographs that were drawn out of others (`data.masked`) are the others' people, too.
+            images that were drawn out of others (`data.masked`) are the others' people, too.
     """
     judged = set(map(original_person, _validation_people(run)))
     sources = set(map(source_name, judged))
@@ -82,18 +82,18 @@ def _folder(source: str) -> str:
 
 
 def leakage_warning(run: RunFolder, people: Iterable[str]) -> str:
-    """What to tell the user where a trunk has learnt from a head's validation `people`; else nothing."""
+    """What to tell the user where a backbone has learnt from a head's validation `people`; else nothing."""
     people = list(people)
     told, seen = "", leaked_people(run, people)
     if seen:
         told += (
-            f"{run.folder}: this trunk was trained on {len(seen)} people whom the head is validated on, which "
-            "flatters its figures; train the trunk with the --fold and the split of the head\n"
+            f"{run.folder}: this backbone was trained on {len(seen)} people whom the head is validated on, which "
+            "flatters its figures; train the backbone with the --fold and the split of the head\n"
         )
     for name in changed_sources(run, people):
         told += (
-            f"{run.folder}: this trunk was trained on a folder {name} of other files; if it is the same with "
-            "some added or removed, its folds are others, and the trunk may have learnt from people whom the "
+            f"{run.folder}: this backbone was trained on a folder {name} of other files; if it is the same with "
+            "some added or removed, its folds are others, and the backbone may have learnt from people whom the "
             "head is validated on: train it anew\n"
         )
     return told

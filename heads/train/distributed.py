@@ -1,10 +1,10 @@
-"""Several processes that train one head handle_lost_process: what each must know of the others' photographs.
+"""Several processes that train one head handle_lost_process: what each must know of the others' images.
 
-Held equal to one process with the same batch size: the photographs of every step, their augmentation, the loss
+Held equal to one process with the same batch size: the images of every step, their augmentation, the loss
 and its gradients for any loss, the class weights, the number of steps, and what validation computes from the
 same weights. Not equal: batch norm that is not frozen takes its statistics from a process's own share of the
 batch (on CUDA devices they are synchronised, which makes it equal), dropout draws anew in each process, and
-`training.mix` pairs photographs within a share.
+`training.mix` pairs images within a share.
 """
 
 import os
@@ -74,7 +74,7 @@ def _gather_shares(mine: Tensor, sizes: list[int], accelerator: Accelerator) -> 
 def gather_predictions(
     mine: Predictions, validation: DataLoader[tuple[Tensor, Tensor]], accelerator: Accelerator
 ) -> Predictions:
-    """Every process's predictions on all of them, each photograph once, in the order of the rows.
+    """Every process's predictions on all of them, each image once, in the order of the rows.
 
     Args:
         mine: this process's, in the order of its loader.

@@ -1,4 +1,4 @@
-"""What a head is shown: photographs, their kept pixels, or the features that its frozen part makes of them."""
+"""What a head is shown: images, their kept pixels, or the features that its frozen part makes of them."""
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -29,15 +29,15 @@ FEATURE_BATCH = 64  # fixed, since features' last digits depend on how many are 
 def make_pixel_reader(
     config: TaskConfig, sources: list[Path], folder: Path, limit: int, read: Read, bad: Mapping[str, str] | None
 ) -> CachedReader:
-    """What reads the copies of photographs that are kept in `folder` at the working size, made with `read`.
+    """What reads the copies of images that are kept in `folder` at the working size, made with `read`.
 
     Args:
         config: its steps for pixels give the working size.
-        sources: whose photographs are kept, all of them, so that heads of other labels find theirs.
+        sources: whose images are kept, all of them, so that heads of other labels find theirs.
         folder: of all heads' copies.
         limit: bytes that it may take.
-        read: gives a photograph's pixels.
-        bad: photographs to leave out; None where a missing one ends the run.
+        read: gives an image's pixels.
+        bad: images to leave out; None where a missing one ends the run.
 
     Raises:
         InputError: the steps do not begin with one size, or the copies take more than `limit`.
@@ -68,7 +68,7 @@ def make_feature_sets(
         config: its freeze, steps for pixels and `training.feature_views`.
         folder, limit: of `make_pixel_reader`, which `sets` read from.
         head: on its device.
-        sets: of photographs, to train and to validate on.
+        sets: of images, to train and to validate on.
         accelerator: whose precision features to train on are computed in, those to validate on in single; one
             of its processes computes them.
     """
@@ -76,11 +76,11 @@ def make_feature_sets(
     prefix, read = FrozenLayers(head, up_to), sets[0].read
     assert isinstance(read, CachedReader)
     in_use = read.files
-    # The pixel caches' names stand for their photographs, crops and size.
+    # The pixel caches' names stand for their images, crops and size.
     marks = [*sorted(file.name for file in in_use), accelerator.device.type, *map(version, PACKAGES)]
     kept = []
     with accelerator.main_process_first():  # one computes, the others find it there
-        for photographs, views, steps, precision in (
+        for images, views, steps, precision in (
             (sets[0], t.feature_views or 1, config.pixels.train, accelerator.mixed_precision),
             (sets[1], 1, config.pixels.evaluate, "no"),
         ):
@@ -88,7 +88,7 @@ def make_feature_sets(
                 file = cached_features(
                     folder,
                     prefix,
-                    photographs,
+                    images,
                     views,
                     lambda shown, draws: make_loader(shown, draws, FEATURE_BATCH, t.workers, t.seed),
                     [steps, precision, *marks],
@@ -96,5 +96,5 @@ def make_feature_sets(
                     in_use,
                 )
             in_use.add(file)
-            kept.append(FeatureDataset(file, photographs.targets))
+            kept.append(FeatureDataset(file, images.targets))
     return TrainedLayers(head, up_to), kept[0], kept[1]

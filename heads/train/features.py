@@ -1,8 +1,8 @@
-"""What the frozen part of a head makes of each photograph and view, computed once and kept in a file.
+"""What the frozen part of a head makes of each image and view, computed once and kept in a file.
 
-Augmentation is drawn for a number of views of each photograph, once; epoch e shows view e mod that number, and
-the next ones where it draws a photograph again. So as many views as epochs train as without a file, photograph
-by photograph, but for those drawn again.
+Augmentation is drawn for a number of views of each image, once; epoch e shows view e mod that number, and
+the next ones where it draws an image again. So as many views as epochs train as without a file, image
+by image, but for those drawn again.
 """
 
 import hashlib
@@ -60,53 +60,53 @@ class FeatureDataset(Dataset[tuple[Tensor, Tensor]]):
 def cached_features(
     folder: Path,
     prefix: FrozenLayers,
-    photographs: ImageDataset,
+    images: ImageDataset,
     views: int,
     batches: Batches,
     marks: Sequence[Any],
     limit: int,
     in_use: Collection[Path] = (),
 ) -> Path:
-    """Find the features [views, N, ...] of all `photographs` in `folder`, or compute them.
+    """Find the features [views, N, ...] of all `images` in `folder`, or compute them.
 
-    Those of a wholly frozen trunk are kept as float32, maps, which are a hundred times as large, as float16.
+    Those of a wholly frozen backbone are kept as float32, maps, which are a hundred times as large, as float16.
 
     Args:
         folder: as that of `data.images.pixel_cache.open_cache`, which it may be.
         prefix: on its device; autocast, where wanted, is the caller's.
-        photographs: their targets are not read.
-        views: of each photograph, from 1: those of the epochs 0 to `views` - 1.
+        images: their targets are not read.
+        views: of each image, from 1: those of the epochs 0 to `views` - 1.
         batches: gives (pixels, targets) of draws, in their order, always with the same number at once: a
-            photograph's last digits depend on how many others it is computed with.
+            image's last digits depend on how many others it is computed with.
         marks: all else that features depend on, ready for JSON: steps, crops, precision, versions.
         limit: bytes that all files of the folder may take.
         in_use: files of the folder that this run reads, which are not removed.
 
     Raises:
-        InputError: the file would be larger than `limit`, a photograph is missing or cannot be decoded, or a
+        InputError: the file would be larger than `limit`, an image is missing or cannot be decoded, or a
             feature lies beyond what float16 holds.
     """
-    one = _compute(prefix, photographs[(0, 0, 0)][0][None])
-    shape = (views, len(photographs), *one.shape[1:])
-    key = [FORMAT, prefix.checksum(), photographs.seed, list(shape), one.dtype.name, torch.get_num_threads()]
-    text = json.dumps([*key, stat_files(photographs.paths.tolist()), *marks])
+    one = _compute(prefix, images[(0, 0, 0)][0][None])
+    shape = (views, len(images), *one.shape[1:])
+    key = [FORMAT, prefix.checksum(), images.seed, list(shape), one.dtype.name, torch.get_num_threads()]
+    text = json.dumps([*key, stat_files(images.paths.tolist()), *marks])
     name = f"features-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}"
-    what = f"{views} views of {len(photographs)} photographs as features"
-    fill = partial(_fill, prefix, photographs, views, batches, what)
+    what = f"{views} views of {len(images)} images as features"
+    fill = partial(_fill, prefix, images, views, batches, what)
     return open_array(folder, name, shape, one.dtype, limit, fill, what, in_use)
 
 
 def _fill(
-    prefix: FrozenLayers, photographs: ImageDataset, views: int, batches: Batches, what: str, file: Path
+    prefix: FrozenLayers, images: ImageDataset, views: int, batches: Batches, what: str, file: Path
 ) -> None:
     started = time.perf_counter()
     features = np.load(file, mmap_mode="r+")
     size = array_bytes(features.shape, features.dtype) / 1e9
     print(f"features: computing {what} once, {size:.2f} GB in {file.parent}", flush=True)
     rows = features.reshape(-1, *features.shape[2:])
-    draws = [(view, row, 0) for view in range(views) for row in range(len(photographs))]
+    draws = [(view, row, 0) for view in range(views) for row in range(len(images))]
     place = 0
-    for pixels, _ in batches(photographs, draws):
+    for pixels, _ in batches(images, draws):
         rows[place : place + len(pixels)] = _compute(prefix, pixels)
         place += len(pixels)
     features.flush()

@@ -1,4 +1,4 @@
-"""Batches of photographs (or kept features) for one head, ready for whoever deals them to processes."""
+"""Batches of images (or kept features) for one head, ready for whoever deals them to processes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,37 +12,37 @@ from data.runtime.processes import usable_workers
 from data.runtime.signals import init_worker
 from heads.train.distributed import local_processes
 
-STRIDE = 32  # of a resnet's last stage: of smaller pictures it sees one place
+STRIDE = 32  # of a resnet's last stage: of smaller images it sees one place
 
 
 def check_batch_size(size: Sequence[int], rows: int, batch_size: int, processes: int) -> None:
     """Refuse batches of which batch norm would be shown a single value of a channel, which it cannot train on.
 
     Args:
-        size: height and width of the pictures.
+        size: height and width of the images.
         rows: that an epoch draws.
         batch_size: of all processes together.
         processes: that share each batch.
 
     Raises:
-        InputError: pictures are so small that the last stage has one place, and some share is one picture.
+        InputError: images are so small that the last stage has one place, and some share is one image.
     """
     last = rows % batch_size or batch_size
     if max(size) <= STRIDE and last < 2 * processes:
         raise InputError(
-            f"training.batch_size={batch_size}: of {rows} photographs an epoch the last {last} come together, "
-            f"processes: {processes}, and from one picture of {size[0]}x{size[1]} batch norm cannot learn; "
-            f"expected another batch size, or pictures larger than {STRIDE}x{STRIDE}"
+            f"training.batch_size={batch_size}: of {rows} images an epoch the last {last} come together, "
+            f"processes: {processes}, and from one image of {size[0]}x{size[1]} batch norm cannot learn; "
+            f"expected another batch size, or images larger than {STRIDE}x{STRIDE}"
         )
 
 
 def make_loader(
-    photographs: Dataset[tuple[Tensor, Tensor]], sampler: Any, batch_size: int, workers: int | None, seed: int
+    images: Dataset[tuple[Tensor, Tensor]], sampler: Any, batch_size: int, workers: int | None, seed: int
 ) -> DataLoader[Any]:
-    """Batches of `photographs` in the sampler's order, each once an epoch, the last one as long as it comes.
+    """Batches of `images` in the sampler's order, each once an epoch, the last one as long as it comes.
 
     Args:
-        photographs: indexed by what `sampler` draws, gives (pixels [3, H, W], target).
+        images: indexed by what `sampler` draws, gives (pixels [3, H, W], target).
         sampler: its draws are those of `heads.train.sampler.BalancedSampler`.
         batch_size: of all processes that train a head together.
         workers: processes that load; None takes one a core, up to 8, and 0 this process alone.
@@ -50,7 +50,7 @@ def make_loader(
     """
     count = usable_workers(workers, local_processes())
     return DataLoader(
-        photographs,
+        images,
         batch_size,
         sampler=sampler,
         num_workers=count,

@@ -83,7 +83,7 @@ def fit(
             if plan.is_out_of_patience(learner.history):
                 break
             # Dropout draws from here on, the same whether the run was interrupted before or not.
-            # Other photographs in another process: their dropout must not be the same.
+            # Other images in another process: their dropout must not be the same.
             torch.manual_seed(plan.seed * 100_003 + epoch + accelerator.process_index * 1_000_000_007)
             material.sampler.epoch = epoch
             train_loss = _train_epoch(learner, material, loss, plan, accelerator)
@@ -118,7 +118,7 @@ def fit(
 def _train_epoch(
     learner: TrainState, material: TrainingData, loss: nn.Module, plan: FitSettings, accelerator: Accelerator
 ) -> float:
-    """What is left of one pass over the training batches; returns the mean loss over all photographs of it."""
+    """What is left of one pass over the training batches; returns the mean loss over all images of it."""
     learner.head.train()
     train, sampler, mixing, resizing = material.train, material.sampler, material.mixing, material.resizing
     progress, epoch = learner.progress, sampler.epoch
@@ -139,13 +139,13 @@ def _train_epoch(
                 value = _step(learner, loss, pixels, targets, plan, accelerator)
                 if not np.isfinite(value):
                     raise _divergence_error(epoch, f"the loss is {value}")
-                progress.count(value, min(together, len(sampler) - progress.photographs))
+                progress.count(value, min(together, len(sampler) - progress.images))
             bar.set_postfix(loss=f"{progress.loss:.4f}")
     return progress.loss
 
 
 def _validate(learner: TrainState, material: TrainingData, accelerator: Accelerator, epoch: int) -> Predictions:
-    """What the judged head makes of all validation photographs, those of other processes too."""
+    """What the judged head makes of all validation images, those of other processes too."""
     share_buffers(learner.judged, accelerator)
     own = predict(learner.judged, material.target, material.validation)
     predictions = gather_predictions(own, material.validation, accelerator)

@@ -1,6 +1,6 @@
-"""Photographs of a batch mixed in pairs, their targets with them.
+"""Images of a batch mixed in pairs, their targets with them.
 
-The methods: mixup (Zhang et al. 2018, arXiv:1710.09412) blends two pictures, cutmix (Yun et al. 2019,
+The methods: mixup (Zhang et al. 2018, arXiv:1710.09412) blends two images, cutmix (Yun et al. 2019,
 arXiv:1905.04899) lays a rectangle of one over the other, and halves joins the left half of one aligned face
 with the right half of another, each on its own side, so that what comes out is a face again.
 """
@@ -17,7 +17,7 @@ Method = Callable[[Tensor, Tensor, float, np.random.Generator], tuple[Tensor, Sh
 
 
 def mixup(first: Tensor, second: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Share]:
-    """Blend two pictures [3, H, W] by a share from Beta(alpha, alpha); return it with the first's share."""
+    """Blend two images [3, H, W] by a share from Beta(alpha, alpha); return it with the first's share."""
     share = float(rng.beta(alpha, alpha))
     return first * share + second * (1 - share), share
 
@@ -48,13 +48,13 @@ METHODS: dict[str, Method] = {"mixup": mixup, "cutmix": cutmix, "halves": halves
 
 @dataclass(frozen=True)
 class Mixing:
-    """Mixes a share of each batch's photographs with partners from the batch.
+    """Mixes a share of each batch's images with partners from the batch.
 
     Attributes:
         method: a key of `METHODS`.
-        p: share of the photographs that are mixed.
+        p: share of the images that are mixed.
         alpha: of the Beta distribution that mixup and cutmix draw from.
-        rare: class index of the photographs that partners are taken from, where the batch holds some; None
+        rare: class index of the images that partners are taken from, where the batch holds some; None
             takes them from the whole batch.
         pool: class index of each output, [outputs], int64 (`Target.pool`).
     """

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: its figures, and photographs with what the head made of them."""
+"""What TensorBoard shows of a run: its figures, and images with what the head made of them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,8 +29,8 @@ class Monitor:
                 self.writer.add_scalar(name, value, int(record["epoch"]))
         self.writer.flush()
 
-    def pictures(self, epoch: int, figure: Figure) -> None:
-        """Add a picture of predictions."""
+    def images(self, epoch: int, figure: Figure) -> None:
+        """Add an image of predictions."""
         self.writer.add_figure("predictions", figure, epoch)
         self.writer.flush()
 
@@ -44,7 +44,7 @@ def draw_predictions(
     indices: npt.NDArray[np.int64],
     classes: Sequence[str],
 ) -> Figure:
-    """Photographs [3, H, W] uint8 in a grid, each with its answer, and its label where that is wrong."""
+    """Images [3, H, W] uint8 in a grid, each with its answer, and its label where that is wrong."""
     rows = -(-len(pixels) // COLUMNS)
     figure = Figure(figsize=(2 * COLUMNS, 2.8 * rows), layout="constrained")
     for place, axes in enumerate(figure.subplots(rows, COLUMNS, squeeze=False).flat):

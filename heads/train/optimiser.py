@@ -22,7 +22,7 @@ WARMUP_START = 0.01
 
 
 def make_optimiser(
-    trunk: nn.Module,
+    backbone: nn.Module,
     classifier: nn.Module,
     name: str,
     lr: float,
@@ -31,17 +31,17 @@ def make_optimiser(
     momentum: float = 0.9,
     stage_lr: float = 1.0,
 ) -> Optimizer:
-    """An optimiser over what is not frozen: the classifier at `lr`, the trunk at `lr * trunk_lr`.
+    """An optimiser over what is not frozen: the classifier at `lr`, the backbone at `lr * trunk_lr`.
 
     Biases and batch norm are not decayed: decay is for weights that multiply activations.
 
     Args:
         name: adamw, adam or sgd.
         momentum: read by sgd alone, in all schedules; one_cycle moves the first beta of adamw and adam.
-        stage_lr: each stage of the trunk learns at this share of the rate of the next one (Howard & Ruder 2018,
-            doi:10.18653/v1/P18-1031); the last one at the trunk's rate.
+        stage_lr: each stage of the backbone learns at this share of the rate of the next one (Howard & Ruder 2018,
+            doi:10.18653/v1/P18-1031); the last one at the backbone's rate.
     """
-    rates = [*_stage_rates(trunk, lr * trunk_lr, stage_lr), (classifier, lr)]
+    rates = [*_stage_rates(backbone, lr * trunk_lr, stage_lr), (classifier, lr)]
     groups = [group for module, rate in rates for group in _groups(module, rate, weight_decay)]
     optimiser: Optimizer
     # Fused: one pass over the weights in place of one for each operation.
@@ -113,11 +113,11 @@ def make_schedule(
     return SequentialLR(optimiser, [first, main], milestones=[rising])
 
 
-def _stage_rates(trunk: nn.Module, lr: float, stage_lr: float) -> list[tuple[nn.Module, float]]:
-    """Parts of the trunk with their rates; the whole of it where all stages learn alike."""
+def _stage_rates(backbone: nn.Module, lr: float, stage_lr: float) -> list[tuple[nn.Module, float]]:
+    """Parts of the backbone with their rates; the whole of it where all stages learn alike."""
     if stage_lr == 1.0:
-        return [(trunk, lr)]
-    stages = [nn.ModuleList(map(trunk.get_submodule, names)) for names in STAGES.values()]
+        return [(backbone, lr)]
+    stages = [nn.ModuleList(map(backbone.get_submodule, names)) for names in STAGES.values()]
     return [(stage, lr * stage_lr**depth) for depth, stage in enumerate(reversed(stages))]
 
 

@@ -46,7 +46,7 @@ def bfloat16_pays(told: Path = CPUINFO) -> bool:
     """Whether the processor trains faster in bfloat16; no where the system does not tell what it is.
 
     Having the instructions is not enough. Training resnet18 at 160x120, AMD's AVX512_BF16 makes 2.1 times as
-    many pictures a second as float32 does, Intel's 0.7 times, unless AMX multiplies for it.
+    many images a second as float32 does, Intel's 0.7 times, unless AMX multiplies for it.
 
     Args:
         told: Linux's description of the processor.

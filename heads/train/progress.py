@@ -16,28 +16,28 @@ class Progress:
 
     Attributes:
         steps: optimiser steps taken.
-        loss_sum: of the photographs so far.
-        photographs: seen so far.
+        loss_sum: of the images so far.
+        images: seen so far.
         seconds: that they took, before the run was last interrupted.
         generators: states of PyTorch's generators (dropout draws from them), by device; empty until `note`.
     """
 
     steps: int = 0
     loss_sum: float = 0.0
-    photographs: int = 0
+    images: int = 0
     seconds: float = 0.0
     generators: dict[str, str] = field(default_factory=dict)
 
-    def count(self, loss: float, photographs: int) -> None:
-        """Add one step with its mean `loss` over so many photographs."""
+    def count(self, loss: float, images: int) -> None:
+        """Add one step with its mean `loss` over so many images."""
         self.steps += 1
-        self.loss_sum += loss * photographs
-        self.photographs += photographs
+        self.loss_sum += loss * images
+        self.images += images
 
     @property
     def loss(self) -> float:
-        """Mean loss over the photographs so far; there must be one."""
-        return self.loss_sum / self.photographs
+        """Mean loss over the images so far; there must be one."""
+        return self.loss_sum / self.images
 
     def note(self, seconds: float) -> None:
         """Remember the generators as they are now, and that `seconds` more have passed."""

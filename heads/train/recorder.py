@@ -26,11 +26,11 @@ class RunRecorder:
     Args:
         run: where to.
         config: the resolved config; a run only goes on under the one that it began with.
-        rows: the validation rows (person, path), in the order of `truth` and `photographs`.
-        photographs: of the validation fold, for the picture of predictions.
+        rows: the validation rows (person, path), in the order of `truth` and `images`.
+        images: of the validation fold, for the image of predictions.
         truth: their labels.
         marks: of `heads.train.resume.fingerprint_data`; a run only goes on with those that it began with.
-        box_margin: around the boxes that photographs are cropped to; None where they are shown whole.
+        box_margin: around the boxes that images are cropped to; None where they are shown whole.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class RunRecorder:
         run: RunFolder,
         config: TaskConfig,
         rows: pd.DataFrame,
-        photographs: ImageDataset,
+        images: ImageDataset,
         truth: Labels,
         marks: Mapping[str, str | None],
         box_margin: float | None = None,
@@ -47,7 +47,7 @@ class RunRecorder:
         self.marks, self.box_margin = marks, box_margin
         self.monitor: Monitor | None = None
         self._shown = np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)
-        self._pictures = [photographs[(0, int(row), 0)][0] for row in self._shown]
+        self._images = [images[(0, int(row), 0)][0] for row in self._shown]
 
     def open(self, learner: TrainState, resume: bool) -> None:
         """Go on from where the run was interrupted, else from its last epoch, where `resume` says so."""
@@ -92,8 +92,8 @@ class RunRecorder:
         self.monitor.scalars(record)
         if best is not None:  # of the head that is kept; drawing takes longer than an epoch of kept features
             probabilities, indices = best.probabilities[self._shown], self.truth.indices[self._shown]
-            figure = draw_predictions(self._pictures, probabilities, indices, self.config.label.classes)
-            self.monitor.pictures(int(record["epoch"]), figure)
+            figure = draw_predictions(self._images, probabilities, indices, self.config.label.classes)
+            self.monitor.images(int(record["epoch"]), figure)
         told = ", ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "epoch")
         print(f"epoch {record['epoch']:g}: {told}{' (best)' if is_best else ''}", flush=True)
 

@@ -1,7 +1,7 @@
-"""Training on small pictures first and on whole ones at the end: as many epochs for fewer operations.
+"""Training on small images first and on whole ones at the end: as many epochs for fewer operations.
 
 Progressive resizing, as in EfficientNetV2 (Tan & Le 2021, arXiv:2104.00298) without its growing augmentation.
-The last epoch at least sees pictures of the size that is judged, since a network answers best at the size that
+The last epoch at least sees images of the size that is judged, since a network answers best at the size that
 it was trained on (Touvron et al. 2019, arXiv:1906.06423).
 """
 
@@ -13,17 +13,17 @@ from torch.nn import functional as F
 
 MULTIPLE = 8  # of pixels that sides are rounded to
 # Above 32, the stride of a resnet's last stage: of 32x32 it would see one place, and batch norm cannot train on
-# the one value that this makes of a channel where a batch is a single photograph.
+# the one value that this makes of a channel where a batch is a single image.
 SHORTEST = 40
 
 
 @dataclass(frozen=True)
 class Resizing:
-    """Shrinks training pictures, less from epoch to epoch.
+    """Shrinks training images, less from epoch to epoch.
 
     Attributes:
         least: share of height and width that the first of several epochs shows, above 0 to 1.
-        until: share of the epochs after which pictures are whole, above 0 to 1; between, shares grow evenly.
+        until: share of the epochs after which images are whole, above 0 to 1; between, shares grow evenly.
             The last epoch's are whole in any case, so that a single epoch's do not shrink.
         epochs: of the whole training.
     """

@@ -23,12 +23,12 @@ from heads.train.state import TrainState
 FREE_KEYS = ("training.workers",)
 # What must not differ beside the config, by its key in the state: the words of messages.
 FINGERPRINTS = {
-    "train": "photographs to train on and their labels, in order (--data, corrections)",
-    "validation": "photographs to validate on and their labels, in order (--data, corrections)",
-    "boxes": "--boxes, as they crop these photographs",
+    "train": "images to train on and their labels, in order (--data, corrections)",
+    "validation": "images to validate on and their labels, in order (--data, corrections)",
+    "boxes": "--boxes, as they crop these images",
     "box_margin": "--box-margin",
     "kept": "--cache, whose copies have the working size",
-    "frozen": "frozen part of the trunk that training.feature_views are made with (backbone.weights)",
+    "frozen": "frozen part of the backbone that training.feature_views are made with (backbone.weights)",
 }
 
 
@@ -55,9 +55,9 @@ def fingerprint_data(
         train: the labelled rows to train on, of `data.annotations.table.read_table`.
         valid: those to validate on.
         target: whose columns are the labels.
-        crops: what crops their photographs; None: they are shown whole.
+        crops: what crops their images; None: they are shown whole.
         kept: whether they are copies at the working size.
-        frozen: checksum of the frozen part of the trunk where features are kept in position of photographs.
+        frozen: checksum of the frozen part of the backbone where features are kept in position of images.
     """
     marks = {"train": _rows_mark(train, target), "validation": _rows_mark(valid, target), "frozen": frozen}
     marks["kept"] = "copies" if kept else None
@@ -142,7 +142,7 @@ def _check_same_run(path: Path, run: RunFolder, config: TaskConfig, marks: Mappi
         ],
     )
     raise_all(
-        f"{run.folder}: began with other photographs or weights; give the same ones, or start without --resume",
+        f"{run.folder}: began with other images or weights; give the same ones, or start without --resume",
         [
             f"{told}: found {marks.get(key) or 'none'}, expected {marked[key] or 'none'}"
             for key, told in FINGERPRINTS.items()

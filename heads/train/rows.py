@@ -16,7 +16,7 @@ from heads.objective.targets import Target
 
 
 def find_bad_images(sources: list[Path]) -> dict[str, str]:
-    """What is wrong with each photograph of the sources that cannot be decoded; the user is told of them."""
+    """What is wrong with each image of the sources that cannot be decoded; the user is told of them."""
     bad = find_undecodable(read_table(sources, lenient=True)["path"].tolist())
     if bad:
         print(undecodable_message(bad), file=sys.stderr)
@@ -32,7 +32,7 @@ def split_rows(
         config: its split and corrections.
         sources: as `data.annotations.table.read_table` takes them.
         target: whose label a row must have.
-        bad: photographs to leave out (`find_bad_images`); None ends the run at the first that is missing.
+        bad: images to leave out (`find_bad_images`); None ends the run at the first that is missing.
 
     Raises:
         InputError: nobody labelled is in the fold, or the sources or corrections are wrong.
@@ -45,5 +45,5 @@ def split_rows(
     rows = target.labelled(table[~table["path"].isin(bad or {})])
     held_out = rows["fold"] == config.split.fold
     if not held_out.any():
-        raise InputError(f"fold {config.split.fold}: found no labelled photograph, expected at least 1")
+        raise InputError(f"fold {config.split.fold}: found no labelled image, expected at least 1")
     return rows[~held_out].reset_index(drop=True), rows[held_out].reset_index(drop=True)

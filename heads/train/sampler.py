@@ -16,7 +16,7 @@ def class_counts(indices: npt.NDArray[np.int64], classes: Sequence[str]) -> npt.
     counts = np.bincount(indices, minlength=len(classes))
     raise_all(
         "the training fold lacks a class",
-        [f"{classes[int(i)]!r}: found 0 photographs, expected at least 1" for i in np.flatnonzero(counts == 0)],
+        [f"{classes[int(i)]!r}: found 0 images, expected at least 1" for i in np.flatnonzero(counts == 0)],
     )
     return counts
 
@@ -25,7 +25,7 @@ def class_counts(indices: npt.NDArray[np.int64], classes: Sequence[str]) -> npt.
 class BalancedSampler(Sampler[SampleIndex]):
     """Rows of an epoch, balanced over classes; the same seed and epoch give the same list.
 
-    A draw tells how often the epoch drew its row before: so a photograph of a rare class that comes twice is
+    A draw tells how often the epoch drew its row before: so an image of a rare class that comes twice is
     augmented in two ways.
 
     An epoch is as long as the rows that it may draw from: all, or `per_person` of each person's, chosen anew
@@ -37,7 +37,7 @@ class BalancedSampler(Sampler[SampleIndex]):
         labels: class index of each row, [N].
         persons: person of each row, [N].
         power: 0 draws each row once, 1 draws all classes equally often.
-        per_person: at most this many different photographs of a person in an epoch; None for all.
+        per_person: at most this many different images of a person in an epoch; None for all.
         seed: from 0.
         epoch: which epoch the next pass is, from 0.
         skip: how many rows of that pass were drawn before, in a run that goes on in the middle of it.

@@ -1,4 +1,4 @@
-"""What a training begins with: the head and its trunk, what it is shown, how it learns."""
+"""What a training begins with: the head and its backbone, what it is shown, how it learns."""
 
 import sys
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ Pairs = Dataset[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Where photographs come from.
+    """Where images come from.
 
     Attributes:
         data: as `data.annotations.table.read_table` takes them.
@@ -73,8 +73,8 @@ class Loaders:
         train: batches to train on.
         valid: batches to validate on.
         sampler: which rows an epoch trains on.
-        photographs: those to validate on.
-        box_margin: around the boxes that photographs are cropped to; None where they are shown whole.
+        images: those to validate on.
+        box_margin: around the boxes that images are cropped to; None where they are shown whole.
         marks: of `heads.train.resume.fingerprint_data`.
     """
 
@@ -82,7 +82,7 @@ class Loaders:
     train: DataLoader[tuple[Tensor, Tensor]]
     valid: DataLoader[tuple[Tensor, Tensor]]
     sampler: BalancedSampler
-    photographs: ImageDataset
+    images: ImageDataset
     box_margin: float | None
     marks: Mapping[str, str | None]
 
@@ -90,11 +90,11 @@ class Loaders:
 def init_head(
     config: TaskConfig, runs: Path, fold: int | None, judges: pd.Series, accelerator: Accelerator
 ) -> Head:
-    """The head with its trunk filled and frozen; tells what was loaded, and which of its judges it has seen.
+    """The head with its backbone filled and frozen; tells what was loaded, and which of its judges it has seen.
 
     Args:
         config: of the head.
-        runs, fold: where a trunk of the kind run:NAME stands.
+        runs, fold: where a backbone of the kind run:NAME stands.
         judges: the person of each row to validate on.
         accelerator: what it is trained on.
 
@@ -106,19 +106,19 @@ def init_head(
     synchronise_batch_norm(head, accelerator)
     meaning = describe_outputs(config.label, config.classifier.factored)
     told = load_backbone_weights(head, config.backbone, runs, fold, meaning)
-    accelerator.print(f"trunk from {told}", flush=True)
+    accelerator.print(f"backbone from {told}", flush=True)
     run = find_source_run(config.backbone.weights, runs, fold)
     if run is not None and accelerator.is_main_process:
         print(leakage_warning(run, judges), end="", file=sys.stderr, flush=True)
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no" and tiles_pay():
-        with_winograd(head.trunk)
+        with_winograd(head.backbone)
     return head
 
 
 def make_readers(
     config: TaskConfig, sources: DataOptions, people: DataSplit, accelerator: Accelerator
 ) -> tuple[Read, CroppedReader | None]:
-    """What gives a photograph's pixels (its file, a box in it, a kept copy), and what crops them to boxes."""
+    """What gives an image's pixels (its file, a box in it, a kept copy), and what crops them to boxes."""
     read = make_reader(sources.boxes, sources.box_margin)
     crops = read if isinstance(read, CroppedReader) else None
     if crops is not None:
@@ -133,7 +133,7 @@ def make_readers(
 def make_loaders(
     config: TaskConfig, sources: DataOptions, head: Head, people: DataSplit, accelerator: Accelerator
 ) -> Loaders:
-    """What `head` is shown of its people: photographs, kept pixels, or features of its frozen part.
+    """What `head` is shown of its people: images, kept pixels, or features of its frozen part.
 
     Raises:
         InputError: features are asked for without a cache, or as `heads.train.feature_cache` and `data.images.crop` do.

@@ -1,8 +1,8 @@
-"""An epoch's one list of photographs, dealt out to the processes that train one head together.
+"""An epoch's one list of images, dealt out to the processes that train one head together.
 
 Every process draws the same list (it depends on seed and epoch alone) and takes its own share of each batch, so
-that the batch size, the steps of an epoch and the photographs of a step are those of one process. A weighted
-sampler that each process draws for itself would show some photographs to several of them and others to none.
+that the batch size, the steps of an epoch and the images of a step are those of one process. A weighted
+sampler that each process draws for itself would show some images to several of them and others to none.
 """
 
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ def shard_training(loader: DataLoader[Any], accelerator: Accelerator) -> DataLoa
 def shard_validation(loader: DataLoader[Any], accelerator: Accelerator) -> DataLoader[Any]:
     """This process's part of a validation loader: whole batches, no row twice, on its device.
 
-    Whole ones, because a photograph's last digits depend on how many others it is computed with.
+    Whole ones, because an image's last digits depend on how many others it is computed with.
     """
     return _shard(loader, WholeBatches, accelerator)
 

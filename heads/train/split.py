@@ -26,7 +26,7 @@ class DataSplit:
         valid: those to validate on; no person is in both.
         labels: class index of each row to train on, [N] int64.
         counts: of those by class, [C] int64.
-        bad: what is wrong with each photograph that is left out; None where the first one ends the run.
+        bad: what is wrong with each image that is left out; None where the first one ends the run.
     """
 
     train: pd.DataFrame
@@ -42,7 +42,7 @@ def load_split(config: TaskConfig, sources: list[Path], skip_bad: bool, accelera
     Args:
         config: its label, split and corrections.
         sources: as `data.annotations.table.read_table` takes them.
-        skip_bad: whether photographs that cannot be decoded are left out rather than an error.
+        skip_bad: whether images that cannot be decoded are left out rather than an error.
         accelerator: whose first process tells.
 
     Raises:
@@ -58,14 +58,14 @@ def load_split(config: TaskConfig, sources: list[Path], skip_bad: bool, accelera
         notes = missing_strata_warning(config.split.strata, list(valid.columns))
         print(notes + unnamed_people_warning(pd.concat([train, valid])), end="", file=sys.stderr, flush=True)
     told = ", ".join(f"{name} {count}" for name, count in zip(target.classes, counts, strict=True))
-    accelerator.print(f"{config.task}: {len(train)} photographs to train ({told}), {len(valid)} to validate")
+    accelerator.print(f"{config.task}: {len(train)} images to train ({told}), {len(valid)} to validate")
     return DataSplit(train, valid, labels, counts, bad)
 
 
 def missing_strata_warning(strata: Iterable[str], columns: Sequence[str]) -> str:
     """What to tell the user where no source has a column that folds are balanced by; else nothing.
 
-    It is no error: heads that are merged share their `split`, and photographs of masks alone have no age.
+    It is no error: heads that are merged share their `split`, and images of masks alone have no age.
     """
     told = ""
     for name in strata:
@@ -76,15 +76,15 @@ def missing_strata_warning(strata: Iterable[str], columns: Sequence[str]) -> str
 
 
 def unnamed_people_warning(rows: pd.DataFrame) -> str:
-    """What to tell of sources in which nobody has two photographs, so that folds may not keep people apart.
+    """What to tell of sources in which nobody has two images, so that folds may not keep people apart.
 
     >>> rows = {"source": ["a", "a", "b", "b"], "person": ["a/1", "a/1", "b/1", "b/2"]}
     >>> unnamed_people_warning(pd.DataFrame(rows))
-    'b: 2 photographs of 2 people; if some show the same person, say so in a column person\\n'
+    'b: 2 images of 2 people; if some show the same person, say so in a column person\\n'
     """
     told = ""
     for source, of in rows.groupby("source")["person"]:
         if 1 < len(of) == of.nunique():
             advice = "if some show the same person, say so in a column person"
-            told += f"{source}: {len(of)} photographs of {len(of)} people; {advice}\n"
+            told += f"{source}: {len(of)} images of {len(of)} people; {advice}\n"
     return told

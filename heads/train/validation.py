@@ -1,4 +1,4 @@
-"""What a head makes of photographs it was not trained on, and the compute_metrics that choose the best epoch."""
+"""What a head makes of images it was not trained on, and the compute_metrics that choose the best epoch."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -71,7 +71,7 @@ def compute_metrics(
     """Macro F1 over all classes and accuracy; with `values`, the mean absolute error in the label's unit.
 
     Args:
-        predictions: of N photographs.
+        predictions: of N images.
         indices: true class indices [N].
         values: true numbers [N], or None.
     """

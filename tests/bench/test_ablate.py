@@ -177,9 +177,9 @@ def finished(
     off: float | None = None,
     fold: int | None = None,
 ) -> float:
-    """A run of 60 photographs and some of its own, with a share of right answers; its macro F1 on the 60.
+    """A run of 60 images and some of its own, with a share of right answers; its macro F1 on the 60.
 
-    With `off` it predicts years, on the 60 so many from the true ones. Each fold has photographs of its own.
+    With `off` it predicts years, on the 60 so many from the true ones. Each fold has images of its own.
     """
     rng = np.random.default_rng([len(task), int(right * 100), seed])
     classes = HEADS[task]
@@ -237,7 +237,7 @@ def test_minutes_of_a_gpu_stand_apart(tmp_path: Path) -> None:
     assert read_figures(tmp_path / "figures.csv")["gpu"].fillna("").tolist() == ["", "NVIDIA H200"]
 
 
-def test_a_head_of_numbers_has_its_error_on_the_photographs_of_the_default(tmp_path: Path) -> None:
+def test_a_head_of_numbers_has_its_error_on_the_images_of_the_default(tmp_path: Path) -> None:
     heads = {"age_backbone": {"data": ["train"]}}
     lever = {"name": "longer", "head": "age_backbone", "group": "G", "set": {"training.epochs": 2}}
     plan = Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[lever])
@@ -253,7 +253,7 @@ def test_a_head_of_numbers_has_its_error_on_the_photographs_of_the_default(tmp_p
     assert row.split(" | ")[-3:] == ["2.50", "1.5", "1 |"]
 
 
-def test_a_lever_with_less_data_is_shown_the_photographs_of_the_default(runs: Path, tmp_path: Path) -> None:
+def test_a_lever_with_less_data_is_shown_the_images_of_the_default(runs: Path, tmp_path: Path) -> None:
     heads = {"age": {"data": ["train", "portraits"]}}
     lever = {"name": "alone", "head": "age", "group": "G", "data": ["train"]}
     plan = Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[lever])
@@ -303,7 +303,7 @@ def test_several_folds_are_judged_on_the_people_of_all_of_them(tmp_path: Path) -
 
 
 def test_each_fold_is_a_call_with_files_of_its_own() -> None:
-    heads = {"age": {"data": ["train"], "folds": [3, 4], "set": {"backbone.weights": "{trunk}"}}}
+    heads = {"age": {"data": ["train"], "folds": [3, 4], "set": {"backbone.weights": "{backbone}"}}}
     (run,) = list_runs(Ablations(title="T", note="N", seeds=[0], heads=heads, levers=[]))
     files = {"trunk": "runs/age_backbone/fold-{fold}/best.safetensors"}
     call = command(run, run.folds[1], Path("runs"), {"train": "DIR"}, files)
@@ -335,7 +335,7 @@ def test_figures_outlive_their_runs_and_newer_ones_replace_them(tmp_path: Path) 
     assert len(kept) == 2
 
 
-def test_the_joint_macro_f1_is_scikit_learns_on_the_shared_photographs(tmp_path: Path) -> None:
+def test_the_joint_macro_f1_is_scikit_learns_on_the_shared_images(tmp_path: Path) -> None:
     for task in CLASSES:
         finished(tmp_path, task, 0.7)
     folders = {task: run_folder(tmp_path, task) for task in CLASSES}

@@ -16,7 +16,7 @@ from data.annotations.table import person_name, read_table
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 people of seven photographs."""
+    """200 people of seven images."""
     folder = tmp_path_factory.mktemp("people") / "train"
     for number in range(200):
         gender, age = ("male", "female")[number % 2], 18 + number % 50

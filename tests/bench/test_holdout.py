@@ -21,7 +21,7 @@ from heads.run.folder import save_head
 
 @pytest.fixture
 def crops(tmp_path: Path) -> Path:
-    """60 photographs of 30 people, two sources of different size."""
+    """60 images of 30 people, two sources of different size."""
     folder = tmp_path / "crops"
     (folder / "images").mkdir(parents=True)
     lines = ["path,group,source,mask,gender"]
@@ -55,7 +55,7 @@ def test_whole_people_are_put_aside_of_each_kind(
         (("--by", "source", "--rows", 3, "--seed", -1), "--seed: '-1', expected a whole number, 0 or more"),
         (
             ("--by", "source", "--rows", 30),
-            "or a smaller --share\n  source='small': all of its 20 photographs",
+            "or a smaller --share\n  source='small': all of its 20 images",
         ),
     ],
 )
@@ -77,7 +77,7 @@ def test_rows_without_a_person_are_people_of_their_own(crops: Path, tmp_path: Pa
     assert held["source"].value_counts().between(5, 6).all()
 
 
-def test_photographs_that_are_not_there_are_told_before_anything_is_written(
+def test_images_that_are_not_there_are_told_before_anything_is_written(
     crops: Path, tmp_path: Path, call: Callable
 ) -> None:
     for number in (3, 41):
@@ -87,7 +87,7 @@ def test_photographs_that_are_not_there_are_told_before_anything_is_written(
     outcome = call(holdout, "--data", crops, "--out", tmp_path / "out", "--by", "source", "--rows", 5)
     assert outcome.code == 2
     assert outcome.err.splitlines() == [
-        f"error: {crops / 'labels.csv'}: 3 photographs cannot be copied; correct or remove their rows",
+        f"error: {crops / 'labels.csv'}: 3 images cannot be copied; correct or remove their rows",
         "  row 5: path='3.png', found no such file in images/ or beside labels.csv",
         "  row 43: path='41.png', found no such file in images/ or beside labels.csv",
         "  row 62: path='../secret.png', expected a path inside the image folder",

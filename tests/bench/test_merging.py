@@ -75,7 +75,7 @@ def test_the_identity_view_is_what_the_run_validated_with(runs: Path) -> None:
 
 
 def two_seeds() -> list[ViewScores]:
-    """Two seeds of a head on 40 photographs: the plain view right for 30 and 20, others for all."""
+    """Two seeds of a head on 40 images: the plain view right for 30 and 20, others for all."""
     truth = np.arange(40) % 2
     seeds = []
     for right in (30, 20):
@@ -91,7 +91,7 @@ def two_seeds() -> list[ViewScores]:
 def test_views_are_told_over_seeds_and_against_the_plain_one() -> None:
     first, second = two_seeds()
     table = view_table([{"gender": first}, {"gender": second}])
-    assert "| gender, 40 photographs |" in table
+    assert "| gender, 40 images |" in table
     assert "| identity | 0.625 ± 0.177 |" in table  # 0.75 and 0.5
     assert "| hflip | 1.000 ± 0.000 (+0.375) |" in table
     assert "| identity | 0.750 |" in view_table([{"gender": first}])

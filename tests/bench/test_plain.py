@@ -44,7 +44,7 @@ def test_both_loops_answer_the_same(
         assert probabilities[0][task] == pytest.approx(probabilities[1][task], abs=TOLERANCE)
 
 
-def test_the_plain_loop_trains_the_whole_trunk(
+def test_the_plain_loop_trains_the_whole_backbone(
     faces: Path, configs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["--task", "gender", "--config", configs, "--data", faces / "train", "--runs", tmp_path]
@@ -54,8 +54,8 @@ def test_the_plain_loop_trains_the_whole_trunk(
     metrics = json.loads((tmp_path / "gender" / "metrics.json").read_text())
     best = max(float(line.split("macro_f1 ")[1].split(",")[0]) for line in told)
     assert metrics["macro_f1"] == pytest.approx(best, rel=1e-3)
-    trunk = load_head(tmp_path / "gender" / "best.safetensors").head.trunk
-    assert not torch.equal(trunk.get_buffer("bn1.running_mean"), torch.zeros(64))
+    backbone = load_head(tmp_path / "gender" / "best.safetensors").head.backbone
+    assert not torch.equal(backbone.get_buffer("bn1.running_mean"), torch.zeros(64))
 
 
 def test_the_plain_loop_takes_train_task_s_rows_corrections_and_all(

@@ -72,9 +72,9 @@ def test_a_loop_has_come_to_the_level_of_both_when_its_last_head_has() -> None:
 def test_yamls_for_both_loops_begin_with_the_weights_and_are_otherwise_the_same(tmp_path: Path) -> None:
     recipe = Recipe(Path("train"), Path("w.safetensors"), ROOT / "configs", ["training.epochs=3"])
     written = recipe.write(["age_backbone", "age"], tmp_path)
-    trunk, age = (load_config(TaskConfig, written / f"{task}.yaml") for task in ("age_backbone", "age"))
-    assert trunk.backbone.weights == "w.safetensors"
-    assert trunk.training.validate_every == 1, "an epoch is timed by the line that tells of its validation"
+    backbone, age = (load_config(TaskConfig, written / f"{task}.yaml") for task in ("age_backbone", "age"))
+    assert backbone.backbone.weights == "w.safetensors"
+    assert backbone.training.validate_every == 1, "an epoch is timed by the line that tells of its validation"
     assert age == load_config(TaskConfig, ROOT / "configs/age.yaml", ["training.epochs=3"])
 
 

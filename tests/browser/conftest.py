@@ -66,7 +66,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 def _evaluation(generator: np.random.Generator) -> Evaluation:
-    """Forty people of seven photographs, names as long as the challenge's, two submissions."""
+    """Forty people of seven images, names as long as the challenge's, two submissions."""
     count = PEOPLE * SHOTS
     years = np.repeat(generator.integers(18, 80, PEOPLE), SHOTS)
     truth = {

@@ -165,18 +165,18 @@ def test_every_text_reads_by_day_and_by_night(
     assert contrast(ink, darkest) > 4.5
 
 
-def test_plots_and_pictures_have_alternative_text(page: Chrome, report: Report) -> None:
+def test_plots_and_images_have_alternative_text(page: Chrome, report: Report) -> None:
     plots = page.find_elements(By.TAG_NAME, "svg")
     told = [plot.get_attribute("aria-label") or "" for plot in plots]
     assert all(plot.aria_role in ("img", "image") for plot in plots)
     # Four confusions, years, three reliabilities, confidence, three trainings; no two say the same.
     assert len(plots) == len(set(told)) == 12
     assert all(len(each) > 30 for each in told)
-    pictures = page.find_elements(By.TAG_NAME, "img")
-    assert [each.get_attribute("alt").split(":")[0] for each in pictures] == [
+    images = page.find_elements(By.TAG_NAME, "img")
+    assert [each.get_attribute("alt").split(":")[0] for each in images] == [
         m.image for m in report.findings.mistakes
     ]
-    assert all(page.execute_script("return arguments[0].naturalWidth", each) > 0 for each in pictures)
+    assert all(page.execute_script("return arguments[0].naturalWidth", each) > 0 for each in images)
 
 
 def rgb(colour: str) -> tuple[float, ...]:

@@ -27,41 +27,39 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(path) for path in result]
 
 
-def photographs(
-    paths: list[str], seed: int = 0, steps: tuple = ("hflip", {"noise": {"p": 1.0}})
-) -> ImageDataset:
+def images(paths: list[str], seed: int = 0, steps: tuple = ("hflip", {"noise": {"p": 1.0}})) -> ImageDataset:
     return ImageDataset(paths, torch.arange(len(paths)), Pipeline(steps), seed)
 
 
-def test_an_item_is_the_picture_in_channels_first_with_its_target(paths: list[str]) -> None:
-    pixels, target = photographs(paths, steps=())[(0, 2, 0)]
+def test_an_item_is_the_image_in_channels_first_with_its_target(paths: list[str]) -> None:
+    pixels, target = images(paths, steps=())[(0, 2, 0)]
     assert torch.equal(pixels, torch.from_numpy(np.array(Image.open(paths[2]))).permute(2, 0, 1))
     assert target == 2
 
 
 def test_an_item_does_not_depend_on_what_was_asked_before(paths: list[str]) -> None:
-    expected = photographs(paths)[(3, 1, 0)][0]
-    other = photographs(paths)
+    expected = images(paths)[(3, 1, 0)][0]
+    other = images(paths)
     for draw in [(0, 0, 0), (3, 5, 0), (3, 1, 1), (3, 1, 0), (3, 1, 0)]:
         result = other[draw][0]
     assert torch.equal(result, expected)
 
 
 def test_an_item_does_not_depend_on_global_randomness(paths: list[str]) -> None:
-    expected = photographs(paths)[(3, 1, 0)][0]
+    expected = images(paths)[(3, 1, 0)][0]
     with torch.random.fork_rng():
         torch.manual_seed(99)
-        assert torch.equal(photographs(paths)[(3, 1, 0)][0], expected)
+        assert torch.equal(images(paths)[(3, 1, 0)][0], expected)
 
 
 def test_seed_epoch_row_and_being_drawn_again_each_change_the_augmentation(paths: list[str]) -> None:
     same = [paths[0]] * 2
-    draws = [photographs(same, seed)[draw][0] for seed in (0, 1) for draw in product((0, 1), repeat=3)]
+    draws = [images(same, seed)[draw][0] for seed in (0, 1) for draw in product((0, 1), repeat=3)]
     assert len({draw.numpy().tobytes() for draw in draws}) == 16
 
 
 def test_a_row_drawn_once_is_augmented_by_seed_epoch_and_row_alone(paths: list[str]) -> None:
-    shown = photographs(paths, seed=5)
+    shown = images(paths, seed=5)
     assert np.array_equal(
         shown[(3, 2, 0)][0].permute(1, 2, 0), shown.pipeline(decode(Path(paths[2])), (5, 3, 2))
     )
@@ -70,9 +68,7 @@ def test_a_row_drawn_once_is_augmented_by_seed_epoch_and_row_alone(paths: list[s
 def test_workers_give_what_one_process_gives(paths: list[str]) -> None:
     draws = [(epoch, row, 0) for epoch in (0, 1) for row in reversed(range(ROWS))]
     alone, shared = (
-        torch.cat(
-            [pixels for pixels, _ in DataLoader(photographs(paths), 4, sampler=draws, num_workers=workers)]
-        )
+        torch.cat([pixels for pixels, _ in DataLoader(images(paths), 4, sampler=draws, num_workers=workers)])
         for workers in (0, 2)
     )
     assert torch.equal(alone, shared)
@@ -90,11 +86,11 @@ def test_paths_and_targets_must_be_equally_many(paths: list[str]) -> None:
         ImageDataset(paths, torch.arange(2), Pipeline([]))
 
 
-def test_an_unreadable_picture_is_told_by_its_path(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_told_by_its_path(tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
-    broken.write_bytes(b"not a picture")
+    broken.write_bytes(b"not an image")
     with pytest.raises(InputError, match=r"broken\.png"):
-        photographs([str(broken)])[(0, 0, 0)]
+        images([str(broken)])[(0, 0, 0)]
 
 
 def test_evaluation_takes_each_row_once_in_order() -> None:

@@ -20,7 +20,7 @@ from data.runtime.errors import InputError
 PEOPLE = ("000001_female_Drawn_20", "000002_male_Drawn_40", "000003_female_Drawn_70")
 
 
-def picture(path: Path, rng: np.random.Generator) -> None:
+def image(path: Path, rng: np.random.Generator) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rng.integers(60, 200, (64, 48, 3)).astype(np.uint8)).save(path)
 
@@ -35,7 +35,7 @@ def portraits(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     lines = ["path,age,gender,person"]
     for number in range(6):
-        picture(folder / "images" / f"{number}.png", rng)
+        image(folder / "images" / f"{number}.png", rng)
         lines.append(f"{number}.png,{20 + number},female,p{number // 2}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
@@ -47,7 +47,7 @@ def people(tmp_path: Path) -> Path:
     rng = np.random.default_rng(1)
     for person in PEOPLE:
         for shot in ("normal", "mask1", "incorrect_mask"):
-            picture(tmp_path / "train" / "images" / person / f"{shot}.jpg", rng)
+            image(tmp_path / "train" / "images" / person / f"{shot}.jpg", rng)
     return tmp_path / "train"
 
 
@@ -82,7 +82,7 @@ def test_the_same_seed_draws_the_same_with_any_number_of_processes(portraits: Pa
 def test_only_bare_faces_are_drawn_on() -> None:
     table = pd.DataFrame({"path": ["a", "b", "c"], "mask": ["wear", "normal", None]})
     assert bare_faces(table)["path"].tolist() == ["b", "c"]
-    with pytest.raises(InputError, match="no photograph of a bare face"):
+    with pytest.raises(InputError, match="no image of a bare face"):
         bare_faces(table[:1])
 
 
@@ -107,7 +107,7 @@ def test_what_is_drawn_does_not_depend_on_where_the_folder_lies(people: Path, tm
 
 
 def test_a_file_name_of_its_own_is_all_that_counts(portraits: Path, people: Path, tmp_path: Path) -> None:
-    """What was drawn once is drawn again when other photographs are given too."""
+    """What was drawn once is drawn again when other images are given too."""
     write_masked(read_table([portraits]), tmp_path / "alone", MaskPlan(1, 0.5, 0), processes=1)
     both = bare_faces(read_table([portraits, people]))
     write_masked(both, tmp_path / "with_others", MaskPlan(1, 0.5, 0), processes=1)
@@ -155,9 +155,7 @@ def test_a_folder_with_files_is_refused(portraits: Path) -> None:
     assert files_in(portraits) == before
 
 
-def test_who_is_drawn_stays_in_the_fold_of_the_photographs_that_were_drawn_on(
-    people: Path, tmp_path: Path
-) -> None:
+def test_who_is_drawn_stays_in_the_fold_of_the_images_that_were_drawn_on(people: Path, tmp_path: Path) -> None:
     write_masked(bare_faces(read_table([people])), tmp_path / "masked", MaskPlan(1, 0.5, 0), processes=1)
     both = read_table([people, tmp_path / "masked"])
     for seed in range(4):

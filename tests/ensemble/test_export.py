@@ -1,4 +1,4 @@
-"""Exported graphs and weights say what combine.py says of the same photographs."""
+"""Exported graphs and weights say what combine.py says of the same images."""
 
 import json
 import shutil
@@ -51,12 +51,12 @@ def session(out: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(out / "ensemble.onnx", providers=["CPUExecutionProvider"])
 
 
-def expected_of(photographs: list[Path], folder: Path, runs: Path, configs: Path, call: Callable) -> dict:
-    """Probabilities that combine.py writes for these photographs."""
+def expected_of(images: list[Path], folder: Path, runs: Path, configs: Path, call: Callable) -> dict:
+    """Probabilities that combine.py writes for these images."""
     (folder / "images").mkdir()
-    for photograph in photographs:
-        shutil.copy(photograph, folder / "images")
-    listing = "".join(f"{photograph.name},0\n" for photograph in photographs)
+    for image in images:
+        shutil.copy(image, folder / "images")
+    listing = "".join(f"{image.name},0\n" for image in images)
     (folder / "info.csv").write_text("ImageID,ans\n" + listing)
     joint, answers = configs / "joint.yaml", folder / "submission.csv"
     options = ["--config", joint, "--runs", runs, "--data", folder, "--out", answers, "--workers", 0]
@@ -69,15 +69,15 @@ def expected_of(photographs: list[Path], folder: Path, runs: Path, configs: Path
 
 
 def assert_equal_to_combine(
-    photographs: list[Path],
+    images: list[Path],
     expected: dict,
     session: onnxruntime.InferenceSession,
     scripted: torch.jit.ScriptModule,
 ) -> None:
     names = [output.name for output in session.get_outputs()]
     assert names == ["mask", "gender", "age", "joint", "age_number"]
-    for row, photograph in enumerate(photographs):
-        pixels = decode(photograph, LEAST)[None]
+    for row, image in enumerate(images):
+        pixels = decode(image, LEAST)[None]
         by_onnx = session.run(None, {"photographs": pixels})
         with torch.inference_mode():
             by_script = scripted(torch.from_numpy(pixels))
@@ -90,21 +90,21 @@ def assert_equal_to_combine(
 def test_drawn_faces_give_combine_s_probabilities(
     out: Path, session, faces: Path, runs: Path, configs: Path, call: Callable, tmp_path: Path
 ) -> None:
-    photographs = sorted((faces / "eval" / "images").iterdir())[:12]
-    expected = expected_of(photographs, tmp_path, runs, configs, call)
-    assert_equal_to_combine(photographs, expected, session, torch.jit.load(out / "ensemble.pt"))
+    images = sorted((faces / "eval" / "images").iterdir())[:12]
+    expected = expected_of(images, tmp_path, runs, configs, call)
+    assert_equal_to_combine(images, expected, session, torch.jit.load(out / "ensemble.pt"))
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="no real photographs here")
-def test_real_photographs_give_combine_s_probabilities(
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no real images here")
+def test_real_images_give_combine_s_probabilities(
     out: Path, session, runs: Path, configs: Path, call: Callable, tmp_path: Path
 ) -> None:
-    photographs = sorted(SHARED.iterdir())[:24]
-    expected = expected_of(photographs, tmp_path, runs, configs, call)
-    assert_equal_to_combine(photographs, expected, session, torch.jit.load(out / "ensemble.pt"))
+    images = sorted(SHARED.iterdir())[:24]
+    expected = expected_of(images, tmp_path, runs, configs, call)
+    assert_equal_to_combine(images, expected, session, torch.jit.load(out / "ensemble.pt"))
 
 
-def test_a_batch_gives_what_its_photographs_give_alone(session) -> None:
+def test_a_batch_gives_what_its_images_give_alone(session) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 91, 70, 3), dtype=np.uint8)
     together = session.run(None, {"photographs": pixels})
     for row in range(3):
@@ -123,7 +123,7 @@ def test_the_card_tells_classes_data_figures_limits_and_terms(
         "; `age_number` [n]",
         "Classes: under 30, 30 to 59, 60 and over",
         f"| macro_f1 | {figures['macro_f1']:.3f} |",
-        "fold 0 of 5 held out by person: 35 photographs of 5 people",
+        "fold 0 of 5 held out by person: 35 images of 5 people",
         "Views: identity, hflip; 1 heads.",
         "## Limits",
         "Not told by whoever exported this.",
@@ -131,12 +131,12 @@ def test_the_card_tells_classes_data_figures_limits_and_terms(
         assert told in card, told
 
 
-def test_card_and_weights_tell_of_photographs_cropped_to_boxes(runs: Path, tmp_path: Path) -> None:
+def test_card_and_weights_tell_of_images_cropped_to_boxes(runs: Path, tmp_path: Path) -> None:
     file = runs / "mask" / "best.safetensors"
     whole = load_head(file)
     assert "cropped to boxes" not in head_section(whole)
     cropped = replace(whole, box_margin=0.5)
-    told = "- Photographs: cropped to boxes of faces, with 0.5 times the margin of docs/boxes.md"
+    told = "- Images: cropped to boxes of faces, with 0.5 times the margin of docs/boxes.md"
     assert told in head_section(cropped).splitlines()
     assert load_head(heads_export.export_head(cropped, "mask", tmp_path, "safetensors")).box_margin == 0.5
 

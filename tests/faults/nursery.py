@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 # What stands for each phase: a module and the function in it that the script calls.
 PHASES = {
     "train_task": {
-        "loading": ("data.dataset", "Photographs.__getitem__"),
+        "loading": ("data.dataset", "Images.__getitem__"),
         "step": ("heads.train.loop", "_step"),
         "validation": ("heads.train.loop", "predict"),
         "writing": ("heads.train.recorder", "Keeper.after_epoch"),

@@ -28,7 +28,7 @@ SLOWEST = 10.0  # seconds for one input, on a machine that others use too
 Door = Callable[[bytes, Path], object]
 
 
-def picture(content: bytes, folder: Path) -> object:
+def image(content: bytes, folder: Path) -> object:
     return decode_bytes(content, "x")
 
 
@@ -59,7 +59,7 @@ def arrays(content: bytes, folder: Path) -> object:
     return read_arrays(folder / "x.npz")
 
 
-def pictures() -> list[bytes]:
+def images() -> list[bytes]:
     sound = [make() for make, _ in SOUND.values()] + [make() for make, _ in OTHER.values()]
     return sound + [make() for make in BAD.values()]
 
@@ -100,7 +100,7 @@ def archives() -> list[bytes]:
 
 
 DOORS: dict[str, tuple[Door, Callable[[], list[bytes]]]] = {
-    "picture": (picture, pictures),
+    "image": (image, images),
     "labels": (labels, tables),
     "listing": (listing, tables),
     "config": (config, yamls),

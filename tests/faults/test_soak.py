@@ -108,13 +108,13 @@ import numpy as np
 import data.runtime.memory, ensemble.inference.predictor
 from ensemble.inference.predictor import Task
 data.runtime.memory.reuse_freed_memory = lambda: False
-picture = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+image = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
 def view_logits(task, shown, names=None):
     means = shown.pixels.float().mean(dim=(2, 3)).sum(dim=1, keepdim=True)
     logits = 5 * (means * 1000).sin() * ensemble.inference.predictor.torch.arange(task.target.outputs)
     return logits.expand(len(task.views if names is None else list(names)), 1, -1, -1)
 Task.view_logits = view_logits
-ensemble.inference.predictor.decode = lambda path, least: picture // (1 + int(path.stem) % 7)
+ensemble.inference.predictor.decode = lambda path, least: image // (1 + int(path.stem) % 7)
 atexit.register(lambda: print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]))
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")

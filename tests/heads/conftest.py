@@ -1,4 +1,4 @@
-"""What tests of heads share: a resnet18 whose weights and statistics are not the initial ones, and pictures."""
+"""What tests of heads share: a resnet18 whose weights and statistics are not the initial ones, and images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ def resnet18_state(resnet18: nn.Module) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="session")
 def pixels() -> Tensor:
-    """Four pictures [4, 3, 32, 32] uint8."""
+    """Four images [4, 3, 32, 32] uint8."""
     generator = torch.Generator().manual_seed(2)
     return torch.randint(0, 256, (4, 3, 32, 32), generator=generator, dtype=torch.uint8)
 

@@ -166,7 +166,7 @@ def test_a_file_that_is_no_head_or_disagrees_with_its_config_is_refused(tmp_path
         (2, [2], 2),
     ],
 )
-def test_a_trunk_comes_from_another_run_of_the_same_fold_where_there_is_one(
+def test_a_backbone_comes_from_another_run_of_the_same_fold_where_there_is_one(
     tmp_path: Path,
     resnet18_state: dict[str, Tensor],
     fold: int | None,
@@ -175,13 +175,15 @@ def test_a_trunk_comes_from_another_run_of_the_same_fold_where_there_is_one(
 ) -> None:
     for other in there:
         mark = torch.full_like(resnet18_state["bn1.weight"], -1.0 if other is None else other)
-        trunk = {f"trunk.{key}": tensor.half() for key, tensor in resnet18_state.items()}
-        save_file(trunk | {"trunk.bn1.weight": mark}, _made(run_folder(tmp_path, "age_backbone", other).best))
+        backbone = {f"backbone.{key}": tensor.half() for key, tensor in resnet18_state.items()}
+        save_file(
+            backbone | {"backbone.bn1.weight": mark}, _made(run_folder(tmp_path, "age_backbone", other).best)
+        )
     head = Head("resnet18", 3)
     told = load_backbone_weights(head, Backbone(weights="run:age_backbone", freeze="stem"), tmp_path, fold)
     assert told.startswith(f"{run_folder(tmp_path, 'age_backbone', taken).best}: 120 tensors taken")
     assert told.endswith("; frozen: stem")
-    norm = head.trunk.get_submodule("bn1").weight
+    norm = head.backbone.get_submodule("bn1").weight
     assert set(norm.tolist()) == {-1.0 if taken is None else taken}
     assert not norm.requires_grad
     for other in there:
@@ -199,7 +201,7 @@ def test_a_run_that_is_not_there_is_told_with_the_command_that_makes_it(tmp_path
     assert f"train it first with train_task.py --task age_backbone --runs {tmp_path}" in str(raised.value)
 
 
-def test_a_trunk_that_was_fed_pixels_of_another_scale_is_refused(tmp_path: Path) -> None:
+def test_a_backbone_that_was_fed_pixels_of_another_scale_is_refused(tmp_path: Path) -> None:
     config, path = config_of(), tmp_path / "best.safetensors"
     keras_like = config.model_copy(update={"pixels": config.pixels.model_copy(update={"std": [1 / 255] * 3})})
     save_head(path, build_head(keras_like), keras_like.model_dump(), {})
@@ -214,7 +216,7 @@ def test_a_trunk_that_was_fed_pixels_of_another_scale_is_refused(tmp_path: Path)
     load_backbone_weights(build_head(keras_like), Backbone(weights=str(path)), tmp_path, None)
 
 
-def test_a_trunk_may_bring_its_classifier_where_the_outputs_are_the_same(tmp_path: Path) -> None:
+def test_a_backbone_may_bring_its_classifier_where_the_outputs_are_the_same(tmp_path: Path) -> None:
     config, path = config_of(), tmp_path / "best.safetensors"
     pixels = config.pixels
     first, same, other = (
@@ -228,8 +230,8 @@ def test_a_trunk_may_bring_its_classifier_where_the_outputs_are_the_same(tmp_pat
     assert all(torch.equal(tensor, first.state_dict()[key]) for key, tensor in same.state_dict().items())
     with pytest.raises(InputError, match=r"best\.safetensors \(classifier\): its tensors do not fit"):
         load_backbone_weights(other, Backbone(weights=str(path), with_classifier=True), tmp_path, None)
-    alone = tmp_path / "trunk.safetensors"
-    save_tensors(alone, {f"trunk.{key}": tensor for key, tensor in same.trunk.state_dict().items()}, {})
+    alone = tmp_path / "backbone.safetensors"
+    save_tensors(alone, {f"backbone.{key}": tensor for key, tensor in same.backbone.state_dict().items()}, {})
     with pytest.raises(InputError, match="has no classifier, expected a head's file"):
         load_backbone_weights(same, Backbone(weights=str(alone), with_classifier=True), tmp_path, None)
 
@@ -307,22 +309,22 @@ def test_a_file_that_does_not_say_what_its_outputs_mean_is_taken(tmp_path: Path)
     assert "with its classifier" in told
 
 
-def test_the_shipped_age_head_means_what_its_trunk_s_outputs_do() -> None:
-    age, trunk = (load_config(TaskConfig, AGE.with_name(f"{name}.yaml")) for name in ("age", "age_backbone"))
+def test_the_shipped_age_head_means_what_its_backbone_s_outputs_do() -> None:
+    age, backbone = (load_config(TaskConfig, AGE.with_name(f"{name}.yaml")) for name in ("age", "age_backbone"))
     assert age.backbone.with_classifier
     assert describe_outputs(age.label, age.classifier.factored) == describe_outputs(
-        trunk.label, trunk.classifier.factored
+        backbone.label, backbone.classifier.factored
     )
 
 
 def test_random_weights_are_left_as_they_were_drawn(tmp_path: Path) -> None:
     head = Head("resnet18", 3)
-    before = head.trunk.get_parameter("conv1.weight").clone()
+    before = head.backbone.get_parameter("conv1.weight").clone()
     assert (
         load_backbone_weights(head, Backbone(weights="random"), tmp_path, None)
         == "random weights; frozen: none"
     )
-    assert torch.equal(head.trunk.get_parameter("conv1.weight"), before)
+    assert torch.equal(head.backbone.get_parameter("conv1.weight"), before)
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../../secret.safetensors", "C:\\\\secret.pt"])

@@ -67,15 +67,15 @@ def main() -> None:
     sampler = BalancedSampler(labels, table["person"].astype(str).tolist(), power=0.5, seed=3)
 
     torch.manual_seed(0)
-    trunk = nn.Sequential(
+    backbone = nn.Sequential(
         Bytes(), nn.Conv2d(3, 8, 5, 4), nn.GroupNorm(2, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(2)
     )
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(32, 3))
-    optimiser = make_optimiser(trunk, classifier, "sgd", 0.1, 0.5, 0.05)
+    optimiser = make_optimiser(backbone, classifier, "sgd", 0.1, 0.5, 0.05)
     accelerator = Accelerator(cpu=True, mixed_precision="no")
     train = make_loader(train_set, sampler, batch, 0, 3)
     learner = TrainState(
-        nn.Sequential(trunk, classifier), optimiser, make_schedule(optimiser, "cosine", EPOCHS, len(train))
+        nn.Sequential(backbone, classifier), optimiser, make_schedule(optimiser, "cosine", EPOCHS, len(train))
     )
     learner.head, learner.optimiser = accelerator.prepare(learner.head, learner.optimiser)
     train = shard_training(train, accelerator)

@@ -1,4 +1,4 @@
-"""Several processes train one head as one process does: the same losses, photographs, figures and weights."""
+"""Several processes train one head as one process does: the same losses, images, figures and weights."""
 
 from pathlib import Path
 from typing import Any

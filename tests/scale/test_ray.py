@@ -161,7 +161,7 @@ def test_a_folder_is_answered_as_on_one_machine_and_no_part_twice(
 ) -> None:
     parts, submission = tmp_path / "parts", tmp_path / "submission.csv"
     out, _ = ended(on_ray(faces / "eval", parts, "--out", submission))
-    assert "56 photographs in 7 parts" in out
+    assert "56 images in 7 parts" in out
     assert_answers_of_one_machine(parts, one_machine)
     assert submission.read_bytes() == (one_machine / "submission.csv").read_bytes()
 
@@ -191,7 +191,7 @@ def test_adaptive_views_are_those_of_one_machine(
     outcome = call(combine, "--data", faces / "eval", "--out", here / "submission.csv", *given, *adaptive)
     assert outcome.code == 0, outcome.err
     out, _ = ended(on_ray(faces / "eval", parts, *adaptive))
-    assert "56 photographs in 1 parts" in out  # a part holds whole windows
+    assert "56 images in 1 parts" in out  # a part holds whole windows
     assert_answers_of_one_machine(parts, here, "mask/views", "gender/views", "age/views")
     _, err = ended(on_ray(faces / "eval", parts, *adaptive[:-1], 0.06), code=2)
     assert "margins: found" in err
@@ -251,7 +251,7 @@ def test_listings_and_images_in_s3(
         assert_answers_of_one_machine(tmp_path / "parts", one_machine)
 
 
-def test_a_bad_photograph_is_named_and_all_other_parts_are_done(
+def test_a_bad_image_is_named_and_all_other_parts_are_done(
     on_ray: Callable[..., subprocess.Popen[str]], faces: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "eval"

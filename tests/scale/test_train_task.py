@@ -13,7 +13,7 @@ import pytest
 from tests.scale.conftest import Launch
 
 pytestmark = pytest.mark.scale
-# Batch norm frozen with the trunk and no dropout: what is left is equal to one process up to rounding.
+# Batch norm frozen with the backbone and no dropout: what is left is equal to one process up to rounding.
 EXACT = [
     "backbone.freeze=layer4",
     "classifier={hidden: [16], dropout: 0}",
@@ -44,7 +44,7 @@ def test_two_processes_leave_the_run_that_one_leaves(
         )
         out, err = process.communicate(timeout=240)
         assert process.returncode == 0, err
-        assert out.count("photographs to train") == out.count("best on validation") == 1
+        assert out.count("images to train") == out.count("best on validation") == 1
     one, two = history(tmp_path / "1"), history(tmp_path / "2")
     assert [row["epoch"] for row in two] == ["1", "2", "3"]
     for alone, shared in zip(one, two, strict=True):

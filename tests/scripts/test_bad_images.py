@@ -22,8 +22,8 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], set[str]]:
-    """The folder images/ with the corpus; the names of all pictures in it, and of those that are bad."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], set[str]]:
+    """The folder images/ with the corpus; the names of all images in it, and of those that are bad."""
     folder = tmp_path_factory.mktemp("corpus") / "images"
     folder.mkdir()
     sound, bad = write_sound(folder), write_bad(folder)
@@ -45,13 +45,13 @@ def write_csv(path: Path, header: list[str], rows: list[list[str]]) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_combine_answers_every_row_and_lists_what_it_could_not_see(
     workers: int,
-    pictures: tuple[Path, list[str], set[str]],
+    images: tuple[Path, list[str], set[str]],
     runs: Path,
     configs: Path,
     call: Callable,
     tmp_path: Path,
 ) -> None:
-    folder, names, bad = pictures
+    folder, names, bad = images
     # What leads out of the folder is refused whatever the option says: see below.
     names, bad = [name for name in names if name != "device.jpg"], bad - {"device.jpg"}
     write_csv(folder.parent / "info.csv", ["ImageID", "ans"], [[name, "0"] for name in names])
@@ -73,10 +73,10 @@ def test_combine_answers_every_row_and_lists_what_it_could_not_see(
     assert {row["ImageID"] for row in rows_of(named) if not "".join(row[name] for name in told)} == bad
 
 
-def test_combine_stops_at_the_first_bad_picture_unless_told_otherwise(
-    pictures: tuple[Path, list[str], set[str]], runs: Path, configs: Path, call: Callable, tmp_path: Path
+def test_combine_stops_at_the_first_bad_image_unless_told_otherwise(
+    images: tuple[Path, list[str], set[str]], runs: Path, configs: Path, call: Callable, tmp_path: Path
 ) -> None:
-    folder, _, _ = pictures
+    folder, _, _ = images
     write_csv(folder.parent / "info.csv", ["ImageID", "ans"], [["jpeg.jpg", "0"], ["html.jpg", "0"]])
     given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", folder.parent, "--workers", 0]
     outcome = call(combine, *given, "--out", tmp_path / "submission.csv")
@@ -85,17 +85,17 @@ def test_combine_stops_at_the_first_bad_picture_unless_told_otherwise(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_training_leaves_bad_pictures_out_and_lists_them(
-    pictures: tuple[Path, list[str], set[str]], faces: Path, configs: Path, call: Callable, tmp_path: Path
+def test_training_leaves_bad_images_out_and_lists_them(
+    images: tuple[Path, list[str], set[str]], faces: Path, configs: Path, call: Callable, tmp_path: Path
 ) -> None:
-    folder, names, bad = pictures
+    folder, names, bad = images
     labels = [[name, ["wear", "incorrect", "normal"][at % 3], f"p{at // 3}"] for at, name in enumerate(names)]
     write_csv(folder.parent / "labels.csv", ["path", "mask", "person"], labels)
     given = ["--task", "mask", "--config", configs / "mask.yaml", "--data", folder.parent, "--runs", tmp_path]
     cached = ["--cache", tmp_path / "cache", "--set", "sampler.per_person=null"]
     outcome = call(train_task, *given, *cached, "--on-bad-image", "skip")
     assert outcome.code == 0, outcome.err
-    assert f"{len(bad)} photographs cannot be decoded and are left out" in outcome.err
+    assert f"{len(bad)} images cannot be decoded and are left out" in outcome.err
     left_out = rows_of(tmp_path / "mask" / "left_out.csv")
     assert {Path(row["path"]).name for row in left_out} == bad
     assert "left_out.csv" in json.loads((tmp_path / "mask" / "manifest.json").read_text())["sha256"]
@@ -104,7 +104,7 @@ def test_training_leaves_bad_pictures_out_and_lists_them(
     assert outcome.err.count("error:") == 1
 
 
-def test_a_challenge_folder_with_what_is_no_photograph(
+def test_a_challenge_folder_with_what_is_no_image(
     faces: Path, configs: Path, call: Callable, tmp_path: Path
 ) -> None:
     shutil.copytree(faces / "train", tmp_path / "train")

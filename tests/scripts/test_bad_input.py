@@ -21,7 +21,7 @@ Asked = tuple[ModuleType, list, list[str]]
 
 
 class World:
-    """A user's folders: six people in data/, eight photographs in eval/, three runs, yesterday's output."""
+    """A user's folders: six people in data/, eight images in eval/, three runs, yesterday's output."""
 
     def __init__(self, folder: Path, faces: Path, configs: Path, runs: Path) -> None:
         self.folder = folder
@@ -157,7 +157,7 @@ def age_out_of_range(world: World) -> Asked:
 
 
 def labels(world: World, rows: list[str]) -> Path:
-    """A folder with `rows` (after the file name: person, mask) over copies of one photograph."""
+    """A folder with `rows` (after the file name: person, mask) over copies of one image."""
     (world.folder / "csv" / "images").mkdir(parents=True)
     lines = []
     for number, row in enumerate(rows):
@@ -193,13 +193,13 @@ def no_pretrained_run(world: World) -> Asked:
 
 
 def no_weights_file(world: World) -> Asked:
-    asked = world.train("--set", "backbone.weights=trunk.safetensors")
+    asked = world.train("--set", "backbone.weights=backbone.safetensors")
     return train_task, asked, ["trunk.safetensors: no such file"]
 
 
 def corrupt_weights_file(world: World) -> Asked:
-    (world.folder / "trunk.pth").write_bytes(b"not weights")
-    asked = world.train("--set", f"backbone.weights={world.folder / 'trunk.pth'}")
+    (world.folder / "backbone.pth").write_bytes(b"not weights")
+    asked = world.train("--set", f"backbone.weights={world.folder / 'backbone.pth'}")
     return train_task, asked, ["trunk.pth: not readable as tensors"]
 
 
@@ -353,7 +353,7 @@ def test_wrong_input_is_told_once_and_changes_nothing(
 
 
 def to_train_on(world: World) -> Path:
-    """A photograph of the training fold."""
+    """An image of the training fold."""
     from heads.build import build_target
 
     config = load_config(TaskConfig, world.configs / "mask.yaml")
@@ -362,7 +362,7 @@ def to_train_on(world: World) -> Path:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_photograph_that_cannot_be_read_ends_training(workers: int, world: World, call: Callable) -> None:
+def test_a_image_that_cannot_be_read_ends_training(workers: int, world: World, call: Callable) -> None:
     broken = to_train_on(world)
     broken.write_bytes(broken.read_bytes()[:600])
     asked = world.train("--set", "sampler.per_person=null", "--set", f"training.workers={workers}")
@@ -373,7 +373,7 @@ def test_a_photograph_that_cannot_be_read_ends_training(workers: int, world: Wor
     assert "Traceback" not in outcome.err
 
 
-def test_a_photograph_that_cannot_be_read_leaves_the_run_before_as_it_was(world: World, call: Callable) -> None:
+def test_a_image_that_cannot_be_read_leaves_the_run_before_as_it_was(world: World, call: Callable) -> None:
     broken = to_train_on(world)
     broken.write_bytes(b"no image")
     before = world.state()

@@ -37,7 +37,7 @@ def test_combine_answers_scenes_by_their_boxes(
         scene[30 : 30 + face.shape[0], 20 : 20 + face.shape[1]] = face
         box = (30.0, 50.0, 60.0, 85.0, 0.9)
         Image.fromarray(scene).save(tmp_path / "scenes" / "images" / names[place])
-        whole = place == 4  # a photograph without a face
+        whole = place == 4  # an image without a face
         cut = scene if whole else crop(scene, box)
         Image.fromarray(cut).save(tmp_path / "cut" / "images" / names[place])
         boxes[str(tmp_path / "scenes" / "images" / names[place])] = [] if whole else [box]
@@ -48,10 +48,10 @@ def test_combine_answers_scenes_by_their_boxes(
     for task in expected:
         np.testing.assert_array_equal(got[task], expected[task])
         assert (plain[task][:4] != expected[task][:4]).any()
-    assert "boxes: 4 of 5 photographs cropped (0 with several: the largest); whole: 1 without a face" in told
+    assert "boxes: 4 of 5 images cropped (0 with several: the largest); whole: 1 without a face" in told
 
 
-def test_a_head_trained_on_boxes_is_told_of_where_photographs_are_shown_otherwise(
+def test_a_head_trained_on_boxes_is_told_of_where_images_are_shown_otherwise(
     faces: Path, runs: Path, configs: Path, call: Callable, tmp_path: Path
 ) -> None:
     shutil.copytree(runs, tmp_path / "runs")
@@ -77,7 +77,7 @@ def test_a_head_trained_on_boxes_is_told_of_where_photographs_are_shown_otherwis
 
     boxes = ["--boxes", tmp_path / "boxes.csv"]
     trained = f"{head}: trained on faces cropped to boxes with a margin of 0.5 (--boxes), answers here for"
-    assert told() == f"{trained} whole photographs"
+    assert told() == f"{trained} whole images"
     assert told(*boxes) == f"{trained} a margin of 1"
     assert told(*boxes, "--box-margin", 0.5) == ""
 
@@ -87,7 +87,7 @@ def test_train_task_trains_on_the_faces_and_caches_them(faces: Path, train: Call
     write_boxes(tmp_path / "boxes.csv", {str(path): [(10.0, 15.0, 38.0, 50.0, 0.9)] for path in images[:-7]})
     options = ["--data", faces / "train", "--runs", tmp_path / "runs", "--boxes", tmp_path / "boxes.csv"]
     first = train("mask", *options)
-    assert f"boxes: {len(images) - 7} of {len(images)} photographs cropped" in first.out
+    assert f"boxes: {len(images) - 7} of {len(images)} images cropped" in first.out
     assert "0 without a face, 7 not listed" in first.out
     assert read_description(tmp_path / "runs" / "mask" / "best.safetensors")["box_margin"] == 1.0
     history = (tmp_path / "runs" / "mask" / "metrics.json").read_text()

@@ -31,7 +31,7 @@ Probabilities = dict[str, np.ndarray]
 
 @pytest.fixture(scope="module")
 def shuffled(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty of the evaluation's photographs, listed in no order."""
+    """Twenty of the evaluation's images, listed in no order."""
     folder = tmp_path_factory.mktemp("shuffled")
     (folder / "images").symlink_to(faces / "eval" / "images")
     ids = sorted(path.name for path in (faces / "eval" / "images").iterdir())
@@ -384,7 +384,7 @@ def test_margins_are_chosen_and_kept_beside_the_runs(
     shutil.copy(two_folds / "mask" / "fold-0" / "validation.npz", two_folds / "mask" / "fold-1")
     outcome = call(combine, *given)
     assert outcome.code == 0, outcome.err
-    assert "validation photographs cannot promise that 99.5% of the answers" in outcome.out
+    assert "validation images cannot promise that 99.5% of the answers" in outcome.out
     assert (two_folds / "margins.json").is_file()
 
 

@@ -60,8 +60,8 @@ def test_heads_and_their_graph_are_called_from_python(
 ) -> None:
     (tmp_path / "configs").symlink_to(configs)
     shutil.copytree(runs, tmp_path / "runs")
-    for name, photograph in zip(("a.jpg", "b.jpg"), sorted((faces / "eval/images").iterdir()), strict=False):
-        shutil.copy(photograph, tmp_path / name)
+    for name, image in zip(("a.jpg", "b.jpg"), sorted((faces / "eval/images").iterdir()), strict=False):
+        shutil.copy(image, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     outcome = call(export, "--runs", "runs", "--format", "onnx", "--config", configs / "joint.yaml")
     assert outcome.code == 0, outcome.err

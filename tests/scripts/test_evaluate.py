@@ -146,7 +146,7 @@ def test_answers_by_name_are_scored_as_their_codes(case: Case, call: Callable[..
     assert "found 'fifty', expected a number" in outcome.err
 
 
-def test_pictures_probabilities_and_how_many_are_listed_are_what_was_asked_for(
+def test_images_probabilities_and_how_many_are_listed_are_what_was_asked_for(
     case: Case, call: Callable[..., Outcome]
 ) -> None:
     (case.folder / "images").mkdir()
@@ -206,9 +206,9 @@ def test_the_table_tells_what_the_answers_lack() -> None:
     table = score_table(score_joint(np.array([0, 0, 6]), np.array([0, 0, 6]), TASKS)).splitlines()
     assert [line.split()[0] for line in table[1:5]] == ["mask", "gender", "age", "joint"]
     assert table[4].split() == ["joint", "0.111", "1.000"]
-    assert "3 photographs" in table
-    assert "mask: no photograph of 1 of 3 classes, each counted as F1 0 in the macro F1: normal" in table
-    assert any(line.startswith("joint: no photograph of 16 of 18 classes") for line in table)
+    assert "3 images" in table
+    assert "mask: no image of 1 of 3 classes, each counted as F1 0 in the macro F1: normal" in table
+    assert any(line.startswith("joint: no image of 16 of 18 classes") for line in table)
 
 
 def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def test_as_many_views_as_epochs_train_as_pixels_do(up_to: str, tolerance: float
     assert answers[1] == pytest.approx(answers[0], abs=tolerance)
 
 
-def test_a_head_of_kept_features_answers_photographs(run: Callable, faces: Path) -> None:
+def test_a_head_of_kept_features_answers_images(run: Callable, faces: Path) -> None:
     folder = run("kept", "all", "--set", "training.feature_views=1")
     opened = load_head(folder / "best.safetensors")
     with np.load(folder / "validation.npz") as saved:

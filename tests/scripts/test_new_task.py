@@ -33,14 +33,14 @@ def with_glasses(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     people = sorted({row["person"] for row in rows})
     for row in rows:
         worn = people.index(row["person"]) % 2 == 0
-        picture = Image.fromarray(decode(Path(row["path"])))
+        image = Image.fromarray(decode(Path(row["path"])))
         if worn:
-            width, height = picture.size
+            width, height = image.size
             box = (0.2 * width, 0.38 * height, 0.8 * width, 0.5 * height)
-            ImageDraw.Draw(picture).rectangle(box, fill="black")
+            ImageDraw.Draw(image).rectangle(box, fill="black")
         row["path"] = f"{row['person']}_{row['shot']}.png"
         row["glasses"] = "yes" if worn else "no"
-        picture.save(folder / "images" / row["path"])
+        image.save(folder / "images" / row["path"])
     with (folder / "labels.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         writer.writeheader()

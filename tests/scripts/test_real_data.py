@@ -19,23 +19,23 @@ def place(name: str) -> Path:
 @pytest.mark.parametrize(
     ("folder", "column", "rows"), [("faces_age", "age", 6600), ("faces_mask", "mask", 3982)]
 )
-def test_a_folder_of_real_photographs_is_read_whole(folder: str, column: str, rows: int) -> None:
+def test_a_folder_of_real_images_is_read_whole(folder: str, column: str, rows: int) -> None:
     table = read_table([place(folder)])
     assert len(table) == rows
     assert table[column].notna().all()
     assert table["path"].is_unique
 
 
-def test_the_masks_of_the_real_photographs_are_spelt_as_in_the_configs() -> None:
+def test_the_masks_of_the_real_images_are_spelt_as_in_the_configs() -> None:
     from ensemble.config import load_tasks
 
     expected = load_tasks(Path(__file__).parents[2] / "configs" / "joint.yaml")["mask"]
     assert set(read_table([place("faces_mask")])["mask"]) == set(expected)
 
 
-def test_the_imagenet_file_fills_the_whole_trunk() -> None:
-    trunk, _ = build_backbone("resnet18")
-    report = load_backbone(trunk, place("weights/resnet18_imagenet.safetensors"))
-    assert len(report.taken) == len(trunk.state_dict())
+def test_the_imagenet_file_fills_the_whole_backbone() -> None:
+    backbone, _ = build_backbone("resnet18")
+    report = load_backbone(backbone, place("weights/resnet18_imagenet.safetensors"))
+    assert len(report.taken) == len(backbone.state_dict())
     assert report.missing == ()
     assert report.left == ("fc.bias", "fc.weight")

@@ -13,14 +13,14 @@ Row = tuple[str, str]
 
 @pytest.fixture
 def trained(faces: Path, configs: Path, call: Callable, tmp_path: Path) -> Callable:
-    """Train the mask head on (person, mask) rows of copies of one photograph."""
+    """Train the mask head on (person, mask) rows of copies of one image."""
 
     def train(rows: list[Row], *more: object) -> object:
-        photograph = next((faces / "eval" / "images").iterdir())
+        image = next((faces / "eval" / "images").iterdir())
         (tmp_path / "data" / "images").mkdir(parents=True)
         lines = ["path,person,mask"]
         for number, (person, mask) in enumerate(rows):
-            shutil.copy(photograph, tmp_path / "data" / "images" / f"{number}.jpg")
+            shutil.copy(image, tmp_path / "data" / "images" / f"{number}.jpg")
             lines.append(f"{number}.jpg,{person},{mask}")
         (tmp_path / "data" / "labels.csv").write_text("\n".join(lines) + "\n")
         given = ["--task", "mask", "--config", configs / "mask.yaml", "--data", tmp_path / "data"]
@@ -29,12 +29,12 @@ def trained(faces: Path, configs: Path, call: Callable, tmp_path: Path) -> Calla
     return train
 
 
-def test_a_class_without_a_photograph_to_train_on(trained: Callable) -> None:
+def test_a_class_without_a_image_to_train_on(trained: Callable) -> None:
     outcome = trained([(f"p{number}", "wear" if number % 2 else "normal") for number in range(10)])
     assert outcome.code == 2
     assert outcome.err.count("error:") == 1
     assert "the training fold lacks a class" in outcome.err
-    assert "'incorrect': found 0 photographs, expected at least 1" in outcome.err
+    assert "'incorrect': found 0 images, expected at least 1" in outcome.err
 
 
 def test_one_person(trained: Callable) -> None:
@@ -48,7 +48,7 @@ def test_a_validation_fold_of_one_person_one_image_and_one_class_is_scored(train
     rows = [(f"p{number}", mask) for number, mask in enumerate(masks)]
     outcome = trained(rows, "--set", "split.folds=10")
     assert outcome.code == 0, outcome.err
-    assert "9 photographs to train" in outcome.out
+    assert "9 images to train" in outcome.out
     assert "1 to validate" in outcome.out
 
 

@@ -68,7 +68,7 @@ def test_the_figures_of_a_run_are_those_of_its_validation_probabilities(runs: Pa
         assert metrics["photographs"] == len(truth)
 
 
-def test_the_events_hold_the_figures_and_a_picture(runs: Path) -> None:
+def test_the_events_hold_the_figures_and_a_image(runs: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(runs / "mask" / "tensorboard")).Reload()
@@ -99,10 +99,10 @@ def test_a_further_data_folder_changes_nobody_s_fold(
     faces: Path, configs: Path, runs: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "more" / "images").mkdir(parents=True)
-    photographs = sorted((faces / "eval" / "images").iterdir())[:12]
-    for photograph in photographs:
-        shutil.copy(photograph, tmp_path / "more" / "images")
-    lines = [f"{photograph.name},wear,p{index}\n" for index, photograph in enumerate(photographs)]
+    images = sorted((faces / "eval" / "images").iterdir())[:12]
+    for image in images:
+        shutil.copy(image, tmp_path / "more" / "images")
+    lines = [f"{image.name},wear,p{index}\n" for index, image in enumerate(images)]
     (tmp_path / "more" / "labels.csv").write_text("path,mask,person\n" + "".join(lines))
     sources = [tmp_path / "more", faces / "train"]
     for task in TASKS:
@@ -182,7 +182,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     assert [line.split(",")[0] for line in history] == ["epoch", "1", "2"]
 
 
-def test_a_trunk_that_learnt_from_validation_people_is_told(
+def test_a_backbone_that_learnt_from_validation_people_is_told(
     six_people: Path, train: Callable, tmp_path: Path
 ) -> None:
     arguments = ["--data", six_people, "--runs", tmp_path, "--set", "split={folds: 2, seed: 0, strata: {}}"]
@@ -191,7 +191,9 @@ def test_a_trunk_that_learnt_from_validation_people_is_told(
         told = train("gender", *arguments, "--set", "backbone.weights=run:mask", "--fold", fold).err
         seen = len(validated(tmp_path / "gender" / f"fold-{fold}") - validated(tmp_path / "mask"))
         assert seen == 3 * fold
-        assert (f"{tmp_path / 'mask'}: this trunk was trained on 3 people whom the head" in told) == bool(seen)
+        assert (f"{tmp_path / 'mask'}: this backbone was trained on 3 people whom the head" in told) == bool(
+            seen
+        )
 
 
 def test_a_run_under_another_config_is_not_gone_on_with(
@@ -214,7 +216,7 @@ def begun(runs: Path, tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path / "begun")  # a hundred megabytes
 
 
-def test_a_run_goes_on_with_its_own_photographs_and_boxes_alone(
+def test_a_run_goes_on_with_its_own_images_and_boxes_alone(
     begun: Path, faces: Path, six_people: Path, call: Callable, configs: Path, tmp_path: Path
 ) -> None:
     def resumed(*more: object) -> Any:
@@ -226,16 +228,16 @@ def test_a_run_goes_on_with_its_own_photographs_and_boxes_alone(
     cropped = resumed("--data", faces / "train", "--boxes", tmp_path / "boxes.csv")
     assert cropped.code == 2
     first, *lines = cropped.err.splitlines()
-    assert first.startswith(f"error: {begun / 'mask'}: began with other photographs or weights; give the same")
+    assert first.startswith(f"error: {begun / 'mask'}: began with other images or weights; give the same")
     assert [line.split(":")[0].strip() for line in lines] == [
-        "--boxes, as they crop these photographs",
+        "--boxes, as they crop these images",
         "--box-margin",
     ]
     fewer = resumed("--data", six_people)
     assert fewer.code == 2
     assert [line.split(":")[0].split(" and their")[0].strip() for line in fewer.err.splitlines()[1:]] == [
-        "photographs to train on",
-        "photographs to validate on",
+        "images to train on",
+        "images to validate on",
     ]
     (tmp_path / "moved").symlink_to(faces / "train")
     moved = resumed("--data", tmp_path / "moved")
@@ -243,7 +245,7 @@ def test_a_run_goes_on_with_its_own_photographs_and_boxes_alone(
     assert "going on after epoch 1" in moved.out
 
 
-def test_kept_features_of_another_trunk_are_not_gone_on_with(
+def test_kept_features_of_another_backbone_are_not_gone_on_with(
     begun: Path, six_people: Path, call: Callable, configs: Path, tmp_path: Path
 ) -> None:
     given = ["--task", "gender", "--config", configs / "gender.yaml", "--data", six_people, "--runs", begun]
@@ -254,13 +256,13 @@ def test_kept_features_of_another_trunk_are_not_gone_on_with(
     tensors, described = load_tensors(begun / "mask" / "best.safetensors")
     save_tensors(
         begun / "mask" / "best.safetensors",
-        tensors | {"trunk.conv1.weight": -tensors["trunk.conv1.weight"]},
+        tensors | {"backbone.conv1.weight": -tensors["trunk.conv1.weight"]},
         described,
     )
     outcome = call(train_task, *given, "--resume")
     assert outcome.code == 2
     _, line = outcome.err.splitlines()[-2:]
-    assert line.startswith("  frozen part of the trunk that training.feature_views are made with")
+    assert line.startswith("  frozen part of the backbone that training.feature_views are made with")
 
 
 def test_what_would_do_nothing_or_harm_is_told_before_training(
@@ -273,10 +275,10 @@ def test_what_would_do_nothing_or_harm_is_told_before_training(
         f"error: {configs / 'age.yaml'}: settings that would do nothing",
         "  label.training.leave_out: [29, 28] holds no number; write the lower end first",
     ]
-    trunk = f"backbone={{weights: {runs / 'age' / 'best.safetensors'}, with_classifier: true}}"
+    backbone = f"backbone={{weights: {runs / 'age' / 'best.safetensors'}, with_classifier: true}}"
     later = "label.distribution={low: 10, high: 110, sigma: 2.5}"
     strata = "split.strata={gendr: [], age: [30, 60]}"
-    outcome = call(train_task, *age, "--set", trunk, "--set", later, "--set", strata)
+    outcome = call(train_task, *age, "--set", backbone, "--set", later, "--set", strata)
     assert outcome.code == 2
     missing, first, line = outcome.err.splitlines()
     assert missing == (
@@ -289,13 +291,13 @@ def test_what_would_do_nothing_or_harm_is_told_before_training(
 def test_validation_sees_no_training_transform(
     faces: Path, configs: Path, tmp_path: Path, train: Callable
 ) -> None:
-    """A training pipeline that blanks nearly everything leaves the validation pictures as they are."""
+    """A training pipeline that blanks nearly everything leaves the validation images as they are."""
     seen = []
 
     class Watching(RunRecorder):
         def __init__(self, *args: object) -> None:
             super().__init__(*args)
-            seen.extend(zip(self.rows["path"].iloc[self._shown], self._pictures, strict=True))
+            seen.extend(zip(self.rows["path"].iloc[self._shown], self._images, strict=True))
 
         def open(self, *args: object) -> None:
             raise KeyboardInterrupt  # before anything is trained
@@ -347,7 +349,7 @@ def test_a_cache_changes_how_long_it_takes_and_not_what_comes_out(
     plain = train("mask", *common, "--runs", tmp_path / "plain")
     assert "decoding" not in plain.out
     first = train("mask", *common, "--runs", tmp_path / "first", "--cache", tmp_path / "cache")
-    assert "decoding 168 photographs once" in first.out
+    assert "decoding 168 images once" in first.out
     second = train("gender", *common, "--runs", tmp_path / "second", "--cache", tmp_path / "cache")
     assert "decoding" not in second.out
     one, two = (load_tensors(tmp_path / name / "mask" / "best.safetensors")[0] for name in ("plain", "first"))
@@ -382,7 +384,7 @@ def test_several_heads_by_one_command_a_failing_one_takes_no_other_along(
 ) -> None:
     folder = tmp_path / "configs"
     shutil.copytree(configs, folder)
-    # Asked for before the trunk that it starts from.
+    # Asked for before the backbone that it starts from.
     tasks = ("age", "age_backbone", "gender")
     load_age = (folder / "age.yaml").read_text().replace("weights: random", "weights: run:age_backbone")
     (folder / "age.yaml").write_text(load_age)
@@ -411,7 +413,7 @@ def test_several_heads_by_one_command_a_failing_one_takes_no_other_along(
         "age_backbone: done",
         "gender: failed: wrong input (exit code 2)",
     ]
-    assert f"trunk from {tmp_path / 'runs/age_backbone/best.safetensors'}" in done.stdout
+    assert f"backbone from {tmp_path / 'runs/age_backbone/best.safetensors'}" in done.stdout
     assert "labl: unknown key" in done.stderr
     assert (tmp_path / "runs/age/metrics.json").is_file()
 

@@ -1,1 +1,1 @@
-"""Pages that open offline: one HTML file with its style, script, plots and pictures inside."""
+"""Pages that open offline: one HTML file with its style, script, plots and images inside."""

@@ -7,12 +7,13 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.metrics.bootstrap import accuracy, interval, macro_f1, resampled_confusions, task_confusions
+from ensemble.metrics.bootstrap import accuracy, interval, resampled_confusions, task_confusions
 from ensemble.metrics.scores import JOINT, score
 from ensemble.report.load.evaluation import Codes, Evaluation
+from heads.objective.metrics import macro_f1_of_confusion
 
 SEED = 0
-METRICS = {"macro_f1": macro_f1, "accuracy": accuracy}
+METRICS = {"macro_f1": macro_f1_of_confusion, "accuracy": accuracy}
 Draws = dict[str, dict[str, npt.NDArray[np.float64]]]  # joint or task, metric: [draws]
 
 
@@ -30,7 +31,7 @@ Estimates = dict[str, dict[str, Estimate]]  # joint or task, metric
 
 @dataclass(frozen=True)
 class Difference:
-    """`first` minus `second`, of each figure, on the same photographs and the same resamples."""
+    """`first` minus `second`, of each figure, on the same images and the same resamples."""
 
     first: str
     second: str
@@ -45,7 +46,7 @@ class Comparison:
         names: of the submissions.
         scores: of each, with intervals.
         differences: of every pair.
-        rows: photographs on which not all agree, those that tell most apart first.
+        rows: images on which not all agree, those that tell most apart first.
     """
 
     names: Sequence[str]

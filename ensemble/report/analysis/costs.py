@@ -57,5 +57,5 @@ def costliest(scores: Mapping[str, Score], if_right: Mapping[str, float]) -> str
     return (
         f"{task} costs most: were it always right, joint macro F1 would be {if_right[task]:.3f} instead of "
         f"{joint:.3f}; its class {worst['name']} alone takes {worst['joint_cost']:.3f} "
-        f"(recall {worst['recall']:.3f}, {worst['support']:,} photographs)."
+        f"(recall {worst['recall']:.3f}, {worst['support']:,} images)."
     )

@@ -18,11 +18,11 @@ NEAR = (2, 5, 10)  # distances to a border, in the number's unit
 
 @dataclass(frozen=True)
 class Group:
-    """Photographs that share what `parts` say (factor: value).
+    """Images that share what `parts` say (factor: value).
 
     Attributes:
         parts: what they share.
-        count: photographs.
+        count: images.
         people: how many different ones, or None where that is not known.
         errors: share of wrong answers, 0..1, under "joint" and each task.
     """
@@ -67,7 +67,7 @@ def error_groups(evaluation: Evaluation) -> dict[int, list[Group]]:
 
 
 def number_errors(evaluation: Evaluation, number: Number) -> NumberErrors:
-    """Errors by `number`, of the photographs where it is known."""
+    """Errors by `number`, of the images where it is known."""
     known = number.measured[~np.isnan(number.measured)]
     ticks = MaxNLocator(nbins=MOST_BINS, steps=[1, 2, 5, 10], integer=True)
     # Ticks of a single number would lie a rounding error apart.
@@ -133,6 +133,6 @@ def _ordered(groups: Iterable[Group]) -> list[Group]:
 
 
 def hardest(groups: Iterable[Group], part: str, fewest: int = 20) -> Group | None:
-    """The group of at least `fewest` photographs in which `part` is wrong most often; None if it never is."""
+    """The group of at least `fewest` images in which `part` is wrong most often; None if it never is."""
     known = [group for group in groups if group.count >= fewest and group.errors[part] > 0]
     return max(known, key=lambda group: group.errors[part], default=None)

@@ -24,14 +24,14 @@ class HeadAnswer:
 
 @dataclass(frozen=True)
 class Mistake:
-    """One photograph whose joint answer is wrong.
+    """One image whose joint answer is wrong.
 
     Attributes:
         image: its name.
         truth, answer: joint class names.
         confidence: probability of the joint answer, or None where the heads' are not known.
         heads: the answer of each task.
-        known: what is known of the photograph beside, such as ("age", "61").
+        known: what is known of the image beside, such as ("age", "61").
     """
 
     image: str

@@ -1,4 +1,4 @@
-"""A submission beside the right answers, and all that is known of its photographs and heads."""
+"""A submission beside the right answers, and all that is known of its images and heads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ Codes = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """One head's probabilities [N, C] of the photographs: all views merged, and the plain view (or None)."""
+    """One head's probabilities [N, C] of the images: all views merged, and the plain view (or None)."""
 
     merged: npt.NDArray[np.float32]
     identity: npt.NDArray[np.float32] | None = None
@@ -23,7 +23,7 @@ class HeadOutput:
 
 @dataclass(frozen=True)
 class Number:
-    """A number known of photographs, such as age in years, that the classes of tasks are cut from.
+    """A number known of images, such as age in years, that the classes of tasks are cut from.
 
     Attributes:
         name: its column.
@@ -47,10 +47,10 @@ class Evaluation:
 
     Attributes:
         tasks: class names of each task, the most significant digit of the joint code first.
-        ids: the photographs' names, N of them.
+        ids: the images' names, N of them.
         truth: right joint codes [N].
         submissions: joint codes [N] by the submission's name; the report's own comes first, others beside it.
-        people: [N], who each photograph shows, or None where that is not known.
+        people: [N], who each image shows, or None where that is not known.
         numbers: what is known in numbers.
         heads: probabilities by task; none where there is no file of them.
         temperatures: by task, as fitted on validation people; none where there are no runs.
@@ -80,7 +80,7 @@ class Evaluation:
 
     @property
     def groups(self) -> Codes:
-        """[N], 0..G-1: what the bootstrap draws as one, a person where people are known, else a photograph."""
+        """[N], 0..G-1: what the bootstrap draws as one, a person where people are known, else an image."""
         if self.people is None:
             return np.arange(len(self.ids))
         return np.unique(self.people, return_inverse=True)[1].astype(np.int64)
@@ -110,7 +110,7 @@ class Evaluation:
         if JOINT in self.tasks:
             raise ValueError(f"a task is named {JOINT!r}, where the joint figures go: give it another name")
         if any(len(codes) != len(self.ids) for codes in (self.truth, *self.submissions.values())):
-            raise ValueError(f"expected codes of {len(self.ids)} photographs")
+            raise ValueError(f"expected codes of {len(self.ids)} images")
         highest = max(int(codes.max()) for codes in (self.truth, *self.submissions.values()))
         if highest >= prod(self.radices):
             raise ValueError(f"joint code {highest} is out of range, expected 0..{prod(self.radices) - 1}")

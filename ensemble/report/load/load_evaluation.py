@@ -110,7 +110,7 @@ def _known(
     cuts: Mapping[str, Mapping[str, Sequence[float]]],
     notes: list[str],
 ) -> tuple[npt.NDArray[np.str_] | None, list[Number]]:
-    """(who each photograph shows [N], numbers): columns of `--people`, those that it lacks of the answers."""
+    """(who each image shows [N], numbers): columns of `--people`, those that it lacks of the answers."""
     people: npt.NDArray[np.str_] | None = None
     numbers: dict[str, Number] = {}
     for path in filter(None, (sources.people, sources.answers)):
@@ -122,7 +122,7 @@ def _known(
         if people is None:
             people, unknown = read_people(table, ids)
             if people is not None and unknown:
-                told = f"{unknown} of {len(ids)} photographs name no person; each counts as one's own."
+                told = f"{unknown} of {len(ids)} images name no person; each counts as one's own."
                 notes.append(f"{path}: {told}")
         missing = {column: borders for column, borders in cuts.items() if column not in numbers}
         numbers |= {number.name: number for number in read_numbers(path, table, ids, missing)}

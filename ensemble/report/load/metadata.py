@@ -1,4 +1,4 @@
-"""What tables know of photographs: who is in them, and numbers such as age in years."""
+"""What tables know of images: who is in them, and numbers such as age in years."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
@@ -19,7 +19,7 @@ PERSON_COLUMNS = ("person", "id")
 def read_people(table: pd.DataFrame, ids: Sequence[str]) -> tuple[npt.NDArray[np.str_] | None, int]:
     """(who each of `ids` shows [N], how many of them are not known), from `table`'s column person, else id.
 
-    A photograph of nobody known stands for a person of its own. None if the table has no such column, or no
+    An image of nobody known stands for a person of its own. None if the table has no such column, or no
     value in it for any of `ids`.
     """
     column = next((name for name in PERSON_COLUMNS if name in table.columns), None)
@@ -30,7 +30,7 @@ def read_people(table: pd.DataFrame, ids: Sequence[str]) -> tuple[npt.NDArray[np
     unknown = people.count("")
     if unknown == len(ids):
         return None, unknown
-    # The mark keeps a photograph's name from meeting that of a person.
+    # The mark keeps an image's name from meeting that of a person.
     return np.array([who or f"\n{name}" for who, name in zip(people, ids, strict=True)], dtype=np.str_), unknown
 
 
@@ -45,7 +45,7 @@ def read_numbers(
     Args:
         path: where the table comes from, for messages.
         table: ImageID and columns of text, its index the rows in the file.
-        ids: the photographs wanted.
+        ids: the images wanted.
         cuts: columns with the borders of each task cut from them (`ensemble.config.numeric_borders`).
 
     Raises:

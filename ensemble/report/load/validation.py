@@ -1,4 +1,4 @@
-"""From finished runs to an `Evaluation` of the photographs that all heads were validated on."""
+"""From finished runs to an `Evaluation` of the images that all heads were validated on."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -22,26 +22,26 @@ NAME = "validation"  # what the report calls the heads' answers
 def load_validation(runs: Path, labels: Mapping[str, Label]) -> tuple[Evaluation, list[TrainingRun], list[str]]:
     """What the heads of `runs` said in their validation, as `ensemble.report.load.load_evaluation.load_evaluation` gives a submission.
 
-    Each photograph is answered in one view, by the fold that was not trained on its person.
+    Each image is answered in one view, by the fold that was not trained on its person.
 
     Args:
         runs: the folder of the heads' runs.
         labels: of each task of the joint code, the most significant first.
 
     Raises:
-        InputError: runs that are missing, of other classes, or that share no photograph.
+        InputError: runs that are missing, of other classes, or that share no image.
     """
     folders = {task: find_task_runs(runs, task) for task in labels}
     tables = {task: pd.concat([_read_run(run, labels[task]) for run in its]) for task, its in folders.items()}
     twice = {task: table.index[table.index.duplicated()] for task, table in tables.items()}
     raise_all(
-        f"{runs}: photographs that two folds were validated on, expected folds of one split",
+        f"{runs}: images that two folds were validated on, expected folds of one split",
         [f"{task}: {len(paths)} of them, such as {paths[0]}" for task, paths in twice.items() if len(paths)],
     )
     paths = sorted(set.intersection(*(set(table.index) for table in tables.values())))
     if not paths:
         raise InputError(
-            f"{runs}: no photograph is in the validation of {', '.join(tables)} alike; expected heads trained "
+            f"{runs}: no image is in the validation of {', '.join(tables)} alike; expected heads trained "
             "on the same people with the same split"
         )
     shared = {task: table.loc[paths] for task, table in tables.items()}
@@ -61,13 +61,13 @@ def load_validation(runs: Path, labels: Mapping[str, Label]) -> tuple[Evaluation
         heads,
     )
     told = [read_run(run, str(run.folder.relative_to(runs))) for its in folders.values() for run in its]
-    count = f"{len(paths)} photographs of {len(np.unique(people))} people, below {top}"
+    count = f"{len(paths)} images of {len(np.unique(people))} people, below {top}"
     note = f"{count}: all heads were validated on them, in one view, and the epochs kept were chosen on them."
     return evaluation, told, [note]
 
 
 def _read_run(run: RunFolder, label: Label) -> pd.DataFrame:
-    """What a head said of each photograph, by its path: truth, probabilities, person, value (NaN: unknown)."""
+    """What a head said of each image, by its path: truth, probabilities, person, value (NaN: unknown)."""
     arrays = read_validation(run.validation)
     wanted = {"classes": label.classes, "borders": label.borders or []}
     raise_all(

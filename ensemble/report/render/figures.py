@@ -20,7 +20,7 @@ def part(name: str, findings: Report) -> dict[str, Any]:
     class_names = [each["name"] for each in figures["classes"]]
     told = (
         f"Confusion matrix of {name}, {len(class_names)} classes: "
-        f"{np.trace(figures['confusion'])} of {figures['count']} photographs on the diagonal"
+        f"{np.trace(figures['confusion'])} of {figures['count']} images on the diagonal"
     )
     plot = plots.confusion_figure(np.array(figures["confusion"]), class_names)
     return {

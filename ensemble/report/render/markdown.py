@@ -19,7 +19,7 @@ def write_markdown(
 def to_markdown(
     findings: Report, *, title: str = "Evaluation", sources: Mapping[str, str] | None = None
 ) -> str:
-    """`findings` as text: what costs most, then every table that the page has, without plots and pictures."""
+    """`findings` as text: what costs most, then every table that the page has, without plots and images."""
     blocks = [f"# {_plain(title)}", _plain(findings.costliest), *(_plain(note) for note in findings.notes)]
     blocks += [f"- {_plain(label)}: {_plain(told)}" for label, told in (sources or {}).items()]
     shown = [tables.task_table(findings)]

@@ -41,21 +41,21 @@ def write_report(
         findings: what it says.
         title: its heading.
         sources: what was evaluated, a label and a text each.
-        images: the folder of the photographs, or one that holds `info.csv` and `images/`; their thumbnails then
+        images: the folder of the images, or one that holds `info.csv` and `images/`; their thumbnails then
             stand in the page. None for names alone.
         most_wrong: how many wrong answers are listed.
 
     Raises:
-        InputError: a photograph of the list is not in `images`.
+        InputError: an image of the list is not in `images`.
     """
     listed = findings.mistakes[:most_wrong]
-    pictures, unseen = _thumbnails(listed, images)
+    thumbnails, unreadable = _thumbnails(listed, images)
     write_page(
         path,
         TEMPLATE,
         title=title,
         lead=findings.costliest,
-        notes=[*findings.notes, *_absent(findings), *unseen],
+        notes=[*findings.notes, *_absent(findings), *unreadable],
         f=findings,
         t=tables,
         sources=sources or {},
@@ -66,8 +66,8 @@ def write_report(
         reliability_plots=[drawn.reliability_plot(name, each) for name, each in findings.calibrations.items()],
         confidence_plot=drawn.confidence_plot(findings),
         training=[drawn.training(run) for run in findings.runs],
-        wrong=[_wrong(each, pictures.get(each.image)) for each in listed],
-        pictured=images is not None,
+        wrong=[_wrong(each, thumbnails.get(each.image)) for each in listed],
+        has_images=images is not None,
         class_choices=[f"{task}: {n}" for task, names in findings.evaluation.tasks.items() for n in names],
         most_disagreements=MOST_DISAGREEMENTS,
     )
@@ -81,7 +81,7 @@ def _tiles(findings: Report) -> list[tuple[str, str, str]]:
         for key, name in (("macro_f1", "macro F1"), ("accuracy", "accuracy"))
     ]
     whose = "" if people is None else f"of {len(np.unique(people)):,} people"
-    return [*shown, (f"{joint['count']:,}", f"photographs, {len(joint['classes'])} joint classes", whose)]
+    return [*shown, (f"{joint['count']:,}", f"images, {len(joint['classes'])} joint classes", whose)]
 
 
 def _absent(findings: Report) -> list[str]:
@@ -90,7 +90,7 @@ def _absent(findings: Report) -> list[str]:
     if not absent:
         return []
     return [
-        f"{len(absent)} of {len(joint['classes'])} joint classes have no photograph in the answers and count "
+        f"{len(absent)} of {len(joint['classes'])} joint classes have no image in the answers and count "
         f"as F1 0 in the macro F1: {', '.join(absent)}."
     ]
 
@@ -101,33 +101,31 @@ def _hardest(findings: Report) -> list[str]:
         worst = hardest(findings.groups[max(findings.groups)], part)
         if worst is not None:
             share = 100 * worst.errors[part]
-            sentences.append(
-                f"{part} fails most for {worst.name}: {share:.0f} % of {worst.count:,} photographs."
-            )
+            sentences.append(f"{part} fails most for {worst.name}: {share:.0f} % of {worst.count:,} images.")
     return sentences
 
 
 def _thumbnails(listed: Sequence[Mistake], images: Path | None) -> tuple[dict[str, Markup], list[str]]:
     """Thumbnails by the image's id, and a note on each that cannot be decoded."""
-    pictures: dict[str, Markup] = {}
+    thumbnails: dict[str, Markup] = {}
     notes: list[str] = []
     if images is None or not listed:
-        return pictures, notes
+        return thumbnails, notes
     folder = images / IMAGES if (images / LISTING).is_file() else images
     paths = image_paths(folder, [each.image for each in listed])
     for each, path in zip(listed, paths, strict=True):
         try:
-            pictures[each.image] = thumbnail(path, f"{each.image}: {each.answer}, truth {each.truth}")
+            thumbnails[each.image] = thumbnail(path, f"{each.image}: {each.answer}, truth {each.truth}")
         except InputError as error:
             notes.append(f"No thumbnail: {error}.")
-    return pictures, notes
+    return thumbnails, notes
 
 
-def _wrong(mistake: Mistake, picture: Markup | None) -> dict[str, Any]:
+def _wrong(mistake: Mistake, image: Markup | None) -> dict[str, Any]:
     heads = [each.task for each in mistake.heads if each.wrong]
     return {
         "mistake": mistake,
-        "picture": picture,
+        "image": image,
         "heads": json.dumps(heads),
         "truth": json.dumps([f"{each.task}: {each.truth}" for each in mistake.heads]),
     }

@@ -123,7 +123,7 @@ def history_figure(history: Mapping[str, Sequence[float]], best: float | None) -
 
 def _reliability(axes: mpl.axes.Axes, bins: Reliability, colour: str, label: str) -> None:
     axes.plot(bins.confidence, bins.accuracy, color=colour, linewidth=1, label=label)
-    # Areas say how many photographs stand behind a point.
+    # Areas say how many images stand behind a point.
     sizes = 6 + 120 * np.array(bins.count) / max(sum(bins.count), 1)
     axes.scatter(bins.confidence, bins.accuracy, s=sizes, color=colour)
 

@@ -50,7 +50,7 @@ def cause_table(findings: Report) -> Table:
 
 
 def group_table(findings: Report, groups: Sequence[Group], caption: str, name: str = "") -> Table:
-    """Shares of wrong answers in groups of photographs; what groups are by is told where that differs."""
+    """Shares of wrong answers in groups of images; what groups are by is told where that differs."""
     parts = [JOINT, *findings.evaluation.tasks]
     peopled = findings.evaluation.people is not None
     mixed = len({tuple(group.parts) for group in groups}) > 1
@@ -139,7 +139,7 @@ def differences(estimates: Estimates, parts: Sequence[str]) -> list[Cell]:
 
 
 def disagreement_table(findings: Report, most: int) -> Table:
-    """The photographs on which submissions disagree, at most `most` of them."""
+    """The images on which submissions disagree, at most `most` of them."""
     evaluation = findings.evaluation
     names = evaluation.joint_classes
     rows = []
@@ -148,7 +148,7 @@ def disagreement_table(findings: Report, most: int) -> Table:
         answers = [int(codes[row]) for codes in evaluation.submissions.values()]
         given = [Cell(names[each], None, "" if each == right else "(wrong)") for each in answers]
         rows.append([text(evaluation.ids[row]), text(names[right]), *given])
-    caption = "Photographs on which they disagree"
+    caption = "Images on which they disagree"
     return Table(caption, ["photograph", "truth", *evaluation.submissions], rows, name="disagreements")
 
 

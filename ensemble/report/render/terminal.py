@@ -15,20 +15,20 @@ def summary(findings: Report) -> str:
         told = f"{joint.value:+.3f} ({joint.low:+.3f} to {joint.high:+.3f})"
         lines.append(f"{each.first} minus {each.second}: joint macro F1 {told}")
     if len(findings.comparison.names) > 1:
-        lines.append(f"They disagree on {len(findings.comparison.rows)} photographs.")
+        lines.append(f"They disagree on {len(findings.comparison.rows)} images.")
     return "\n".join([*lines, *findings.notes])
 
 
 def score_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """The scores of each task and of the joint answer, and what the answers hold no photograph of.
+    """The scores of each task and of the joint answer, and what the answers hold no image of.
 
     >>> print(score_table({"joint": {"macro_f1": 0.5, "accuracy": 1, "count": 2, "absent_classes": ["normal"],
     ...                              "classes": [{}, {}]}}))
              macro F1  accuracy
     joint       0.500     1.000
     <BLANKLINE>
-    2 photographs
-    joint: no photograph of 1 of 2 classes, each counted as F1 0 in the macro F1: normal
+    2 images
+    joint: no image of 1 of 2 classes, each counted as F1 0 in the macro F1: normal
     """
     ordered = sorted(scores.items(), key=lambda item: item[0] == JOINT)
     width = max(len(name) for name in scores) + 2
@@ -48,12 +48,12 @@ def score_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
         line += f"  {each['accuracy']:8.3f}"
         error = each.get("expected_calibration_error")
         lines.append(line if error is None else f"{line}  {error:17.3f}")
-    lines += ["", f"{scores[JOINT]['count']} photographs"]
+    lines += ["", f"{scores[JOINT]['count']} images"]
     for name, each in ordered:
         absent = each["absent_classes"]
         if absent:
             lines.append(
-                f"{name}: no photograph of {len(absent)} of {len(each['classes'])} classes, "
+                f"{name}: no image of {len(absent)} of {len(each['classes'])} classes, "
                 f"each counted as F1 0 in the macro F1: {', '.join(absent)}"
             )
     return "\n".join(lines)

@@ -61,15 +61,15 @@ def test_shot_is_optional_and_the_tables_person_is_a_name_too(tmp_path):
     assert fixed["gender"].ne(TABLE["gender"]).tolist() == (TABLE["age"] == 40).tolist()
 
 
-NAMED = "person,column,value,photograph"
+NAMED = "person,column,value,image"
 
 
 def labelled(folder: Path, lines: list[str]) -> pd.DataFrame:
-    """The table of a folder with labels.csv, whose photographs have no shot."""
+    """The table of a folder with labels.csv, whose images have no shot."""
     for line in lines:
-        photograph = folder / "images" / line.partition(",")[0]
-        photograph.parent.mkdir(parents=True, exist_ok=True)
-        photograph.write_bytes(b"")
+        image = folder / "images" / line.partition(",")[0]
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.write_bytes(b"")
     (folder / "labels.csv").write_text("\n".join(["path,person,mask", *lines]), encoding="utf-8")
     return read_table([folder])
 
@@ -77,7 +77,7 @@ def labelled(folder: Path, lines: list[str]) -> pd.DataFrame:
 ANNA = ["anna_bare.jpg,anna,normal", "anna_wear.jpg,anna,wear", "a/1.jpg,ben,normal", "b/1.jpg,ben,wear"]
 
 
-def test_a_photograph_is_named_by_its_file_and_others_of_the_person_stay(tmp_path):
+def test_a_image_is_named_by_its_file_and_others_of_the_person_stay(tmp_path):
     fixes = ["anna,mask,incorrect,anna_bare.jpg", "ben,mask,incorrect,b/1.jpg"]
     for folder in ("here/faces", "moved/to/faces"):
         table = labelled(tmp_path / folder, ANNA)
@@ -93,13 +93,13 @@ def test_a_photograph_is_named_by_its_file_and_others_of_the_person_stay(tmp_pat
         }
 
 
-def test_a_file_without_photographs_is_of_all_of_the_persons(tmp_path):
+def test_a_file_without_images_is_of_all_of_the_persons(tmp_path):
     table = labelled(tmp_path / "faces", ANNA)
     fixed = apply_corrections(table, write(tmp_path, "anna,mask,incorrect,"))
     assert fixed["mask"].tolist() == ["normal", "incorrect", "incorrect", "wear"]
 
 
-def test_a_name_of_no_or_several_photographs_and_one_photograph_twice_are_told(tmp_path):
+def test_a_name_of_no_or_several_images_and_one_image_twice_are_told(tmp_path):
     table = labelled(tmp_path / "faces", ANNA)
     path = write(
         tmp_path,
@@ -114,19 +114,19 @@ def test_a_name_of_no_or_several_photographs_and_one_photograph_twice_are_told(t
         apply_corrections(table, path)
     has = "expected one that anna has: anna_bare.jpg, anna_wear.jpg"
     assert str(raised.value).splitlines()[1:] == [
-        f"  {path}:2: photograph='1.jpg' is 2 that ben has, expected one of a/1.jpg, b/1.jpg",
-        f"  {path}:3: photograph='bare.jpg', {has}",
-        f"  {path}:4: photograph='{tmp_path}/faces/images/anna_bare.jpg', {has}",
+        f"  {path}:2: image='1.jpg' is 2 that ben has, expected one of a/1.jpg, b/1.jpg",
+        f"  {path}:3: image='bare.jpg', {has}",
+        f"  {path}:4: image='{tmp_path}/faces/images/anna_bare.jpg', {has}",
         f"  {path}:6: mask='incorrect' for ben, but line 5 says 'wear'",
     ]
 
 
-def test_shot_and_photograph_both_hold(tmp_path):
+def test_shot_and_image_both_hold(tmp_path):
     lines = ["01,mask,wear,normal,normal.jpg", "01,mask,wear,normal,mask1.jpg"]
-    path = write(tmp_path, *lines, header="person,column,value,shot,photograph")
+    path = write(tmp_path, *lines, header="person,column,value,shot,image")
     with pytest.raises(InputError) as raised:
         apply_corrections(TABLE, path)
-    told = "photograph='mask1.jpg', expected one that 01 has: normal.jpg"
+    told = "image='mask1.jpg', expected one that 01 has: normal.jpg"
     assert str(raised.value).splitlines()[1:] == [f"  {path}:3: {told}"]
 
 
@@ -135,7 +135,7 @@ folders = st.lists(st.sampled_from(["a", "b", "1.jpg"]), max_size=3)
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(folders, min_size=1, max_size=8, unique_by=tuple), st.data())
-def test_each_name_means_its_photograph_alone(tmp_path_factory, places, data):
+def test_each_name_means_its_image_alone(tmp_path_factory, places, data):
     paths = ["/".join(["/data/faces", *place, "1.jpg"]) for place in places]
     people = data.draw(st.lists(st.sampled_from(["p", "q"]), min_size=len(paths), max_size=len(paths)))
     table = pd.DataFrame({"source": "/data", "path": paths, "person": people, "shot": None, "mask": "normal"})

@@ -82,7 +82,7 @@ def test_hidden_files_and_notes_are_ignored(tmp_path):
     pd.testing.assert_frame_equal(read_table([train]), expected)
 
 
-def test_fewer_than_seven_photographs_are_fine(tmp_path):
+def test_fewer_than_seven_images_are_fine(tmp_path):
     table = read_table([make_people(tmp_path / "train", shots=("mask1", "mask2"))])
     assert table["shot"].tolist() == ["mask1", "mask2"] * 3
 
@@ -105,8 +105,8 @@ def test_every_wrong_folder_and_file_is_told_at_once(tmp_path):
         ("3_male_Asian_3O", "age='3O', expected a whole number of years from 0 to 120"),
         ("4_male_Asian_121", "age='121', expected a whole number of years from 0 to 120"),
         ("5_male_Asian_-1", "age='-1', expected a whole number of years from 0 to 120"),
-        ("6_male_Asian_30", "no photographs, expected one of mask1, mask2"),
-        ("stray.jpg", "a photograph outside a person's folder"),
+        ("6_male_Asian_30", "no images, expected one of mask1, mask2"),
+        ("stray.jpg", "an image outside a person's folder"),
         ("mask1.png", "shot='mask1' twice, also"),
         ("mask6.jpg", "shot='mask6', expected one of mask1, mask2"),
         ("normal.txt", "not an image extension"),
@@ -124,7 +124,7 @@ def test_class_folders_are_told_once_with_what_to_write(tmp_path):
         (tmp_path / name).touch()
     [told] = problems_of(tmp_path)
     assert told.startswith(f"  {tmp_path}: neither labels.csv nor a person's folder, expected a folder <id>_")
-    assert told.endswith("; of other photographs write labels.csv (path, age, ...) beside images/")
+    assert told.endswith("; of other images write labels.csv (path, age, ...) beside images/")
 
 
 def test_a_name_that_is_not_utf_8_is_a_name(tmp_path):
@@ -137,7 +137,7 @@ def test_a_name_that_is_not_utf_8_is_a_name(tmp_path):
 
 
 def test_an_empty_folder_and_no_folder_are_told(tmp_path):
-    assert "no photographs, expected a folder <id>_<gender>_<race>_<age>" in problems_of(tmp_path)[0]
+    assert "no images, expected a folder <id>_<gender>_<race>_<age>" in problems_of(tmp_path)[0]
     assert "name one with --data" in problems_of()[0]
     (tmp_path / "notes.txt").touch()
     assert "expected a data folder or a CSV file" in problems_of(tmp_path / "notes.txt")[0]
@@ -161,7 +161,7 @@ def test_csv_keeps_text_and_reads_age(tmp_path, column):
     ("columns", "people"),
     [("person,group", ["p", "p"]), ("group,x", ["p", "p"]), ("x,y", ["a.jpg", "b.jpg"])],
 )
-def test_csv_person_is_person_else_group_else_the_photograph(tmp_path, columns, people):
+def test_csv_person_is_person_else_group_else_the_image(tmp_path, columns, people):
     text = f"path,{columns}\na.jpg,p,1\nb.jpg,p,2\n"
     table = read_table([make_csv(tmp_path / "faces", text, ["a.jpg", "b.jpg"])])
     assert table["person"].map(person_name).tolist() == people
@@ -251,7 +251,7 @@ def test_a_persons_name_depends_on_neither_place_nor_other_sources(tmp_path):
     assert both["age"].isna().tolist() == [True] + [False] * 21
 
 
-def test_a_photograph_given_twice_is_told(tmp_path):
+def test_a_image_given_twice_is_told(tmp_path):
     train = make_people(tmp_path / "train", PEOPLE[:1], ("normal",))
     (tmp_path / "link").symlink_to(train)
     for again in (train / "images", tmp_path / "link"):

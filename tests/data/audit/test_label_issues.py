@@ -63,7 +63,7 @@ def test_the_wrong_labels_come_first_and_quality_is_cleanlabs(files: list[Path])
     assert (ranked["issue"] == "yes").sum() == issues.sum() > 0
 
 
-def test_a_persons_probabilities_are_the_mean_of_its_photographs(files: list[Path]) -> None:
+def test_a_persons_probabilities_are_the_mean_of_its_images(files: list[Path]) -> None:
     predictions = read_folds(files)
     people = average_by_person(predictions)
     means = pd.DataFrame(predictions.probabilities).groupby(predictions.rows["person"]).mean()
@@ -71,7 +71,7 @@ def test_a_persons_probabilities_are_the_mean_of_its_photographs(files: list[Pat
     assert (people.rows[["shot", "photograph"]] == "").all(axis=None)
 
 
-def test_a_label_of_photographs_stays_one(files: list[Path], tmp_path: Path) -> None:
+def test_a_label_of_images_stays_one(files: list[Path], tmp_path: Path) -> None:
     truth: npt.NDArray[np.int64] = np.tile([0, 1, 1], PEOPLE)
     path = fold(tmp_path / "mask", range(PEOPLE), truth=truth, column=np.array("mask"))
     predictions = read_folds([path])
@@ -83,19 +83,19 @@ def test_a_label_of_photographs_stays_one(files: list[Path], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("shot", ["", "selfie"])
-def test_without_a_shot_of_its_own_a_photograph_is_named_and_only_its_label_is_corrected(
+def test_without_a_shot_of_its_own_a_image_is_named_and_only_its_label_is_corrected(
     tmp_path: Path, shot: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     right: npt.NDArray[np.int64] = np.tile([0, 1, 1], PEOPLE)
     said = np.where(np.arange(2) == right[:, None], 0.95, 0.05)
     truth = right.copy()
-    truth[[0, 4, 5]] ^= 1  # one photograph of the first person, two of the second
+    truth[[0, 4, 5]] ^= 1  # one image of the first person, two of the second
     names = {"column": np.array("mask"), "classes": np.array(["normal", "wear"])}
     shots = np.array([shot] * len(truth))
     fold(tmp_path / "runs" / "mask", range(PEOPLE), truth=truth, probabilities=said, shot=shots, **names)
     out = tmp_path / "rank_labels.csv"
     audit.main(["--runs", str(tmp_path / "runs"), "--task", "mask", "--out", str(out)])
-    assert "3 of 120 photographs probably have a wrong mask" in capsys.readouterr().out
+    assert "3 of 120 images probably have a wrong mask" in capsys.readouterr().out
     table = pd.DataFrame(
         {
             "source": "/moved",
@@ -110,9 +110,9 @@ def test_without_a_shot_of_its_own_a_photograph_is_named_and_only_its_label_is_c
     assert set(pd.read_csv(out)["photograph"]) <= {f"{s}.jpg" for s in SHOTS}
 
 
-def test_people_whose_photographs_disagree_are_counted(tmp_path: Path) -> None:
+def test_people_whose_images_disagree_are_counted(tmp_path: Path) -> None:
     probabilities = np.tile([[0.9, 0.1]], (PEOPLE * len(SHOTS), 1))
-    probabilities[6] = [0.2, 0.8]  # the first photograph of person 2
+    probabilities[6] = [0.2, 0.8]  # the first image of person 2
     path = fold(tmp_path / "gender", range(PEOPLE), probabilities=probabilities)
     [row] = disagreements(read_folds([path])).to_dict("records")
     assert (row["person"], row["answers"]) == ("train-0/000002_x", "male 2, female 1")
@@ -165,7 +165,7 @@ def test_what_does_not_fit_is_refused(
         read_folds([*files, other])
 
 
-def test_a_photograph_of_two_folds_and_a_broken_file_are_refused(files: list[Path], tmp_path: Path) -> None:
+def test_a_image_of_two_folds_and_a_broken_file_are_refused(files: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="validated on by two folds"):
         read_folds([files[0], files[0]])
     broken = tmp_path / "validation.npz"
@@ -214,26 +214,26 @@ def test_each_label_is_ranked_once_by_the_head_with_most_folds(
 ) -> None:
     runs, out = tmp_path / "runs", tmp_path / "rank_labels.csv"
     said = np.tile([[0.02, 0.98]], (PEOPLE // 2 * len(SHOTS), 1))
-    fold(runs / "a_trunk", range(PEOPLE // 2), probabilities=said)
+    fold(runs / "a_backbone", range(PEOPLE // 2), probabilities=said)
     fold(runs / "joint", range(PEOPLE), column=np.array(""))
     audit.main(["--runs", str(runs), "--out", str(out), "--all"])
     assert capsys.readouterr().out.splitlines()[:2] == [
         "joint: passed over, it is of a joint label, not of one column",
-        "a_trunk: passed over (1 of 2 folds), gender (2 of 2 folds) is of 'gender' too; "
-        "--task a_trunk takes it instead",
+        "a_backbone: passed over (1 of 2 folds), gender (2 of 2 folds) is of 'gender' too; "
+        "--task a_backbone takes it instead",
     ]
     assert not pd.read_csv(out).duplicated(["person", "column"]).any()
     files[1].unlink()  # as many folds each
     found, told = audit.find_predictions(runs, [])
-    assert list(found) == ["a_trunk"]
-    assert told[1].startswith("gender: passed over (1 of 2 folds), a_trunk (1 of 2 folds) is of")
+    assert list(found) == ["a_backbone"]
+    assert told[1].startswith("gender: passed over (1 of 2 folds), a_backbone (1 of 2 folds) is of")
     assert list(audit.find_predictions(runs, ["gender"])[0]) == ["gender"]
 
 
 def test_two_tasks_of_one_label_and_joint_labels_alone_are_refused(files: list[Path], tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     fold(runs / "trunk", range(PEOPLE))
-    with pytest.raises(InputError, match="gender and trunk are of 'gender', expected one for each label"):
+    with pytest.raises(InputError, match="gender and backbone are of 'gender', expected one for each label"):
         audit.find_predictions(runs, ["trunk", "gender"])
     fold(tmp_path / "other" / "joint", range(PEOPLE), column=np.array(""))
     with pytest.raises(

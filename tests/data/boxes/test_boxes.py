@@ -54,10 +54,10 @@ def run(*arguments: object, detector: type[BrightSpots] = BrightSpots) -> None:
 
 @pytest.fixture
 def scenes(tmp_path: Path) -> Path:
-    """An evaluation folder: one face, two, none, and a file that is no picture."""
+    """An evaluation folder: one face, two, none, and a file that is no image."""
     for name, widths in (("a one.png", [7]), ("b.png", [3, 9]), ("c.png", [])):
         draw(tmp_path / "images" / name, widths)
-    (tmp_path / "images" / "d.jpg").write_text("no picture")
+    (tmp_path / "images" / "d.jpg").write_text("no image")
     (tmp_path / "info.csv").write_text("ImageID\na one.png\nb.png\nc.png\nd.jpg\n")
     return tmp_path
 
@@ -67,7 +67,7 @@ def rows(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_a_plain_folder_of_photographs_is_looked_through(tmp_path: Path) -> None:
+def test_a_plain_folder_of_images_is_looked_through(tmp_path: Path) -> None:
     draw(tmp_path / "mine" / "a.png", [7])
     run("--data", tmp_path / "mine", "--out", tmp_path / "boxes.csv")
     assert [row[0] for row in rows(tmp_path / "boxes.csv")] == ["path", "mine/a.png"]
@@ -93,7 +93,7 @@ def test_faces_are_kept_in_a_csv_and_what_is_unclear_is_listed(scenes: Path, cap
     assert told in capsys.readouterr().out
 
 
-def test_photographs_with_boxes_are_not_looked_at_again(scenes: Path, capsys) -> None:
+def test_images_with_boxes_are_not_looked_at_again(scenes: Path, capsys) -> None:
     run("--data", scenes, "--out", scenes / "boxes.csv")
     first = (scenes / "boxes.csv").read_bytes()
     draw(scenes / "images" / "b.png", [1])  # seen again, it would have another box
@@ -102,11 +102,11 @@ def test_photographs_with_boxes_are_not_looked_at_again(scenes: Path, capsys) ->
         listing.write("e.png\n")
     capsys.readouterr()
     run("--data", scenes, "--out", scenes / "boxes.csv")
-    assert "5 photographs, 2 of them looked at now" in capsys.readouterr().out  # the new one and the broken one
+    assert "5 images, 2 of them looked at now" in capsys.readouterr().out  # the new one and the broken one
     assert (scenes / "boxes.csv").read_bytes() == first + b"images/e.png,0.0,0.0,5.0,1.0,0.750\n"
 
 
-def test_the_photographs_are_those_that_combine_would_answer(tmp_path: Path) -> None:
+def test_the_images_are_those_that_combine_would_answer(tmp_path: Path) -> None:
     for name in ("images/a.png", "images/b.png", "images/c", "d.png", "train/e.png"):
         draw(tmp_path / f"{name}.png", [7])
         (tmp_path / f"{name}.png").rename(tmp_path / name)
@@ -119,7 +119,7 @@ def test_the_photographs_are_those_that_combine_would_answer(tmp_path: Path) -> 
     assert [row[0] for row in rows(tmp_path / "boxes.csv")] == ["path", "images/c", "images/a.png"]
 
 
-def test_labels_name_photographs_too_and_each_is_looked_at_once(tmp_path: Path) -> None:
+def test_labels_name_images_too_and_each_is_looked_at_once(tmp_path: Path) -> None:
     images = tmp_path / "images"
     for name in ("images/a.png", "b.png"):
         draw(tmp_path / name, [7])
@@ -170,7 +170,7 @@ def test_a_box_of_which_the_csv_s_decimals_leave_nothing_is_no_face(tmp_path: Pa
 
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heeds_sigint: None) -> Path:
-    """60 photographs, of which 5 are looked at together and at most 10 lost by a kill."""
+    """60 images, of which 5 are looked at together and at most 10 lost by a kill."""
     monkeypatch.setattr(boxes, "CHUNK", 5)
     monkeypatch.setattr(boxes, "EVERY", 10)
     for number in range(60):
@@ -179,7 +179,7 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heeds_sigint: None) ->
 
 
 def detector_that(does: Callable[[int], object]) -> type[BrightSpots]:
-    """A detector that first does something, told how many photographs it saw before."""
+    """A detector that first does something, told how many images it saw before."""
 
     class Does(BrightSpots):
         seen = 0
@@ -214,7 +214,7 @@ def test_a_stopped_search_goes_on_to_the_same_boxes(many: Path, call: Callable, 
     with patch("data.boxes.__main__.CenterFace", stop), patch("data.boxes.__main__.weights_path"):
         outcome = call(boxes, "--data", many, "--out", out, "--processes", 1)
     assert outcome.code == 128 + number
-    told = f"stopped by {signal.Signals(number).name}; {out} has what was found in 35 of 60 photographs"
+    told = f"stopped by {signal.Signals(number).name}; {out} has what was found in 35 of 60 images"
     assert outcome.err.strip().splitlines()[-1] == f"{told}; the same command goes on"
     assert len(read_boxes(out)) == 35
     run("--data", many, "--out", out)
@@ -235,7 +235,7 @@ def test_a_signal_while_boxes_are_written_waits_until_they_are(many: Path, call:
     ):
         outcome = call(boxes, "--data", many, "--out", out, "--processes", 1)
     assert outcome.code == 130
-    assert "found in 10 of 60 photographs" in outcome.err
+    assert "found in 10 of 60 images" in outcome.err
     assert len(read_boxes(out)) == 10
 
 
@@ -274,12 +274,12 @@ def detector() -> CenterFace:
         pytest.skip("requirements-boxes.txt is not installed")
 
 
-def test_a_picture_of_nothing_has_no_face(detector: CenterFace) -> None:
+def test_a_image_of_nothing_has_no_face(detector: CenterFace) -> None:
     assert detector(np.zeros((50, 40, 3), np.uint8)).shape == (0, 5)
     assert detector(np.full((1, 3000, 3), 200, np.uint8)).shape == (0, 5)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="no real photographs here")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no real images here")
 def test_a_real_face_is_found_where_it_was_pasted(detector: CenterFace) -> None:
     for path in sorted(SHARED.iterdir())[:4]:
         face = decode(path)

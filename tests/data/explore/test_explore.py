@@ -24,7 +24,7 @@ SHOTS = 7
 
 @pytest.fixture(scope="module")
 def known(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The drawn faces with one photograph of somebody else's, one broken, and one of eval/ in train/."""
+    """The drawn faces with one image of somebody else's, one broken, and one of eval/ in train/."""
     folder = tmp_path_factory.mktemp("known") / "faces"
     shutil.copytree(faces, folder)
     first, second, third, *_ = sorted((folder / "train" / "images").iterdir())
@@ -34,7 +34,7 @@ def known(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = sorted((folder / "eval" / "images").iterdir())[0]
     next(third.glob("normal.*")).unlink()
     shutil.copy(other, third / f"normal{other.suffix}")
-    next(third.glob("mask1.*")).write_bytes(b"no picture")
+    next(third.glob("mask1.*")).write_bytes(b"no image")
     return folder
 
 
@@ -49,7 +49,7 @@ def test_the_facts_are_those_of_the_data(
     facts = json.loads(facts_file.read_text())
     table = read_table([known / "train"])
     assert (facts["photographs"], facts["people"]) == (len(table), table["person"].nunique())
-    assert facts["photographs_per_person"] == {str(SHOTS): table["person"].nunique()}
+    assert facts["images_per_person"] == {str(SHOTS): table["person"].nunique()}
     for label in ("mask", "gender"):
         assert {each["name"]: each["count"] for each in facts["labels"][label]} == Counter(table[label])
     ages = np.digitize(table["age"], [30, 60])
@@ -65,14 +65,14 @@ def test_the_facts_are_those_of_the_data(
     assert sum(fold["people"] for fold in facts["split"]["folds"]) == facts["people"]
     assert facts["split"]["people_in_two_folds"] == []
     told = capsys.readouterr().out
-    assert "the same picture: 1 pairs across people, 1 between the data and --against" in told
+    assert "the same image: 1 pairs across people, 1 between the data and --against" in told
     page = out.read_text(encoding="utf-8")
     assert "Rarest of" in page
     assert broken.partition(":")[0] in page
     assert page.count("<svg") == page.count('<svg role="img" aria-label="') == 4
 
 
-def test_a_picture_in_two_folds_under_two_names_is_told(known: Path, monkeypatch) -> None:
+def test_a_image_in_two_folds_under_two_names_is_told(known: Path, monkeypatch) -> None:
     monkeypatch.setattr(explore_facts, "TOLD", 2)
     table = read_table([known / "train"])
     first = table.drop_duplicates("person").index.to_numpy()
@@ -82,7 +82,7 @@ def test_a_picture_in_two_folds_under_two_names_is_told(known: Path, monkeypatch
     assert 2 < len(expected) < len(twins)
     facts = fold_facts(table, 3, {}, twins)
     assert facts["pairs_in_two_folds"] == len(expected)
-    assert facts["pictures_in_two_folds"] == expected[:2]
+    assert facts["images_in_two_folds"] == expected[:2]
 
 
 def test_all_pairs_are_counted_and_some_listed(monkeypatch) -> None:
@@ -127,7 +127,7 @@ def test_weights_and_draws_are_those_of_training() -> None:
 
 
 def labelled(faces: Path, folder: Path) -> Path:
-    """A folder with labels of six people's masks and nothing else; the last photograph is the first one's."""
+    """A folder with labels of six people's masks and nothing else; the last image is the first one's."""
     (folder / "images").mkdir(parents=True)
     lines = ["path,person,mask"]
     for number, person in enumerate(sorted((faces / "train" / "images").iterdir())[:6]):
@@ -186,7 +186,7 @@ def test_a_class_of_the_borders_that_nobody_is_in_is_told_as_none() -> None:
     assert all(np.isfinite(list(each["class_weight"].values())).all() for each in facts)
 
 
-def test_a_folder_without_pictures_is_refused(faces: Path, tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(faces: Path, tmp_path: Path) -> None:
     data = labelled(faces, tmp_path / "data")
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="none: found no image, expected a folder of images"):
@@ -222,6 +222,6 @@ def test_a_label_that_nobody_has_is_told_as_such(
     table.assign(age="").to_csv(data / "labels.csv", index=False)
     given = ["--data", str(data), "--folds", "2", "--out", str(tmp_path / "page.html")]
     explore.main([*given, "--json", str(tmp_path / "facts.json")])
-    assert "age: no photograph has one" in capsys.readouterr().out
+    assert "age: no image has one" in capsys.readouterr().out
     facts = json.loads((tmp_path / "facts.json").read_text(), parse_constant=pytest.fail)
     assert (facts["labels"]["age"], facts["unlabelled"]["age"]) == ([], 12)

@@ -1,4 +1,4 @@
-"""What a photograph is, as it was decoded."""
+"""What an image is, as it was decoded."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from data.explore.duplicates import NEAR
 from data.explore.survey import ImageInfo, fingerprint, inspect_image, inspect_images
 
 
-def picture(seed: int, size: tuple[int, int] = (96, 128)) -> Image.Image:
+def image(seed: int, size: tuple[int, int] = (96, 128)) -> Image.Image:
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 6, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
 
-def test_one_picture_in_two_lossless_formats_has_one_digest(tmp_path: Path) -> None:
+def test_one_image_in_two_lossless_formats_has_one_digest(tmp_path: Path) -> None:
     for name in ("a.png", "a.bmp"):
-        picture(0).save(tmp_path / name)
-    picture(0).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png")
+        image(0).save(tmp_path / name)
+    image(0).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png")
     png, bmp, turned = (inspect_image(str(tmp_path / name)) for name in ("a.png", "a.bmp", "turned.png"))
     assert isinstance(png, ImageInfo)
     assert isinstance(bmp, ImageInfo)
@@ -32,18 +32,18 @@ def test_one_picture_in_two_lossless_formats_has_one_digest(tmp_path: Path) -> N
 
 
 def test_fingerprints_are_those_of_imagehash_and_outlast_compression(tmp_path: Path) -> None:
-    original = picture(1)
+    original = image(1)
     assert f"{fingerprint(np.asarray(original)):016x}" == str(imagehash.phash(original))
     original.resize((48, 64)).save(tmp_path / "small.jpg", quality=60)
     small = inspect_image(str(tmp_path / "small.jpg"))
     assert isinstance(small, ImageInfo)
     assert (small.fingerprint ^ fingerprint(np.asarray(original))).bit_count() <= NEAR
-    assert (small.fingerprint ^ fingerprint(np.asarray(picture(2)))).bit_count() > NEAR
+    assert (small.fingerprint ^ fingerprint(np.asarray(image(2)))).bit_count() > NEAR
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_bad_files_are_told_in_their_place(tmp_path: Path, processes: int) -> None:
-    picture(0).save(tmp_path / "good.jpg")
+    image(0).save(tmp_path / "good.jpg")
     (tmp_path / "bad.jpg").write_bytes(b"<html>")
     paths = [str(tmp_path / name) for name in ("bad.jpg", "good.jpg", "gone.jpg")]
     bad, good, gone = inspect_images(paths, processes)

@@ -1,4 +1,4 @@
-"""More than 60 kinds of pictures: decoded rightly, or refused with one line that names file and reason."""
+"""More than 60 kinds of images: decoded rightly, or refused with one line that names file and reason."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def test_there_are_more_than_sixty_kinds() -> None:
 
 
 @pytest.mark.parametrize("kind", SOUND)
-def test_sound_pictures_are_decoded_rightly(kind: str, sound: dict[str, Path]) -> None:
+def test_sound_images_are_decoded_rightly(kind: str, sound: dict[str, Path]) -> None:
     pixels = decode(sound[kind])
     assert pixels.shape == PICTURE.shape
     assert pixels.dtype == np.uint8
@@ -43,12 +43,12 @@ def test_sound_pictures_are_decoded_rightly(kind: str, sound: dict[str, Path]) -
 
 
 @pytest.mark.parametrize("kind", OTHER)
-def test_pictures_of_few_bits_or_odd_sizes(kind: str, sound: dict[str, Path]) -> None:
+def test_images_of_few_bits_or_odd_sizes(kind: str, sound: dict[str, Path]) -> None:
     np.testing.assert_array_equal(decode(sound[kind]), OTHER[kind][1])
 
 
 @pytest.mark.parametrize("kind", [*BAD, *PLACES])
-def test_bad_pictures_are_refused_with_one_line(
+def test_bad_images_are_refused_with_one_line(
     kind: str, bad: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -126,7 +126,7 @@ def opaque_png(side: int) -> bytes:
     ("make", "most"),
     [(opaque_png, MAX_PIXELS), (progressive, MAX_PIXELS), (transparent_webp, MAX_PIXELS_OF["WEBP"])],
 )
-def test_the_largest_picture_takes_less_than_500_mb(
+def test_the_largest_image_takes_less_than_500_mb(
     make: Callable[[int], bytes], most: int, tmp_path: Path
 ) -> None:
     side = int(most**0.5)

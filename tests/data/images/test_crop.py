@@ -1,4 +1,4 @@
-"""Boxes out of a CSV, and photographs cropped to them."""
+"""Boxes out of a CSV, and images cropped to them."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ PICTURE = np.arange(100 * 80 * 3, dtype=np.uint8).reshape(100, 80, 3)
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
-    """A picture of 80 x 100 pixels and its boxes: two faces, the smaller one first."""
+    """An image of 80 x 100 pixels and its boxes: two faces, the smaller one first."""
     (tmp_path / "images").mkdir()
     for name in ("two.png", "none.png", "unlisted.png"):
         Image.fromarray(PICTURE).save(tmp_path / "images" / name)
@@ -32,7 +32,7 @@ def test_the_margin_is_that_of_portraits_and_ends_at_the_edges() -> None:
     assert np.array_equal(crop(PICTURE, (20, 40, 40, 60, 1), 0), PICTURE[40:60, 20:40])
     assert np.array_equal(crop(PICTURE, (20, 40, 40, 60, 1)), PICTURE[30:65, 13:47])
     assert np.array_equal(crop(PICTURE, (0, 0, 78, 95, 1)), PICTURE)
-    assert np.array_equal(crop(PICTURE, (200, 0, 300, 50, 1)), PICTURE)  # of another picture: left whole
+    assert np.array_equal(crop(PICTURE, (200, 0, 300, 50, 1)), PICTURE)  # of another image: left whole
 
 
 def test_the_largest_face_is_taken_and_what_has_none_is_shown_whole(scene: Path) -> None:
@@ -42,7 +42,7 @@ def test_the_largest_face_is_taken_and_what_has_none_is_shown_whole(scene: Path)
     assert np.array_equal(read(images[1]), PICTURE)
     assert np.array_equal(read(images[2]), PICTURE)
     assert read.told(images) == (
-        "boxes: 1 of 3 photographs cropped (1 with several: the largest); whole: 1 without a face, 1 not listed"
+        "boxes: 1 of 3 images cropped (1 with several: the largest); whole: 1 without a face, 1 not listed"
     )
 
 
@@ -69,7 +69,7 @@ def test_all_bad_rows_are_told(scene: Path) -> None:
     assert make_reader(None, 1) is decode
 
 
-def test_a_cache_of_crops_is_another_one_than_that_of_whole_photographs(scene: Path) -> None:
+def test_a_cache_of_crops_is_another_one_than_that_of_whole_images(scene: Path) -> None:
     (scene / "labels.csv").write_text("path,age\ntwo.png,30\n")
     table, place = read_table([scene]), scene / "images" / "two.png"
     read = make_cropped_reader(scene / "boxes.csv", 0)
@@ -81,7 +81,7 @@ def test_a_cache_of_crops_is_another_one_than_that_of_whole_photographs(scene: P
     assert wider.digest != read.digest
 
 
-def test_boxes_of_other_photographs_are_another_crop(scene: Path) -> None:
+def test_boxes_of_other_images_are_another_crop(scene: Path) -> None:
     """The same CSV, in a folder where its paths lead to nothing, once filled the cache with whole ones."""
     (scene / "elsewhere").mkdir()
     shutil.copy(scene / "boxes.csv", scene / "elsewhere" / "boxes.csv")

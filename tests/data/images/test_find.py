@@ -1,4 +1,4 @@
-"""Which of a folder's pictures are answered, by the one rule of all programs; names that lead out of it."""
+"""Which of a folder's images are answered, by the one rule of all programs; names that lead out of it."""
 
 import os
 from collections.abc import Sequence

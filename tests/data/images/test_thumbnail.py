@@ -14,8 +14,8 @@ from data.runtime.errors import InputError
 def test_a_thumbnail_is_small_and_holds_nothing_but_pixels(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x010E] = "taken at home"
-    picture = Image.fromarray(np.full((400, 300, 3), (200, 30, 30), np.uint8))
-    picture.save(tmp_path / "a.jpg", exif=exif)
+    image = Image.fromarray(np.full((400, 300, 3), (200, 30, 30), np.uint8))
+    image.save(tmp_path / "a.jpg", exif=exif)
     text = thumbnail(tmp_path / "a.jpg", 'a "quoted" name', height=80)
     assert 'alt="a &#34;quoted&#34; name" width="60" height="80"' in text
     found = re.search(r'src="data:image/jpeg;base64,([^"]+)"', text)
@@ -27,7 +27,7 @@ def test_a_thumbnail_is_small_and_holds_nothing_but_pixels(tmp_path: Path) -> No
     np.testing.assert_allclose(np.asarray(shown).mean(axis=(0, 1)), (200, 30, 30), atol=4)
 
 
-def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("none")
     with pytest.raises(InputError, match=r"a\.jpg"):
         thumbnail(tmp_path / "a.jpg", "a")

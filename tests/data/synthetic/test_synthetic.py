@@ -13,7 +13,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from data.runtime.errors import InputError
 from data.synthetic import __main__ as synthetic
-from data.synthetic.__main__ import SHOTS, draw_photograph, imagine_person, write_dataset
+from data.synthetic.__main__ import SHOTS, draw_image, imagine_person, write_dataset
 
 REPOSITORY = Path(__file__).parents[3]
 SIZE = (48, 64)
@@ -53,7 +53,7 @@ def test_layout_is_the_challenges(drawn):
     assert all(re.fullmatch(r"[0-9a-f]{40}\.jpg", name) for name in names)
 
 
-def test_photographs_have_the_size_asked_for(drawn):
+def test_images_have_the_size_asked_for(drawn):
     for path in drawn.rglob("*.jpg"):
         with Image.open(path) as image:
             assert (image.size, image.mode, image.format) == (SIZE, "RGB", "JPEG")
@@ -97,15 +97,15 @@ def test_another_seed_draws_other_people(drawn, tmp_path):
     assert first.isdisjoint(second)
 
 
-def test_no_two_photographs_are_alike_in_train_or_eval(drawn):
-    photographs = [path.read_bytes() for path in drawn.rglob("*.jpg")]
-    assert len(photographs) == len(set(photographs)) == 9 * 7
+def test_no_two_images_are_alike_in_train_or_eval(drawn):
+    images = [path.read_bytes() for path in drawn.rglob("*.jpg")]
+    assert len(images) == len(set(images)) == 9 * 7
 
 
-def test_photographs_of_one_person_differ_and_the_person_stays():
+def test_images_of_one_person_differ_and_the_person_stays():
     person = imagine_person(40, "female", np.random.default_rng(1))
     rng = np.random.default_rng(2)
-    first, second = (draw_photograph(person, "mask1", rng).astype(int) for _ in range(2))
+    first, second = (draw_image(person, "mask1", rng).astype(int) for _ in range(2))
     assert first.shape == (128, 96, 3)
     assert np.abs(first - second).mean() > 5
     assert person == imagine_person(40, "female", np.random.default_rng(1))
@@ -167,15 +167,15 @@ def test_command_line_refuses_a_size_it_cannot_read(tmp_path):
 
 
 def test_no_task_is_trivial_by_one_pixel():
-    """A decision stump on the best single pixel channel, or on a picture's mean colour, must not do."""
+    """A decision stump on the best single pixel channel, or on an image's mean colour, must not do."""
     rng = np.random.default_rng(11)
     pixels, labels = [], []
     for index in range(90):
         gender, age = ("male", "female")[index % 2], (22, 45, 70)[index // 2 % 3]
         person = imagine_person(age, gender, rng)
         shot = ("mask1", "incorrect_mask", "normal")[index // 6 % 3]
-        picture = draw_photograph(person, shot, rng, size=(24, 32))
-        pixels.append(np.concatenate([picture.ravel(), picture.mean(axis=(0, 1))]))
+        image = draw_image(person, shot, rng, size=(24, 32))
+        pixels.append(np.concatenate([image.ravel(), image.mean(axis=(0, 1))]))
         labels.append((shot, gender, age))
     for column in np.array(labels).T:
         stump = DecisionTreeClassifier(max_depth=1, random_state=0)

@@ -10,7 +10,7 @@ from data.transforms.pipeline import Pipeline
 FACE = np.full((128, 96, 3), 120, dtype=np.uint8)
 
 
-def test_same_generator_same_mask_and_the_picture_itself_is_left_alone():
+def test_same_generator_same_mask_and_the_image_itself_is_left_alone():
     first = draw_mask(FACE, aligned_face(128, 96), "worn", np.random.default_rng(3))
     again = draw_mask(FACE, aligned_face(128, 96), "worn", np.random.default_rng(3))
     other = draw_mask(FACE, aligned_face(128, 96), "worn", np.random.default_rng(4))

@@ -1,4 +1,4 @@
-"""A pipeline draws for each step apart, and knows how small a photograph may be decoded for it."""
+"""A pipeline draws for each step apart, and knows how small an image may be decoded for it."""
 
 import io
 
@@ -43,7 +43,7 @@ def test_all_wrong_steps_are_told_at_once() -> None:
         Pipeline(["hflop", "hflip", {"noise": {"std": 7.0}}])
 
 
-def test_no_steps_leave_the_picture_as_it_is() -> None:
+def test_no_steps_leave_the_image_as_it_is() -> None:
     assert np.array_equal(Pipeline([])(NOISE, [0]), NOISE)
 
 
@@ -78,7 +78,7 @@ def test_a_jpeg_decoded_at_the_least_size_is_shown_as_the_whole_one_is(
 
 
 @pytest.mark.parametrize("first", sorted(STEPS.keys() - {"letterbox", "resize", "fit", "aligned_crop"}))
-def test_photographs_come_whole_where_another_step_sees_them_first(first: str) -> None:
+def test_images_come_whole_where_another_step_sees_them_first(first: str) -> None:
     step = {first: {"height": 90, "width": 90}} if first in CUTTING_TO_SIZE else first
     assert Pipeline([step, {"letterbox": WORKING}]).least is None
     assert least_size([Pipeline([{"letterbox": WORKING}]), Pipeline([step])]) is None

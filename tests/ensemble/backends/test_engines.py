@@ -1,4 +1,4 @@
-"""Every engine gives PyTorch's probabilities, for any number of photographs, on the threads it is given."""
+"""Every engine gives PyTorch's probabilities, for any number of images, on the threads it is given."""
 
 import argparse
 import sys

@@ -60,7 +60,7 @@ def trained(run: Path) -> TrainedHead:
 
 
 @pytest.fixture(scope="module")
-def photographs(trained: TrainedHead) -> list[np.ndarray]:
+def images(trained: TrainedHead) -> list[np.ndarray]:
     size = (60, 3, *input_size(trained))
     return list(torch.rand(size, generator=torch.Generator().manual_seed(0)).numpy())
 
@@ -98,19 +98,19 @@ def largest_weight(graph: bytes, weights: bytes) -> int:
 
 
 @pytest.fixture(scope="module")
-def models(trained: TrainedHead, photographs: list[np.ndarray]) -> tuple[Model, Model]:
+def models(trained: TrainedHead, images: list[np.ndarray]) -> tuple[Model, Model]:
     """The head in int8, with the overflow fix and without."""
-    return quantise(trained, photographs, True), quantise(trained, photographs, False)
+    return quantise(trained, images, True), quantise(trained, images, False)
 
 
 def test_int8_is_int8_and_the_overflow_fix_leaves_seven_bits(
-    trained: TrainedHead, photographs: list[np.ndarray], models: tuple[Model, Model]
+    trained: TrainedHead, images: list[np.ndarray], models: tuple[Model, Model]
 ) -> None:
     fixed, plain = models
     assert largest_weight(*plain) > 64 >= largest_weight(*fixed)
     whole = sum(parameter.numel() for parameter in trained.head.parameters()) * 4
     assert len(plain[1]) < 0.3 * whole
-    pixels = torch.from_numpy(np.stack(photographs[:19]))
+    pixels = torch.from_numpy(np.stack(images[:19]))
     with torch.inference_mode():
         expected = trained.target.probabilities(trained.head(pixels))
         for model in (fixed, plain):
@@ -152,13 +152,11 @@ def test_too_few_to_calibrate_on_is_told(run: Path, faces: Path) -> None:
     held_out = read_validation(run / "validation.npz")
     table = read_table([faces / "train"])
     few = table[table["person"].isin(table["person"].unique()[:9])]
-    with pytest.raises(
-        InputError, match=r"data: found \d+ photographs .* expected at least 50 .*--calibration"
-    ):
+    with pytest.raises(InputError, match=r"data: found \d+ images .* expected at least 50 .*--calibration"):
         select_calibration_images(CalibrationData(few, "data", decode, 0), held_out)
 
 
-def test_photographs_that_moved_are_found_in_the_training_data(run: Path, faces: Path, tmp_path: Path) -> None:
+def test_images_that_moved_are_found_in_the_training_data(run: Path, faces: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "train"
     shutil.copytree(faces / "train", moved)
     held_out = read_validation(run / "validation.npz")
@@ -169,7 +167,7 @@ def test_photographs_that_moved_are_found_in_the_training_data(run: Path, faces:
         assert found.is_relative_to(moved)
         assert found.read_bytes() == Path(str(before)).read_bytes()
     nobody = replace(sources, table=sources.table.iloc[:0])
-    with pytest.raises(InputError, match=r"validation\.npz: (\d+) of its \1 photographs.*--calibration"):
+    with pytest.raises(InputError, match=r"validation\.npz: (\d+) of its \1 images.*--calibration"):
         find_validation_images(nobody, gone, run / "validation.npz")
 
 

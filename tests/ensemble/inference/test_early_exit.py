@@ -24,7 +24,7 @@ STEPS = {"mask": ["hflip"], "gender": ["hflip", {"brightness": {"factor": 1.5}}]
 
 
 class Linear(nn.Module):
-    """Random linear logits of the pixels, sure of some photographs and not of others; counts what it sees."""
+    """Random linear logits of the pixels, sure of some images and not of others; counts what it sees."""
 
     def __init__(self, classes: int, seed: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ def test_at_margin_one_they_are_all_views_and_at_zero_the_first(tasks: dict[str,
 
 
 @pytest.mark.parametrize(("margin", "views"), [(0.0, 1), (0.2, None), (1.0, 2)])
-def test_a_number_is_the_mean_of_the_views_that_the_photograph_was_shown_in(
+def test_a_number_is_the_mean_of_the_views_that_the_image_was_shown_in(
     margin: float, views: int | None, tasks: dict[str, Task], pixels: Tensor
 ) -> None:
     [head] = tasks["age"].heads
@@ -104,7 +104,7 @@ def test_a_number_is_the_mean_of_the_views_that_the_photograph_was_shown_in(
 
 @pytest.mark.parametrize("merge", ["mean", "geometric", "vote"])
 @pytest.mark.parametrize(("size", "window"), [(1, 1), (3, 9), (8, 16), (16, 64), (64, 64)])
-def test_unsettled_photographs_have_all_views_in_their_places_whatever_the_batches(
+def test_unsettled_images_have_all_views_in_their_places_whatever_the_batches(
     size: int, window: int, merge: str, tasks: dict[str, Task], pixels: Tensor
 ) -> None:
     tasks = {name: Task(task.heads, task.views, merge) for name, task in tasks.items()}
@@ -119,7 +119,7 @@ def test_unsettled_photographs_have_all_views_in_their_places_whatever_the_batch
         assert (np.abs(merged - identity).max(axis=1)[~more] > 1e-3).any()
 
 
-def test_further_views_are_computed_in_full_batches_of_unsettled_photographs(
+def test_further_views_are_computed_in_full_batches_of_unsettled_images(
     tasks: dict[str, Task], pixels: Tensor
 ) -> None:
     found = adaptive(tasks, pixels, 0.7, size=8, window=64)
@@ -160,7 +160,7 @@ def test_no_more_than_a_window_is_held_back(tasks: dict[str, Task], pixels: Tens
     assert given == 10 * PHOTOGRAPHS
 
 
-def test_bad_photographs_keep_their_places(tasks: dict[str, Task], faces: Path, tmp_path: Path) -> None:
+def test_bad_images_keep_their_places(tasks: dict[str, Task], faces: Path, tmp_path: Path) -> None:
     paths = sorted((faces / "eval" / "images").iterdir())[:20]
     bad = {3, 4, 17}
     for row in bad:

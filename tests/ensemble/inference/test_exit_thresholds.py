@@ -1,4 +1,4 @@
-"""Margins chosen on validation people: found once, kept for the same heads, refused without photographs."""
+"""Margins chosen on validation people: found once, kept for the same heads, refused without images."""
 
 import json
 import shutil
@@ -45,8 +45,8 @@ def tasks(own_runs: Path, configs: Path) -> dict[str, Task]:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if a handful of photographs could promise anything: one of them may change its answer."""
-    monkeypatch.setattr(ensemble.inference.exit_thresholds, "allowed_disagreements", lambda photographs: 1)
+    """As if a handful of images could promise anything: one of them may change its answer."""
+    monkeypatch.setattr(ensemble.inference.exit_thresholds, "allowed_disagreements", lambda images: 1)
 
 
 PREDICT: Predict = partial(predict_tasks, device=torch.device("cpu"))
@@ -57,12 +57,12 @@ def never(tasks: Mapping[str, Task], paths: Sequence[Path]) -> Iterator[Result]:
 
 
 @pytest.mark.usefixtures("few")
-def test_what_was_promised_holds_on_the_validation_photographs(tasks: dict[str, Task]) -> None:
+def test_what_was_promised_holds_on_the_validation_images(tasks: dict[str, Task]) -> None:
     choice = choose_exit_thresholds(tasks, PREDICT)
     assert choice.margins.keys() == tasks.keys()
     validation = read_arrays(tasks["mask"].files[0].parent / "validation.npz")
-    assert choice.photographs == len(validation["path"])
-    assert choice.agreement >= 1 - 1 / choice.photographs
+    assert choice.images == len(validation["path"])
+    assert choice.agreement >= 1 - 1 / choice.images
     assert choice.passes < choice.all_passes == sum(len(task.views) for task in tasks.values())
 
 
@@ -98,10 +98,10 @@ def test_a_damaged_file_is_made_anew(content: str, own_runs: Path, tasks: dict[s
             load_exit_thresholds(own_runs, tasks, never, {})
 
 
-def test_too_few_photographs_promise_nothing_and_are_not_looked_at(tasks: dict[str, Task]) -> None:
+def test_too_few_images_promise_nothing_and_are_not_looked_at(tasks: dict[str, Task]) -> None:
     choice = choose_exit_thresholds(tasks, never)
     assert set(choice.margins.values()) == {1.0}
-    assert choice.photographs < 598
+    assert choice.images < 598
     assert "all views are shown" in str(choice)
 
 
@@ -109,7 +109,7 @@ def rewritten(file: Path, **arrays: np.ndarray) -> None:
     write_arrays(file, read_arrays(file) | arrays)
 
 
-def test_photographs_that_are_gone_are_told(tasks: dict[str, Task]) -> None:
+def test_images_that_are_gone_are_told(tasks: dict[str, Task]) -> None:
     beside = {name: task.files[0].parent / "validation.npz" for name, task in tasks.items()}
     paths = read_arrays(beside["mask"])["path"]
     gone = np.char.replace(paths, ".jpg", ".gone")
@@ -118,7 +118,7 @@ def test_photographs_that_are_gone_are_told(tasks: dict[str, Task]) -> None:
     with pytest.raises(InputError, match=rf"{len(paths)} of {len(paths)} .* not there.*give --margin"):
         choose_exit_thresholds(tasks, PREDICT)
     rewritten(beside["age"], path=paths)
-    with pytest.raises(InputError, match=r"no photograph is in the validation of all of them.*give --margin"):
+    with pytest.raises(InputError, match=r"no image is in the validation of all of them.*give --margin"):
         choose_exit_thresholds(tasks, PREDICT)
     write_arrays(beside["gender"], {"path": paths[:3], "probabilities": np.ones((2, 2))})
     with pytest.raises(InputError, match=r"gender/validation.npz: holds path \(3,\), probabilities \(2, 2\)"):
@@ -129,14 +129,14 @@ def test_photographs_that_are_gone_are_told(tasks: dict[str, Task]) -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_other_photographs_under_the_same_names_are_refused(tasks: dict[str, Task]) -> None:
+def test_other_images_under_the_same_names_are_refused(tasks: dict[str, Task]) -> None:
     file = tasks["gender"].files[0].parent / "validation.npz"
     rewritten(file, probabilities=read_arrays(file)["probabilities"][:, ::-1])
-    with pytest.raises(InputError, match="gender: 0% of its answers to its validation photographs"):
+    with pytest.raises(InputError, match="gender: 0% of its answers to its validation images"):
         choose_exit_thresholds(tasks, PREDICT)
 
 
-def test_folds_answer_for_the_photographs_that_they_did_not_see(tasks: dict[str, Task], tmp_path: Path) -> None:
+def test_folds_answer_for_the_images_that_they_did_not_see(tasks: dict[str, Task], tmp_path: Path) -> None:
     held = read_arrays(tasks["mask"].files[0].parent / "validation.npz")
     half = len(held["path"]) // 2
     parts = [slice(0, half), slice(half, None)]

@@ -81,7 +81,7 @@ def all_of(tasks: Mapping, paths: list[Path], **how: int) -> dict[str, tuple[np.
 
 
 def by_hand(head: nn.Module, config: TaskConfig, paths: list[Path], whole: bool = False) -> np.ndarray:
-    """Probabilities of every view [V, N, C], one photograph and one view at a time."""
+    """Probabilities of every view [V, N, C], one image and one view at a time."""
     pipeline = Pipeline(config.pixels.evaluate)
     least = None if whole else pipeline.least
     shown = [
@@ -141,7 +141,7 @@ def test_heads_of_classes_predict_no_number(mask: TaskConfig, paths: list[Path])
     assert batch["mask"].number is None
 
 
-def test_each_photograph_is_decoded_once_for_all_heads_folds_and_views(
+def test_each_image_is_decoded_once_for_all_heads_folds_and_views(
     mask: TaskConfig, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: Counter[Path] = Counter()

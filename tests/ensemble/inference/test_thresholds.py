@@ -16,13 +16,13 @@ from ensemble.inference.thresholds import (
 from ensemble.metrics.decide import argmax
 
 
-def pairs_of(seed: int, photographs: int, classes: tuple[int, ...] = (3, 2, 3)) -> dict[str, Pair]:
+def pairs_of(seed: int, images: int, classes: tuple[int, ...] = (3, 2, 3)) -> dict[str, Pair]:
     """Two views' probabilities for each of some tasks; some answers change from one to their mean."""
     rng = np.random.default_rng(seed)
     pairs = {}
     for task, count in enumerate(classes):
-        said = rng.normal(0, 2, (photographs, count))
-        views = np.exp(said + rng.normal(0, 0.7, (2, photographs, count)))
+        said = rng.normal(0, 2, (images, count))
+        views = np.exp(said + rng.normal(0, 0.7, (2, images, count)))
         views = (views / views.sum(axis=2, keepdims=True)).astype(np.float32)
         pairs[str(task)] = (views.mean(axis=0), views[0])
     return pairs
@@ -34,15 +34,15 @@ def differing(pairs: dict[str, Pair], margins: dict[str, float]) -> int:
 
 
 @pytest.mark.parametrize("photographs", [0, 1, 597, 598, 2604, 20_000, 400_000])
-def test_the_budget_is_the_binomial_bound(photographs: int) -> None:
-    found = allowed_disagreements(photographs)
-    assert found == -1 or binom.cdf(found, photographs, 0.005) <= 0.05
-    assert binom.cdf(found + 1, photographs, 0.005) > 0.05
+def test_the_budget_is_the_binomial_bound(images: int) -> None:
+    found = allowed_disagreements(images)
+    assert found == -1 or binom.cdf(found, images, 0.005) <= 0.05
+    assert binom.cdf(found + 1, images, 0.005) > 0.05
 
 
 @given(st.integers(0, 10**6), st.integers(0, 30), st.integers(1, 300))
-def test_no_more_answers_change_than_the_budget_allows(seed: int, budget: int, photographs: int) -> None:
-    pairs = pairs_of(seed, photographs)
+def test_no_more_answers_change_than_the_budget_allows(seed: int, budget: int, images: int) -> None:
+    pairs = pairs_of(seed, images)
     margins = choose_thresholds(pairs, {"0": 1, "1": 3, "2": 2}, budget)
     assert differing(pairs, margins) <= budget
     assert all(0 <= margin <= 1 for margin in margins.values())
@@ -58,7 +58,7 @@ def test_for_one_task_no_margin_saves_more(seed: int, budget: int) -> None:
     assert needs_all_views(identity, margin).sum() == min(needs_all_views(identity, m).sum() for m in possible)
 
 
-def test_a_photograph_that_two_tasks_change_is_counted_once() -> None:
+def test_a_image_that_two_tasks_change_is_counted_once() -> None:
     sure, changed = [0.9, 0.1], [0.4, 0.6]
     identity = np.array([sure] * 9 + [[0.7, 0.3]], dtype=np.float32)
     merged = np.array([sure] * 9 + [changed], dtype=np.float32)

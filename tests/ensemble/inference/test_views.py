@@ -33,7 +33,7 @@ def test_a_flipped_view_flips_back(pixels: Tensor) -> None:
     assert torch.equal(hflip(hflip(pixels)), pixels)
 
 
-def test_a_shifted_picture_is_the_same_where_the_two_overlap(pixels: Tensor) -> None:
+def test_a_shifted_image_is_the_same_where_the_two_overlap(pixels: Tensor) -> None:
     moved = shift(pixels, x=0.1, y=0.2)  # 3 to the right, 4 down
     assert torch.equal(moved[..., 4:, 3:], pixels[..., :-4, :-3])
     moved = shift(pixels, x=-0.1, y=-0.2)
@@ -45,12 +45,12 @@ def test_a_shift_repeats_the_edge_into_the_gap(pixels: Tensor) -> None:
     assert torch.equal(moved[..., :3], pixels[..., :1].expand(-1, -1, -1, 3))
 
 
-def test_a_picture_shifted_and_shifted_back_has_its_inside_back(pixels: Tensor) -> None:
+def test_a_image_shifted_and_shifted_back_has_its_inside_back(pixels: Tensor) -> None:
     there_and_back = shift(shift(pixels, x=0.2, y=-0.1), x=-0.2, y=0.1)
     assert torch.equal(there_and_back[..., 2:, :-6], pixels[..., 2:, :-6])
 
 
-def test_a_crop_of_all_is_the_picture(pixels: Tensor) -> None:
+def test_a_crop_of_all_is_the_image(pixels: Tensor) -> None:
     assert torch.equal(center_crop(pixels, share=1.0), pixels)
 
 

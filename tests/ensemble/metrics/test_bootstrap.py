@@ -7,10 +7,10 @@ from ensemble.metrics.bootstrap import (
     accuracy,
     draw_weights,
     interval,
-    macro_f1,
     resampled_confusions,
     task_confusions,
 )
+from heads.objective.metrics import macro_f1_of_confusion
 
 RADICES = (3, 2, 3)
 CODES = 18
@@ -18,7 +18,7 @@ CODES = 18
 
 @pytest.fixture
 def codes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(truth, predicted, groups) of 70 photographs of 10 people; some classes never occur."""
+    """(truth, predicted, groups) of 70 images of 10 people; some classes never occur."""
     generator = np.random.default_rng(1)
     truth = generator.integers(0, 12, 70)
     return truth, np.where(generator.random(70) < 0.6, truth, generator.integers(0, 15, 70)), np.arange(70) // 7
@@ -28,7 +28,9 @@ def test_scores_of_a_confusion_matrix_are_scikit_learns(codes: tuple) -> None:
     truth, predicted, _ = codes
     joint = confusion_matrix(truth, predicted, labels=range(CODES)).astype(float)
     kinds = {"average": "macro", "zero_division": 0}
-    assert macro_f1(joint) == pytest.approx(f1_score(truth, predicted, labels=range(CODES), **kinds))
+    assert macro_f1_of_confusion(joint) == pytest.approx(
+        f1_score(truth, predicted, labels=range(CODES), **kinds)
+    )
     assert accuracy(joint) == pytest.approx(accuracy_score(truth, predicted))
     for place, radix in enumerate(RADICES):
         digits = decode(truth, RADICES)[place], decode(predicted, RADICES)[place]
@@ -42,7 +44,7 @@ def test_a_resample_is_scikit_learns_score_with_each_person_weighted_by_their_dr
     [drawn, other] = resampled_confusions(truth, [predicted, truth], CODES, groups, generators[0], draws=6)
     assert drawn.shape == (6, CODES, CODES)
     weights = draw_weights(np.ones(10, int), 6, generators[1])
-    for scores, each in zip(macro_f1(drawn), weights, strict=True):
+    for scores, each in zip(macro_f1_of_confusion(drawn), weights, strict=True):
         expected = f1_score(
             truth,
             predicted,
@@ -55,7 +57,7 @@ def test_a_resample_is_scikit_learns_score_with_each_person_weighted_by_their_dr
     np.testing.assert_array_equal(accuracy(other), 1)
 
 
-def test_resampling_by_person_gives_a_wider_interval_where_photographs_go_wrong_together() -> None:
+def test_resampling_by_person_gives_a_wider_interval_where_images_go_wrong_together() -> None:
     people = np.repeat(np.arange(40), 7)
     truth = np.zeros(280, dtype=int)
     predicted = (people % 4 == 0).astype(int)  # all seven of every fourth person
@@ -69,7 +71,7 @@ def test_resampling_by_person_gives_a_wider_interval_where_photographs_go_wrong_
     assert width(people) / width(np.arange(280)) == pytest.approx(np.sqrt(7), rel=0.15)
 
 
-def test_photographs_with_the_same_answers_are_drawn_as_often_as_one_by_one(codes: tuple) -> None:
+def test_images_with_the_same_answers_are_drawn_as_often_as_one_by_one(codes: tuple) -> None:
     truth, predicted, _ = codes
     alone = np.arange(70)
     [found] = resampled_confusions(truth, [predicted], CODES, alone, np.random.default_rng(0), draws=2000)

@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from ensemble.joint import decode, joint_probabilities
-from ensemble.metrics.decide import _macro_f1, argmax, fit_multipliers
+from ensemble.metrics.decide import argmax, fit_multipliers
 
 RADICES = (3, 2, 3)
 
@@ -57,9 +57,3 @@ def test_fitted_multipliers_never_lose_on_their_own_rows() -> None:
 def test_certain_and_right_answers_need_no_multiplier() -> None:
     truth = np.arange(3).repeat(5)
     assert fit_multipliers(np.eye(3)[truth], truth).tolist() == [1, 1, 1]
-
-
-def test_the_fast_macro_f1_is_scikit_learns() -> None:
-    generator = np.random.default_rng(2)
-    truth, answers = generator.integers(0, 4, 50), generator.integers(0, 5, 50)
-    assert _macro_f1(answers, truth, 6) == pytest.approx(macro_f1(truth, answers, 6))

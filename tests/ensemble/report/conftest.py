@@ -1,4 +1,4 @@
-"""A submission of 84 photographs of 12 people, with all that can be known of them."""
+"""A submission of 84 images of 12 people, with all that can be known of them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +105,7 @@ def findings(world: World) -> Report:
 
 @pytest.fixture
 def small() -> Evaluation:
-    """Four photographs, whose every figure can be counted by hand."""
+    """Four images, whose every figure can be counted by hand."""
     truth = np.array([0, 1, 5, 4])
     predicted = np.array([0, 3, 2, 4])
     mask, age = decode(predicted, RADICES)

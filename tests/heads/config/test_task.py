@@ -123,7 +123,7 @@ def test_text_that_looks_like_something_else_reads_back_as_text(name: str) -> No
         ({"loss": {"terms": []}}, "at least 1 item"),
         ({"pixels": {"train": ["hflop"], "evaluate": [SIZED]}}, "step 1: 'hflop' is unknown"),
         ({"pixels": {"train": [{"noise": {"std": 2}}], "evaluate": [SIZED]}}, "step 1 (noise): std"),
-        ({"pixels": {"train": [SIZED], "evaluate": ["hflip"]}}, "pictures of different sizes stay so"),
+        ({"pixels": {"train": [SIZED], "evaluate": ["hflip"]}}, "images of different sizes stay so"),
         ({"backbone": {"name": "resnet19"}}, "Input should be 'resnet18', 'resnet34', 'resnet50'"),
         ({"backbone": {"freeze": "layer5"}}, "backbone.freeze='layer5'"),
         ({"task": "../age"}, "task='../age'"),
@@ -204,7 +204,7 @@ def test_the_levers_near_a_border_are_read() -> None:
     assert build_target(config.label).borders == (30, 60)
 
 
-@pytest.mark.parametrize("name", ["joint18", "shared_trunk"])
+@pytest.mark.parametrize("name", ["joint18", "shared_backbone"])
 def test_a_label_of_parts_names_its_classes_and_reads_back(name: str) -> None:
     config = load_config(TaskConfig, ROOT / f"configs/baselines/{name}.yaml")
     assert config.label.classes == class_names({part.column: part.classes for part in config.label.parts})
@@ -222,7 +222,7 @@ NO_WEIGHTS = ["loss.terms=[{name: soft_f1}, {name: expectation}]", "loss.class_w
     ("changes", "told"),
     [
         (ALONE, "label.training.leave_out: [29, 28] holds no number; write the lower end first"),
-        (KEPT, "training.resizing: kept features are those of whole pictures"),
+        (KEPT, "training.resizing: kept features are those of whole images"),
         (NO_WEIGHTS, "loss.class_weights: soft_f1 and expectation take none"),
         (
             [*NO_WEIGHTS, "loss.class_weights=[1, 2, 3]"],

@@ -1,4 +1,4 @@
-"""A Keras ResNet-50 and what `heads.convert` makes of its file say the same of the same pictures."""
+"""A Keras ResNet-50 and what `heads.convert` makes of its file say the same of the same images."""
 
 import json
 import os
@@ -59,15 +59,15 @@ def ages() -> Model:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> np.ndarray:
-    """Sixteen pictures [16, 64, 64, 3] uint8, RGB."""
+def images() -> np.ndarray:
+    """Sixteen images [16, 64, 64, 3] uint8, RGB."""
     return np.random.default_rng(1).integers(0, 256, (16, SIDE, SIDE, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
-def expected(ages: Model, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def expected(ages: Model, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Keras's own features [16, 2048] and ages [16, 101], of pixels as its preprocess_input makes them."""
-    shown = keras.applications.resnet.preprocess_input(pictures.astype(np.float32))
+    shown = keras.applications.resnet.preprocess_input(images.astype(np.float32))
     features = keras.Model(ages.input, ages.layers[-2].output)
     return features.predict(shown, verbose=0), ages.predict(shown, verbose=0)
 
@@ -154,7 +154,7 @@ def age_config(weights: Path, **pixels: Any) -> TaskConfig:
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.filterwarnings("ignore")  # of Keras, on the layout that it calls legacy
 def test_a_head_on_the_converted_file_gives_keras_s_features_and_ages(
-    name: str, ages: Model, pictures: np.ndarray, expected: tuple[np.ndarray, np.ndarray], emptied: Path
+    name: str, ages: Model, images: np.ndarray, expected: tuple[np.ndarray, np.ndarray], emptied: Path
 ) -> None:
     WRITERS[name](ages, emptied / name)
     out = emptied / "out.safetensors"
@@ -164,11 +164,11 @@ def test_a_head_on_the_converted_file_gives_keras_s_features_and_ages(
     head = build_head(config)
     told = load_backbone_weights(head, config.backbone, emptied, None)
     assert "0 left, 0 missing; with its classifier" in told
-    seen = torch.from_numpy(pictures.transpose(0, 3, 1, 2))
+    seen = torch.from_numpy(images.transpose(0, 3, 1, 2))
     head.eval()
     with torch.inference_mode():
         logits = head(seen)
-        features = head.trunk((seen / 255 - head.mean) / head.std)
+        features = head.backbone((seen / 255 - head.mean) / head.std)
     assert np.abs(expected[0]).max() > 0.1
     np.testing.assert_allclose(features.numpy(), expected[0], rtol=0, atol=1e-4)
     np.testing.assert_allclose(F.softmax(logits, dim=1).numpy(), expected[1], rtol=0, atol=1e-4)
@@ -216,20 +216,20 @@ def old_resnet50(same: bool, pool_pad: bool, epsilon: float = 1e-3) -> Model:
 @pytest.mark.parametrize("write", [WRITERS["whole.h5"], legacy_weights], ids=["whole", "weights"])
 @pytest.mark.filterwarnings("ignore")
 def test_names_and_stems_of_old_releases_are_told_apart(
-    trunk: str, same: bool, pool_pad: bool, write: Any, pictures: np.ndarray, emptied: Path
+    backbone: str, same: bool, pool_pad: bool, write: Any, images: np.ndarray, emptied: Path
 ) -> None:
     keras.utils.set_random_seed(0)
     model = old_resnet50(same, pool_pad)
     write(model, emptied / "old.h5")
     tensors, description = convert.convert(emptied / "old.h5", "bgr", None)
-    assert description["trunk"]["name"] == trunk
+    assert description["trunk"]["name"] == backbone
     assert description["outputs"] == 5
-    net, _ = build_backbone(trunk)
+    net, _ = build_backbone(backbone)
     fill_backbone(net, tensors, "old")
-    seen = torch.from_numpy(pictures[:4].transpose(0, 3, 1, 2)).float()  # RGB: the file was for BGR
+    seen = torch.from_numpy(images[:4].transpose(0, 3, 1, 2)).float()  # RGB: the file was for BGR
     with torch.inference_mode():
         logits = F.linear(net.eval()(seen), tensors["classifier.1.weight"], tensors["classifier.1.bias"])
-    expected = model.predict(pictures[:4, ..., ::-1].astype(np.float32), verbose=0)
+    expected = model.predict(images[:4, ..., ::-1].astype(np.float32), verbose=0)
     np.testing.assert_allclose(logits.softmax(dim=1).numpy(), expected, rtol=0, atol=1e-4)
 
 
@@ -293,7 +293,7 @@ def test_one_of_several_outputs_is_chosen_by_name(layers: dict, emptied: Path) -
     tensors, description = convert.convert(emptied / "two.hdf5", "caffe", "age")
     assert description["outputs"] == 4
     assert tensors["classifier.1.weight"].eq(1).all()
-    with pytest.raises(InputError, match="--output mask: found age, gender on the trunk's features"):
+    with pytest.raises(InputError, match="--output mask: found age, gender on the backbone's features"):
         convert.convert(emptied / "two.hdf5", "caffe", "mask")
 
 
@@ -337,8 +337,8 @@ def test_weights_without_names_and_without_a_config_are_refused(ages: Model, emp
 def test_a_config_that_contradicts_the_file_is_refused_and_one_without_a_description_stays(
     emptied: Path,
 ) -> None:
-    trunk = {"name": "resnet50_keras", "mean": [0.5, 0.5, 0.5], "std": [0.1, 0.1, 0.1]}
-    save_tensors(emptied / "made.safetensors", {"a": torch.zeros(1)}, {"trunk": trunk})
+    backbone = {"name": "resnet50_keras", "mean": [0.5, 0.5, 0.5], "std": [0.1, 0.1, 0.1]}
+    save_tensors(emptied / "made.safetensors", {"a": torch.zeros(1)}, {"trunk": backbone})
     save_tensors(emptied / "plain.safetensors", {"a": torch.zeros(1)}, {"config": {}})
     found = apply_weights_metadata(age_config(emptied / "made.safetensors", std=[0.1, 0.1, 0.1]), "age.yaml")
     assert (found.backbone.name, found.pixels.mean) == ("resnet50_keras", [0.5, 0.5, 0.5])

@@ -13,9 +13,9 @@ SIZE = {"height": 128, "width": 96}
 
 def difference(height: int, width: int) -> np.ndarray:
     """Levels between the module's pixels and the pipeline's, for noise of this size."""
-    photograph = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    expected = Pipeline([{"letterbox": SIZE}])(photograph, (0,))
-    got = Letterbox(**SIZE)(torch.from_numpy(photograph)[None])[0].permute(1, 2, 0).numpy()
+    image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    expected = Pipeline([{"letterbox": SIZE}])(image, (0,))
+    got = Letterbox(**SIZE)(torch.from_numpy(image)[None])[0].permute(1, 2, 0).numpy()
     return np.abs(got - expected.astype(np.float32))
 
 
@@ -34,14 +34,14 @@ def difference(height: int, width: int) -> np.ndarray:
         (1, 1),
     ],
 )
-def test_photographs_that_shrink_or_stay_come_out_as_opencv_makes_them(height: int, width: int) -> None:
+def test_images_that_shrink_or_stay_come_out_as_opencv_makes_them(height: int, width: int) -> None:
     apart = difference(height, width)
     assert apart.max() <= 1
     assert (apart > 0).mean() < 2e-4  # averages within rounding of a half
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 48), (77, 33), (20, 90), (90, 20)])
-def test_photographs_that_grow_differ_by_a_level_at_most(height: int, width: int) -> None:
+def test_images_that_grow_differ_by_a_level_at_most(height: int, width: int) -> None:
     assert difference(height, width).max() <= 1
 
 

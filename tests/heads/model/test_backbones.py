@@ -1,4 +1,4 @@
-"""A trunk takes its weights from any common file, says what it took, and takes all or nothing."""
+"""A backbone takes its weights from any common file, says what it took, and takes all or nothing."""
 
 import os
 import pickle
@@ -29,7 +29,7 @@ FC = ("fc.bias", "fc.weight")
 
 
 @pytest.fixture
-def trunk() -> nn.Module:
+def backbone() -> nn.Module:
     return build_backbone("resnet18")[0].eval()
 
 
@@ -41,38 +41,38 @@ def without_fc(state: State) -> State:
     return {key: tensor for key, tensor in state.items() if key not in FC}
 
 
-def test_trunk_and_fc_together_are_torchvisions_resnet18(
-    trunk: nn.Module, resnet18: nn.Module, resnet18_state: State, pixels: Tensor
+def test_backbone_and_fc_together_are_torchvisions_resnet18(
+    backbone: nn.Module, resnet18: nn.Module, resnet18_state: State, pixels: Tensor
 ) -> None:
-    fill_backbone(trunk, resnet18_state, "resnet18")
+    fill_backbone(backbone, resnet18_state, "resnet18")
     with torch.inference_mode():
-        features = trunk(pixels.float())
+        features = backbone(pixels.float())
         assert features.shape == (4, 512)
         assert torch.equal(resnet18.get_submodule("fc")(features), resnet18(pixels.float()))
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "backbone.", "trunk.", "module.model.backbone."])
 def test_any_prefix_is_understood_and_the_report_tells_what_was_left(
-    trunk: nn.Module, resnet18_state: State, prefix: str
+    backbone: nn.Module, resnet18_state: State, prefix: str
 ) -> None:
     state = {prefix + key: tensor for key, tensor in resnet18_state.items()}
-    report = fill_backbone(trunk, state | {"head.weight": torch.zeros(3)}, "x.pt")
-    assert same(trunk.state_dict(), without_fc(resnet18_state))
+    report = fill_backbone(backbone, state | {"head.weight": torch.zeros(3)}, "x.pt")
+    assert same(backbone.state_dict(), without_fc(resnet18_state))
     assert set(report.taken) == without_fc(resnet18_state).keys()
     assert report.left == tuple(sorted(["head.weight", *(prefix + name for name in FC)]))
     assert report.missing == ()
     assert str(report).startswith("120 tensors taken, 3 left, 0 missing; left: ")
 
 
-def test_any_classifier_shape_is_left_alone(trunk: nn.Module, resnet18_state: State) -> None:
+def test_any_classifier_shape_is_left_alone(backbone: nn.Module, resnet18_state: State) -> None:
     state = resnet18_state | {"fc.weight": torch.zeros(18, 512), "fc.bias": torch.zeros(18)}
-    assert fill_backbone(trunk, state, "x.pt").left == FC
-    assert fill_backbone(trunk, without_fc(resnet18_state), "x.pt").left == ()
+    assert fill_backbone(backbone, state, "x.pt").left == FC
+    assert fill_backbone(backbone, without_fc(resnet18_state), "x.pt").left == ()
 
 
-def test_counters_that_old_files_lack_are_reported_missing(trunk: nn.Module, resnet18_state: State) -> None:
+def test_counters_that_old_files_lack_are_reported_missing(backbone: nn.Module, resnet18_state: State) -> None:
     state = {key: tensor for key, tensor in resnet18_state.items() if not key.endswith("num_batches_tracked")}
-    report = fill_backbone(trunk, state, "old.pth")
+    report = fill_backbone(backbone, state, "old.pth")
     assert len(report.taken) == 100
     assert len(report.missing) == 20
     assert all(name.endswith("num_batches_tracked") for name in report.missing)
@@ -87,15 +87,15 @@ SAVERS: dict[str, Callable[[State, Path], None]] = {
 
 
 @pytest.mark.parametrize("name", SAVERS)
-def test_half_precision_files_fill_a_single_precision_trunk(
-    trunk: nn.Module, resnet18_state: State, tmp_path: Path, name: str
+def test_half_precision_files_fill_a_single_precision_backbone(
+    backbone: nn.Module, resnet18_state: State, tmp_path: Path, name: str
 ) -> None:
     half = {key: t.half() if t.is_floating_point() else t for key, t in resnet18_state.items()}
     SAVERS[name](half, tmp_path / name)
-    report = load_backbone(trunk, tmp_path / name)
+    report = load_backbone(backbone, tmp_path / name)
     (tmp_path / name).unlink()  # 23 MB that pytest would keep
     assert len(report.taken) == 120
-    filled = trunk.state_dict()
+    filled = backbone.state_dict()
     assert filled["conv1.weight"].dtype == torch.float32
     assert same(filled, {k: t.to(filled[k].dtype) for k, t in without_fc(half).items()})
 
@@ -113,33 +113,33 @@ def without_layer4(state: State) -> State:
     [
         (
             reshaped,
-            "fits 119 of the trunk's 120 tensors (layer3.0.conv1.weight is [7, 7], expected [256, 128, 3",
+            "fits 119 of the backbone's 120 tensors (layer3.0.conv1.weight is [7, 7], expected [256, 128, 3",
         ),
-        (without_layer4, "fits 108 of the trunk's 120 tensors (missing layer4.1.conv1.weight, "),
-        (lambda state: {"fc.weight": state["fc.weight"]}, "fits 0 of the trunk's 120 tensors"),
-        (lambda state: {}, "fits 0 of the trunk's 120 tensors"),
+        (without_layer4, "fits 108 of the backbone's 120 tensors (missing layer4.1.conv1.weight, "),
+        (lambda state: {"fc.weight": state["fc.weight"]}, "fits 0 of the backbone's 120 tensors"),
+        (lambda state: {}, "fits 0 of the backbone's 120 tensors"),
     ],
-    ids=["another shape", "a part", "no trunk", "nothing"],
+    ids=["another shape", "a part", "no backbone", "nothing"],
 )
-def test_less_than_the_trunk_is_refused_and_changes_nothing(
-    trunk: nn.Module, resnet18_state: State, break_it: Callable[[State], State], expected: str
+def test_less_than_the_backbone_is_refused_and_changes_nothing(
+    backbone: nn.Module, resnet18_state: State, break_it: Callable[[State], State], expected: str
 ) -> None:
-    before = {key: tensor.clone() for key, tensor in trunk.state_dict().items()}
+    before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
     with pytest.raises(InputError) as raised:
-        fill_backbone(trunk, break_it(resnet18_state), "x.pt")
+        fill_backbone(backbone, break_it(resnet18_state), "x.pt")
     assert f"x.pt: {expected}" in str(raised.value)
     assert "does backbone.name match the file?" in str(raised.value)
-    assert same(trunk.state_dict(), before)
+    assert same(backbone.state_dict(), before)
 
 
-@pytest.mark.parametrize("prefix", ["", "trunk."])
-def test_a_deeper_trunk_is_refused_although_it_has_every_tensor(trunk: nn.Module, prefix: str) -> None:
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_a_deeper_backbone_is_refused_although_it_has_every_tensor(backbone: nn.Module, prefix: str) -> None:
     # resnet34 holds all that resnet18 has, under the same names and in the same shapes, and more.
     deeper = {prefix + key: tensor for key, tensor in models.resnet34(weights=None).state_dict().items()}
-    before = {key: tensor.clone() for key, tensor in trunk.state_dict().items()}
+    before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
     with pytest.raises(InputError, match=r"x\.pt: .*layer1\.2\.bn1.*does backbone\.name match the file\?"):
-        fill_backbone(trunk, deeper, "x.pt")
-    assert same(trunk.state_dict(), before)
+        fill_backbone(backbone, deeper, "x.pt")
+    assert same(backbone.state_dict(), before)
 
 
 class WritesAFile:
@@ -199,40 +199,40 @@ def test_a_file_of_one_bare_tensor_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_a_download_the_error_names_the_option(
-    trunk: nn.Module, monkeypatch: pytest.MonkeyPatch
+    backbone: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def offline(*args: Any, **kwargs: Any) -> None:
         raise OSError("no route to host")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     with pytest.raises(InputError, match=r"no route to host.*--set backbone\.weights=FILE"):
-        load_imagenet(trunk, "resnet18")
+        load_imagenet(backbone, "resnet18")
 
 
 @pytest.mark.parametrize("up_to", ["none", *STAGES, "all"])
-def test_freezing_stops_gradients_up_to_its_stage(trunk: nn.Module, up_to: str) -> None:
-    freeze(trunk, up_to)
+def test_freezing_stops_gradients_up_to_its_stage(backbone: nn.Module, up_to: str) -> None:
+    freeze(backbone, up_to)
     stages = list(STAGES)
     last = {"none": 0, "all": len(stages)}.get(up_to, stages.index(up_to) + 1 if up_to in stages else 0)
     frozen = {name for stage in stages[:last] for name in STAGES[stage]}
-    for name, parameter in trunk.named_parameters():
+    for name, parameter in backbone.named_parameters():
         assert parameter.requires_grad == (name.split(".")[0] not in frozen), name
 
 
 @pytest.mark.parametrize(("name", "features"), [("resnet34", 512), ("resnet50", 2048)])
-def test_other_trunks_go_by_name(name: str, features: int, pixels: Tensor) -> None:
-    trunk, told = build_backbone(name)
+def test_other_backbones_go_by_name(name: str, features: int, pixels: Tensor) -> None:
+    backbone, told = build_backbone(name)
     with torch.inference_mode():
-        assert trunk.eval()(pixels[:1].float()).shape == (1, features)
+        assert backbone.eval()(pixels[:1].float()).shape == (1, features)
     assert told == features
 
 
 def test_weights_that_are_no_numbers_are_refused_by_name(resnet18_state: dict[str, Tensor]) -> None:
     spoilt = resnet18_state["layer3.0.conv1.weight"].clone()
     spoilt[0, 0, 0, 0] = torch.nan
-    trunk = build_backbone("resnet18")[0]
+    backbone = build_backbone("resnet18")[0]
     with pytest.raises(InputError, match=r"x\.pt: layer3\.0\.conv1\.weight: not finite, expected numbers"):
-        fill_backbone(trunk, resnet18_state | {"layer3.0.conv1.weight": spoilt}, "x.pt")
+        fill_backbone(backbone, resnet18_state | {"layer3.0.conv1.weight": spoilt}, "x.pt")
 
 
 def test_tensors_without_names_are_none(resnet18_state: dict[str, Tensor], tmp_path: Path) -> None:

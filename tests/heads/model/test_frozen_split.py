@@ -58,11 +58,11 @@ def test_the_checksum_is_that_of_the_frozen_part_alone() -> None:
     head = Head("resnet18", 3)
     before = FrozenLayers(head, "layer3").checksum()
     with torch.no_grad():
-        head.trunk.get_parameter("layer4.0.conv1.weight").add_(1)
+        head.backbone.get_parameter("layer4.0.conv1.weight").add_(1)
         head.classifier[1].weight.add_(1)
     assert FrozenLayers(head, "layer3").checksum() == before
     whole = FrozenLayers(head, "all").checksum()
     with torch.no_grad():
-        head.trunk.get_buffer("layer3.0.bn1.running_var").add_(1)
+        head.backbone.get_buffer("layer3.0.bn1.running_var").add_(1)
     assert FrozenLayers(head, "layer3").checksum() != before
     assert FrozenLayers(head, "all").checksum() != whole

@@ -1,4 +1,4 @@
-"""A fuse_batch_norm head answers as the head does, for every trunk, and the head stays what it is."""
+"""A fuse_batch_norm head answers as the head does, for every backbone, and the head stays what it is."""
 
 import pytest
 import torch

@@ -14,7 +14,7 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 @pytest.fixture
 def head(resnet18_state: dict[str, Tensor]) -> Head:
     head = Head("resnet18", 3, dropout=0.5, mean=MEAN, std=STD)
-    fill_backbone(head.trunk, resnet18_state, "resnet18")
+    fill_backbone(head.backbone, resnet18_state, "resnet18")
     return head
 
 
@@ -33,7 +33,7 @@ def test_bytes_and_shares_give_the_same_logits(head: Head, pixels: Tensor) -> No
     assert logits.shape == (4, 3)
 
 
-def test_a_pictures_logits_do_not_depend_on_its_batch(head: Head, pixels: Tensor) -> None:
+def test_a_images_logits_do_not_depend_on_its_batch(head: Head, pixels: Tensor) -> None:
     head.eval()
     with torch.inference_mode():
         alone = torch.cat([head(pixels[row : row + 1]) for row in range(len(pixels))])
@@ -64,15 +64,15 @@ def test_frozen_stages_keep_weights_and_statistics_while_the_others_move(head: H
     head(pixels).square().sum().backward()
     torch.optim.SGD([p for p in head.parameters() if p.requires_grad], lr=0.1).step()
     moved = {key for key, tensor in head.state_dict().items() if not torch.equal(tensor, before[key])}
-    still = ("mean", "std", "trunk.conv1", "trunk.bn1", "trunk.layer1", "trunk.layer2")
+    still = ("mean", "std", "backbone.conv1", "backbone.bn1", "backbone.layer1", "backbone.layer2")
     assert moved == {key for key in before if not key.startswith(still)}
 
 
 def test_an_eval_and_train_round_trip_keeps_frozen_batch_norm_in_eval_mode(head: Head) -> None:
     head.freeze("stem")
     head.eval().train()
-    assert not head.trunk.get_submodule("bn1").training
-    assert head.trunk.get_submodule("layer1.0.bn1").training
+    assert not head.backbone.get_submodule("bn1").training
+    assert head.backbone.get_submodule("layer1.0.bn1").training
     assert head.classifier.training
 
 

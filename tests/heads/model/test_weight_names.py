@@ -1,4 +1,4 @@
-"""Files as other programs write them fill the trunk with the same tensors, or are refused with the reason."""
+"""Files as other programs write them fill the backbone with the same tensors, or are refused with the reason."""
 
 import argparse
 import copy
@@ -113,23 +113,23 @@ def features(model: nn.Module, pixels: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("half", [False, True], ids=["fp32", "fp16"])
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_trunk_from_any_dialect_gives_its_network_s_features(
+def test_a_backbone_from_any_dialect_gives_its_network_s_features(
     name: str, half: bool, model: nn.Module, pixels: Tensor, tmp_path: Path
 ) -> None:
     content = WRITERS[name](model.half() if half else model)
     torch.save(content, tmp_path / name)
-    trunk, _ = build_backbone("resnet18")
-    report = load_backbone(trunk, tmp_path / name)
+    backbone, _ = build_backbone("resnet18")
+    report = load_backbone(backbone, tmp_path / name)
     (tmp_path / name).unlink()
     assert len(report.taken) == 120
-    assert torch.equal(features(trunk, pixels), features(model.float(), pixels))
+    assert torch.equal(features(backbone, pixels), features(model.float(), pixels))
 
 
 def test_timm_s_resnet18_is_taken_as_it_is(pixels: Tensor) -> None:
     theirs = timm.create_model("resnet18.a1_in1k", pretrained=False)
-    trunk, _ = build_backbone("resnet18")
-    fill_backbone(trunk, theirs.state_dict(), "timm")
-    assert np.abs(features(trunk, pixels).numpy() - features(theirs, pixels).numpy()).max() < 1e-5
+    backbone, _ = build_backbone("resnet18")
+    fill_backbone(backbone, theirs.state_dict(), "timm")
+    assert np.abs(features(backbone, pixels).numpy() - features(theirs, pixels).numpy()).max() < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,6 @@ def test_timm_s_resnet18_is_taken_as_it_is(pixels: Tensor) -> None:
     ids=["iresnet", "ir", "resnet18d"],
 )
 def test_networks_that_only_resemble_a_resnet_are_refused_by_name(names: tuple[str, ...], reason: str) -> None:
-    trunk, _ = build_backbone("resnet18")
+    backbone, _ = build_backbone("resnet18")
     with pytest.raises(InputError, match=rf"x\.pt: found .*{reason}"):
-        fill_backbone(trunk, dict.fromkeys(names, torch.zeros(1)), "x.pt")
+        fill_backbone(backbone, dict.fromkeys(names, torch.zeros(1)), "x.pt")

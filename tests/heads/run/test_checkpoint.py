@@ -39,9 +39,9 @@ class Run:
 
     def __init__(self, optimiser: str, schedule: str, seed: int, scale: float | None = None) -> None:
         torch.manual_seed(seed)
-        trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
-        self.head = nn.Sequential(trunk, nn.Linear(4 * 36, 2)).to(memory_format=torch.channels_last)
-        self.optimiser: Optimizer = make_optimiser(trunk, self.head[1], optimiser, 0.05, 0.5, 0.1)
+        backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+        self.head = nn.Sequential(backbone, nn.Linear(4 * 36, 2)).to(memory_format=torch.channels_last)
+        self.optimiser: Optimizer = make_optimiser(backbone, self.head[1], optimiser, 0.05, 0.5, 0.1)
         self.schedule: LRScheduler = make_schedule(self.optimiser, schedule, 2, 4, warmup=0.25)
         self.average = make_average(self.head, 0.9)
         self.modules = {"head": self.head, "average": self.average}

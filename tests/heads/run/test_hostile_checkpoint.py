@@ -103,9 +103,9 @@ def task_outside(_: dict[str, Any], description: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (nan, "trunk.conv1.weight holds NaN"),
+        (nan, "backbone.conv1.weight holds NaN"),
         (other_shape, r"found \(64, 3, 3, 3\), expected \(64, 3, 7, 7\)"),
-        (tensor_missing, "trunk.conv1.weight: found none"),
+        (tensor_missing, "backbone.conv1.weight: found none"),
         (tensor_too_many, "more: found .*, expected none"),
         (more_classes, "do not fit its own config"),
         (head_that_fills_the_memory, "do not fit its own config"),

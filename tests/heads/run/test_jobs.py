@@ -70,7 +70,7 @@ def test_a_circle_is_refused(tmp_path: Path) -> None:
         run_jobs([job(tmp_path, "a", after=("b",)), job(tmp_path, "b", after=("a",))], [])
 
 
-def test_folds_wait_for_the_same_fold_of_their_trunk() -> None:
+def test_folds_wait_for_the_same_fold_of_their_backbone() -> None:
     jobs = plan_jobs(["x"], ["age", "base", "age"], [0, 1], {"age": "run:base", "base": "imagenet"})
     assert [(job.name, sorted(job.after)) for job in jobs] == [
         ("age/fold-0", ["base/fold-0"]),
@@ -81,7 +81,7 @@ def test_folds_wait_for_the_same_fold_of_their_trunk() -> None:
     assert jobs[1].command == ["x", "--task", "age", "--fold", "1"]
 
 
-def test_a_trunk_that_was_not_asked_for_is_not_waited_for() -> None:
+def test_a_backbone_that_was_not_asked_for_is_not_waited_for() -> None:
     [only] = plan_jobs(["x"], ["age"], [None], {"age": "run:base"})
     assert only.after == frozenset()
 

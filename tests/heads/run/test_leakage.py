@@ -1,4 +1,4 @@
-"""Whom a trunk has learnt from: of the data folders that it validated on, all but its validation people."""
+"""Whom a backbone has learnt from: of the data folders that it validated on, all but its validation people."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from heads.run.leakage import leakage_warning, leaked_people
 
 
 @pytest.fixture
-def trunk(tmp_path: Path) -> RunFolder:
+def backbone(tmp_path: Path) -> RunFolder:
     """A run of two data folders, validated on one person of the first and two of the second."""
     run = run_folder(tmp_path, "age_backbone")
     run.folder.mkdir(parents=True)
@@ -25,13 +25,13 @@ def trunk(tmp_path: Path) -> RunFolder:
     [
         (["train-00000001/anna"], set()),
         (["train-00000001/anna", "train-00000001/dora", "train-00000001/dora"], {"train-00000001/dora"}),
-        (["masks-00000003/emil", "train-00000009/dora"], set()),  # data that the trunk was not given
+        (["masks-00000003/emil", "train-00000009/dora"], set()),  # data that the backbone was not given
         (["portraits-00000002/anna", "portraits-00000002/cleo"], {"portraits-00000002/anna"}),
     ],
 )
-def test_seen_are_the_others_of_the_same_data(trunk: RunFolder, people: list[str], seen: set[str]) -> None:
-    assert leaked_people(trunk, people) == seen
-    told = leakage_warning(trunk, people)
+def test_seen_are_the_others_of_the_same_data(backbone: RunFolder, people: list[str], seen: set[str]) -> None:
+    assert leaked_people(backbone, people) == seen
+    told = leakage_warning(backbone, people)
     assert (f"trained on {len(seen)} people" in told) == bool(seen)
 
 
@@ -50,7 +50,7 @@ def test_a_run_without_its_record_has_seen_nobody_that_is_known(tmp_path: Path) 
         ("masked-00000004/train-00000001", "masked-00000004/other-00000005", False),
     ],
 )
-def test_who_was_drawn_on_is_known_by_the_drawn_photographs(
+def test_who_was_drawn_on_is_known_by_the_drawn_images(
     trained_on: str, judged_on: str, seen: bool, tmp_path: Path
 ) -> None:
     run = run_folder(tmp_path, "age_backbone")

@@ -25,12 +25,12 @@ PLENTY = 10**8
 VIEWS = 2
 
 
-def batches(photographs: ImageDataset, draws: Sequence[SampleIndex]) -> Iterable[tuple[Tensor, Tensor]]:
-    return DataLoader(photographs, 5, sampler=draws)
+def batches(images: ImageDataset, draws: Sequence[SampleIndex]) -> Iterable[tuple[Tensor, Tensor]]:
+    return DataLoader(images, 5, sampler=draws)
 
 
-def interrupted(photographs: ImageDataset, draws: Sequence[SampleIndex]) -> Iterable[tuple[Tensor, Tensor]]:
-    yield next(iter(batches(photographs, draws)))
+def interrupted(images: ImageDataset, draws: Sequence[SampleIndex]) -> Iterable[tuple[Tensor, Tensor]]:
+    yield next(iter(batches(images, draws)))
     raise KeyboardInterrupt
 
 
@@ -96,7 +96,7 @@ def test_what_they_depend_on_makes_other_features(
         os.utime(shown.paths[0], ns=(1, 1))
     elif change == "weights":
         with torch.no_grad():
-            head.trunk.get_parameter("conv1.weight").mul_(0.5)
+            head.backbone.get_parameter("conv1.weight").mul_(0.5)
     elif change == "seed":
         shown.seed = 4
     else:
@@ -116,7 +116,7 @@ def test_an_interrupted_file_is_not_found_and_a_spoilt_one_is_made_anew(keep: Ca
 
 def test_the_limit_counts_what_is_in_use(keep: Callable, tmp_path: Path) -> None:
     size = VIEWS * 7 * 512 * 4
-    with pytest.raises(InputError, match="2 views of 7 photographs as features takes"):
+    with pytest.raises(InputError, match="2 views of 7 images as features takes"):
         keep(limit=size - 1)
     (tmp_path / "cache").mkdir()
     used, unused = (tmp_path / "cache" / f"pixels-{name}.npy" for name in ("used", "unused"))

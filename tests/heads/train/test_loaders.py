@@ -65,14 +65,14 @@ def test_a_script_does_not_wait_for_workers_that_a_cycle_holds(how: str, code: i
 def test_a_batch_that_batch_norm_cannot_learn_from_is_told_before_training(
     size: tuple[int, int], rows: int, batch: int, processes: int, lonely: bool
 ) -> None:
-    trunk = models.resnet18(weights=None).train()
+    backbone = models.resnet18(weights=None).train()
     shares = [min(rows - start, batch) for start in range(0, rows, batch)]
     smallest = min(len(range(place, each, processes)) for each in shares for place in range(processes))
     if lonely:
-        with pytest.raises(InputError, match=f"batch_size={batch}: of {rows} photographs .* expected another"):
+        with pytest.raises(InputError, match=f"batch_size={batch}: of {rows} images .* expected another"):
             check_batch_size(size, rows, batch, processes)
         with pytest.raises(ValueError, match="more than 1 value per channel"):
-            trunk(torch.zeros(smallest, 3, *size))
+            backbone(torch.zeros(smallest, 3, *size))
     else:
         check_batch_size(size, rows, batch, processes)
-        trunk(torch.zeros(smallest, 3, *size))
+        backbone(torch.zeros(smallest, 3, *size))

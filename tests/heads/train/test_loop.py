@@ -63,10 +63,12 @@ class Bytes(nn.Module):
 def tiny_learner(seed: int = 0, ema: float = 0.0) -> TrainState:
     """Batch norm and dropout, as in a head; small."""
     torch.manual_seed(seed)
-    trunk = nn.Sequential(Bytes(), nn.Conv2d(3, 8, 5, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2))
+    backbone = nn.Sequential(
+        Bytes(), nn.Conv2d(3, 8, 5, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2)
+    )
     classifier = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(32, 3))
-    head = nn.Sequential(trunk, classifier)
-    optimiser = make_optimiser(trunk, classifier, "adamw", 0.02, 0.5, 0.05)
+    head = nn.Sequential(backbone, classifier)
+    optimiser = make_optimiser(backbone, classifier, "adamw", 0.02, 0.5, 0.05)
     schedule = make_schedule(optimiser, "one_cycle", EPOCHS, 5, warmup=0.3)
     return TrainState(head, optimiser, schedule, make_average(head, ema) if ema else None)
 
@@ -163,7 +165,7 @@ def test_another_seed_gives_other_weights(squares: Any, straight: TrainState) ->
     assert not torch.equal(weights(other)["head/0.1.weight"], weights(straight)["head/0.1.weight"])
 
 
-def test_training_pictures_are_resized_by_the_epoch_and_validation_sees_whole_ones(squares: Any) -> None:
+def test_training_images_are_resized_by_the_epoch_and_validation_sees_whole_ones(squares: Any) -> None:
     learner = tiny_learner()
     heights: dict[bool, list[int]] = {True: [], False: []}
 
@@ -236,8 +238,8 @@ def test_validation_is_in_single_precision_whatever_is_trained_in(squares: Any, 
     assert kinds == {torch.float32}
     plain = tiny_learner(seed=1).head
     plain.load_state_dict(learner.judged.state_dict())
-    photographs = ImageDataset(squares.paths, torch.zeros(len(squares.paths)), Pipeline([]))
-    pixels = torch.stack([photographs[0, row, 0][0] for row in range(len(photographs))])
+    images = ImageDataset(squares.paths, torch.zeros(len(squares.paths)), Pipeline([]))
+    pixels = torch.stack([images[0, row, 0][0] for row in range(len(images))])
     expected = predict(plain, TARGET, [(batch, batch) for batch in pixels.split(BATCH)])
     [found] = told.predictions
     assert found is not None

@@ -1,4 +1,4 @@
-"""A mixed photograph is made of two of the batch, and its target of theirs in the same shares."""
+"""A mixed image is made of two of the batch, and its target of theirs in the same shares."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ POOL = torch.arange(3)
 
 
 def batch(rows: int = 12) -> tuple[Tensor, Tensor]:
-    """Each picture is one flat colour, its row's number, so that every pixel says where it comes from."""
+    """Each image is one flat colour, its row's number, so that every pixel says where it comes from."""
     pixels = torch.arange(rows, dtype=torch.uint8).view(rows, 1, 1, 1).repeat(1, 3, 8, 6)
     return pixels, torch.arange(rows) % 3
 
 
 @pytest.mark.parametrize("method", ["cutmix", "halves"])
-def test_the_target_says_how_much_of_each_picture_is_there(method: str) -> None:
+def test_the_target_says_how_much_of_each_image_is_there(method: str) -> None:
     pixels, targets = batch()
     mixed, soft = Mixing(method, 1.0, 1.0, None, POOL)(pixels, targets, (0, 1, 2))
     for row in range(len(pixels)):
@@ -63,7 +63,7 @@ def test_one_of_the_pair_is_of_the_rare_class() -> None:
     assert (soft[:, 2] >= 0.5).all()
 
 
-def test_without_a_rare_photograph_partners_come_from_the_batch() -> None:
+def test_without_a_rare_image_partners_come_from_the_batch() -> None:
     pixels, _ = batch()
     mixed, soft = Mixing("halves", 1.0, 1.0, 2, POOL)(pixels, torch.zeros(12, dtype=torch.int64), (3,))
     assert (soft[:, 0] == 1).all()

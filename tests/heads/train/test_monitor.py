@@ -14,6 +14,6 @@ def test_what_was_added_can_be_read_before_the_file_is_closed(tmp_path: Path) ->
         monitor.scalars({"epoch": epoch, "train_loss": loss})
         events = EventAccumulator(str(tmp_path)).Reload().Scalars("train_loss")
         assert [(event.step, event.value) for event in events] == [(1, 0.5), (2, 0.25)][:epoch]
-    monitor.pictures(2, Figure())
+    monitor.images(2, Figure())
     assert [event.step for event in EventAccumulator(str(tmp_path)).Reload().Images("predictions")] == [2]
     monitor.close()

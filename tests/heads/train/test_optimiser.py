@@ -12,14 +12,14 @@ from heads.model.backbones import freeze
 from heads.model.head import Head
 from heads.train.optimiser import WARMUP_START, make_optimiser, make_schedule
 
-TRUNK_LR = 0.25
+BACKBONE_LR = 0.25
 
 
 def tiny_parts() -> tuple[nn.Module, nn.Module]:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), nn.Sequential(nn.Linear(4, 2))
 
 
-def tiny_optimiser(name: str = "sgd", lr: float = 0.1, trunk_lr: float = TRUNK_LR) -> Optimizer:
+def tiny_optimiser(name: str = "sgd", lr: float = 0.1, trunk_lr: float = BACKBONE_LR) -> Optimizer:
     return make_optimiser(*tiny_parts(), name, lr, trunk_lr)
 
 
@@ -38,35 +38,35 @@ def rates(name: str, epochs: int, steps: int, **options: float) -> list[float]:
 @pytest.mark.parametrize("frozen", ["none", "layer3", "all"])
 def test_every_parameter_that_trains_is_in_exactly_one_group(frozen: str) -> None:
     head = Head("resnet18", 3, hidden=[8])
-    freeze(head.trunk, frozen)
-    optimiser = make_optimiser(head.trunk, head.classifier, "adamw", 1e-3, TRUNK_LR, 0.05)
+    freeze(head.backbone, frozen)
+    optimiser = make_optimiser(head.backbone, head.classifier, "adamw", 1e-3, BACKBONE_LR, 0.05)
     grouped = [id(p) for group in optimiser.param_groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in head.parameters() if p.requires_grad)
 
 
-def test_biases_and_batch_norm_are_not_decayed_and_the_trunk_has_its_own_rate() -> None:
+def test_biases_and_batch_norm_are_not_decayed_and_the_backbone_has_its_own_rate() -> None:
     head = Head("resnet18", 3, hidden=[8])
     norms = {id(p) for m in head.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
     biases = {id(p) for name, p in head.named_parameters() if name.endswith("bias")}
-    trunk = {id(p) for p in head.trunk.parameters()}
-    for group in make_optimiser(head.trunk, head.classifier, "adamw", 1e-3, TRUNK_LR, 0.05).param_groups:
+    backbone = {id(p) for p in head.backbone.parameters()}
+    for group in make_optimiser(head.backbone, head.classifier, "adamw", 1e-3, BACKBONE_LR, 0.05).param_groups:
         for parameter in group["params"]:
             assert group["weight_decay"] == (0.0 if id(parameter) in norms | biases else 0.05)
-            assert group["lr"] == (1e-3 * TRUNK_LR if id(parameter) in trunk else 1e-3)
+            assert group["lr"] == (1e-3 * BACKBONE_LR if id(parameter) in backbone else 1e-3)
 
 
 @pytest.mark.parametrize("frozen", ["none", "layer2"])
 def test_each_stage_learns_at_its_share_of_the_next_ones_rate(frozen: str) -> None:
     head = Head("resnet18", 3)
-    freeze(head.trunk, frozen)
-    optimiser = make_optimiser(head.trunk, head.classifier, "adamw", 1e-3, TRUNK_LR, 0.05, stage_lr=0.5)
+    freeze(head.backbone, frozen)
+    optimiser = make_optimiser(head.backbone, head.classifier, "adamw", 1e-3, BACKBONE_LR, 0.05, stage_lr=0.5)
     rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
     names = {name: rates[id(p)] for name, p in head.named_parameters() if p.requires_grad}
     assert len(rates) == len(names)
     last = {"layer4": 1, "layer3": 2, "layer2": 4, "layer1": 8, "conv1": 16, "bn1": 16}
     for name, rate in names.items():
         part, stage = name.split(".")[:2]
-        assert rate == pytest.approx(1e-3 if part == "classifier" else 1e-3 * TRUNK_LR / last[stage])
+        assert rate == pytest.approx(1e-3 if part == "classifier" else 1e-3 * BACKBONE_LR / last[stage])
 
 
 @pytest.mark.parametrize(("name", "kind"), [("adamw", "AdamW"), ("adam", "Adam"), ("sgd", "SGD")])
@@ -153,11 +153,11 @@ def test_step_falls_where_epochs_end_also_after_a_warm_up_and_within_it(warmup: 
 
 
 @pytest.mark.parametrize("name", ["one_cycle", "cosine", "step"])
-def test_trunk_and_classifier_keep_their_ratio_along_the_schedule(name: str) -> None:
+def test_backbone_and_classifier_keep_their_ratio_along_the_schedule(name: str) -> None:
     optimiser = tiny_optimiser()
     schedule = make_schedule(optimiser, name, 2, 5, warmup=0.2)
     for _ in range(9):
-        assert optimiser.param_groups[0]["lr"] == pytest.approx(TRUNK_LR * optimiser.param_groups[-1]["lr"])
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(BACKBONE_LR * optimiser.param_groups[-1]["lr"])
         optimiser.step()
         schedule.step()
 

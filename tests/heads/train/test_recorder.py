@@ -58,9 +58,9 @@ class Epochs:
         self.truth = np.array([CONFIG["label"]["classes"].index(colour) for colour in squares.colours])
         shots = pd.Series([None] * len(squares.paths), dtype="str")
         rows = pd.DataFrame({"person": squares.persons, "path": squares.paths, "shot": shots})
-        photographs = ImageDataset(squares.paths, torch.from_numpy(self.truth), Pipeline([]))
+        images = ImageDataset(squares.paths, torch.from_numpy(self.truth), Pipeline([]))
         config = TaskConfig.model_validate(CONFIG | sections)
-        self.keeper = RunRecorder(self.run, config, rows, photographs, Labels(self.truth), {})
+        self.keeper = RunRecorder(self.run, config, rows, images, Labels(self.truth), {})
 
     def end(self, macro_f1: float) -> None:
         """End an epoch in which the weights became its figure."""
@@ -291,7 +291,7 @@ def test_the_best_head_out_of_its_file_gives_its_validation_probabilities(
     opened = load_head(twice[0].best)
     with np.load(twice[0].validation) as saved:
         paths, probabilities = saved["path"].tolist(), saved["probabilities"]
-    photographs = ImageDataset(paths, torch.zeros(len(paths)), Pipeline(opened.config.pixels.evaluate))
-    batch = torch.stack([photographs[(0, row, 0)][0] for row in range(len(paths))])
+    images = ImageDataset(paths, torch.zeros(len(paths)), Pipeline(opened.config.pixels.evaluate))
+    batch = torch.stack([images[(0, row, 0)][0] for row in range(len(paths))])
     again = predict(opened.head, opened.target, [(batch, batch)]).probabilities
     assert np.allclose(again, probabilities, atol=1e-5)

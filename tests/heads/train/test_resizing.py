@@ -1,4 +1,4 @@
-"""Small pictures first, whole ones at the end; what a picture shows stays where it was."""
+"""Small images first, whole ones at the end; what an image shows stays where it was."""
 
 import pytest
 import torch
@@ -35,20 +35,20 @@ def test_the_last_epoch_is_whole_and_runs_that_grow_until_before_it_are_as_they_
 
 
 @pytest.mark.parametrize("size", [(64, 48), (160, 120), (41, 41), (300, 33)])
-def test_one_photograph_of_the_least_size_can_be_trained_on(size: tuple[int, int]) -> None:
+def test_one_image_of_the_least_size_can_be_trained_on(size: tuple[int, int]) -> None:
     shown = Resizing(0.25, 1.0, 2)(torch.zeros(1, 3, *size, dtype=torch.uint8), 0)
     assert Head("resnet18", 2).train()(shown).isfinite().all()
 
 
 @given(height=st.integers(8, 300), width=st.integers(8, 300), epoch=st.integers(0, 9))
-def test_sides_stay_within_the_picture_and_above_the_stride(height: int, width: int, epoch: int) -> None:
+def test_sides_stay_within_the_image_and_above_the_stride(height: int, width: int, epoch: int) -> None:
     shown = Resizing(0.5, 0.8, 10)(torch.zeros(1, 3, height, width, dtype=torch.uint8), epoch)
     for side, whole in zip(shown.shape[-2:], (height, width), strict=True):
         assert min(SHORTEST, whole) <= side <= whole
         assert side == whole or side % MULTIPLE == 0
 
 
-def test_whole_pictures_are_the_same_bytes() -> None:
+def test_whole_images_are_the_same_bytes() -> None:
     pixels = torch.randint(256, (2, 3, 64, 48), dtype=torch.uint8)
     assert Resizing(0.5, 0.5, 4)(pixels, 2) is pixels
 

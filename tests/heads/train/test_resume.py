@@ -36,7 +36,7 @@ CONFIG = TaskConfig.model_validate(
 
 @pytest.fixture
 def folder(squares: Any, tmp_path: Path) -> Path:
-    """A data folder of one's own, with boxes of all photographs but the last."""
+    """A data folder of one's own, with boxes of all images but the last."""
     shutil.copytree(squares.folder, tmp_path / "here")
     lines = [f"images/{Path(path).name},1,2,{20 + row},30,0.9" for row, path in enumerate(squares.paths[:-1])]
     (tmp_path / "here" / "boxes.csv").write_text("\n".join(["path,x0,y0,x1,y1,score", *lines]) + "\n")
@@ -70,7 +70,7 @@ def test_data_that_were_moved_are_the_same(folder: Path) -> None:
     assert str(folder.parent) not in str(before)
 
 
-def test_a_photograph_or_a_label_that_differs_is_noticed(folder: Path) -> None:
+def test_a_image_or_a_label_that_differs_is_noticed(folder: Path) -> None:
     first, labels = marks(folder), folder / "labels.csv"
     text = labels.read_text()
     labels.write_text(text.replace("0_0.png,red", "0_0.png,blue", 1))
@@ -104,7 +104,7 @@ def test_other_crops_are_noticed(folder: Path) -> None:
     assert differing(first, marks(folder, boxes)) == {"boxes"}
 
 
-def test_copies_in_place_of_photographs_and_other_frozen_weights_are_noticed(folder: Path) -> None:
+def test_copies_in_place_of_images_and_other_frozen_weights_are_noticed(folder: Path) -> None:
     assert differing(marks(folder), marks(folder, kept=True)) == {"kept"}
     assert differing(marks(folder), marks(folder, frozen="aa")) == {"frozen"}
 
@@ -146,7 +146,7 @@ def test_a_run_does_not_go_on_with_another_beginning(
     with pytest.raises(InputError) as raised:
         load_run_state(run, second, CONFIG, BEGUN | {key: found})
     assert str(raised.value).splitlines() == [
-        f"{tmp_path}: began with other photographs or weights; give the same ones, or start without --resume",
+        f"{tmp_path}: began with other images or weights; give the same ones, or start without --resume",
         f"  {FINGERPRINTS[key]}: {told}",
     ]
     assert not torch.equal(first.head.weight, second.head.weight)

@@ -17,7 +17,7 @@ PERSONS = [f"person {row // 5}" for row in range(100)]
 
 
 def people(count: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
-    """Three classes in unequal shares, unequally many photographs of each person."""
+    """Three classes in unequal shares, unequally many images of each person."""
     rng = np.random.default_rng(seed)
     persons = np.repeat(np.arange(count), rng.integers(1, 9, count))
     labels = np.r_[[0, 1, 2], rng.choice(3, len(persons) - 3, p=[0.7, 0.25, 0.05])]
@@ -44,8 +44,8 @@ def test_missing_classes_are_told_by_name() -> None:
         class_counts(np.array([0, 0]), ["wear", "incorrect", "normal"])
     assert str(raised.value).splitlines() == [
         "the training fold lacks a class",
-        "  'incorrect': found 0 photographs, expected at least 1",
-        "  'normal': found 0 photographs, expected at least 1",
+        "  'incorrect': found 0 images, expected at least 1",
+        "  'normal': found 0 images, expected at least 1",
     ]
 
 
@@ -80,7 +80,7 @@ def test_a_row_comes_its_expected_number_of_times_rounded_down_or_up(seed: int, 
     most=st.integers(1, 9),
     power=st.sampled_from([0.0, 0.5, 1.0]),
 )
-def test_no_person_shows_more_photographs_than_allowed(seed: int, epoch: int, most: int, power: float) -> None:
+def test_no_person_shows_more_images_than_allowed(seed: int, epoch: int, most: int, power: float) -> None:
     labels, persons = people(30)
     sampler = BalancedSampler(labels, persons, power, most, seed)
     rows = sampler.rows(epoch)
@@ -97,7 +97,7 @@ def test_with_a_cap_classes_still_come_equally_often() -> None:
     assert np.abs(np.bincount(labels[rows]) - 63 / 2).max() <= 1
 
 
-def test_which_photographs_of_a_person_come_changes_from_epoch_to_epoch() -> None:
+def test_which_images_of_a_person_come_changes_from_epoch_to_epoch() -> None:
     sampler = BalancedSampler(np.zeros(10, dtype=np.int64), ["one"] * 10, per_person=2)
     seen = {int(row) for epoch in range(40) for row in sampler.rows(epoch)}
     assert seen == set(range(10))

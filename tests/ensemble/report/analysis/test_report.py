@@ -149,7 +149,7 @@ def test_one_number_alone_has_a_bin_of_its_own(small: Evaluation) -> None:
     assert (errors.low, errors.high) == ([25.0], [26.0])
 
 
-def test_the_hardest_group_has_enough_photographs(small: Evaluation) -> None:
+def test_the_hardest_group_has_enough_images(small: Evaluation) -> None:
     groups = error_groups(small)[1]
     assert hardest(groups, "age", fewest=5) is None
     worst = hardest(groups, "mask", fewest=2)

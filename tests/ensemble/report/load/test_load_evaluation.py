@@ -113,9 +113,7 @@ def test_a_head_without_probabilities_is_told(world: World, sources: EvaluationF
     assert evaluation.heads["mask"].identity is None
 
 
-def test_people_of_other_photographs_are_refused(
-    world: World, sources: EvaluationFiles, tmp_path: Path
-) -> None:
+def test_people_of_other_images_are_refused(world: World, sources: EvaluationFiles, tmp_path: Path) -> None:
     people = tmp_path / "people.csv"
     people.write_text("ImageID,person\nother.jpg,1\n")
     with pytest.raises(InputError, match="none of its 1 images is among the answers"):
@@ -125,7 +123,7 @@ def test_people_of_other_photographs_are_refused(
         EvaluationFiles(sources.submission, sources.answers, people=people), LABELS
     )
     assert len(set(evaluation.groups.tolist())) == 83
-    assert "82 of 84 photographs name no person" in notes[0]
+    assert "82 of 84 images name no person" in notes[0]
 
 
 def test_what_a_table_of_people_lacks_comes_from_the_answers(

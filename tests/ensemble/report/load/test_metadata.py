@@ -38,7 +38,7 @@ def test_the_column_id_names_people_where_there_is_no_person(tmp_path: Path) -> 
     people, unknown = read_people(read_table(path, CUTS), ["a", "b", "c"])
     assert people is not None
     assert (people[0], unknown) == ("007", 2)
-    assert len(set(people)) == 3  # photographs of nobody known are not one person
+    assert len(set(people)) == 3  # images of nobody known are not one person
 
 
 def test_without_people_or_ages_none_are_known(tmp_path: Path) -> None:

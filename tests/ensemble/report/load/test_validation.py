@@ -1,4 +1,4 @@
-"""A report of validation is of the photographs that all heads were validated on, each by its own fold."""
+"""A report of validation is of the images that all heads were validated on, each by its own fold."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def test_the_scores_are_scikit_learn_s_of_what_the_runs_kept(
     expected = f1_score(truth, answer, labels=range(18), average="macro", zero_division=0)
     assert found["joint"]["macro_f1"] == pytest.approx(expected)
     assert found["findings"]["resampled_by"] == "person"
-    assert f"{len(paths)} photographs of " in outcome.out
+    assert f"{len(paths)} images of " in outcome.out
     assert {file.name for file in tmp_path.iterdir()} == {"metrics.json", "report.html"}
 
 
@@ -89,7 +89,7 @@ def test_heads_that_share_nothing_or_are_of_another_label_are_refused(
     file = run_folder(tmp_path / "runs", "gender").validation
     arrays = saved(runs, "gender")
     write_arrays(file, arrays | {"path": np.array([f"/elsewhere{path}" for path in arrays["path"]])})
-    with pytest.raises(InputError, match="no photograph is in the validation of mask, gender, age alike"):
+    with pytest.raises(InputError, match="no image is in the validation of mask, gender, age alike"):
         load_validation(tmp_path / "runs", labels)
     write_arrays(file, arrays | {"classes": np.array(["female", "male"])})
     told = r"found the classes \['female', 'male'\], expected \['male', 'female'\]"

@@ -73,15 +73,15 @@ def test_every_plot_has_its_own_alternative_text_and_ids(text: str, findings: Re
     ids = [each.get("id") for plot in plots for each in plot.iter() if each.get("id")]
     assert len(ids) == len(set(ids))
     correct = np.trace(np.array(findings.scores["joint"]["confusion"]))
-    assert f"Confusion matrix of joint, 6 classes: {correct} of 84 photographs on the diagonal" in told
+    assert f"Confusion matrix of joint, 6 classes: {correct} of 84 images on the diagonal" in told
 
 
-def test_without_images_there_are_names_and_a_word_on_how_to_turn_pictures_on(text: str) -> None:
+def test_without_images_there_are_names_and_a_word_on_how_to_turn_images_on(text: str) -> None:
     assert "<img" not in text
     assert "--images DIR puts thumbnails into the page" in text
 
 
-def test_with_images_every_listed_wrong_answer_shows_its_photograph(findings: Report, tmp_path: Path) -> None:
+def test_with_images_every_listed_wrong_answer_shows_its_image(findings: Report, tmp_path: Path) -> None:
     for mistake in findings.mistakes[:3]:
         Image.new("RGB", (30, 40), "red").save(tmp_path / mistake.image)
     path = tmp_path / "report.html"
@@ -91,7 +91,7 @@ def test_with_images_every_listed_wrong_answer_shows_its_photograph(findings: Re
     assert f"3 of {len(findings.mistakes)} are listed" in text
     assert "--images" not in text
     broken = findings.mistakes[1].image
-    (tmp_path / broken).write_text("no picture")
+    (tmp_path / broken).write_text("no image")
     write_report(path, findings, images=tmp_path, most_wrong=3)
     text = path.read_text(encoding="utf-8")
     assert text.count('<img src="data:image/jpeg;base64,') == 2
@@ -119,7 +119,7 @@ def test_a_page_with_nothing_but_answers_says_how_to_know_more(tmp_path: Path) -
     bare = Evaluation(tasks, ["a", "b"], np.array([0, 1]), {"s": np.array([0, 0])})
     write_report(tmp_path / "report.html", analyse(bare))
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    for told in ("착용", "--people", "--probabilities", "--runs", "--images", "drawn by photograph"):
+    for told in ("착용", "--people", "--probabilities", "--runs", "--images", "drawn by image"):
         assert told in text
     assert "Comparison" not in text
 
@@ -154,7 +154,7 @@ def test_the_terminal_tells_scores_costs_and_differences(findings: Report) -> No
     ]
     assert line.split() == expected
     assert findings.costliest in lines
-    assert f"They disagree on {len(findings.comparison.rows)} photographs." in lines
+    assert f"They disagree on {len(findings.comparison.rows)} images." in lines
 
 
 def test_row_shares_are_scikit_learns() -> None:
