@@ -4,7 +4,6 @@ Such a module takes a head's place: pixels [N, 3, H, W], uint8 or float in 0..1,
 engine computes with PyTorch's number of threads, which OMP_NUM_THREADS sets; all but PyTorch on the processor.
 """
 
-import copy
 import sys
 import tempfile
 import warnings
@@ -24,7 +23,6 @@ from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
 from heads.build import TrainedHead
 from heads.export.graph import write_onnx
-from heads.model.convolutions import fits, tiles_pay, with_winograd
 from heads.model.fusion import fuse_batch_norm
 
 Backend = Callable[[TrainedHead], nn.Module]
@@ -105,11 +103,8 @@ class OpenVinoHead(nn.Module):
 
 
 def torch_backend(trained: TrainedHead) -> nn.Module:
-    """PyTorch: channels last in memory, batch norm fuse_batch_norm into the convolutions, by tiles where that pays."""
-    head = fuse_batch_norm(trained.head)
-    if select_device("torch").type == "cpu" and tiles_pay() and any(map(fits, head.modules())):
-        head = with_winograd(copy.deepcopy(head), fixed=True)
-    return head
+    """PyTorch: channels-last memory, batch norm fused into the convolutions."""
+    return fuse_batch_norm(trained.head)
 
 
 def onnx_backend(trained: TrainedHead) -> nn.Module:

@@ -27,7 +27,6 @@ from heads.build import (
     load_backbone_weights,
 )
 from heads.config.task import TaskConfig
-from heads.model.convolutions import tiles_pay, with_winograd
 from heads.model.frozen_split import FrozenLayers, TrainedLayers
 from heads.model.head import Head
 from heads.run.leakage import find_source_run, leakage_warning
@@ -110,8 +109,6 @@ def init_head(
     run = find_source_run(config.backbone.weights, runs, fold)
     if run is not None and accelerator.is_main_process:
         print(leakage_warning(run, judges), end="", file=sys.stderr, flush=True)
-    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no" and tiles_pay():
-        with_winograd(head.backbone)
     return head
 
 

@@ -19,7 +19,6 @@ from data.runtime.errors import InputError
 from ensemble.backends.engines import BACKENDS, CHUNK, PACKAGES, CheckedBackend, input_size
 from ensemble.inference.parts import make_key
 from heads.build import TrainedHead, load_head
-from heads.model.convolutions import Winograd
 
 pytestmark = pytest.mark.engines
 TASKS = ("mask", "gender", "age")
@@ -70,29 +69,6 @@ def test_every_engine_gives_pytorch_s_probabilities(
             rtol=0,
             atol=tolerance,
         )
-
-
-def test_the_default_engine_computes_by_tiles_on_processors_where_they_pay_and_leaves_the_head_as_it_is(
-    heads: dict[str, TrainedHead],
-) -> None:
-    trained, wide = heads["mask"], nn.Sequential(nn.Conv2d(3, 128, 1), nn.Conv2d(128, 8, 3, padding=1))
-    with_wide = replace(trained, head=wide.eval())
-    with (
-        patch("torch.cuda.is_available", return_value=False),
-        patch("ensemble.backends.engines.tiles_pay") as pays,
-    ):
-        pays.return_value = False
-        assert BACKENDS["torch"](with_wide) is wide
-        pays.return_value = True
-        engine = BACKENDS["torch"](with_wide)
-        assert BACKENDS["torch"](replace(trained, head=wide[0])) is wide[0]  # nothing to gain
-    assert isinstance(engine[1], Winograd)
-    assert isinstance(wide[1], nn.Conv2d)
-    pixels = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        torch.testing.assert_close(engine(pixels), wide(pixels), rtol=0, atol=1e-5)
-    with patch("torch.cuda.is_available", return_value=True):
-        assert BACKENDS["torch"](with_wide) is wide
 
 
 class Off(nn.Module):
