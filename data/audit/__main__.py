@@ -1,9 +1,9 @@
 """Labels that are probably wrong: ranked, with what they should be, as a CSV to read, strike through and apply.
 
 python train_task.py --task gender --set split.folds=5 --fold 0 1 2 3 4 --data DIR --runs RUNS
-python -m data.audit --runs RUNS --out rank_labels.csv
+python -m data.audit --runs RUNS --out suspects.csv
 # strike the rows that are right as they are, then:
-python train_task.py --task gender --data DIR --set corrections=rank_labels.csv
+python train_task.py --task gender --data DIR --set corrections=suspects.csv
 """
 
 import argparse
@@ -13,14 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.audit.label_issues import (
-    OutOfFoldPredictions,
-    average_by_person,
-    disagreements,
-    is_joint,
-    rank_labels,
-    read_folds,
-)
+from data.audit.label_issues import average_by_person, disagreements, rank_labels
+from data.audit.predictions import OutOfFoldPredictions, is_joint, read_folds
 from data.runtime.errors import InputError, add_debug_option, raise_all, run_script
 from data.runtime.file_names import check_writable_names
 from data.runtime.files import write_text
@@ -96,7 +90,7 @@ def task_summary(
 ) -> str:
     """A task's rank_labels as lines for the terminal."""
     issues = ranked[ranked["issue"] == "yes"]
-    what = "people" if (ranked[["shot", "photograph"]] == "").all(axis=None) else "photographs"
+    what = "people" if (ranked[["shot", "photograph"]] == "").all(axis=None) else "images"
     lines = [f"{task}: {len(issues)} of {len(ranked)} {what} probably have a wrong {predictions.column}"]
     if predictions.found < predictions.folds:
         lines.append(
@@ -121,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--task", nargs="+", default=[], metavar="NAME", help="only these (default: one a label)"
     )
-    parser.add_argument("--out", type=Path, default=Path("rank_labels.csv"), metavar="FILE")
+    parser.add_argument("--out", type=Path, default=Path("suspects.csv"), metavar="FILE")
     parser.add_argument("--all", action="store_true", help="rank every label, not only the probably wrong ones")
     add_debug_option(parser)
     args = parser.parse_args(arguments)

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from data.annotations.table import read_table
-from data.audit.label_issues import read_validation
+from data.audit.predictions import read_validation
 from data.images.crop import CroppedReader
 from data.runtime.errors import raise_all
 from data.runtime.files import remove_unfinished

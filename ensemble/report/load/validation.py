@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.audit.label_issues import read_validation
+from data.audit.predictions import read_validation
 from data.runtime.errors import InputError, raise_all
 from ensemble.config import numeric_borders
 from ensemble.joint import encode

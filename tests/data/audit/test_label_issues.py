@@ -12,7 +12,8 @@ from cleanlab.rank import get_label_quality_scores
 
 from data.annotations.corrections import apply_corrections
 from data.audit import __main__ as audit
-from data.audit.label_issues import average_by_person, disagreements, rank_labels, read_folds
+from data.audit.label_issues import average_by_person, disagreements, rank_labels
+from data.audit.predictions import read_folds
 from data.runtime.errors import InputError
 
 PEOPLE, SHOTS = 40, ("mask1", "incorrect_mask", "normal")
@@ -93,7 +94,7 @@ def test_without_a_shot_of_its_own_a_image_is_named_and_only_its_label_is_correc
     names = {"column": np.array("mask"), "classes": np.array(["normal", "wear"])}
     shots = np.array([shot] * len(truth))
     fold(tmp_path / "runs" / "mask", range(PEOPLE), truth=truth, probabilities=said, shot=shots, **names)
-    out = tmp_path / "rank_labels.csv"
+    out = tmp_path / "suspects.csv"
     audit.main(["--runs", str(tmp_path / "runs"), "--task", "mask", "--out", str(out)])
     assert "3 of 120 images probably have a wrong mask" in capsys.readouterr().out
     table = pd.DataFrame(
@@ -153,7 +154,7 @@ def test_folds_over_numbers_and_over_classes_suggest_no_number(tmp_path: Path) -
     ("changed", "message"),
     [
         ({"classes": np.array(["female", "male"])}, "classes is"),
-        ({"shot": None}, "lacks shot; train anew"),
+        ({"shot": None}, "lacks shot; train again"),
         ({"column": np.array("")}, "of a joint label"),
     ],
 )
@@ -177,7 +178,7 @@ def test_a_image_of_two_folds_and_a_broken_file_are_refused(files: list[Path], t
 def test_the_csv_is_a_corrections_file(
     files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "rank_labels.csv"
+    out = tmp_path / "suspects.csv"
     audit.main(["--runs", str(tmp_path / "runs"), "--out", str(out)])
     issues = pd.read_csv(out)
     assert 0 < len(issues) <= len(WRONG)
@@ -212,7 +213,7 @@ def test_missing_folds_and_tasks_are_told(
 def test_each_label_is_ranked_once_by_the_head_with_most_folds(
     files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs, out = tmp_path / "runs", tmp_path / "rank_labels.csv"
+    runs, out = tmp_path / "runs", tmp_path / "suspects.csv"
     said = np.tile([[0.02, 0.98]], (PEOPLE // 2 * len(SHOTS), 1))
     fold(runs / "a_backbone", range(PEOPLE // 2), probabilities=said)
     fold(runs / "joint", range(PEOPLE), column=np.array(""))
@@ -233,7 +234,7 @@ def test_each_label_is_ranked_once_by_the_head_with_most_folds(
 def test_two_tasks_of_one_label_and_joint_labels_alone_are_refused(files: list[Path], tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     fold(runs / "trunk", range(PEOPLE))
-    with pytest.raises(InputError, match="gender and backbone are of 'gender', expected one for each label"):
+    with pytest.raises(InputError, match="gender and trunk are of 'gender', expected one for each label"):
         audit.find_predictions(runs, ["trunk", "gender"])
     fold(tmp_path / "other" / "joint", range(PEOPLE), column=np.array(""))
     with pytest.raises(

@@ -16,7 +16,7 @@ import combine
 import ensemble.backends.int8
 import ensemble.inference.parts
 from data.annotations.table import person_name, read_table
-from data.audit.label_issues import read_validation
+from data.audit.predictions import read_validation
 from data.images.decode import decode
 from data.runtime.errors import InputError
 from ensemble.backends.calibration_data import (
