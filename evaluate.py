@@ -142,7 +142,7 @@ def write(findings: "Report", options: argparse.Namespace) -> list[Path]:
     """Write the formats that `options` ask for; the files, in the order of `FORMATS`."""
     from data.runtime.files import write_text
     from ensemble.report.analysis.report import to_json
-    from ensemble.report.render.markdown import write_markdown
+    from ensemble.report.render.text import write_markdown
     from ensemble.report.render.page import write_report
 
     named = ("runs",) if options.validation else ("submission", "answers")

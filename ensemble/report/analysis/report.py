@@ -15,7 +15,7 @@ from ensemble.report.analysis.calibration import (
 )
 from ensemble.report.analysis.compare import Comparison, Estimates, compare
 from ensemble.report.analysis.costs import Cause, costliest, error_causes, scores_if_right
-from ensemble.report.analysis.groups import Group, NumberErrors, error_groups, number_errors
+from ensemble.report.analysis.errors import Group, NumberErrors, error_groups, number_errors
 from ensemble.report.analysis.mistakes import Mistake, mistakes
 from ensemble.report.load.evaluation import Evaluation
 from ensemble.report.load.runs import TrainingRun

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from data.runtime.html.plots import svg
 from ensemble.metrics.scores import JOINT
 from ensemble.report.analysis.calibration import Calibration
-from ensemble.report.analysis.groups import NumberErrors
+from ensemble.report.analysis.errors import NumberErrors
 from ensemble.report.analysis.report import Report
 from ensemble.report.load.runs import TrainingRun
 from ensemble.report.render import plots, tables

@@ -14,7 +14,7 @@ from data.runtime.errors import InputError
 from data.runtime.html.render import write_page
 from ensemble.files.image_paths import image_paths
 from ensemble.metrics.scores import JOINT
-from ensemble.report.analysis.groups import hardest
+from ensemble.report.analysis.errors import hardest
 from ensemble.report.analysis.mistakes import Mistake
 from ensemble.report.analysis.report import Report
 from ensemble.report.render import figures as drawn

@@ -12,7 +12,7 @@ from data.runtime.html.plots import CELL, INK, SERIES, ink, legend, new_plot
 from ensemble.metrics.calibration import Reliability
 from ensemble.metrics.scores import JOINT
 from ensemble.report.analysis.calibration import Calibration, Curve
-from ensemble.report.analysis.groups import NumberErrors
+from ensemble.report.analysis.errors import NumberErrors
 
 GREY = SERIES[-1]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from data.runtime.html.tables import Cell, Table, cells, count, number, percent, signed, text
 from ensemble.metrics.scores import JOINT, Score
 from ensemble.report.analysis.compare import Estimate, Estimates
-from ensemble.report.analysis.groups import Group
+from ensemble.report.analysis.errors import Group
 from ensemble.report.analysis.report import Report
 
 

@@ -13,7 +13,7 @@ from ensemble.metrics.calibration import scale
 from ensemble.metrics.scores import expected_calibration_error, score_joint
 from ensemble.report.analysis.calibration import views_effects
 from ensemble.report.analysis.costs import error_causes, scores_if_right
-from ensemble.report.analysis.groups import error_groups, hardest, number_errors
+from ensemble.report.analysis.errors import error_groups, hardest, number_errors
 from ensemble.report.analysis.mistakes import mistakes
 from ensemble.report.analysis.report import Report, to_json
 from ensemble.report.load.evaluation import Evaluation, Number

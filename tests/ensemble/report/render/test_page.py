@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 from data.runtime.errors import InputError
 from ensemble.report.analysis.report import Report, analyse
 from ensemble.report.load.evaluation import Evaluation
-from ensemble.report.render.markdown import to_markdown
+from ensemble.report.render.text import to_markdown
 from ensemble.report.render.page import write_report
 from ensemble.report.render.plots import confusion_figure, row_shares
 from ensemble.report.render.terminal import summary
