@@ -19,8 +19,9 @@ from ensemble.backends.options import add_backend_options, check_backend_options
 if TYPE_CHECKING:
     import torch
 
+    from data.dataset import Read
     from ensemble.backends.engines import Backend
-    from ensemble.inference.predictor import Read, Task
+    from ensemble.inference.predictor import Task
 
 SUBMISSION = "submission.csv"
 BESIDE = ("probabilities.npz", "unseen.csv")  # ensemble.files.predictions and ensemble.inference.run write them
@@ -228,6 +229,7 @@ def combine(args: argparse.Namespace) -> None:
 
     import torch
 
+    from data.dataset import Read
     from data.runtime.locks import hold_lock
     from data.runtime.memory import reuse_freed_memory
     from data.runtime.processes import usable_workers

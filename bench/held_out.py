@@ -14,10 +14,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from data.annotations.table import read_table
+from data.dataset import ImageDataset, SequentialIndices, make_scaled_reader
 from data.runtime.errors import InputError, add_debug_option, run_script, whole_number_from
 from data.transforms.pipeline import Pipeline
 from ensemble.ensemble import load_task_heads
-from ensemble.inference.predictor import DecodedImages, Task, mean_number
+from ensemble.inference.predictor import Task, mean_number
 from ensemble.inference.views import MERGES, ViewCache
 from heads.train.validation import Predictions, compute_metrics
 
@@ -27,12 +28,11 @@ BATCH = 64
 def predict_views(task: Task, paths: list[Path], workers: int) -> Predictions:
     """A task's merged probabilities [N, C]; where it predicts numbers, their mean over folds and views [N]."""
     probabilities, expected = [], []
-    loader = DataLoader(
-        DecodedImages(paths, [Pipeline(task.heads[0].config.pixels.evaluate)]), BATCH, num_workers=workers
-    )
-    for pixels, _ in loader:
+    pipelines = [Pipeline(task.heads[0].config.pixels.evaluate)]
+    images = ImageDataset(paths, pipelines, read=make_scaled_reader(pipelines))
+    for batch in DataLoader(images, BATCH, sampler=SequentialIndices(len(paths)), num_workers=workers):
         with torch.inference_mode():
-            logits = task.view_logits(ViewCache(pixels))
+            logits = task.view_logits(ViewCache(batch.pixels[0]))
             probabilities.append(MERGES[task.merge](task.probabilities(logits)).numpy())
             number = mean_number(task.numbers(logits))
             expected += [] if number is None else [number]

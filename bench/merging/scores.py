@@ -12,12 +12,13 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from data.dataset import ImageDataset, SequentialIndices, make_scaled_reader
 from data.runtime.errors import raise_all
 from data.runtime.processes import usable_workers
 from data.transforms.pipeline import Pipeline
 from ensemble.config import load_tasks
 from ensemble.ensemble import crop_warning, find_checkpoints
-from ensemble.inference.predictor import DecodedImages, build_task
+from ensemble.inference.predictor import build_task
 from ensemble.inference.views import ViewCache, make_views
 from heads.build import load_head
 from heads.run.folder import RunFolder
@@ -69,12 +70,13 @@ def score_views(file: Path) -> ViewScores:
         truth, person, path = arrays["truth"], arrays["person"], arrays["path"]
     views = head.config.views.model_copy(update={"steps": VIEW_SETS["all of these"]})
     shown = build_task([replace(head, config=head.config.model_copy(update={"views": views}))])
-    images = DecodedImages([Path(each) for each in path], [Pipeline(head.config.pixels.evaluate)])
-    loader = DataLoader(images, BATCH, num_workers=usable_workers(None))
+    pipelines = [Pipeline(head.config.pixels.evaluate)]
+    images = ImageDataset(path.tolist(), pipelines, read=make_scaled_reader(pipelines))
+    loader = DataLoader(images, BATCH, sampler=SequentialIndices(len(images)), num_workers=usable_workers(None))
     parts = []
-    for pixels, _ in tqdm(loader, str(file.parent), disable=None):
+    for batch in tqdm(loader, str(file.parent), disable=None):
         with torch.inference_mode():
-            parts.append(shown.probabilities(shown.view_logits(ViewCache(pixels))).numpy())
+            parts.append(shown.probabilities(shown.view_logits(ViewCache(batch.pixels[0]))).numpy())
     return ViewScores(dict(zip(shown.views, np.concatenate(parts, axis=1), strict=True)), truth, person, path)
 
 

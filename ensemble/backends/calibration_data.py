@@ -1,4 +1,4 @@
-"""ImageDataset that a head was trained on, and those of the people whom it was judged on."""
+"""Images that a head was trained on, and those of the people whom it was judged on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from data.annotations.table import person_name
-from data.dataset import ImageDataset, sequential_indices
+from data.dataset import ImageDataset, Read, SequentialIndices
 from data.runtime.errors import InputError
 from data.runtime.signals import init_worker
 from data.transforms.pipeline import Pipeline
-from ensemble.inference.predictor import Read
 from heads.build import TrainedHead
 
 CALIBRATED_ON, LEAST = 300, 50  # images
@@ -88,15 +87,14 @@ def find_validation_images(sources: CalibrationData, held_out: Arrays, validatio
 
 
 def batches(trained: TrainedHead, paths: Sequence[Path], sources: CalibrationData) -> Iterator[torch.Tensor]:
-    """ImageDataset as the head is shown them: uint8 [B, 3, H, W]."""
+    """Batches of images in the head's evaluation pipeline: uint8 [B, 3, H, W]."""
     pipeline = Pipeline(trained.config.pixels.evaluate)
-    none = torch.zeros(len(paths))
-    images = ImageDataset([str(path) for path in paths], none, pipeline, read=sources.read)
+    images = ImageDataset(paths, [pipeline], read=sources.read)
     loader = DataLoader(
         images,
         BATCH,
-        sampler=sequential_indices(len(paths)),
+        sampler=SequentialIndices(len(paths)),
         num_workers=sources.workers,
         worker_init_fn=init_worker,
     )
-    return (pixels for pixels, _ in loader)
+    return (batch.pixels[0] for batch in loader)

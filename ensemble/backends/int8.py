@@ -21,6 +21,7 @@ from torch import nn
 
 from data.annotations.table import read_table
 from data.audit.predictions import read_validation
+from data.dataset import Read
 from data.images.crop import CroppedReader
 from data.runtime.errors import raise_all
 from data.runtime.files import remove_unfinished
@@ -34,7 +35,7 @@ from ensemble.backends.calibration_data import (
 from ensemble.backends.engines import torch_backend
 from ensemble.backends.quantise import Model, has_dot_products, quantise, run_model, versions
 from ensemble.inference.parts import fingerprint
-from ensemble.inference.predictor import Read, Task
+from ensemble.inference.predictor import Task
 from heads.build import TrainedHead
 from heads.run.folder import write_arrays
 from heads.run.manifest import verify_checksum

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from data.annotations.listing import ID
+from data.dataset import apply_pipelines
 from data.images import remote as urls
 from data.images.decode import decode_bytes
 from data.runtime.errors import InputError, raise_all
@@ -39,7 +40,6 @@ from ensemble.inference.predictor import (
     Result,
     Task,
     all_views,
-    apply_pipelines,
     concat_outputs,
 )
 from ensemble.metrics.decide import argmax
@@ -222,7 +222,7 @@ def load_batches(
             try:
                 # Not in the threads: a pipeline's steps hold the state of their chance.
                 seen = [
-                    apply_pipelines(pipelines, image.result(), first_row + start + place)
+                    apply_pipelines(pipelines, image.result(), (0, 0, first_row + start + place))
                     for place, image in enumerate(here)
                 ]
                 yield default_collate(seen)

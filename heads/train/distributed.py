@@ -20,6 +20,7 @@ from accelerate.utils import broadcast, extract_model_from_parallel, gather_obje
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from data.dataset import Sample
 from data.runtime.errors import InputError
 from heads.train.validation import Predictions
 
@@ -72,7 +73,7 @@ def _gather_shares(mine: Tensor, sizes: list[int], accelerator: Accelerator) -> 
 
 
 def gather_predictions(
-    mine: Predictions, validation: DataLoader[tuple[Tensor, Tensor]], accelerator: Accelerator
+    mine: Predictions, validation: DataLoader[Sample], accelerator: Accelerator
 ) -> Predictions:
     """Every process's predictions on all of them, each image once, in the order of the rows.
 

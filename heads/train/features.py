@@ -19,17 +19,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.dataset import ImageDataset, SampleIndex
+from data.dataset import ImageDataset, Sample, SampleIndex
 from data.images.array_cache import array_bytes, open_array
 from data.images.pixel_cache import stat_files
 from data.runtime.errors import InputError
 from heads.model.frozen_split import FrozenLayers
 
 FORMAT = 1
-Batches = Callable[[ImageDataset, Sequence[SampleIndex]], Iterable[tuple[Tensor, Tensor]]]
+Batches = Callable[[ImageDataset, Sequence[SampleIndex]], Iterable[Sample]]
 
 
-class FeatureDataset(Dataset[tuple[Tensor, Tensor]]):
+class FeatureDataset(Dataset[Sample]):
     """Kept features with their targets, indexed by draws as `ImageDataset` are.
 
     Args:
@@ -51,10 +51,10 @@ class FeatureDataset(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, draw: SampleIndex) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, draw: SampleIndex) -> Sample:
         epoch, row, again = draw
         kept = self._features[(epoch + again) % len(self._features), row]
-        return torch.from_numpy(np.array(kept)), self.targets[row]
+        return Sample((torch.from_numpy(np.array(kept)),), self.targets[row], "")
 
 
 def cached_features(
@@ -76,7 +76,7 @@ def cached_features(
         prefix: on its device; autocast, where wanted, is the caller's.
         images: their targets are not read.
         views: of each image, from 1: those of the epochs 0 to `views` - 1.
-        batches: gives (pixels, targets) of draws, in their order, always with the same number at once: a
+        batches: gives the samples of draws, in their order, always with the same number at once: a
             image's last digits depend on how many others it is computed with.
         marks: all else that features depend on, ready for JSON: steps, crops, precision, versions.
         limit: bytes that all files of the folder may take.
@@ -86,10 +86,10 @@ def cached_features(
         InputError: the file would be larger than `limit`, an image is missing or cannot be decoded, or a
             feature lies beyond what float16 holds.
     """
-    one = _compute(prefix, images[(0, 0, 0)][0][None])
+    one = _compute(prefix, images[(0, 0, 0)].pixels[0][None])
     shape = (views, len(images), *one.shape[1:])
     key = [FORMAT, prefix.checksum(), images.seed, list(shape), one.dtype.name, torch.get_num_threads()]
-    text = json.dumps([*key, stat_files(images.paths.tolist()), *marks])
+    text = json.dumps([*key, stat_files(images.paths), *marks])
     name = f"features-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}"
     what = f"{views} views of {len(images)} images as features"
     fill = partial(_fill, prefix, images, views, batches, what)
@@ -106,7 +106,8 @@ def _fill(
     rows = features.reshape(-1, *features.shape[2:])
     draws = [(view, row, 0) for view in range(views) for row in range(len(images))]
     place = 0
-    for pixels, _ in batches(images, draws):
+    for batch in batches(images, draws):
+        pixels = batch.pixels[0]
         rows[place : place + len(pixels)] = _compute(prefix, pixels)
         place += len(pixels)
     features.flush()

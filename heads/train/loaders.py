@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from data.dataset import Sample
 from data.runtime.errors import InputError
 from data.runtime.processes import usable_workers
 from data.runtime.signals import init_worker
@@ -37,12 +37,12 @@ def check_batch_size(size: Sequence[int], rows: int, batch_size: int, processes:
 
 
 def make_loader(
-    images: Dataset[tuple[Tensor, Tensor]], sampler: Any, batch_size: int, workers: int | None, seed: int
+    images: Dataset[Sample], sampler: Any, batch_size: int, workers: int | None, seed: int
 ) -> DataLoader[Any]:
     """Batches of `images` in the sampler's order, each once an epoch, the last one as long as it comes.
 
     Args:
-        images: indexed by what `sampler` draws, gives (pixels [3, H, W], target).
+        images: indexed by what `sampler` draws, gives a `Sample`.
         sampler: its draws are those of `heads.train.sampler.BalancedSampler`.
         batch_size: of all processes that train a head together.
         workers: processes that load; None takes one a core, up to 8, and 0 this process alone.

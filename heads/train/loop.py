@@ -129,7 +129,8 @@ def _train_epoch(
     total = len(train)
     hidden = None if accelerator.is_main_process else True  # None: where somebody looks at a terminal
     with tqdm(train, title, total, initial=progress.steps, leave=False, disable=hidden, unit="batch") as bar:
-        for pixels, targets in bar:
+        for batch in bar:
+            pixels, targets = batch.pixels[0], batch.target
             with defer_signals():
                 if mixing is not None:
                     share = progress.steps * accelerator.num_processes + accelerator.process_index

@@ -47,7 +47,7 @@ class RunRecorder:
         self.marks, self.box_margin = marks, box_margin
         self.monitor: Monitor | None = None
         self._shown = np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)
-        self._images = [images[(0, int(row), 0)][0] for row in self._shown]
+        self._images = [images[(0, int(row), 0)].pixels[0] for row in self._shown]
 
     def open(self, learner: TrainState, resume: bool) -> None:
         """Go on from where the run was interrupted, else from its last epoch, where `resume` says so."""

@@ -8,10 +8,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.dataset import ImageDataset, sequential_indices
+from data.dataset import ImageDataset, Sample, SequentialIndices
 from data.images.crop import CroppedReader, make_reader
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
@@ -19,10 +18,8 @@ from heads.build import (
     build_head,
     build_loss,
     build_mixing,
-    build_resizing,
     build_target,
     build_train_state,
-    build_trained_target,
     describe_outputs,
     load_backbone_weights,
 )
@@ -41,7 +38,7 @@ from heads.train.split import DataSplit
 from heads.train.state import TrainState
 from heads.train.validation import Labels
 
-Pairs = Dataset[tuple[Tensor, Tensor]]
+Samples = Dataset[Sample]
 
 
 @dataclass(frozen=True)
@@ -78,8 +75,8 @@ class Loaders:
     """
 
     learned: Head | TrainedLayers
-    train: DataLoader[tuple[Tensor, Tensor]]
-    valid: DataLoader[tuple[Tensor, Tensor]]
+    train: DataLoader[Sample]
+    valid: DataLoader[Sample]
     sampler: BalancedSampler
     images: ImageDataset
     box_margin: float | None
@@ -135,15 +132,15 @@ def make_loaders(
     Raises:
         InputError: features are asked for without a cache, or as `heads.train.feature_cache` and `data.images.crop` do.
     """
-    target, trained, t = build_target(config.label), build_trained_target(config.label), config.training
+    target, t = build_target(config.label), config.training
     train_paths, valid_paths = people.train["path"].tolist(), people.valid["path"].tolist()
     read, crops = make_readers(config, sources, people, accelerator)
     pipeline, still = Pipeline(config.pixels.train), Pipeline(config.pixels.evaluate)
-    train_set = ImageDataset(train_paths, trained.encode(people.train), pipeline, t.seed, read)
-    valid_set = ImageDataset(valid_paths, target.encode(people.valid), still, read=read)
+    train_set = ImageDataset(train_paths, [pipeline], target.encode(people.train), t.seed, read)
+    valid_set = ImageDataset(valid_paths, [still], target.encode(people.valid), read=read)
     learned: Head | TrainedLayers = head.to(accelerator.device)
-    shown_train: Pairs = train_set
-    shown_valid: Pairs = valid_set
+    shown_train: Samples = train_set
+    shown_valid: Samples = valid_set
     workers, frozen = t.workers, None
     if t.feature_views is not None:
         if sources.cache is None:
@@ -156,12 +153,12 @@ def make_loaders(
     persons = people.train["person"].tolist()
     sampler = BalancedSampler(people.labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
     if t.feature_views is None and config.backbone.freeze not in ("layer4", "all"):
-        pixels, _ = train_set[next(iter(sampler))]
+        pixels = train_set[next(iter(sampler))].pixels[0]
         check_batch_size(pixels.shape[-2:], len(sampler), t.batch_size, accelerator.num_processes)
     return Loaders(
         learned,
         make_loader(shown_train, sampler, t.batch_size, workers, t.seed),
-        make_loader(shown_valid, sequential_indices(len(valid_set)), t.batch_size, workers, t.seed),
+        make_loader(shown_valid, SequentialIndices(len(valid_set)), t.batch_size, workers, t.seed),
         sampler,
         valid_set,
         None if crops is None else crops.margin,
@@ -181,8 +178,7 @@ def make_training_data(
         shard_validation(shown.valid, accelerator),
         shown.sampler,
         Labels(target.class_indices(people.valid), values),
-        build_mixing(config.training.mix, people.counts, build_trained_target(config.label)),
-        build_resizing(config.training),
+        build_mixing(config.training.mix, people.counts, target),
     )
 
 
@@ -192,5 +188,5 @@ def make_state_and_loss(
     """How the head learns, on whatever there is to compute with."""
     learner = build_train_state(config, shown.learned, len(shown.train))
     learner.head, learner.optimiser = accelerator.prepare(learner.head, learner.optimiser)
-    loss = build_loss(config.loss, people.counts, build_trained_target(config.label))
+    loss = build_loss(config.loss, people.counts, build_target(config.label))
     return learner, WholeBatchLoss(loss.to(accelerator.device), accelerator)

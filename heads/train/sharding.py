@@ -12,10 +12,9 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from data.dataset import SampleIndex
+from data.dataset import Sample, SampleIndex
 
 
 @dataclass
@@ -101,9 +100,9 @@ def _shard(loader: DataLoader[Any], how: Any, accelerator: Accelerator) -> DataL
     return whole
 
 
-def _collate(dataset: Dataset[Any], samples: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """Samples as tensors [B, ...]; without any, tensors [0, ...], so that all processes take every step."""
-    if samples:
-        batch: list[Tensor] = default_collate(samples)
-        return batch
-    return [part[:0] for part in default_collate([dataset[(0, 0, 0)]])]
+def _collate(dataset: Dataset[Sample], samples: list[Sample]) -> Sample:
+    """A batch of samples; without any, tensors [0, ...], so that all processes take every step."""
+    batch: Sample = default_collate(samples or [dataset[(0, 0, 0)]])
+    if not samples:
+        batch = Sample([part[:0] for part in batch.pixels], batch.target[:0], [])
+    return batch

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.metrics import accuracy_score
-from torch import Tensor, nn
+from torch import nn
 
+from data.dataset import Sample
 from heads.objective.metrics import macro_f1
 from heads.objective.targets import Target
 
@@ -47,14 +48,14 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
         module.train(was_training)
 
 
-def predict(head: nn.Module, target: Target, batches: Iterable[tuple[Tensor, Tensor]]) -> Predictions:
-    """Run `head` over (pixels [B, 3, H, W], target) batches, one plain view each."""
+def predict(head: nn.Module, target: Target, batches: Iterable[Sample]) -> Predictions:
+    """Run `head` over batches of pixels [B, 3, H, W], one plain view each."""
     # Of no batch, too: a process may be dealt none.
     probabilities = [np.empty((0, len(target.classes)), dtype=np.float32)]
     expected = [np.empty(0, dtype=np.float32)]
     with eval_mode(head):
-        for pixels, _ in batches:
-            logits = head(pixels)
+        for batch in batches:
+            logits = head(batch.pixels[0])
             probabilities.append(target.probabilities(logits).cpu().numpy())
             if target.numbers is not None:
                 expected.append(target.expected(logits).cpu().numpy())

@@ -1,4 +1,4 @@
-"""An item depends on the seed and the draw alone, whichever item was asked for before and whoever asks."""
+"""A sample depends on the seed and the index alone, whichever was read before and in whichever process."""
 
 from itertools import product
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from data.dataset import ImageDataset, sequential_indices
+from data.dataset import ImageDataset, SequentialIndices
 from data.images.decode import decode
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
@@ -19,7 +19,7 @@ ROWS = 6
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     result = [folder / f"{row}.png" for row in range(ROWS)]
     for path in result:
@@ -27,71 +27,71 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(path) for path in result]
 
 
-def images(paths: list[str], seed: int = 0, steps: tuple = ("hflip", {"noise": {"p": 1.0}})) -> ImageDataset:
-    return ImageDataset(paths, torch.arange(len(paths)), Pipeline(steps), seed)
+def images(paths: list[str], seed: int = 0) -> ImageDataset:
+    return ImageDataset(paths, [Pipeline(["hflip", {"noise": {"p": 1.0}}])], torch.arange(len(paths)), seed)
 
 
-def test_an_item_is_the_image_in_channels_first_with_its_target(paths: list[str]) -> None:
-    pixels, target = images(paths, steps=())[(0, 2, 0)]
-    assert torch.equal(pixels, torch.from_numpy(np.array(Image.open(paths[2]))).permute(2, 0, 1))
-    assert target == 2
+def test_a_sample_is_the_image_in_channels_first_in_each_pipeline_with_its_target(paths: list[str]) -> None:
+    targets = torch.rand(ROWS, 5)
+    data = ImageDataset(paths, [Pipeline([]), Pipeline([{"hflip": {"p": 1.0}}])], targets)
+    sample = data[(0, 2, 0)]
+    expected = torch.from_numpy(np.array(Image.open(paths[2]))).permute(2, 0, 1)
+    assert torch.equal(sample.pixels[0], expected)
+    assert torch.equal(sample.pixels[1], expected.flip(2))
+    assert torch.equal(sample.target, targets[2])
+    assert sample.error == ""
+    assert ImageDataset(paths, [])[(0, 2, 0)].target == 0
+    assert (len(data), data.paths) == (ROWS, paths)
 
 
-def test_an_item_does_not_depend_on_what_was_asked_before(paths: list[str]) -> None:
-    expected = images(paths)[(3, 1, 0)][0]
+def test_a_sample_does_not_depend_on_earlier_reads_or_on_global_randomness(paths: list[str]) -> None:
+    expected = images(paths)[(3, 1, 0)].pixels[0]
     other = images(paths)
-    for draw in [(0, 0, 0), (3, 5, 0), (3, 1, 1), (3, 1, 0), (3, 1, 0)]:
-        result = other[draw][0]
+    with torch.random.fork_rng():
+        torch.manual_seed(99)
+        for index in [(0, 0, 0), (3, 5, 0), (3, 1, 1), (3, 1, 0), (3, 1, 0)]:
+            result = other[index].pixels[0]
     assert torch.equal(result, expected)
 
 
-def test_an_item_does_not_depend_on_global_randomness(paths: list[str]) -> None:
-    expected = images(paths)[(3, 1, 0)][0]
-    with torch.random.fork_rng():
-        torch.manual_seed(99)
-        assert torch.equal(images(paths)[(3, 1, 0)][0], expected)
-
-
-def test_seed_epoch_row_and_being_drawn_again_each_change_the_augmentation(paths: list[str]) -> None:
+def test_seed_epoch_row_and_repeat_each_change_the_augmentation(paths: list[str]) -> None:
     same = [paths[0]] * 2
-    draws = [images(same, seed)[draw][0] for seed in (0, 1) for draw in product((0, 1), repeat=3)]
-    assert len({draw.numpy().tobytes() for draw in draws}) == 16
+    results = [images(same, seed)[index].pixels[0] for seed in (0, 1) for index in product((0, 1), repeat=3)]
+    assert len({pixels.numpy().tobytes() for pixels in results}) == 16
 
 
-def test_a_row_drawn_once_is_augmented_by_seed_epoch_and_row_alone(paths: list[str]) -> None:
-    shown = images(paths, seed=5)
-    assert np.array_equal(
-        shown[(3, 2, 0)][0].permute(1, 2, 0), shown.pipeline(decode(Path(paths[2])), (5, 3, 2))
-    )
+def test_the_entropy_of_the_first_draw_is_seed_epoch_and_row_alone(paths: list[str]) -> None:
+    """So that runs of version 0.1 are repeated exactly: trailing zeros do not change a seed sequence."""
+    data = images(paths, seed=5)
+    expected = data.pipelines[0](decode(Path(paths[2])), (5, 3, 2))
+    assert np.array_equal(data[(3, 2, 0)].pixels[0].permute(1, 2, 0), expected)
 
 
 def test_workers_give_what_one_process_gives(paths: list[str]) -> None:
-    draws = [(epoch, row, 0) for epoch in (0, 1) for row in reversed(range(ROWS))]
+    indices = [(epoch, row, 0) for epoch in (0, 1) for row in reversed(range(ROWS))]
     alone, shared = (
-        torch.cat([pixels for pixels, _ in DataLoader(images(paths), 4, sampler=draws, num_workers=workers)])
-        for workers in (0, 2)
+        torch.cat([batch.pixels[0] for batch in DataLoader(images(paths), 4, sampler=indices, num_workers=n)])
+        for n in (0, 2)
     )
     assert torch.equal(alone, shared)
 
 
-def test_distributions_come_whole(paths: list[str]) -> None:
-    targets = torch.rand(ROWS, 5)
-    data = ImageDataset(paths, targets, Pipeline([]))
-    assert len(data) == ROWS
-    assert torch.equal(data[(0, 4, 0)][1], targets[4])
+def test_an_undecodable_image_raises_its_path_or_is_black_with_the_error(
+    paths: list[str], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken\udcff.png"  # a name that is not UTF-8
+    broken.write_bytes(b"not an image")
+    both = [str(broken), paths[0]]
+    pipelines = [Pipeline([{"resize": {"height": 12, "width": 10}}])]
+    with pytest.raises(InputError, match=r"broken\\udcff\.png: not an image"):
+        ImageDataset(both, pipelines)[(0, 0, 0)]
+    [batch] = DataLoader(ImageDataset(both, pipelines, skip_bad=True), 2, sampler=SequentialIndices(2))
+    assert batch.pixels[0].shape == (2, 3, 12, 10)
+    assert batch.pixels[0].flatten(1).any(dim=1).tolist() == [False, True]
+    assert "not an image" in batch.error[0]
+    assert batch.error[1] == ""
 
 
 def test_paths_and_targets_must_be_equally_many(paths: list[str]) -> None:
     with pytest.raises(ValueError, match="6 paths and 2 targets"):
-        ImageDataset(paths, torch.arange(2), Pipeline([]))
-
-
-def test_an_unreadable_image_is_told_by_its_path(tmp_path: Path) -> None:
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"not an image")
-    with pytest.raises(InputError, match=r"broken\.png"):
-        images([str(broken)])[(0, 0, 0)]
-
-
-def test_evaluation_takes_each_row_once_in_order() -> None:
-    assert sequential_indices(3) == [(0, 0, 0), (0, 1, 0), (0, 2, 0)]
+        ImageDataset(paths, [], torch.arange(2))

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from data.dataset import ImageDataset, sequential_indices
+from data.dataset import ImageDataset, Sample, SequentialIndices
 from data.transforms.pipeline import Pipeline
 from heads.objective.losses import WeightedSum, make_loss
 from heads.objective.targets import Target
@@ -51,7 +51,7 @@ class Seen(ImageDataset):
         super().__init__(*arguments)
         self.draws = []
 
-    def __getitem__(self, draw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, draw: tuple[int, int, int]) -> Sample:
         self.draws.append(draw)
         return super().__getitem__(draw)
 
@@ -62,8 +62,8 @@ def main() -> None:
     paths = [str(squares / "images" / name) for name in table["path"]]
     labels = np.array([CLASSES.index(colour) for colour in table["colour"]])
     steps = ["hflip", {"noise": {"std": 0.2, "p": 0.5}}, {"brightness_contrast": {"p": 0.5}}]
-    train_set = Seen(paths, torch.from_numpy(labels), Pipeline(steps), 3)
-    valid_set = ImageDataset(paths, torch.from_numpy(labels), Pipeline([]))
+    train_set = Seen(paths, [Pipeline(steps)], torch.from_numpy(labels), 3)
+    valid_set = ImageDataset(paths, [Pipeline([])], torch.from_numpy(labels))
     sampler = BalancedSampler(labels, table["person"].astype(str).tolist(), power=0.5, seed=3)
 
     torch.manual_seed(0)
@@ -80,7 +80,7 @@ def main() -> None:
     learner.head, learner.optimiser = accelerator.prepare(learner.head, learner.optimiser)
     train = shard_training(train, accelerator)
     valid = shard_validation(
-        make_loader(valid_set, sequential_indices(len(valid_set)), batch, 0, 3), accelerator
+        make_loader(valid_set, SequentialIndices(len(valid_set)), batch, 0, 3), accelerator
     )
     loss = Recorded(
         WholeBatchLoss(WeightedSum([make_loss(loss_name, weight_of(loss_name))], [1.0]), accelerator)

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data.dataset import ImageDataset, SampleIndex
+from data.dataset import ImageDataset, Sample, SampleIndex
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
 from heads.model.frozen_split import FrozenLayers
@@ -25,11 +24,11 @@ PLENTY = 10**8
 VIEWS = 2
 
 
-def batches(images: ImageDataset, draws: Sequence[SampleIndex]) -> Iterable[tuple[Tensor, Tensor]]:
+def batches(images: ImageDataset, draws: Sequence[SampleIndex]) -> Iterable[Sample]:
     return DataLoader(images, 5, sampler=draws)
 
 
-def interrupted(images: ImageDataset, draws: Sequence[SampleIndex]) -> Iterable[tuple[Tensor, Tensor]]:
+def interrupted(images: ImageDataset, draws: Sequence[SampleIndex]) -> Iterable[Sample]:
     yield next(iter(batches(images, draws)))
     raise KeyboardInterrupt
 
@@ -40,7 +39,7 @@ def shown(squares: Any, tmp_path: Path) -> ImageDataset:
     for path in map(Path, squares.paths[:7]):
         (tmp_path / path.name).write_bytes(path.read_bytes())
         paths.append(str(tmp_path / path.name))
-    return ImageDataset(paths, torch.arange(7), Pipeline(STEPS), seed=3)
+    return ImageDataset(paths, [Pipeline(STEPS)], torch.arange(7), seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +68,15 @@ def test_epochs_show_the_views_in_turn(
     assert len(features) == 7
     prefix = FrozenLayers(head, up_to)
     for epoch, row, again in ((0, 0, 0), (1, 3, 0), (2, 3, 0), (3, 6, 0), (2, 3, 1), (1, 6, 3)):
-        kept, target = features[(epoch, row, again)]
+        [kept], target, _ = features[(epoch, row, again)]
         with torch.inference_mode():
-            expected = prefix(shown[((epoch + again) % VIEWS, row, 0)][0][None])[0]
+            expected = prefix(shown[((epoch + again) % VIEWS, row, 0)].pixels[0][None])[0]
         assert torch.allclose(kept.float(), expected, rtol=2e-3, atol=1e-4)
         assert target == row
         assert kept.numpy().dtype == kind
-    assert not torch.equal(features[(0, 3, 0)][0], features[(1, 3, 0)][0])
+    assert not torch.equal(features[(0, 3, 0)].pixels[0], features[(1, 3, 0)].pixels[0])
     sent = pickle.loads(pickle.dumps(features))  # as a loader worker receives it
-    assert torch.equal(sent[(1, 3, 0)][0], features[(1, 3, 0)][0])
+    assert torch.equal(sent[(1, 3, 0)].pixels[0], features[(1, 3, 0)].pixels[0])
 
 
 def test_they_are_computed_once(keep: Callable) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
-from data.dataset import ImageDataset, sequential_indices
+from data.dataset import ImageDataset, Sample, SequentialIndices
 from data.runtime.errors import InputError
 from data.runtime.signals import Stopped, handle_signals
 from data.transforms.pipeline import Pipeline
@@ -111,15 +111,15 @@ def run_fit(
 ) -> None:
     labels = np.array([TARGET.classes.index(colour) for colour in squares.colours])
     steps = ["hflip", {"noise": {"std": 0.2, "p": 0.5}}, {"brightness_contrast": {"p": 0.5}}]
-    train_set = ImageDataset(squares.paths, torch.from_numpy(labels), Pipeline(steps), seed=3)
-    valid_set = ImageDataset(squares.paths, torch.from_numpy(labels), Pipeline([]))
+    train_set = ImageDataset(squares.paths, [Pipeline(steps)], torch.from_numpy(labels), seed=3)
+    valid_set = ImageDataset(squares.paths, [Pipeline([])], torch.from_numpy(labels))
     sampler = BalancedSampler(labels, squares.persons, power=0.5, seed=3)
     accelerator = Accelerator(cpu=True, mixed_precision=precision)
     learner.head, learner.optimiser, train, valid = accelerator.prepare(
         learner.head,
         learner.optimiser,
         make_loader(train_set, sampler, batch, workers, 3),
-        make_loader(valid_set, sequential_indices(len(valid_set)), batch, workers, 3),
+        make_loader(valid_set, SequentialIndices(len(valid_set)), batch, workers, 3),
     )
     whole = FitSettings(**{"epochs": EPOCHS, "seed": 3, "clip_norm": 5.0} | plan)
     material = TrainingData(TARGET, train, valid, sampler, Labels(labels), resizing=resizing)
@@ -238,9 +238,9 @@ def test_validation_is_in_single_precision_whatever_is_trained_in(squares: Any, 
     assert kinds == {torch.float32}
     plain = tiny_learner(seed=1).head
     plain.load_state_dict(learner.judged.state_dict())
-    images = ImageDataset(squares.paths, torch.zeros(len(squares.paths)), Pipeline([]))
-    pixels = torch.stack([images[0, row, 0][0] for row in range(len(images))])
-    expected = predict(plain, TARGET, [(batch, batch) for batch in pixels.split(BATCH)])
+    images = ImageDataset(squares.paths, [Pipeline([])])
+    pixels = torch.stack([images[0, row, 0].pixels[0] for row in range(len(images))])
+    expected = predict(plain, TARGET, [Sample([batch], batch, "") for batch in pixels.split(BATCH)])
     [found] = told.predictions
     assert found is not None
     assert np.array_equal(found.probabilities, expected.probabilities)

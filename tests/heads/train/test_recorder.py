@@ -17,13 +17,13 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
-from data.dataset import ImageDataset
+from data.dataset import ImageDataset, Sample
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
 from heads.build import load_head
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
-from heads.config.yaml_reader import dump_yaml
+from heads.config.loader import dump_yaml
 from heads.run.checkpoint import load_tensors
 from heads.run.folder import RunFolder, run_folder
 from heads.train.recorder import RunRecorder
@@ -58,7 +58,7 @@ class Epochs:
         self.truth = np.array([CONFIG["label"]["classes"].index(colour) for colour in squares.colours])
         shots = pd.Series([None] * len(squares.paths), dtype="str")
         rows = pd.DataFrame({"person": squares.persons, "path": squares.paths, "shot": shots})
-        images = ImageDataset(squares.paths, torch.from_numpy(self.truth), Pipeline([]))
+        images = ImageDataset(squares.paths, [Pipeline([])], torch.from_numpy(self.truth))
         config = TaskConfig.model_validate(CONFIG | sections)
         self.keeper = RunRecorder(self.run, config, rows, images, Labels(self.truth), {})
 
@@ -291,7 +291,7 @@ def test_the_best_head_out_of_its_file_gives_its_validation_probabilities(
     opened = load_head(twice[0].best)
     with np.load(twice[0].validation) as saved:
         paths, probabilities = saved["path"].tolist(), saved["probabilities"]
-    images = ImageDataset(paths, torch.zeros(len(paths)), Pipeline(opened.config.pixels.evaluate))
-    batch = torch.stack([images[(0, row, 0)][0] for row in range(len(paths))])
-    again = predict(opened.head, opened.target, [(batch, batch)]).probabilities
+    images = ImageDataset(paths, [Pipeline(opened.config.pixels.evaluate)])
+    batch = torch.stack([images[(0, row, 0)].pixels[0] for row in range(len(paths))])
+    again = predict(opened.head, opened.target, [Sample([batch], batch, "")]).probabilities
     assert np.allclose(again, probabilities, atol=1e-5)

@@ -7,6 +7,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
 from torch import nn
 
+from data.dataset import Sample
 from heads.objective.targets import Target
 from heads.train.validation import Predictions, compute_metrics, eval_mode, predict
 
@@ -41,14 +42,14 @@ def test_a_class_that_nobody_has_or_is_told_counts_as_zero() -> None:
 
 def test_batches_are_put_together_in_their_order() -> None:
     pixels = torch.randn(7, 3)
-    found = predict(nn.Identity(), MASK, [(pixels[:4], torch.zeros(4)), (pixels[4:], torch.zeros(3))])
+    found = predict(nn.Identity(), MASK, [Sample([part], part, "") for part in (pixels[:4], pixels[4:])])
     assert np.allclose(found.probabilities, pixels.softmax(dim=1).numpy())
     assert found.expected is None
 
 
 def test_a_distribution_also_predicts_its_number() -> None:
     logits = AGE.encode(pd.DataFrame({"path": ["a", "b"], "age": [25.0, 61.0]})).log()
-    found = predict(nn.Identity(), AGE, [(logits, logits)])
+    found = predict(nn.Identity(), AGE, [Sample([logits], logits, "")])
     assert found.expected == pytest.approx([25.0, 61.0], abs=1e-3)
     assert found.probabilities.argmax(axis=1).tolist() == [0, 2]
 
@@ -58,7 +59,7 @@ def test_predicting_leaves_mode_and_statistics_as_they_were(training: bool) -> N
     head = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5)).train(training)
     before = {key: tensor.clone() for key, tensor in head.state_dict().items()}
     pixels = torch.randn(8, 3)
-    first, second = (predict(head, MASK, [(pixels, pixels)]).probabilities for _ in range(2))
+    first, second = (predict(head, MASK, [Sample([pixels], pixels, "")]).probabilities for _ in range(2))
     assert np.array_equal(first, second)
     assert [module.training for module in head.modules()] == [training] * 3
     assert all(torch.equal(tensor, before[key]) for key, tensor in head.state_dict().items())
