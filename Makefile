@@ -1,11 +1,11 @@
-# make demo: everything end to end on drawn faces    make test: lint, types, tests (test-browser, test-scale: more)
+# make demo: everything end to end on drawn faces    make test: lint, types, tests (also: test-browser, test-scale)
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: bench demo results given these-folds-alone test test-browser test-faults test-scale lint format install install-dev clean
+.PHONY: bench demo results given these-folds-alone test test-browser test-faults test-mutants test-scale lint format install install-dev clean
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -102,20 +102,27 @@ bench: install-dev
 lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 
 format: install-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# A file's tests run in one process, of two: modules train heads for their own tests. OpenVINO's tests come last and in
+# processes of their own, since later forks crashed.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 test: lint
-	$(BIN)/pytest
-	$(BIN)/pytest -m engines tests/ensemble/backends/test_engines.py
-	$(BIN)/pytest -m engines tests/ensemble/backends/test_int8.py
+	$(PYTEST)
+	$(PYTEST) -m engines tests/ensemble/backends
 
-# Killed, corrupted and hostile for longer than a minute each; prints what it counted.
+# Random kills, damage and hostile bytes for longer than a minute each; prints what it counted.
 test-faults: install-dev
 	$(BIN)/pytest -m faults -s -q tests
+
+# Break one law of the code at a time: some test must fail. About half an hour on two cores.
+test-mutants: install-dev
+	$(BIN)/python tests/mutants.py --jobs 2
 
 # The report in a real browser: Debian's chromium, which apt-get brings where it is not there.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)

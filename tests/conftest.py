@@ -1,14 +1,14 @@
-"""What many tests share: drawn faces, the shipped configs made small, heads trained with them."""
+"""Fixtures of many tests: drawn faces, the shipped configs made small, heads trained with them."""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads wait for one another where tensors are this small
 
 import io
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -20,11 +20,12 @@ import pytest
 from hypothesis import settings
 
 from data.runtime.errors import run_script
+from data.runtime.locks import hold_lock
 from data.synthetic.__main__ import write_dataset
 
 ROOT = Path(__file__).parents[1]
 
-# What a test takes depends on who else computes here; what it finds does not.
+# How long an example takes depends on what else runs on the machine.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
@@ -44,7 +45,7 @@ TINY = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a script ended, and what it said."""
+    """Exit code and output of a script."""
 
     code: int
     out: str
@@ -75,26 +76,42 @@ def call() -> Callable[..., Outcome]:
 
 
 @pytest.fixture(scope="session")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn faces: 24 people in train/, 8 others in eval/, images 48 wide and 64 high."""
-    folder = tmp_path_factory.mktemp("drawn") / "faces"
-    write_dataset(folder, 24, 8, (48, 64), seed=0, processes=1)
-    return folder
+def build_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Build a folder once for all workers of pytest-xdist: build_once("faces", function of an empty folder)."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def build(name: str, fill: Callable[[Path], None]) -> Path:
+        folder = base / name
+        with hold_lock(base / f"{name}.lock", name, waiting=f"another worker makes {name}"):
+            if not folder.exists():
+                unfinished = Path(tempfile.mkdtemp(dir=base))
+                fill(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return build
 
 
 @pytest.fixture(scope="session")
-def configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def faces(build_once: Callable[..., Path]) -> Path:
+    """Drawn faces: 24 people in train/, 8 others in eval/, images 48 wide and 64 high."""
+    return build_once("faces", lambda folder: write_dataset(folder, 24, 8, (48, 64), seed=0, processes=1))
+
+
+@pytest.fixture(scope="session")
+def configs(build_once: Callable[..., Path]) -> Path:
     """The shipped configs with small images, random backbones and one epoch."""
     from heads.config.loader import load_config
     from heads.config.task import TaskConfig
 
-    folder = tmp_path_factory.mktemp("configs")
-    for path in (ROOT / "configs").glob("*.yaml"):
-        if path.name == "joint.yaml":
-            shutil.copy(path, folder)
-        else:
-            (folder / path.name).write_text(load_config(TaskConfig, path, TINY).to_yaml(), encoding="utf-8")
-    return folder
+    def write(folder: Path) -> None:
+        for path in (ROOT / "configs").glob("*.yaml"):
+            joint = path.name == "joint.yaml"
+            text = path.read_text("utf-8") if joint else load_config(TaskConfig, path, TINY).to_yaml()
+            (folder / path.name).write_text(text, encoding="utf-8")
+
+    return build_once("configs", write)
 
 
 @pytest.fixture(scope="session")
@@ -111,20 +128,19 @@ def train(configs: Path) -> Callable[..., Outcome]:
 
 
 @pytest.fixture(scope="session")
-def runs(
-    faces: Path, train: Callable[..., Outcome], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
+def runs(faces: Path, train: Callable[..., Outcome], build_once: Callable[..., Path]) -> Path:
     """A run of each of mask, gender and age on the drawn faces; not to be written to."""
-    folder = tmp_path_factory.mktemp("runs")
-    for task in ("mask", "gender", "age"):
-        train(task, "--data", faces / "train", "--runs", folder)
-    yield folder
-    shutil.rmtree(folder)  # half a gigabyte
+
+    def train_all(folder: Path) -> None:
+        for task in ("mask", "gender", "age"):
+            train(task, "--data", faces / "train", "--runs", folder)
+
+    return build_once("runs", train_all)
 
 
 @pytest.fixture
 def heeds_sigint() -> Iterator[None]:
-    """A test run that was started with SIGINT ignored (in the background of a shell) heeds it here."""
+    """Restore Python's handler of SIGINT, which a shell's background jobs ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -132,10 +148,10 @@ def heeds_sigint() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def held_elsewhere() -> Callable[[Path], AbstractContextManager[int]]:
-    """Has another process hold a lock file while the block runs, and gives that process's number."""
+    """Let another process hold a lock file while the block runs; gives that process's number."""
     program = (
-        "import sys, pathlib, data.runtime.locks\n"
-        "with data.runtime.locks.hold_lock(pathlib.Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
+        "import sys, pathlib, data.runtime.locks as locks\n"
+        "with locks.hold_lock(pathlib.Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
     )
 
     @contextmanager

@@ -1,41 +1,34 @@
-"""What the real data next to the repository is said to hold; the product runs without it."""
+"""Real images and weights beside the repository, where they are there; the product runs without them."""
 
 from pathlib import Path
 
 import pytest
 
 from data.annotations.table import read_table
+from ensemble.config import load_tasks
 from heads.model.backbones import build_backbone, load_backbone
 
-SHARED = Path(__file__).parents[3] / "shared"
+ROOT = Path(__file__).parents[2]
 
 
-def place(name: str) -> Path:
-    if not (SHARED / name).exists():
-        pytest.skip(f"no {name} in a folder `shared` beside the repository")
-    return SHARED / name
+def shared(name: str) -> Path:
+    path = ROOT.parent / "shared" / name
+    return path if path.exists() else pytest.skip(f"no shared/{name} beside the repository")
 
 
 @pytest.mark.parametrize(
     ("folder", "column", "rows"), [("faces_age", "age", 6600), ("faces_mask", "mask", 3982)]
 )
 def test_a_folder_of_real_images_is_read_whole(folder: str, column: str, rows: int) -> None:
-    table = read_table([place(folder)])
-    assert len(table) == rows
+    table = read_table([shared(folder)])
+    assert len(table) == table["path"].nunique() == rows
     assert table[column].notna().all()
-    assert table["path"].is_unique
-
-
-def test_the_masks_of_the_real_images_are_spelt_as_in_the_configs() -> None:
-    from ensemble.config import load_tasks
-
-    expected = load_tasks(Path(__file__).parents[2] / "configs" / "joint.yaml")["mask"]
-    assert set(read_table([place("faces_mask")])["mask"]) == set(expected)
+    if column == "mask":
+        assert set(table["mask"]) == set(load_tasks(ROOT / "configs/joint.yaml")["mask"])
 
 
 def test_the_imagenet_file_fills_the_whole_backbone() -> None:
     backbone, _ = build_backbone("resnet18")
-    report = load_backbone(backbone, place("weights/resnet18_imagenet.safetensors"))
+    report = load_backbone(backbone, shared("weights/resnet18_imagenet.safetensors"))
     assert len(report.taken) == len(backbone.state_dict())
-    assert report.missing == ()
-    assert report.left == ("fc.bias", "fc.weight")
+    assert (report.missing, report.left) == ((), ("fc.bias", "fc.weight"))
