@@ -35,7 +35,6 @@ from heads.build import (
     build_head,
     build_loss,
     build_target,
-    build_trained_target,
     describe_outputs,
     load_backbone_weights,
     load_head,
@@ -104,16 +103,15 @@ def answer(
 
 def split(config: TaskConfig, sources: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows to train on and to validate on, the same as `train_task.py` takes."""
-    rows, valid_rows = split_rows(config, list(sources), build_target(config.label))
-    return build_trained_target(config.label).without(rows, config.label.training.leave_out), valid_rows
+    return split_rows(config, list(sources), build_target(config.label))
 
 
 def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int) -> Iterator[Record]:
     """Train a head as its YAML says, its whole backbone; yield each epoch's compute_metrics, keep the best in `runs`."""
     t, o, s = config.training, config.optimiser, config.schedule
-    target, trained = build_target(config.label), build_trained_target(config.label)
+    target = build_target(config.label)
     rows, valid_rows = split(config, sources)
-    labels, persons = trained.class_indices(rows), rows["person"].tolist()
+    labels, persons = target.class_indices(rows), rows["person"].tolist()
     sampler = BalancedSampler(labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
 
     torch.manual_seed(t.seed)
@@ -121,13 +119,13 @@ def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int)
     meaning = describe_outputs(config.label, config.classifier.factored)
     load_backbone_weights(head, config.backbone.model_copy(update={"freeze": "none"}), runs, None, meaning)
     net, backbone, classifier = PlainHead(head), head.backbone, head.classifier
-    loss = build_loss(config.loss, class_counts(labels, target.classes), trained)
+    loss = build_loss(config.loss, class_counts(labels, target.classes), target)
     optimiser = make_optimiser(
         backbone, classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr
     )
     steps = -(-len(sampler) // t.batch_size)
     schedule = make_schedule(optimiser, s.name, t.epochs, steps, s.warmup, s.step_epochs, s.step_factor)
-    images = PlainImages(rows["path"].tolist(), Pipeline(config.pixels.train), trained.encode(rows))
+    images = PlainImages(rows["path"].tolist(), Pipeline(config.pixels.train), target.encode(rows))
     still = PlainImages(valid_rows["path"].tolist(), Pipeline(config.pixels.evaluate))
     history: list[Record] = []
     for epoch in range(t.epochs):

@@ -7,9 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from data.runtime.errors import InputError
-from heads.config.label import Label
 from heads.config.loader import Section, load_config
-from heads.config.task import TaskConfig
+from heads.config.task import Label, TaskConfig
 
 # What else metrics.json, probabilities.npz, the parts of a submission and its columns hold by name.
 RESERVED = ("joint", "findings", "reason", "images", "ImageID", "ans")

@@ -10,7 +10,7 @@ from data.runtime.errors import raise_all
 from ensemble.config import load_labels
 from ensemble.inference.predictor import Task, build_task
 from heads.build import TrainedHead, load_head
-from heads.config.label import Label
+from heads.config.task import Label
 from heads.run.folder import find_trained_runs, run_folder
 from heads.run.manifest import verify_checksum
 

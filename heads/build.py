@@ -18,8 +18,8 @@ from data.annotations.class_balance import balanced_weights
 from data.runtime.errors import InputError, raise_all
 from data.runtime.file_names import is_outside
 from heads.config import task as schema
-from heads.config.label import Label
-from heads.config.loader import check_config
+from heads.config.loader import check_config, read_stored_config
+from heads.config.task import Label
 from heads.model.backbones import load_backbone, load_imagenet, read_tensors
 from heads.model.frozen_split import TrainedLayers
 from heads.model.head import Head, LastLayer, SumOfParts
@@ -31,7 +31,6 @@ from heads.run.folder import RunFolder
 from heads.run.leakage import find_source_run
 from heads.train.mixing import Mixing
 from heads.train.optimiser import make_optimiser, make_schedule
-from heads.train.resizing import Resizing
 from heads.train.state import TrainState, make_average
 
 
@@ -77,24 +76,11 @@ def build_target(label: Label) -> Target:
     return Target(column, tuple(label.classes), borders, (d.low, d.high), d.sigma)
 
 
-def build_trained_target(label: Label) -> Target:
-    """The target that training rows are cut by: with the borders of `label.training` where it has some."""
-    target = build_target(label)
-    borders = label.training.borders
-    return target if borders is None else replace(target, borders=tuple(borders))
-
-
 def build_mixing(mix: schema.Mix | None, counts: npt.NDArray[np.int64], target: Target) -> Mixing | None:
     """The config's mixing of images; the rarest class is that of the training fold's `counts` [C]."""
     if mix is None:
         return None
-    return Mixing(mix.method, mix.p, mix.alpha, int(counts.argmin()) if mix.rarest else None, target.pool)
-
-
-def build_resizing(training: schema.Training) -> Resizing | None:
-    """The config's progressive resizing, if it wants one; kept features are those of whole images."""
-    r = training.resizing
-    return None if r is None or training.feature_views else Resizing(r.least, r.until, training.epochs)
+    return Mixing(mix.method, mix.p, 1.0, int(counts.argmin()) if mix.rarest else None, target.pool)
 
 
 def build_head(config: schema.TaskConfig) -> Head:
@@ -201,9 +187,8 @@ def _check_outputs(path: Path, meaning: Mapping[str, Any] | None) -> None:
     config = (find_description(path) or {}).get("config")
     if meaning is None or not isinstance(config, dict):
         return
-    label = check_config(Label, config.get("label"), f"{path}: label")
-    classifier = check_config(schema.Classifier, config.get("classifier", {}), f"{path}: classifier")
-    found = describe_outputs(label, classifier.factored)
+    stored = read_stored_config(schema.TaskConfig, config, str(path))
+    found = describe_outputs(stored.label, stored.classifier.factored)
     raise_all(
         f"{path}: the outputs of its classifier mean others than this head's; give both the same label, or set "
         "backbone.with_classifier to false",
@@ -251,7 +236,7 @@ def load_head(path: Path) -> TrainedHead:
     tensors, description = load_tensors(path)
     if not isinstance(description.get("config"), dict):
         raise InputError(f"{path}: found no config in it, expected a head's best.safetensors")
-    config = check_config(schema.TaskConfig, description["config"], str(path))
+    config = read_stored_config(schema.TaskConfig, description["config"], str(path))
     for key, name in (("backbone.weights", config.backbone.weights), ("corrections", config.corrections)):
         if is_outside(name):
             raise InputError(f"{path}: its {key} is {name!r}, outside of its folder; expected a name alone")

@@ -12,7 +12,7 @@ from data.annotations.listing import ID
 from data.runtime.errors import InputError
 from ensemble.files.submission import ANSWER, read_answers, read_columns
 from ensemble.joint import encode
-from heads.config.label import Label
+from heads.config.task import Label
 
 
 def read_ground_truth(path: Path, labels: Mapping[str, Label]) -> pd.DataFrame:

@@ -1,19 +1,32 @@
-"""Any pydantic schema over a YAML file: all errors told at once, each with its line and the nearest key."""
+"""Read a YAML file into any pydantic schema; report all errors at once, each with its line and the nearest key.
 
-from collections.abc import Iterator, Sequence
+PyYAML follows YAML 1.1, where `no` is False, `1e-3` is text and a doubled key silently wins. Here only
+`true` and `false` are booleans, `1e-3` is a number, and a doubled key is an error, as in YAML 1.2.
+"""
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.runtime.errors import InputError, did_you_mean, nearest, raise_all
-from heads.config.yaml_reader import Location, parse_yaml, read_yaml
+
+MAX_BYTES = 100_000  # PyYAML reads some 50 kB a second; the longest config here has 3 kB
+Location = tuple[str | int, ...]
 
 
 class Section(BaseModel):
-    """A part of a config: unknown keys are refused, types are not guessed, values do not change."""
+    """A part of a config: unknown keys are refused, types are not converted, values cannot be changed.
+
+    `retired` names keys ("section.key") and values ("section.key=value") of earlier versions, with the reason.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    retired: ClassVar[Mapping[str, str]] = {}
 
 
 S = TypeVar("S", bound=Section)
@@ -21,7 +34,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 def load_config(schema: type[S], path: Path, overrides: Sequence[str] = ()) -> S:
-    """Read the YAML at `path`, lay `overrides` (`key.sub=value`) over it and check_config it against `schema`.
+    """Read the YAML at `path`, apply `overrides` (`key.sub=value`) and check the result against `schema`.
 
     Raises:
         InputError: every unknown key, wrong type and bad value at once, with file, line and key.
@@ -29,85 +42,91 @@ def load_config(schema: type[S], path: Path, overrides: Sequence[str] = ()) -> S
     value, lines = read_yaml(path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: found a {type(value).__name__}, expected keys with values")
-    overridden = [_override(value, text) for text in overrides]
-    return check_config(schema, value, str(path), lines, overridden)
+    places = {location: f"{path}:{line}" for location, line in lines.items()}
+    for text in overrides:
+        _apply_override(value, text, places)
+    return check_config(schema, value, str(path), places)
 
 
-def check_config(
-    schema: type[S],
-    value: Any,
-    name: str,
-    lines: dict[Location, int] | None = None,
-    overridden: Sequence[Location] = (),
-) -> S:
-    """Check `value` against `schema`; errors call it `name` and give the line where `lines` knows it."""
+def check_config(schema: type[S], value: Any, name: str, places: Mapping[Location, str] | None = None) -> S:
+    """Check `value` against `schema`; errors give the place of a key from `places`, else `name`."""
     try:
         return schema.model_validate(value)
     except ValidationError as error:
-        problems = list(_problems(schema, error, name, lines or {}, overridden))
+        problems = list(_problems(schema, error, name, places or {}))
     raise_all(f"{name}: {len(problems)} problem{'s' * (len(problems) > 1)} in the config", problems)
     raise AssertionError("a validation error without a problem")
 
 
-def _override(value: dict[str, Any], text: str) -> Location:
-    """Lay one `key.sub=value` over the nested `value`; return where it went."""
+def read_stored_config(schema: type[S], value: Any, name: str) -> S:
+    """Check the config of a checkpoint, which may come from an earlier version: retired keys are dropped.
+
+    Of a retired value the whole section is dropped: it becomes null.
+    """
+    value = copy.deepcopy(value)
+    for path in schema.retired:
+        *parents, last = path.split(".")
+        key, _, retired_value = last.partition("=")
+        holder, section = None, value
+        for parent in parents:
+            holder, section = section, section.get(parent) if isinstance(section, dict) else None
+        if isinstance(section, dict) and not retired_value:
+            section.pop(key, None)
+        elif isinstance(section, dict) and holder is not None and section.get(key) == retired_value:
+            holder[parents[-1]] = None
+    return check_config(schema, value, name)
+
+
+def _apply_override(value: dict[str, Any], text: str, places: dict[Location, str]) -> None:
+    """Apply one `key.sub=value` to the nested `value` and record in `places` where its keys come from."""
     key, equals, written = text.partition("=")
     if not equals or not key:
         raise InputError(f"--set {text}: expected key.sub=value, for example --set training.epochs=3")
-    *parents, last = key.strip().split(".")
-    place: Any = value
-    for depth, parent in enumerate(parents):
-        if place.get(parent) is None:  # a section that is written as null has its keys all the same
-            place[parent] = {}
-        if not isinstance(place[parent], dict):
-            raise InputError(f"--set {text}: {'.'.join(parents[: depth + 1])} holds no keys")
-        place = place[parent]
-    place[last] = parse_yaml(written, f"--set {text}")[0] if written.strip() else ""
-    return (*parents, last)
+    location = tuple(key.strip().split("."))
+    section: Any = value
+    for depth, parent in enumerate(location[:-1], start=1):
+        if section.get(parent) is None:  # a section that is written as null gets keys all the same
+            section[parent] = {}
+        if not isinstance(section[parent], dict):
+            raise InputError(f"--set {text}: {'.'.join(location[:depth])} holds no keys")
+        section = section[parent]
+        places.setdefault(location[:depth], "--set")
+    section[location[-1]] = parse_yaml(written, f"--set {text}")[0] if written.strip() else ""
+    for replaced in [known for known in places if known[: len(location)] == location]:
+        del places[replaced]
+    places[location] = "--set"
 
 
 def _problems(
-    schema: type[Section],
-    error: ValidationError,
-    name: str,
-    lines: dict[Location, int],
-    overridden: Sequence[Location],
+    schema: type[Section], error: ValidationError, name: str, places: Mapping[Location, str]
 ) -> Iterator[str]:
     keys = list(dict.fromkeys(_all_keys(schema)))
+    known = {part for location in places for part in location}
     for item in error.errors(include_url=False):
         # pydantic adds the union's member to the location; only what stands in the file helps a user.
-        location = tuple(part for part in item["loc"] if _is_in(lines, overridden, part))
-        place = name
-        for length in range(len(location), 0, -1):
-            if location[:length] in overridden:
-                place = "--set"
-                break
-            if location[:length] in lines:
-                place = f"{name}:{lines[location[:length]]}"
-                break
-            if any(location[:length] == over[:length] for over in overridden):
-                place = "--set"  # a section that only an override made
-                break
-        key = ".".join(map(str, item["loc"]))
-        if item["type"] == "extra_forbidden":
+        location = tuple(part for part in item["loc"] if part in known)
+        prefixes = (location[:length] for length in range(len(location), 0, -1))
+        place = next((places[prefix] for prefix in prefixes if prefix in places), name)
+        key, message = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
+        found = f"{key}={item['input']}"
+        if key in schema.retired or found in schema.retired:
+            removed = key if key in schema.retired else found
+            yield f"{place}: {removed}: removed in 0.2: {schema.retired[removed]}"
+        elif item["type"] == "extra_forbidden":
             yield f"{place}: {key}: unknown key{_advice(item['loc'], keys)}"
         elif item["type"] == "missing":
             yield f"{place}: {key}: missing, expected a value"
         elif item["type"] == "value_error" and isinstance(item["input"], dict):
-            # A section that contradicts itself names its values in the message; here it stands whole.
-            yield ": ".join(filter(None, (place, key, item["msg"].removeprefix("Value error, "))))
+            # The message of a section that contradicts itself names the values; the section is not printed.
+            yield ": ".join(filter(None, (place, key, message)))
         else:
-            yield f"{place}: {key}={item['input']!r}: {item['msg'].removeprefix('Value error, ')}"
-
-
-def _is_in(lines: dict[Location, int], overridden: Sequence[Location], part: str | int) -> bool:
-    return any(part in location for location in lines) or any(part in location for location in overridden)
+            yield f"{place}: {key}={item['input']!r}: {message}"
 
 
 def _advice(location: Location, keys: Sequence[tuple[str, ...]]) -> str:
-    """Which key may be meant by the one at `location`: one of its section, else of another, by its path.
+    """The key that may be meant by the one at `location`: one of its section, else of another, by its path.
 
-    Of the location, places in lists and pydantic's names for members of a union are no keys.
+    Indices of lists and pydantic's names for members of a union in the location are no keys.
     """
     known = {part for key in keys for part in key}
     section, name = [part for part in location[:-1] if part in known], str(location[-1])
@@ -118,7 +137,7 @@ def _advice(location: Location, keys: Sequence[tuple[str, ...]]) -> str:
 
 
 def _all_keys(schema: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Paths of all keys that the schema knows, places in lists left out."""
+    """Paths of all keys of the schema, indices of lists left out."""
     for name, field in schema.model_fields.items():
         yield (*above, name)
         for nested in _sections_in(field.annotation):
@@ -130,3 +149,114 @@ def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in getattr(annotation, "__args__", ()):
         yield from _sections_in(argument)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with YAML 1.2's booleans and numbers, without aliases (they can explode) or doubled keys."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="found an alias, which is not supported", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                raise yaml.MarkedYAMLError(problem="found a key that is not text", problem_mark=key.start_mark)
+            if key.value in keys:
+                raise yaml.MarkedYAMLError(
+                    problem=f"found the key {key.value!r} twice", problem_mark=key.start_mark
+                )
+            keys.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern, _starts in (
+    ("bool", r"^(?:true|false)$", "tf"),
+    ("int", r"^[-+]?(?:0|[1-9][0-9]*)$", "-+.0123456789"),
+    ("float", r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_starts))
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes text which either version of YAML would read as something else, such as 1e-3."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (the reader refuses them all)
+        return True
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: yaml.SafeDumper.yaml_implicit_resolvers.get(first, [])
+    + _Loader.yaml_implicit_resolvers.get(first, [])
+    for first in yaml.SafeDumper.yaml_implicit_resolvers.keys() | _Loader.yaml_implicit_resolvers.keys()
+}
+
+
+def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
+    """Read and parse the YAML file at `path`; see `parse_yaml`."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise InputError(f"{path}: {size} bytes, expected at most {MAX_BYTES}")
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected a YAML config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, name: str) -> tuple[Any, dict[Location, int]]:
+    """Parse YAML `text`, called `name` in errors; return its value and the line (from 1) of each key and item.
+
+    Raises:
+        InputError: not YAML, a doubled key, an alias, or longer than `MAX_BYTES`.
+
+    >>> value, lines = parse_yaml("lr: 1e-3\\nclasses: [no, yes]", "x.yaml")
+    >>> value, lines[("classes",)]
+    ({'lr': 0.001, 'classes': ['no', 'yes']}, 2)
+    """
+    if len(text) > MAX_BYTES:
+        raise InputError(f"{name}: {len(text)} characters, expected at most {MAX_BYTES}")
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        value = loader.construct_document(node) if node is not None else {}
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError(f"{name}:{line}: {error.problem}; expected YAML") from None
+    # PyYAML lets the last of these through where a tag does not fit its text, as in `!!bool maybe`.
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
+        raise InputError(f"{name}: not readable as YAML: {str(error).splitlines()[0]}") from None
+    return value, dict(_lines(node, ()))
+
+
+def dump_yaml(value: Any) -> str:
+    """YAML text, keys in their order, that `parse_yaml` reads back to the same value.
+
+    >>> print(dump_yaml({"lr": 1e-3, "classes": ["no", "1e-3"]}), end="")
+    lr: 0.001
+    classes:
+    - 'no'
+    - '1e-3'
+    """
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _lines(node: yaml.Node | None, above: Location) -> Iterator[tuple[Location, int]]:
+    children: list[tuple[str | int, yaml.Node, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        children = [(key.value, key, child) for key, child in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = [(index, child, child) for index, child in enumerate(node.value)]
+    for part, marked, child in children:
+        yield (*above, part), marked.start_mark.line + 1
+        yield from _lines(child, (*above, part))

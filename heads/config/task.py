@@ -1,30 +1,110 @@
-"""One head's YAML: the schema, every default, what it refuses; config stops at the script that reads it."""
+"""The schema of one head's YAML: every key with its default, and what is refused (docs/yaml.md explains them)."""
 
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from heads.config.label import Label
-from heads.config.loader import Positive, Section
-from heads.config.yaml_reader import dump_yaml
+from heads.config.loader import Positive, Section, dump_yaml
 
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+ShareBelow1 = Annotated[float, Field(ge=0, lt=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn both take
 THREE = Field(min_length=3, max_length=3)
 Step = str | dict[str, dict[str, Any] | None]
-Stage = Literal["none", "stem", "layer1", "layer2", "layer3", "layer4", "all"]
-# Losses that no class weight enters: `heads.objective.losses.make_loss`.
+# Losses without class weights (`heads.objective.losses.make_loss`).
 UNWEIGHTED = ("soft_f1", "expectation")
+RETIRED = {
+    "label.training": "a second target for the training rows alone gained nothing (docs/ablations.md); leave it out",
+    "training.resizing": "small images first gained nothing (docs/ablations.md); leave it out",
+    "training.mix.alpha": "only mixup and cutmix used it; leave it out",
+    "training.mix.method=mixup": "mixup gained nothing (docs/ablations.md); use halves or no training.mix",
+    "training.mix.method=cutmix": "cutmix gained nothing (docs/ablations.md); use halves or no training.mix",
+}
+
+
+class Distribution(Section):
+    """A Gaussian label over the whole numbers low..high around the number; high stands for all above it, too."""
+
+    low: int
+    high: int
+    sigma: Positive
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}")
+        return self
+
+
+class LabelPart(Section):
+    """One label of a joint label: a column and its classes, cut from numbers where it has `borders`."""
+
+    column: str
+    classes: Annotated[list[str], Field(min_length=2)]
+    borders: list[float] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_classes(self.classes, self.borders)
+        return self
+
+
+class Label(Section):
+    """The label column and its classes.
+
+    Without `borders` the classes are the column's values; with them the column is a number, and class i holds
+    borders[i-1] <= number < borders[i]. `parts` make a joint label, in place of column and classes: its classes
+    are the combinations of the parts' classes, the first part being the most significant digit.
+    """
+
+    column: str | None = None
+    classes: list[str] = Field(default_factory=list)
+    parts: list[LabelPart] = Field(default_factory=list)
+    borders: list[float] | None = None
+    distribution: Distribution | None = None
+    ordinal: Literal["none", "coral", "corn"] = "none"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        d = self.distribution
+        if self.parts:
+            names = [" / ".join(classes) for classes in product(*(part.classes for part in self.parts))]
+            others = (self.column, self.borders, d, self.ordinal) != (None, None, None, "none")
+            if len(self.parts) < 2 or others:
+                raise ValueError("a label of parts has at least two parts and no other key")
+            if self.classes not in ([], names):
+                raise ValueError("classes of a label of parts are the combinations of theirs; leave them out")
+            self.classes[:] = names
+            return self
+        if self.column is None or len(self.classes) < 2:
+            raise ValueError("give column and at least two classes, or parts")
+        _check_classes(self.classes, self.borders)
+        if d is not None and self.ordinal != "none":
+            raise ValueError("give either a distribution or ordinal, not both")
+        if d is not None and self.borders is None:
+            raise ValueError("a distribution is over numbers: give borders that cut them into classes")
+        if d is not None and not all(d.low < border <= d.high for border in self.borders or []):
+            raise ValueError(f"borders {self.borders} must lie within the distribution's low..high")
+        return self
+
+
+def _check_classes(classes: list[str], borders: list[float] | None) -> None:
+    if len(set(classes)) != len(classes):
+        raise ValueError(f"classes {classes} name one class twice")
+    if borders is not None and len(borders) != len(classes) - 1:
+        raise ValueError(f"{len(classes)} classes need {len(classes) - 1} borders")
+    if borders is not None and sorted(set(borders)) != borders:
+        raise ValueError(f"borders {borders} must rise")
 
 
 class Split(Section):
-    """Person-disjoint folds; heads that are merged must share this section, so that no head saw another's
-    validation people.
-    """
+    """Person-disjoint folds; heads that are merged must share this section, or their validation sets leak."""
 
     folds: Annotated[int, Field(ge=2)] = 5
     fold: Annotated[int, Field(ge=0)] = 0
@@ -32,19 +112,14 @@ class Split(Section):
     strata: dict[str, list[float]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _within(self) -> Self:
+    def _check(self) -> Self:
         if self.fold >= self.folds:
             raise ValueError(f"fold {self.fold} of {self.folds}: expected 0 to {self.folds - 1}")
         return self
 
 
 class Backbone(Section):
-    """The backbone. `weights` is imagenet (a download), random, run:NAME (the best of that run) or a file.
-
-    A file of `heads.convert` settles `name`, one of Keras's ResNet-50s, and the normalisation of `pixels`.
-
-    `with_classifier` takes that head's classifier along, for a head with the same outputs.
-    """
+    """The backbone; `weights` is imagenet (a download), random, run:NAME (the best of that run) or a file."""
 
     name: Literal[
         "resnet18",
@@ -57,37 +132,37 @@ class Backbone(Section):
     ] = "resnet18"
     weights: str = "imagenet"
     with_classifier: bool = False
-    freeze: Stage = "none"
+    freeze: Literal["none", "stem", "layer1", "layer2", "layer3", "layer4", "all"] = "none"
 
 
 class Classifier(Section):
-    """What stands on the backbone: hidden layers with ReLU, dropout before every linear layer.
+    """Layers on the backbone: hidden layers with ReLU, dropout before every linear layer.
 
     `factored`, for a label of parts: outputs for each part's classes, whose sums are the joint logits.
     """
 
     factored: bool = False
     hidden: list[Count] = Field(default_factory=list)
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: ShareBelow1 = 0.0
 
 
 class LossTerm(Section):
-    """One loss and its factor in the sum; only focal reads gamma, only it and cross entropy smoothing."""
+    """One loss and its factor in the sum; only focal uses gamma, only focal and cross entropy smoothing."""
 
     name: Literal["focal", "cross_entropy", "soft_f1", "expectation", "coral", "corn"]
     factor: Positive = 1.0
     gamma: NotNegative = 2.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: ShareBelow1 = 0.0
 
 
 class Balanced(Section):
-    """Weights (N / (C * n_c)) ** power from the training fold's counts; 0 is off, 1 balances in full."""
+    """Class weights (N / (C * n_c)) ** balanced of the training fold's counts."""
 
     balanced: Share
 
 
 class Loss(Section):
-    """One loss or the weighted sum of two, over class weights: none, a list, or balanced with a power."""
+    """One loss or the weighted sum of two, with class weights: none, a list, or balanced."""
 
     terms: Annotated[list[LossTerm], Field(min_length=1, max_length=2)]
     class_weights: Literal["none"] | list[Positive] | Balanced = "none"
@@ -101,7 +176,7 @@ class Sampler(Section):
 
 
 class Pixels(Section):
-    """Named steps for training and for evaluation, and the normalisation that the head carries within it."""
+    """Steps for training and for evaluation, and the normalisation that is part of the head."""
 
     mean: Annotated[list[Share], THREE] = Field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: Annotated[list[Positive], THREE] = Field(default_factory=lambda: [0.229, 0.224, 0.225])
@@ -110,10 +185,10 @@ class Pixels(Section):
 
     @field_validator("train", "evaluate")
     @classmethod
-    def _known(cls, steps: list[Step]) -> list[Step]:
+    def _check_steps(cls, steps: list[Step]) -> list[Step]:
         from data.transforms.pipeline import Pipeline  # late: albumentations takes seconds to import
 
-        # Two shapes stand for all: what comes out must not depend on what goes in, or no batch can be made.
+        # Two input shapes are enough: the output must not depend on the input's, or batching fails.
         shapes = {
             Pipeline(steps)(np.zeros(shape, np.uint8), (0,)).shape for shape in ((48, 36, 3), (40, 52, 3))
         }
@@ -123,50 +198,38 @@ class Pixels(Section):
 
 
 class Optimiser(Section):
-    """lr is the classifier's, lr * trunk_lr that of the last stage; a stage has stage_lr of the next one's.
-
-    Decay leaves biases and batch norm alone.
-    """
+    """lr is the classifier's; lr * trunk_lr the last stage's; a stage has stage_lr of the next one's."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: Positive = 1e-3
     trunk_lr: Share = 1.0
-    stage_lr: Annotated[float, Field(gt=0, le=1)] = 1.0
+    stage_lr: PositiveShare = 1.0
     weight_decay: NotNegative = 0.01
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: ShareBelow1 = 0.9
 
 
 class Schedule(Section):
     """Learning rate over the run; `warmup` is a share of all steps (one_cycle: its rising part)."""
 
     name: Literal["one_cycle", "cosine", "step"] = "one_cycle"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    warmup: ShareBelow1 = 0.3
     step_epochs: Count = 1
-    step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    step_factor: PositiveShare = 0.1
 
 
 class Mix(Section):
-    """A share p of each batch's images mixed with another, one of the rarest class if `rarest`."""
+    """A share p of each batch's images joined from the halves of two, one of the rarest class if `rarest`."""
 
-    method: Literal["mixup", "cutmix", "halves"]
+    method: Literal["halves"] = "halves"
     p: Share = 0.5
-    alpha: Positive = 1.0
     rarest: bool = False
-
-
-class Progressive(Section):
-    """Images at a share `least` of height and width, growing until whole at a share `until` of the epochs."""
-
-    least: Annotated[float, Field(ge=0.25, lt=1)] = 0.5
-    until: Annotated[float, Field(gt=0, le=1)] = 0.75
 
 
 class Training(Section):
     """Length, batches, mixing, choice of the best epoch, seed.
 
-    `feature_views`, for a backbone that is frozen up to a stage: so many augmented views of each image are
-    drawn once and shown in turn, epoch by epoch, and what the frozen stages make of them is kept; all of them
-    are whole, so that it does not go with `resizing`.
+    `feature_views`, for a frozen backbone: so many augmented views of each image are drawn once, and the
+    classifier is trained on their cached features.
     """
 
     epochs: Count
@@ -176,23 +239,24 @@ class Training(Section):
     select_by: Literal["macro_f1", "mae"] = "macro_f1"
     validate_every: Count = 1
     patience: Count | None = None
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: ShareBelow1 = 0.0
     mix: Mix | None = None
-    resizing: Progressive | None = None
     feature_views: Count | None = None
     seed: Seed = 0
     workers: Annotated[int, Field(ge=0)] | None = None
 
 
 class Views(Section):
-    """Test-time views beside identity, which is always among them; each a name or {name: arguments}."""
+    """Test-time views beside identity, which is always one of them; each a name or {name: arguments}."""
 
     steps: list[Step] = Field(default_factory=list)
     merge: Literal["mean", "geometric", "vote"] = "mean"
 
 
 class TaskConfig(Section):
-    """All of one head's YAML."""
+    """One head's YAML."""
+
+    retired: ClassVar = RETIRED
 
     task: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
     corrections: str | None = None
@@ -209,38 +273,29 @@ class TaskConfig(Section):
     views: Views = Views()
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check(self) -> Self:
         if self.training.select_by == "mae" and self.label.distribution is None:
             raise ValueError("training.select_by=mae needs label.distribution")
         if self.classifier.factored and not self.label.parts:
             raise ValueError("classifier.factored needs label.parts")
         if self.backbone.with_classifier and self.backbone.weights in ("imagenet", "random"):
             raise ValueError("backbone.with_classifier needs backbone.weights=run:NAME or a file of a head")
-        ordinal = self.label.ordinal
-        names = [term.name for term in self.loss.terms]
+        ordinal, names = self.label.ordinal, [term.name for term in self.loss.terms]
         if (ordinal != "none" and names != [ordinal]) or (ordinal == "none" and {"coral", "corn"} & set(names)):
             raise ValueError(
-                f"label.ordinal={ordinal} with loss.terms {names}: coral and corn go with themselves"
+                f"label.ordinal={ordinal} with loss.terms {names}: use the same one, alone, in both keys"
             )
         if "expectation" in names and self.label.distribution is None:
             raise ValueError("loss.terms: expectation is over numbers: it needs label.distribution")
         if ordinal != "none" and self.training.mix is not None:
-            raise ValueError("training.mix makes distributions, which an ordinal loss cannot read")
+            raise ValueError("training.mix makes soft targets, which an ordinal loss does not take")
+        if self.training.feature_views is not None and self.training.mix is not None:
+            raise ValueError("training.mix needs pixels; training.feature_views trains on features without")
         weights = self.loss.class_weights
         if isinstance(weights, list) and len(weights) != len(self.label.classes):
             raise ValueError(
                 f"loss.class_weights has {len(weights)} values for {len(self.label.classes)} classes"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _freezes_what_it_keeps(self) -> Self:
-        if self.training.feature_views is None:
-            return self
-        if self.backbone.freeze == "none":
-            raise ValueError("training.feature_views keeps what frozen stages make: it needs backbone.freeze")
-        if self.training.mix is not None:
-            raise ValueError("training.mix mixes pixels, which training.feature_views has none of")
         return self
 
     def to_yaml(self) -> str:
@@ -249,44 +304,31 @@ class TaskConfig(Section):
 
 
 def find_unused_settings(config: TaskConfig) -> list[str]:
-    """What `config` asks of a training that would pass over it in silence, a problem each.
+    """Settings of `config` that training would ignore or cannot use, one message each.
 
-    For whoever trains to refuse. The schema itself takes such a config, since heads that were trained under one
-    say so in their files and must open all the same.
+    Only training refuses them: the schema accepts them, so that heads trained with such a config still load.
     """
-    problems = [
-        f"label.training.leave_out: [{low:g}, {high:g}] holds no number; write the lower end first"
-        for low, high in config.label.training.leave_out
-        if low > high
-    ]
-    if config.training.resizing is not None and config.training.feature_views is not None:
+    problems = []
+    if config.training.feature_views is not None and config.backbone.freeze != "all":
         problems.append(
-            "training.resizing: kept features are those of whole images; set it, or training.feature_views, "
-            "to null"
+            f"training.feature_views: needs backbone.freeze=all, found {config.backbone.freeze} (features of "
+            "a partly frozen backbone were removed in 0.2); set it to null or freeze all"
         )
     weights, names = config.loss.class_weights, [term.name for term in config.loss.terms]
     off = weights == "none" or (isinstance(weights, Balanced) and weights.balanced == 0)
     if not off and set(names) <= set(UNWEIGHTED):
         problems.append(
-            f"loss.class_weights: {' and '.join(names)} take none; set it to none, or add a loss that does"
+            f"loss.class_weights: {' and '.join(names)} use none; set it to none, or add a loss that does"
         )
     problems += [
-        f"loss.terms: {term.name} reads no {key}; leave it out"
+        f"loss.terms: {term.name} does not use {key}; leave it out"
         for term in config.loss.terms
-        for key, readers in (("gamma", ("focal",)), ("label_smoothing", ("focal", "cross_entropy")))
-        if getattr(term, key) != LossTerm.model_fields[key].default and term.name not in readers
+        for key, users in (("gamma", ("focal",)), ("label_smoothing", ("focal", "cross_entropy")))
+        if getattr(term, key) != LossTerm.model_fields[key].default and term.name not in users
     ]
-    balances = (
-        not off or config.sampler.power > 0 or (config.training.mix is not None and config.training.mix.rarest)
-    )
-    if config.label.training.borders and config.label.distribution is not None and not balances:
-        problems.append(
-            "label.training.borders: a distribution over numbers has no borders, and nothing here weighs or "
-            "draws by classes; leave them out, or set loss.class_weights or sampler.power"
-        )
     return problems
 
 
 def default_path(task: str) -> Path:
-    """Where a task's YAML stands unless --config names another."""
+    """The task's YAML unless --config names another."""
     return Path("configs") / f"{task}.yaml"

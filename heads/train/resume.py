@@ -12,6 +12,7 @@ import pandas as pd
 from data.annotations.table import source_folder
 from data.images.crop import CroppedReader
 from data.runtime.errors import InputError, raise_all
+from heads.config.loader import read_stored_config
 from heads.config.task import TaskConfig
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_state, read_description, save_state
@@ -129,9 +130,10 @@ def load_run_state(
 def _check_same_run(path: Path, run: RunFolder, config: TaskConfig, marks: Mapping[str, str | None]) -> None:
     try:
         description = read_description(path)["description"]
-        before, marked = _flat(description["config"]), dict(description.get("marks", {}))
+        stored, marked = description["config"], dict(description.get("marks", {}))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(f"{path}: holds no unfinished run; start it without --resume") from None
+    before = _flat(read_stored_config(TaskConfig, stored, str(path)).model_dump())
     now = _flat(config.model_dump())
     raise_all(
         f"{run.folder}: began under another config; repeat its settings, or start without --resume",

@@ -11,7 +11,7 @@ import pandas as pd
 from accelerate import Accelerator
 
 from data.runtime.errors import did_you_mean
-from heads.build import build_target, build_trained_target
+from heads.build import build_target
 from heads.config.task import TaskConfig
 from heads.train.rows import find_bad_images, split_rows
 from heads.train.sampler import class_counts
@@ -48,11 +48,10 @@ def load_split(config: TaskConfig, sources: list[Path], skip_bad: bool, accelera
     Raises:
         InputError: as `heads.train.rows.split_rows` does.
     """
-    target, trained = build_target(config.label), build_trained_target(config.label)
+    target = build_target(config.label)
     bad = find_bad_images(sources) if skip_bad else None
     train, valid = split_rows(config, sources, target, bad)
-    train = trained.without(train, config.label.training.leave_out)
-    labels = trained.class_indices(train)
+    labels = target.class_indices(train)
     counts = class_counts(labels, target.classes)
     if accelerator.is_main_process:
         notes = missing_strata_warning(config.split.strata, list(valid.columns))

@@ -13,22 +13,19 @@ from data.runtime.errors import InputError
 from heads.build import (
     build_head,
     build_loss,
-    build_resizing,
     build_target,
     build_train_state,
     describe_outputs,
     load_backbone_weights,
     load_head,
 )
-from heads.config.label import Label
 from heads.config.loader import load_config
-from heads.config.task import Backbone, Loss, TaskConfig
+from heads.config.task import Backbone, Label, Loss, TaskConfig
 from heads.model.head import Head
 from heads.objective.losses import focal_loss, soft_f1_loss
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_tensors, save_tensors
 from heads.run.folder import PACKAGES, run_folder, save_head
-from heads.train.resizing import Resizing
 
 AGE = Path(__file__).parents[2] / "configs" / "age.yaml"
 NAMES = ["under 30", "30 to 59", "60 and over"]
@@ -343,12 +340,3 @@ def test_a_checkpoint_that_names_a_file_outside_is_refused(tmp_path: Path, name:
     save_tensors(path, head.state_dict(), {"config": plain})
     with pytest.raises(InputError, match="outside of its folder; expected a name alone"):
         load_head(path)
-
-
-def test_resizing_is_of_all_epochs_and_of_no_kept_features() -> None:
-    asked = ["training.epochs=8", "training.resizing={least: 0.5, until: 0.75}"]
-    resizing = build_resizing(load_config(TaskConfig, AGE, asked).training)
-    assert resizing == Resizing(0.5, 0.75, 8)
-    kept = ["backbone.freeze=layer3", "training.feature_views=2"]
-    assert build_resizing(load_config(TaskConfig, AGE, [*asked, *kept]).training) is None
-    assert build_resizing(load_config(TaskConfig, AGE, ["training.resizing=null"]).training) is None

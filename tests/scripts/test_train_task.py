@@ -269,11 +269,11 @@ def test_what_would_do_nothing_or_harm_is_told_before_training(
     runs: Path, faces: Path, call: Callable, configs: Path, tmp_path: Path
 ) -> None:
     age = ["--task", "age", "--config", configs / "age.yaml", "--data", faces / "train", "--runs", tmp_path]
-    idle = call(train_task, *age, "--set", "label.training.leave_out=[[29, 28]]")
+    idle = call(train_task, *age, "--set", "loss.terms=[{name: cross_entropy, gamma: 1}]")
     assert idle.code == 2
     assert idle.err.splitlines() == [
         f"error: {configs / 'age.yaml'}: settings that would do nothing",
-        "  label.training.leave_out: [29, 28] holds no number; write the lower end first",
+        "  loss.terms: cross_entropy does not use gamma; leave it out",
     ]
     backbone = f"backbone={{weights: {runs / 'age' / 'best.safetensors'}, with_classifier: true}}"
     later = "label.distribution={low: 10, high: 110, sigma: 2.5}"

@@ -12,7 +12,7 @@ from ensemble.report.analysis.report import Report, analyse
 from ensemble.report.load.evaluation import Evaluation, HeadOutput, Number
 from ensemble.report.load.load_evaluation import EvaluationFiles, load_evaluation
 from ensemble.report.load.runs import TrainingRun
-from heads.config.label import Label
+from heads.config.task import Label
 
 TASKS = {"mask": ["wear", "<b>$x$ & y</b>"], "age": ["under 30", "30 to 59", "60 and over"]}
 LABELS = {

@@ -21,9 +21,8 @@ from data.dataset import ImageDataset, Sample
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
 from heads.build import load_head
-from heads.config.loader import load_config
+from heads.config.loader import dump_yaml, load_config
 from heads.config.task import TaskConfig
-from heads.config.loader import dump_yaml
 from heads.run.checkpoint import load_tensors
 from heads.run.folder import RunFolder, run_folder
 from heads.train.recorder import RunRecorder

@@ -13,7 +13,7 @@ import evaluate
 from data.runtime.errors import InputError
 from ensemble.config import load_labels
 from ensemble.report.load.validation import load_validation
-from heads.config.label import Label
+from heads.config.task import Label
 from heads.run.folder import run_folder, write_arrays
 from tests.conftest import Outcome
 
