@@ -21,7 +21,7 @@ from hypothesis import settings
 
 from data.runtime.errors import run_script
 from data.runtime.locks import hold_lock
-from data.synthetic.__main__ import write_dataset
+from data.synthetic.dataset import write_dataset
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,13 +1,11 @@
-"""A drawing surface in the face's own coordinates: soft shapes on a turned, tilted, zoomed head.
+"""A canvas in the coordinates of a head: polygons and tapered lines.
 
 The unit is half the height of the head: (0, 0) is the middle of the face, y = -1 the top of the skull and
 y = 1 the chin; x grows to the right of the image and y downwards. Colours are RGB in 0..255.
 """
 
-import cmath
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +16,15 @@ Points = NDArray[np.float64]
 
 BLACK: Colour = (20.0, 17.0, 20.0)
 WHITE: Colour = (252.0, 251.0, 248.0)
-SILVER: Colour = (205.0, 205.0, 208.0)
-
-# Where the bulge of the face ends: the outline of the head stays put while its middle turns.
-BULGE = (0.80, 1.10)
+COLOURS: list[Colour] = [  # of clothes, masks and walls
+    (240, 240, 238), (36, 38, 46), (150, 196, 222), (40, 62, 108), (206, 92, 84), (116, 140, 108), (186, 172, 190),
+    (232, 190, 196), (128, 128, 134), (222, 196, 152), (92, 60, 86), (224, 188, 92), (70, 128, 132), (108, 76, 60),
+]  # fmt: skip
+MIRROR = np.array([-1.0, 1.0])
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """The colour `share` of the way from `first` to `second` (0..1, clipped).
+    """Return the colour `share` of the way from `first` to `second` (0..1, clipped).
 
     >>> mix((0, 0, 0), (100, 200, 50), 0.5)
     (50.0, 100.0, 25.0)
@@ -35,112 +34,66 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
     return red, green, blue
 
 
-def along(anchors: Sequence[Colour], place: float) -> Colour:
-    """The colour at `place` (0..1) on the polyline through `anchors`."""
-    steps = np.linspace(0.0, 1.0, len(anchors))
-    red, green, blue = (float(np.interp(place, steps, channel)) for channel in np.array(anchors).T)
-    return red, green, blue
+def ink(colour: Colour, alpha: float = 1.0) -> tuple[int, int, int, int]:
+    """Convert a colour and an opacity (0..1) to Pillow's RGBA."""
+    red, green, blue, opacity = (round(min(max(value, 0.0), 255.0)) for value in (*colour, 255 * alpha))
+    return red, green, blue, opacity
 
 
-def curve(points: Sequence[tuple[float, float]], closed: bool = False, steps: int = 6) -> Points:
-    """A Catmull-Rom spline through `points`, `steps` samples from each to the next: float [N, 2].
+def curve(points: Sequence[tuple[float, float]] | Points, steps: int = 6) -> Points:
+    """Interpolate `points` by a Catmull-Rom spline, `steps` samples from each to the next: float [N, 2].
 
     >>> curve([(0, 0), (1, 0), (2, 0)], steps=2)[:, 0].tolist()
     [0.0, 0.4375, 1.0, 1.5625, 2.0]
     """
     knots = np.array(points, dtype=np.float64)
-    first, last = (knots[-1:], knots[:2]) if closed else (knots[:1], knots[-1:])
-    padded = np.concatenate([first, knots, last])
-    pieces = len(padded) - 3
-    around = padded[np.arange(pieces)[:, None] + np.arange(4)]  # the four knots that shape each piece
-    spline: Points = (_catmull_rom(steps) @ around).reshape(-1, 2)
-    return spline if closed else np.concatenate([spline, knots[-1:]])
+    padded = np.concatenate([knots[:1], knots, knots[-1:]])
+    a, b, c, d = (padded[start : len(padded) - 3 + start, None] for start in range(4))
+    t = (np.arange(steps) / steps)[:, None]
+    spline = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * b - a - 3 * c + d)))
+    return np.concatenate([spline.reshape(-1, 2), knots[-1:]])
 
 
-@cache
-def _catmull_rom(steps: int) -> Points:
-    """The weights [steps, 4] of the four surrounding knots, from one knot up to the next."""
-    t = np.arange(steps) / steps
-    weights: Points = 0.5 * np.stack(
-        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2], axis=1
-    )
-    return weights
-
-
-def ellipse(x: float, y: float, across: float, down: float, steps: int = 28) -> Points:
-    """An ellipse with half-axes `across` and `down`: float [steps, 2]."""
-    placed: Points = _circle(steps) * np.array([across, down]) + np.array([x, y])
-    return placed
-
-
-@cache
-def _circle(steps: int) -> Points:
+def ellipse(x: float, y: float, across: float, down: float, steps: int = 24) -> Points:
+    """Return the outline of an ellipse with half-axes `across` and `down`: float [steps, 2]."""
     turn = np.linspace(0.0, 2 * np.pi, steps, endpoint=False)
-    circle: Points = np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    return circle
+    return np.stack([x + across * np.cos(turn), y + down * np.sin(turn)], axis=1)
 
 
-@cache
-def _from_middle(count: int) -> Points:
-    return np.linspace(-1.0, 1.0, count)
-
-
-def mirrored(points: Points, side: float) -> Points:
-    """`points` with x multiplied by `side` (1 or -1)."""
-    reflected: Points = points * np.array([side, 1.0])
-    return reflected
-
-
-def _as_complex(points: Points) -> NDArray[np.complex128]:
-    """x + iy for each point: turning, zooming and shifting are then one multiplication and one addition."""
-    return np.ascontiguousarray(points).view(np.complex128)[:, 0]
+def symmetric(half: Points) -> Points:
+    """Close the right half [N, 2] of an outline with its mirror image: float [2N, 2]."""
+    return np.concatenate([half, half[::-1] * MIRROR])
 
 
 @dataclass(frozen=True)
-class Sketch:
-    """An image being drawn and the pose of the head in it.
+class Canvas:
+    """An image and the pose of the head in it.
 
-    `centre` and `scale` are in pixels, `roll` in radians; `turn` and `nod` are how far, in head units, the
-    middle of the face moves sideways and down (the outline stays, as on a ball seen from its side).
+    `centre` and `scale` are in pixels, `roll` in radians.
     """
 
     draw: ImageDraw.ImageDraw
     centre: tuple[float, float]
     scale: float
     roll: float = 0.0
-    turn: float = 0.0
-    nod: float = 0.0
 
-    def fill(self, points: Points, colour: Colour, alpha: float = 1.0) -> None:
-        """Fill the polygon `points`, laid over what is there with opacity `alpha`."""
-        self._fill(_as_complex(points), colour, alpha)
-
-    def stroke(
-        self, points: Points, width: float, colour: Colour, alpha: float = 1.0, taper: float = 0.8
-    ) -> None:
-        """Draw a line `width` wide; `taper` (0..1) is how much thinner its ends are than its middle."""
-        line = _as_complex(points)
-        padded = np.concatenate([line[:1], line, line[-1:]])
-        slope = padded[2:] - padded[:-2]
-        swell = 0.5 * width * (1.0 - taper * _from_middle(len(line)) ** 2)
-        offset = 1j * slope * (swell / np.maximum(np.abs(slope), 1e-9))
-        self._fill(np.concatenate([line + offset, (line - offset)[::-1]]), colour, alpha)
-
-    def _fill(self, points: NDArray[np.complex128], colour: Colour, alpha: float) -> None:
+    def fill(self, points: Points, colour: Colour, alpha: float = 1.0, both: bool = False) -> None:
+        """Fill a polygon with opacity `alpha`; with `both` its mirror image too."""
         if alpha <= 0.0:
             return
-        across, down = points.real / BULGE[0], points.imag / BULGE[1]
-        bulge = np.maximum(1.0 - across * across - down * down, 0.0)
-        posed = points + bulge * complex(self.turn, self.nod)
-        placed = posed * cmath.rect(self.scale, self.roll) + complex(*self.centre)
-        red, green, blue = (round(min(max(channel, 0.0), 255.0)) for channel in colour)
-        ink = (red, green, blue, round(255 * min(alpha, 1.0)))
-        self.draw.polygon(placed.view(np.float64).tolist(), fill=ink)
+        x, y = points.T * self.scale
+        cos, sin = np.cos(self.roll), np.sin(self.roll)
+        placed = np.stack([x * cos - y * sin, x * sin + y * cos], axis=1) + self.centre
+        self.draw.polygon(placed.ravel().tolist(), fill=ink(colour, alpha))
+        if both:
+            self.fill(points * MIRROR, colour, alpha)
 
-    def glow(
-        self, x: float, y: float, across: float, down: float, colour: Colour, alpha: float, rings: int = 4
+    def stroke(
+        self, points: Points, width: float, colour: Colour, alpha: float = 1.0, both: bool = False
     ) -> None:
-        """A soft spot: rings that add up to about `alpha` in the middle and fade to nothing at the edge."""
-        ring = 1.0 - (1.0 - min(alpha, 0.99)) ** (1.0 / rings)
-        for share in np.linspace(1.0, 0.3, rings):
-            self.fill(ellipse(x, y, across * share, down * share), colour, ring)
+        """Draw a line that is `width` wide in the middle and thinner at its ends; with `both` mirrored too."""
+        slope = np.gradient(points, axis=0)
+        slope /= np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-9)
+        swell = 0.5 * width * (1.0 - 0.7 * np.linspace(-1.0, 1.0, len(points))[:, None] ** 2)
+        offset = slope[:, ::-1] * MIRROR * swell
+        self.fill(np.concatenate([points + offset, (points - offset)[::-1]]), colour, alpha, both)

@@ -1,159 +1,118 @@
-"""The face itself: head, ears, eyes, brows, nose, mouth, beard and glasses."""
-
-from dataclasses import dataclass
+"""The head: hair, face and the marks that age leaves on it."""
 
 import numpy as np
 
-from data.synthetic.canvas import BLACK, WHITE, Colour, Points, Sketch, curve, ellipse, mirrored, mix
-from data.synthetic.person import Person
+from data.synthetic.canvas import BLACK, MIRROR, WHITE, Canvas, Points, curve, ellipse, mix, symmetric
+from data.synthetic.person import SILVER, Person
 
-EYE_Y = -0.06
-
-
-@dataclass(frozen=True)
-class Expression:
-    """What changes in a face from one image to the next: smile -1..1, eyes' opening and gaze."""
-
-    smile: float
-    open: float
-    gaze: float
+EYE_X, EYE_Y = 0.315, -0.06
+HANGING = 0.3  # hair that ends below this hangs beside the face
 
 
-def head_outline(person: Person) -> Points:
-    """The closed outline of the head, clockwise from the top."""
-    width, jaw, sag = person.face_width, person.jaw, person.sag
-    chin = 0.5 * jaw
-    half = [
-        (0.0, -1.0), (0.42, -0.92), (width - 0.06, -0.55), (width, -0.1), (width - 0.03, 0.22),
-        (jaw + 0.03 * sag, 0.60), (chin + 0.05 + 0.04 * sag, 0.88), (0.5 * chin, 0.985),
-    ]  # fmt: skip
-    return curve(half + [(0.0, 1.0)] + [(-x, y) for x, y in half[:0:-1]], closed=True)
+def draw_face(canvas: Canvas, person: Person, rng: np.random.Generator) -> None:
+    """Draw the bare head without its hair; `rng` decides the expression."""
+    width, jaw = person.face_width, person.jaw
+    outline = curve(
+        [
+            (0.0, -1.0), (0.42, -0.92), (width - 0.06, -0.55), (width, -0.1), (width - 0.03, 0.22),
+            (jaw, 0.60), (0.5 * jaw + 0.05, 0.88), (0.25 * jaw, 0.985), (0.0, 1.0),
+        ]
+    )  # fmt: skip
+    canvas.fill(ellipse(width + 0.015, 0.05, 0.09, 0.18), mix(person.skin, BLACK, 0.12), both=True)
+    canvas.fill(symmetric(outline) * 1.012, mix(person.skin, BLACK, 0.35))
+    canvas.fill(symmetric(outline), person.skin)
+    _draw_wrinkles(canvas, person)
+    if person.beard:
+        low = outline[outline[:, 1] > 0.10][::-1]  # from the chin up, and back to the lip
+        lip = curve([(0.63, 0.08), (0.56, 0.25), (0.42, 0.46), (0.30, 0.52), (0.17, 0.42), (0.0, 0.40)])
+        alpha = 0.16 + 0.3 * person.beard if person.beard < 0.6 else 0.92
+        canvas.fill(symmetric(np.concatenate([low, lip])), mix(person.hair, BLACK, 0.15), alpha)
+    smile = rng.uniform(-0.3, 1.0)
+    _draw_eyes(canvas, person, rng.uniform(0.85, 1.08), EYE_Y - 0.20 - 0.02 * smile)
+    _draw_nose_and_mouth(canvas, person, smile)
 
 
-def draw_head(sketch: Sketch, person: Person, lit_from: float) -> None:
-    """The bare head with the shadow on the side away from the light (`lit_from` -1 left, 1 right)."""
-    skin = person.skin
-    outline = head_outline(person)
-    sketch.fill(outline * 1.012, mix(skin, BLACK, 0.35))
-    sketch.fill(outline, skin)
-    far = -1.0 if lit_from > 0 else 1.0
-    edge = outline[outline[:, 0] * far > 0.25]
-    order = np.argsort(edge[:, 1])
-    inner = edge[order] * np.array([0.80, 1.0])
-    sketch.fill(np.concatenate([edge[order], inner[::-1]]), mix(skin, BLACK, 0.5), 0.09 * abs(lit_from) + 0.04)
-    sketch.glow(-0.25 * far, -0.45, 0.40, 0.25, mix(skin, WHITE, 0.7), 0.20)
-    for side in (1.0, -1.0):
-        sketch.glow(side * 0.40, 0.30, 0.22, 0.17, (226, 96, 86), person.blush)
-
-
-def draw_ears(sketch: Sketch, person: Person) -> None:
-    """Both ears, on which straps and glasses hang."""
-    for side in (1.0, -1.0):
-        shell = ellipse(person.face_width + 0.015, 0.05, 0.09, 0.18)
-        sketch.fill(mirrored(shell, side), mix(person.skin, BLACK, 0.10))
-        inside = ellipse(person.face_width + 0.03, 0.04, 0.045, 0.105)
-        sketch.fill(mirrored(inside, side), mix(person.skin, BLACK, 0.25), 0.6)
-        if person.earrings:
-            pearl = ellipse(person.face_width + 0.045, 0.26, 0.042, 0.05, 12)
-            sketch.fill(mirrored(pearl, side), (236, 214, 140))
-
-
-def draw_eyes(sketch: Sketch, person: Person, expression: Expression) -> None:
-    """Eyes, lids, lashes and brows."""
-    wide = 0.155 * person.eye_size
-    high = 0.088 * person.eye_size * expression.open
-    for side in (1.0, -1.0):
-        x = side * person.eye_spacing
-        across = np.linspace(-1.0, 1.0, 15)
-        upper = np.stack([x + wide * across, EYE_Y - high * (1 - across**2)], axis=1)
-        lower = np.stack([x + wide * across, EYE_Y + 0.75 * high * (1 - across**2)], axis=1)
-        sketch.glow(x, EYE_Y - 0.01, 1.45 * wide, 2.0 * high, person.eyelids, 0.38, 3)
-        sketch.fill(np.concatenate([upper, lower[::-1]]), mix(WHITE, (222, 205, 190), person.bags))
-        _draw_iris(sketch, person, x + 0.03 * expression.gaze, wide, high, x)
-        lid = 0.016 + 0.036 * person.lashes
-        sketch.stroke(upper - np.array([0.0, 0.006]), lid, (38, 28, 28), 0.95, taper=0.35)
-        sketch.stroke(lower, 0.012, mix(person.skin, BLACK, 0.6), 0.55)
-        if person.lashes > 0.6:
-            tip = np.array([x + side * 1.0 * wide, EYE_Y])
-            flick = curve([tuple(tip - [side * 0.05, 0.03]), tuple(tip + [side * 0.055, -0.055])], steps=4)
-            sketch.stroke(flick, 0.03, (38, 28, 28), person.lashes, taper=0.6)
-        _draw_brow(sketch, person, side, x, expression)
-
-
-def _draw_iris(sketch: Sketch, person: Person, x: float, wide: float, high: float, middle: float) -> None:
-    radius = 0.070 * person.eye_size
-    for share, colour in ((1.0, person.iris), (0.52, (12.0, 10.0, 12.0))):
-        disc = ellipse(x, EYE_Y - 0.01, radius * share, radius * share, 20)
-        inside = 1.0 - ((disc[:, 0] - middle) / wide) ** 2  # the lids cut the iris off
-        disc[:, 1] = np.clip(disc[:, 1], EYE_Y - high * inside, EYE_Y + 0.75 * high * inside)
-        sketch.fill(disc, colour)
-    sketch.fill(ellipse(x - 0.022, EYE_Y - 0.035, 0.018, 0.018, 8), WHITE, 0.9 - 0.5 * person.bags)
-
-
-def _draw_brow(sketch: Sketch, person: Person, side: float, x: float, expression: Expression) -> None:
-    y = EYE_Y - 0.20 - 0.02 * expression.smile + 0.025 * person.sag
-    points = [(x - side * 0.17, y + 0.025), (x, y - person.brow_arch), (x + side * 0.2, y + 0.035)]
-    sketch.stroke(curve(points, steps=7), person.brow_width, person.brow, 0.9, taper=0.65)
-
-
-def draw_nose_and_mouth(sketch: Sketch, person: Person, expression: Expression) -> None:
-    """The nose by its shadows, the mouth by two lips and the line between them."""
-    shade, nose = mix(person.skin, (96, 40, 30), 0.5), person.nose
-    bridge = curve([(0.07, -0.08), (0.055, 0.10), (0.10 * nose, 0.25)])
-    sketch.stroke(bridge, 0.03, shade, 0.35)
-    sketch.glow(-0.01, 0.22, 0.075, 0.07, mix(person.skin, WHITE, 0.6), 0.28, 3)
-    wings = [(-0.125 * nose, 0.27), (-0.07, 0.325), (0.0, 0.345), (0.07, 0.325), (0.125 * nose, 0.27)]
-    sketch.stroke(curve(wings), 0.032, shade, 0.75, taper=0.6)
-    for side in (1.0, -1.0):
-        sketch.fill(ellipse(side * 0.058 * nose, 0.318, 0.026, 0.014, 10), mix(shade, BLACK, 0.5), 0.7)
-    half, lift, full = 0.205 + 0.03 * expression.smile, 0.045 * expression.smile, 0.055 * person.lip_fullness
-    y = 0.60
-    line = curve([(-half, y - lift), (-0.09, y + 0.006), (0.0, y + 0.014), (0.09, y + 0.006), (half, y - lift)])
-    crest = curve(
-        [(-half, y - lift), (-0.06, y - full), (0, y - 0.7 * full), (0.06, y - full), (half, y - lift)]
-    )
-    bowl = curve(
-        [(-half, y - lift), (-0.11, y + full), (0, y + 1.4 * full), (0.11, y + full), (half, y - lift)]
-    )
-    sketch.fill(np.concatenate([crest, line[::-1]]), mix(person.lips, BLACK, 0.14))
-    sketch.fill(np.concatenate([line, bowl[::-1]]), person.lips)
-    if expression.smile > 0.55:
-        teeth = curve([(-0.6 * half, y), (0.0, y + 0.05), (0.6 * half, y)])
-        sketch.fill(teeth, WHITE, 0.95)
-    sketch.stroke(line, 0.02, mix(person.lips, BLACK, 0.6), 0.8)
-    sketch.stroke(curve([(-0.08, 0.76), (0.0, 0.745), (0.08, 0.76)]), 0.02, shade, 0.3)
-
-
-def draw_beard(sketch: Sketch, person: Person) -> None:
-    """Beard, from a shadow to full; drawn before the mouth and before any mask."""
-    if person.beard <= 0.0:
-        return
-    outline = head_outline(person)
-    right = outline[(outline[:, 0] >= 0.0) & (outline[:, 1] > 0.10)]
-    inner = curve([(0.63, 0.08), (0.56, 0.25), (0.42, 0.46), (0.30, 0.52), (0.17, 0.42), (0.0, 0.40)])
-    half = np.concatenate([right[np.argsort(-right[:, 1])], inner])  # from the chin up, and back to the lip
-    colour = mix(person.hair.colour, BLACK, 0.15)
-    alpha = 0.16 + 0.3 * person.beard if person.beard < 0.6 else 0.92
-    sketch.fill(np.concatenate([half, mirrored(half, -1.0)[::-1]]), colour, alpha)
-
-
-def draw_glasses(sketch: Sketch, person: Person, colour: Colour) -> None:
-    """Glasses over eyes and mask: two rims, a bridge and temples to the ears."""
-    across, down = (0.20, 0.17) if person.round_frames else (0.225, 0.145)
-    for side in (1.0, -1.0):
-        x = side * (person.eye_spacing + 0.005)
-        rim = ellipse(x, EYE_Y + 0.015, across, down)
-        if not person.round_frames:  # squared off: every point is pushed out towards the corners
-            middle = np.array([x, EYE_Y + 0.015])
-            unit = (rim - middle) / np.array([across, down])
-            rim = middle + np.sign(unit) * np.sqrt(np.abs(unit)) * np.array([across, down])
-        sketch.fill(rim, WHITE, 0.10)
-        sketch.stroke(np.concatenate([rim, rim[:2]]), 0.028, colour, 0.95, taper=0.0)
-        temple = np.array(
-            [[x + side * across, EYE_Y], [x + side * across + side * 0.1, EYE_Y], [side * 0.77, -0.1]]
+def _draw_wrinkles(canvas: Canvas, person: Person) -> None:
+    """Draw lines on forehead and cheeks, crow's feet, and bags below the eyes."""
+    crease = mix(mix(person.skin, (110, 50, 40), 0.55), BLACK, 0.20)
+    for row, y in enumerate((-0.42, -0.52, -0.61)):
+        strength = float(np.clip(2.2 * person.wrinkles - 0.45 * row, 0.0, 1.0))
+        half = 0.22 + 0.16 * strength
+        canvas.stroke(
+            curve([(-half, y + 0.02), (0.0, y - 0.01), (half, y + 0.02)]), 0.045, crease, 0.8 * strength
         )
-        sketch.stroke(temple, 0.026, colour, 0.95, taper=0.0)
-    inner = person.eye_spacing - across
-    sketch.stroke(
-        curve([(-inner, EYE_Y), (0.0, EYE_Y - 0.035), (inner, EYE_Y)]), 0.026, colour, 0.95, taper=0.0
-    )
+    cheek = curve([(0.17, 0.30), (0.27, 0.44), (0.29, 0.58)])
+    canvas.stroke(cheek, 0.04, crease, 0.6 * person.wrinkles, both=True)
+    for drop in (-0.06, 0.0, 0.06):
+        foot = curve([(EYE_X + 0.18, EYE_Y + 0.35 * drop), (EYE_X + 0.30, EYE_Y + 0.02 + 1.5 * drop)])
+        canvas.stroke(foot, 0.026, crease, 0.85 * max(0.0, person.wrinkles - 0.12), both=True)
+    bag = curve([(EYE_X - 0.14, EYE_Y + 0.09), (EYE_X - 0.02, EYE_Y + 0.165), (EYE_X + 0.13, EYE_Y + 0.10)])
+    canvas.stroke(bag, 0.06, crease, 0.7 * person.wrinkles, both=True)
+
+
+def _draw_eyes(canvas: Canvas, person: Person, opening: float, brow_y: float) -> None:
+    wide, high = 0.155 * person.eye_size, 0.088 * person.eye_size * opening
+    across = np.linspace(-1.0, 1.0, 15)
+    lid = high * (1 - across**2)
+    upper = np.stack([EYE_X + wide * across, EYE_Y - lid], axis=1)
+    lower = np.stack([EYE_X + wide * across, EYE_Y + 0.75 * lid], axis=1)
+    white = mix(WHITE, (222, 205, 190), person.wrinkles)
+    canvas.fill(np.concatenate([upper, lower[::-1]]), white, both=True)
+    radius = 0.07 * person.eye_size
+    canvas.fill(ellipse(EYE_X, EYE_Y - 0.01, radius, min(radius, 0.8 * high)), (60, 40, 30), both=True)
+    canvas.fill(ellipse(EYE_X, EYE_Y - 0.01, 0.5 * radius, 0.5 * radius), BLACK, both=True)
+    canvas.stroke(upper, 0.016 + 0.04 * person.lashes, (38, 28, 28), 0.95, both=True)
+    brow = curve([(EYE_X - 0.17, brow_y + 0.025), (EYE_X, brow_y - 0.035), (EYE_X + 0.2, brow_y + 0.035)])
+    colour = mix(mix(person.hair, (40, 30, 28), 0.55), SILVER, 0.75 * person.grey**2)
+    canvas.stroke(brow, person.brow_width, colour, 0.9, both=True)
+
+
+def _draw_nose_and_mouth(canvas: Canvas, person: Person, smile: float) -> None:
+    shade = mix(person.skin, (96, 40, 30), 0.5)
+    canvas.stroke(curve([(0.07, -0.08), (0.055, 0.10), (0.10, 0.25)]), 0.03, shade, 0.35)
+    wings = [(-0.125, 0.27), (-0.07, 0.325), (0.0, 0.345), (0.07, 0.325), (0.125, 0.27)]
+    canvas.stroke(curve(wings), 0.032, shade, 0.75)
+    canvas.fill(ellipse(0.058, 0.318, 0.026, 0.014), mix(shade, BLACK, 0.5), 0.7, both=True)
+    corner = (0.205 + 0.03 * smile, 0.60 - 0.045 * smile)
+    upper, lower = curve([corner, (0.06, 0.545), (0.0, 0.56)]), curve([(0.0, 0.675), (0.11, 0.655), corner])
+    canvas.fill(symmetric(np.concatenate([lower, upper])), person.lips)
+    line = symmetric(curve([corner, (0.09, 0.606), (0.0, 0.614)]))
+    canvas.stroke(line, 0.025, mix(person.lips, BLACK, 0.6), 0.8)
+
+
+def draw_hair(canvas: Canvas, person: Person, rng: np.random.Generator) -> None:
+    """Draw the hair on the skull, single strands of it, and long hair beside the face."""
+    x, turn = np.linspace(-0.66, 0.66, 41), np.linspace(0.0, np.pi, 40)
+    hairline, end = np.stack([x, _hairline(person, x)], axis=1), min(person.hair_length, 0.12)
+    side = np.array([[-0.80, end], [-0.70, end], [-0.69, -0.2]])
+    canvas.fill(np.concatenate([_skull(person, turn), side * MIRROR, hairline[::-1], side[::-1]]), person.hair)
+    start = rng.uniform(-0.62, 0.62, 30)
+    roots = np.stack([start, _hairline(person, start)], axis=1)
+    tips = _skull(person, np.pi / 2 + start / 0.66 * 1.25)
+    for root, tip in zip(roots, tips, strict=True):
+        if rng.random() < 2.2 * person.grey * abs(root[0]) + person.grey - 0.12:  # grey begins at the temples
+            colour = mix(SILVER, WHITE, rng.uniform(0.0, 0.8))
+        else:
+            colour = mix(person.hair, BLACK if rng.random() < 0.6 else WHITE, rng.uniform(0.1, 0.32))
+        canvas.stroke(np.linspace(root, root + 0.8 * (tip - root), 3), 0.025, colour, 0.5)
+    shine = curve([(-0.34, -0.83), (-0.1, -0.97), (0.2, -0.9)])
+    canvas.stroke(shine, 0.10, mix(person.hair, WHITE, 0.55), 0.08 + 0.50 * person.gloss)
+    if person.hair_length > HANGING:
+        end = person.hair_length
+        outer = curve([(0.81, -0.45), (0.88, 0.35), (0.85, end)])
+        inner = curve([(0.60, -0.42), (0.67, 0.05), (0.66, 0.5), (0.62, end + 0.04)])
+        canvas.fill(np.concatenate([outer, inner[::-1]]), person.hair, both=True)
+
+
+def _hairline(person: Person, x: Points) -> Points:
+    """The y of the edge between forehead and hair at each x."""
+    u = np.abs(x) / 0.66
+    edge = person.hairline + 0.32 * u**4 - person.recess * np.exp(-(((u - 0.68) / 0.24) ** 2))
+    line: Points = edge + person.fringe * (1.0 - u**4) * (0.24 + 0.05 * np.abs(np.sin(11.0 * x)))
+    return line
+
+
+def _skull(person: Person, turn: Points) -> Points:
+    """The outer edge of the hair, from the left ear (turn 0) over the top to the right ear (pi)."""
+    across, up = 0.75 + 0.6 * person.volume, 0.8 + person.volume
+    return np.stack([-across * np.cos(turn), -0.22 - up * np.sin(turn)], axis=1)
