@@ -1,4 +1,4 @@
-"""Self-describing safetensors: weights with what they are for, and the whole state of an unfinished run.
+"""Self-describing safetensors: weights with a JSON description, and the whole state of an unfinished run.
 
 Nothing here reads or writes a pickle. What is not a tensor is JSON in the file's metadata.
 """
@@ -26,26 +26,24 @@ _KEY = "description"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON-ready description to one .safetensors file, whole or not at all."""
+    """Write tensors and a JSON-ready description to a .safetensors file, atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with write_atomically(path) as temporary:
         try:
             save_file(plain, temporary, metadata={"format": "pt", _KEY: json.dumps(description)})
         except SafetensorError as error:
-            raise _system_error(error) or error from None
-
-
-def _system_error(error: SafetensorError) -> OSError | None:
-    """The OSError that safetensors made text of ("I/O error: ... (os error 28)")."""
-    number = re.search(r"\(os error (\d+)\)", str(error))
-    return None if number is None else OSError(int(number[1]), os.strerror(int(number[1])))
+            # The system's error is only in the text: "I/O error: ... (os error 28)".
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote.
+    """Read the tensors and the description that `save_tensors` wrote.
 
     Raises:
-        InputError: no such file, not whole, or without our description.
+        InputError: no such file, damaged, or without our description.
     """
     with _open(path) as file:
         # Version 0.1 called the backbone "trunk".
@@ -57,7 +55,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """The description alone, without reading a tensor; errors as those of `load_tensors`."""
+    """Read the description without the tensors; errors as those of `load_tensors`."""
     with _open(path) as file:
         metadata = file.metadata() or {}
     try:
@@ -70,7 +68,7 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def find_description(path: Path) -> dict[str, Any] | None:
-    """As `read_description`, but None for a file of anybody else, readable or not."""
+    """Read the description if there is one; None for files of other programs and unreadable ones."""
     try:
         return read_description(path)
     except InputError:
@@ -89,13 +87,13 @@ def _open(path: Path) -> Iterator[Any]:
 
 
 def check_shapes(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Refuse `tensors` that are not `module`'s by name and shape; it may be on PyTorch's meta device."""
+    """Refuse `tensors` whose names and shapes are not those of `module`, which may be on the meta device."""
     expected = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    odd = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
-    if odd:
-        told = f"{odd[0]}: found {found.get(odd[0], 'none')}, expected {expected.get(odd[0], 'none')}"
-        raise InputError(f"{name}: {len(odd)} of its tensors do not fit its own config: {told}")
+    wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    if wrong:
+        first = f"{wrong[0]}: found {found.get(wrong[0], 'none')}, expected {expected.get(wrong[0], 'none')}"
+        raise InputError(f"{name}: {len(wrong)} of its tensors do not fit its own config: {first}")
 
 
 def load_tensors_into(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
@@ -117,11 +115,11 @@ def save_state(
     schedule: LRScheduler,
     description: Mapping[str, Any],
 ) -> None:
-    """Write all that an unfinished run needs to go on exactly.
+    """Write everything an unfinished run needs to resume exactly.
 
     Args:
-        optimiser: as accelerate prepared it, or PyTorch's own; with it goes its scaler of gradients (fp16).
-        description: ready for JSON.
+        optimiser: PyTorch's, or accelerate's, whose gradient scaler (fp16) is saved with it.
+        description: JSON-ready.
     """
     tensors = {f"{name}/{key}": t for name, module in modules.items() for key, t in module.state_dict().items()}
     state = optimiser.state_dict()
@@ -138,7 +136,7 @@ def save_state(
         "schedule": schedule.state_dict(),
         "description": description,
     }
-    scaler = _scaler(optimiser)
+    scaler = _gradient_scaler(optimiser)
     if scaler is not None:
         plain["scaler"] = scaler.state_dict()
     save_tensors(path, tensors, plain)
@@ -147,17 +145,16 @@ def save_state(
 def load_state(
     path: Path, modules: Mapping[str, nn.Module], optimiser: Optimizer, schedule: LRScheduler
 ) -> dict[str, Any]:
-    """Put back what `save_state` wrote; return its description.
+    """Restore what `save_state` wrote; return its description.
 
-    Args:
-        optimiser: its scaler of gradients, where it has one, begins anew if the file has none.
+    The optimiser's gradient scaler, if it has one, keeps its initial state if the file has none.
 
     Raises:
-        InputError: as those of `load_tensors` and `load_tensors_into`.
+        InputError: as `load_tensors` and `load_tensors_into`.
     """
     tensors, plain = load_tensors(path)
     for name, module in modules.items():
-        own = {k.removeprefix(f"{name}/"): t for k, t in tensors.items() if k.startswith(f"{name}/")}
+        own = {key.removeprefix(f"{name}/"): t for key, t in tensors.items() if key.startswith(f"{name}/")}
         load_tensors_into(module, own, str(path))
     state: dict[int, dict[str, Any]] = {int(i): dict(slots) for i, slots in plain["scalars"].items()}
     for key, tensor in tensors.items():
@@ -166,13 +163,13 @@ def load_state(
             state.setdefault(int(index), {})[slot] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
     schedule.load_state_dict(plain["schedule"])
-    scaler = _scaler(optimiser)
+    scaler = _gradient_scaler(optimiser)
     if scaler is not None and "scaler" in plain:
         scaler.load_state_dict(plain["scaler"])
     description: dict[str, Any] = plain["description"]
     return description
 
 
-def _scaler(optimiser: Optimizer) -> GradScaler | None:
-    """What scales gradients so that half precision can hold them: accelerate's optimiser keeps it, in fp16."""
+def _gradient_scaler(optimiser: Optimizer) -> GradScaler | None:
+    """Return the gradient scaler of accelerate's optimiser, which it has in fp16."""
     return getattr(optimiser, "scaler", None)

@@ -1,4 +1,4 @@
-"""Several heads by one command, each in a process of its own, so that one that fails takes none along."""
+"""Train several heads and folds by one command, each in a process of its own."""
 
 import os
 import subprocess
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from typing import IO, TextIO
 
@@ -15,16 +16,14 @@ from data.runtime.errors import InputError
 from data.runtime.processes import count_cores
 from heads.run.leakage import source_run_name
 
-CODES = {0: "done", 2: "wrong input"}
-Device = Mapping[
-    str, str
-]  # what a job's environment says of the device, or of the count_cores, that are its own
-SKIPPED = -1000  # no exit code of a process: it was never started
+RESULTS = {0: "done", 2: "failed: wrong input (exit code 2)"}
+Device = Mapping[str, str]  # environment variables that give a job a device or a share of the cores
+SKIPPED = -1000  # in place of an exit code: the process was never started
 
 
 @dataclass(frozen=True)
 class Job:
-    """One head (or fold) to train: what to run, and the names of the jobs whose weights it starts from."""
+    """One head (or fold) to train: the command, and the names of the jobs that must be done before."""
 
     name: str
     command: Sequence[str]
@@ -34,11 +33,11 @@ class Job:
 def plan_jobs(
     command: Sequence[str], tasks: Sequence[str], folds: Sequence[int | None], weights: Mapping[str, str]
 ) -> list[Job]:
-    """A job for each task and fold, in their order, each once.
+    """Make a job for each task and fold.
 
     Args:
-        command: trains all; `--task` and `--fold` at its end win over those that it has.
-        weights: each task's `backbone.weights`; run:NAME waits for NAME where that is asked for too.
+        command: trains all of them; `--task` and `--fold` at its end override those in it.
+        weights: `backbone.weights` of each task; run:NAME waits for NAME if NAME is one of `tasks`.
 
     >>> jobs = plan_jobs(["train"], ["age", "base"], [None], {"age": "run:base"})
     >>> [(job.name, sorted(job.after)) for job in jobs], jobs[0].command
@@ -46,95 +45,98 @@ def plan_jobs(
     """
     jobs = []
     for task, fold in dict.fromkeys(product(tasks, folds)):
-        before = source_run_name(weights.get(task, ""))
-        one = [*command, "--task", task, *([] if fold is None else ["--fold", str(fold)])]
-        jobs.append(Job(_name(task, fold), one, frozenset({_name(before, fold)} if before in tasks else ())))
+        suffix, option = ("", []) if fold is None else (f"/fold-{fold}", ["--fold", str(fold)])
+        source = source_run_name(weights.get(task, ""))
+        after = frozenset({f"{source}{suffix}"} if source in tasks else ())
+        jobs.append(Job(f"{task}{suffix}", [*command, "--task", task, *option], after))
     return jobs
 
 
 def list_devices(jobs: int) -> list[Device]:
-    """Where so many jobs can run side by side: one on each CUDA device, else shares of the processor's count_cores.
+    """List places to run jobs side by side: one per CUDA device, else shares of the processor's cores.
 
-    A share has a core at least. Two heads on a core each are trained sooner than one after the other on two,
-    where each step waits for the slower thread. OMP_NUM_THREADS, where it is set, is what a share has.
+    A share has at least one core. Two heads on a core each finish sooner than one after the other on two cores,
+    where each step waits for the slower thread. If OMP_NUM_THREADS is set, a share has that many cores.
     """
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
-    found = [str(index) for index in range(count)] if visible is None else visible.split(",")[:count]
-    if found:
-        return [{"CUDA_VISIBLE_DEVICES": name} for name in found]
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked):
-        return [{}] * max(1, min(jobs, count_cores() // int(asked)))
+    if count:
+        names = map(str, range(count)) if visible is None else visible.split(",")[:count]
+        return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdecimal() and int(threads):
+        return [{}] * max(1, min(jobs, count_cores() // int(threads)))
     shares = max(1, min(jobs, count_cores()))
     return [{"OMP_NUM_THREADS": str(count_cores() // shares)}] * shares
 
 
-def run_jobs(jobs: Sequence[Job], list_devices: Sequence[Device]) -> dict[str, int]:
-    """Run every job once those that it waits for are done; return the exit code of each, `SKIPPED` for none.
+def run_jobs(jobs: Sequence[Job], devices: Sequence[Device]) -> dict[str, int]:
+    """Run each job after those that it depends on; return exit codes by name, `SKIPPED` for jobs not started.
 
-    Side by side in `list_devices`, one job a place; one after another where there is at most one. What waits for a
-    job that failed is skipped, the others go on.
+    Jobs run side by side, one per device, or one after another if there is at most one device. A job is skipped
+    if one that it depends on failed.
 
     Raises:
-        InputError: jobs wait for one another in a circle.
+        InputError: jobs depend on one another in a circle.
     """
-    _check_order(jobs)
-    free: list[Device | None] = list(list_devices) if len(list_devices) > 1 else [None]
+    by_name = {job.name: job for job in jobs}
+    order = TopologicalSorter({job.name: sorted(job.after) for job in jobs})
+    try:
+        order.prepare()
+    except CycleError as error:
+        circle = " after ".join(error.args[1])
+        raise InputError(f"{circle}: found a circle of runs, expected an order; see backbone.weights") from None
+    free: list[Device | None] = list(devices) if len(devices) > 1 else [None]
     codes: dict[str, int] = {}
-    waiting = list(jobs)
-    started: list[subprocess.Popen[str]] = []
-    running: dict[Future[int], tuple[Job, Device | None]] = {}
-    with ThreadPoolExecutor(len(free)) as pool, _terminate_on_error(started):
-        while waiting or running:
-            for job in [job for job in waiting if any(codes.get(name, 0) for name in job.after)]:
-                codes[job.name] = SKIPPED
-                waiting.remove(job)
-            ready = [job for job in waiting if all(codes.get(name) == 0 for name in job.after)]
-            for job in ready[: len(free)]:
-                place = free.pop(0)
-                running[pool.submit(_run, job, place, started)] = job, place
-                waiting.remove(job)
-            for ended in wait(running, return_when=FIRST_COMPLETED).done:
-                job, place = running.pop(ended)
-                codes[job.name] = ended.result()
-                free.append(place)
+    ready: list[str] = []
+    processes: list[subprocess.Popen[str]] = []
+    running: dict[Future[int], tuple[str, Device | None]] = {}
+    with ThreadPoolExecutor(len(free)) as pool, _terminate_on_error(processes):
+        while order.is_active():
+            ready += order.get_ready()
+            for name in [name for name in ready if any(codes[before] for before in by_name[name].after)]:
+                ready.remove(name)
+                codes[name] = SKIPPED
+                order.done(name)
+            while ready and free:
+                name, device = ready.pop(0), free.pop(0)
+                running[pool.submit(_run, by_name[name], device, processes)] = name, device
+            for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+                name, device = running.pop(future)
+                codes[name] = future.result()
+                order.done(name)
+                free.append(device)
     return {job.name: codes[job.name] for job in jobs}
 
 
 @contextmanager
-def _terminate_on_error(started: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
-    """Ask the processes to end where something, such as a signal, ends the one that waits for them."""
+def _terminate_on_error(processes: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
+    """Terminate the processes if this one is interrupted while it waits for them."""
     try:
         yield
     except BaseException:
-        for process in started:
+        for process in processes:
             process.terminate()
         raise
 
 
 def summary(codes: Mapping[str, int]) -> list[str]:
-    """A line for each job: done, failed and how, or not started.
+    """Describe how each job ended, a line each.
 
     >>> summary({"age_backbone": 2, "age": SKIPPED, "mask": -9})
     ['age_backbone: failed: wrong input (exit code 2)', 'age: not started', 'mask: failed (ended by signal 9)']
     """
     lines = []
     for name, code in codes.items():
-        if code == SKIPPED:
-            told = "not started"
-        elif code < 0:
-            told = f"failed (ended by signal {-code})"
-        else:
-            told = CODES[code] if code == 0 else f"failed: {CODES.get(code, 'a fault')} (exit code {code})"
-        lines.append(f"{name}: {told}")
+        failure = f"failed (ended by signal {-code})" if code < 0 else f"failed: a fault (exit code {code})"
+        lines.append(f"{name}: {'not started' if code == SKIPPED else RESULTS.get(code, failure)}")
     return lines
 
 
 def exit_code(codes: Mapping[str, int]) -> int:
-    """0 where all are done, 2 where wrong input is all that failed, else 1.
+    """Return 0 if all jobs are done, 2 if wrong input is the only failure, else 1.
 
     >>> exit_code({"age": 0}), exit_code({"age": 2, "mask": 0}), exit_code({"age": 2, "mask": -9})
     (0, 2, 1)
@@ -143,19 +145,16 @@ def exit_code(codes: Mapping[str, int]) -> int:
     return 0 if not failed else 2 if failed == {2} else 1
 
 
-def _name(task: str | None, fold: int | None) -> str:
-    return f"{task}" if fold is None else f"{task}/fold-{fold}"
-
-
-def _run(job: Job, place: Device | None, started: list[subprocess.Popen[str]]) -> int:
-    """Run a job to its end; in a place its lines bear its name, since others talk at the same time."""
-    environment = os.environ | (place or {})
-    pipe = None if place is None else subprocess.PIPE
+def _run(job: Job, device: Device | None, processes: list[subprocess.Popen[str]]) -> int:
+    """Run a job to its end; on a device its lines are prefixed, since others print at the same time."""
+    pipe = None if device is None else subprocess.PIPE
+    environment = os.environ | (device or {})
     with subprocess.Popen(job.command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
-        started.append(process)
+        processes.append(process)
+        streams = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
         threads = [
-            threading.Thread(target=_prefix, args=(job.name, source, sink))
-            for source, sink in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
+            threading.Thread(target=_print_prefixed, args=(job.name, source, sink))
+            for source, sink in streams
             if source is not None
         ]
         for thread in threads:
@@ -165,18 +164,6 @@ def _run(job: Job, place: Device | None, started: list[subprocess.Popen[str]]) -
     return process.returncode
 
 
-def _prefix(name: str, source: IO[str], sink: TextIO) -> None:
+def _print_prefixed(name: str, source: IO[str], sink: TextIO) -> None:
     for line in source:
         print(f"{name} | {line.rstrip()}", file=sink, flush=True)
-
-
-def _check_order(jobs: Sequence[Job]) -> None:
-    done: set[str] = set()
-    left = list(jobs)
-    while left:
-        ready = [job for job in left if job.after <= done]
-        if not ready:
-            names = ", ".join(f"{job.name} (after {', '.join(sorted(job.after - done))})" for job in left)
-            raise InputError(f"{names}: wait for one another, expected an order; see backbone.weights")
-        done |= {job.name for job in ready}
-        left = [job for job in left if job not in ready]

@@ -11,6 +11,9 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from heads.model.backbones import BACKBONES
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +41,23 @@ def resnet18() -> nn.Module:
 @pytest.fixture(scope="session")
 def resnet18_state(resnet18: nn.Module) -> dict[str, Tensor]:
     return resnet18.state_dict()
+
+
+class TinyResNet(ResNet):
+    """resnet18's stages with an eighth of the channels and one block each: 0.5 MB in place of 45."""
+
+    def __init__(self, **_: object) -> None:
+        super().__init__(BasicBlock, [1, 1, 1, 1])
+        self.fc = nn.Linear(64, 1000)
+
+    def _make_layer(self, block: type, planes: int, *arguments: object, **options: object) -> nn.Sequential:
+        return super()._make_layer(block, planes // 8, *arguments, **options)
+
+
+@pytest.fixture
+def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let "resnet18" be a `TinyResNet` where the size of the backbone does not matter."""
+    monkeypatch.setitem(BACKBONES, "resnet18", TinyResNet)
 
 
 @pytest.fixture(scope="session")

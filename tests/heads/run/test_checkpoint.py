@@ -1,6 +1,8 @@
-"""What is saved comes back bit for bit, a run goes on as if it had not stopped, and a bad file is refused."""
+"""What is saved is loaded bit for bit, a run resumes identically, and a bad or hostile file is refused unopened."""
 
 import json
+import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from data.runtime.errors import InputError
+from heads.build import build_head, load_head
+from heads.config.loader import load_config
+from heads.config.task import TaskConfig
+from heads.model.backbones import read_tensors
 from heads.run.checkpoint import (
     load_state,
     load_tensors,
@@ -28,7 +34,7 @@ from heads.run.checkpoint import (
 from heads.train.optimiser import make_optimiser, make_schedule
 from heads.train.state import make_average
 
-DESCRIPTION = {"config": {"task": "mask"}, "classes": ["wear", "ä 顔"], "figures": [0.1, 1e-300]}
+DESCRIPTION = {"config": {"task": "mask"}, "classes": ["wear", "ä 顔"], "metrics": [0.1, 1e-300]}
 
 
 class Run:
@@ -44,11 +50,11 @@ class Run:
         self.optimiser: Optimizer = make_optimiser(backbone, self.head[1], optimiser, 0.05, 0.5, 0.1)
         self.schedule: LRScheduler = make_schedule(self.optimiser, schedule, 2, 4, warmup=0.25)
         self.average = make_average(self.head, 0.9)
-        self.modules = {"head": self.head, "average": self.average}
         self.scaler = GradScaler("cpu", scale or 1.0, growth_interval=2, enabled=scale is not None)
         if scale is not None:
             Accelerator(cpu=True, mixed_precision="no")
             self.optimiser = AcceleratedOptimizer(self.optimiser, scaler=self.scaler)
+        self.state = {"head": self.head, "average": self.average}, self.optimiser, self.schedule
 
     def train(self, steps: int, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -64,150 +70,199 @@ class Run:
         return [*self.head.state_dict().values(), *self.average.state_dict().values()]
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "adam", "sgd"])
-@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "step"])
-def test_a_run_put_back_into_fresh_objects_goes_on_identically(
-    tmp_path: Path, optimiser: str, schedule: str
+@pytest.mark.usefixtures("accelerate_anew")
+@pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.parametrize(
+    ("optimiser", "schedule", "scale"),
+    [
+        ("adamw", "one_cycle", None),
+        ("adam", "cosine", None),
+        ("sgd", "step", None),
+        ("adamw", "cosine", 1024.0),
+    ],
+)
+def test_a_run_restored_into_new_objects_continues_identically(
+    tmp_path: Path, optimiser: str, schedule: str, scale: float | None, steps: int
 ) -> None:
     path = tmp_path / "last.safetensors"
-    first, second = Run(optimiser, schedule, seed=0), Run(optimiser, schedule, seed=1)
-    first.train(3, seed=2)
-    save_state(path, first.modules, first.optimiser, first.schedule, DESCRIPTION)
-    assert load_state(path, second.modules, second.optimiser, second.schedule) == DESCRIPTION
-    assert second.schedule.get_last_lr() == first.schedule.get_last_lr()
+    first, second = Run(optimiser, schedule, 0, scale), Run(optimiser, schedule, 1, scale)
+    first.train(steps, seed=2)
+    save_state(path, *first.state, DESCRIPTION)
+    assert load_state(path, *second.state) == DESCRIPTION
+    assert second.scaler.state_dict() == first.scaler.state_dict()
     for run in (first, second):
         run.train(4, seed=3)
     assert all(torch.equal(a, b) for a, b in zip(first.tensors(), second.tensors(), strict=True))
     assert second.schedule.get_last_lr() == first.schedule.get_last_lr()
-
-
-def test_the_state_before_the_first_step_comes_back_too(tmp_path: Path) -> None:
-    first, second = Run("adamw", "cosine", seed=0), Run("adamw", "cosine", seed=1)
-    save_state(tmp_path / "a.safetensors", first.modules, first.optimiser, first.schedule, {})
-    load_state(tmp_path / "a.safetensors", second.modules, second.optimiser, second.schedule)
-    for run in (first, second):
-        run.train(2, seed=3)
-    assert all(torch.equal(a, b) for a, b in zip(first.tensors(), second.tensors(), strict=True))
+    assert second.scaler.state_dict() == first.scaler.state_dict()
+    assert scale is None or first.scaler.get_scale() == scale * 2 ** ((steps + 4) // 2)
 
 
 @pytest.mark.usefixtures("accelerate_anew")
-def test_a_run_in_fp16_goes_on_with_the_scale_that_it_had_come_to(tmp_path: Path) -> None:
-    path = tmp_path / "last.safetensors"
-    first, second = (Run("adamw", "cosine", seed, scale=1024.0) for seed in (0, 1))
-    first.train(3, seed=2)
-    save_state(path, first.modules, first.optimiser, first.schedule, DESCRIPTION)
-    assert load_state(path, second.modules, second.optimiser, second.schedule) == DESCRIPTION
-    assert second.scaler.state_dict() == first.scaler.state_dict()
-    assert first.scaler.get_scale() == 2048.0
-    for run in (first, second):
-        run.train(4, seed=3)
-    assert second.scaler.state_dict() == first.scaler.state_dict()
-    assert first.scaler.get_scale() == 8192.0  # after seven steps, of which the third is one half of a pair
-    assert all(torch.equal(a, b) for a, b in zip(first.tensors(), second.tensors(), strict=True))
-
-
-@pytest.mark.usefixtures("accelerate_anew")
-def test_a_state_without_a_scaler_is_gone_on_from_with_one_and_the_other_way_round(tmp_path: Path) -> None:
+def test_a_state_loads_with_and_without_a_gradient_scaler(tmp_path: Path) -> None:
     plain, scaled = Run("adamw", "cosine", seed=0), Run("adamw", "cosine", seed=1, scale=4.0)
     path = tmp_path / "last.safetensors"
     for saved, loaded in ((plain, scaled), (scaled, plain)):
-        save_state(path, saved.modules, saved.optimiser, saved.schedule, DESCRIPTION)
-        assert load_state(path, loaded.modules, loaded.optimiser, loaded.schedule) == DESCRIPTION
+        save_state(path, *saved.state, DESCRIPTION)
+        assert load_state(path, *loaded.state) == DESCRIPTION
     assert scaled.scaler.get_scale() == 4.0
 
 
-def test_tensors_and_description_come_back_bit_for_bit(tmp_path: Path) -> None:
+def test_tensors_and_description_are_read_back_bit_for_bit(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
     tensors = {
         "weight": torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last),
         "half": torch.randn(5).half(),
         "count": torch.tensor(7),
         "part": torch.randn(6, 6)[::2, 1:],
+        "trunk.weight": torch.ones(1),
     }
-    save_tensors(tmp_path / "a.safetensors", tensors, DESCRIPTION)
-    found, description = load_tensors(tmp_path / "a.safetensors")
+    save_tensors(path, tensors, DESCRIPTION)
+    found, description = load_tensors(path)
+    tensors["backbone.weight"] = tensors.pop("trunk.weight")  # the name in version 0.1
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[k], tensors[k]) and found[k].dtype == tensors[k].dtype for k in tensors)
-    assert description == read_description(tmp_path / "a.safetensors") == DESCRIPTION
-
-
-def test_the_description_is_json_that_any_safetensors_reader_shows(tmp_path: Path) -> None:
-    save_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, DESCRIPTION)
-    with safe_open(tmp_path / "a.safetensors", framework="np") as file:
+    assert description == read_description(path) == DESCRIPTION
+    with safe_open(path, framework="np") as file:  # for any reader of safetensors
         assert json.loads(file.metadata()["description"]) == DESCRIPTION
-
-
-def no_bytes(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def cut_short(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-3])
-
-
-def other_bytes(path: Path) -> None:
-    path.write_bytes(b"PK\x03\x04" * 100)
-
-
-def no_description(path: Path) -> None:
-    save_file({"x": torch.zeros(1)}, path)
-
-
-def not_json(path: Path) -> None:
-    save_file({"x": torch.zeros(1)}, path, metadata={"description": "{"})
-
-
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
-        (no_bytes, "not readable as safetensors"),
-        (cut_short, "not readable as safetensors"),
-        (other_bytes, "not readable as safetensors"),
-        (no_description, "found no description, expected a checkpoint of train_task.py"),
-        (not_json, "found no description, expected a checkpoint of train_task.py"),
-        (Path.unlink, "no such file, expected a checkpoint; train it with train_task.py first"),
-    ],
-)
-def test_a_damaged_file_is_refused_by_its_name(
-    tmp_path: Path, damage: Callable[[Path], None], expected: str
-) -> None:
-    path = tmp_path / "best.safetensors"
-    save_tensors(path, {"x": torch.zeros(9)}, {})
-    damage(path)
-    for read in (load_tensors, read_description):
-        with pytest.raises(InputError) as raised:
-            read(path)
-        assert str(raised.value).startswith(f"{path}: {expected}")
-
-
-@pytest.mark.parametrize(
-    ("tensors", "expected"),
-    [
-        (
-            {"weight": torch.zeros(2, 3), "bias": torch.tensor([0.0, float("nan")])},
-            "bias holds NaN or infinity",
-        ),
-        ({"weight": torch.full((2, 3), torch.inf), "bias": torch.zeros(2)}, "weight holds NaN or infinity"),
-        ({"weight": torch.zeros(3, 3), "bias": torch.zeros(2)}, "do not fit its own config.*size mismatch"),
-        ({"weight": torch.zeros(2, 3)}, "do not fit its own config.*Missing key.*bias"),
-        ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "x": torch.zeros(1)}, "Unexpected key"),
-    ],
-)
-def test_weights_that_do_not_fit_or_are_no_numbers_are_refused(tensors: dict[str, Any], expected: str) -> None:
-    with pytest.raises(InputError, match=f"best.safetensors: .*{expected}"):
-        load_tensors_into(nn.Linear(3, 2), tensors, "best.safetensors")
 
 
 def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "best.safetensors"
     save_tensors(path, {"x": torch.ones(3)}, {"epoch": 1})
 
-    def fails(tensors: Any, filename: Path, metadata: Any) -> None:
+    def fail(tensors: Any, filename: Path, metadata: Any) -> None:
         Path(filename).write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("heads.run.checkpoint.save_file", fails)
+    monkeypatch.setattr("heads.run.checkpoint.save_file", fail)
     with pytest.raises(OSError, match="No space left"):
         save_tensors(path, {"x": torch.zeros(3)}, {"epoch": 2})
     tensors, description = load_tensors(path)
     assert (tensors["x"].tolist(), description) == ([1, 1, 1], {"epoch": 1})
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def checkpoint(configs: Path, tiny_backbone: None, tmp_path: Path) -> Path:
+    config = load_config(TaskConfig, configs / "mask.yaml")
+    path = tmp_path / "best.safetensors"
+    save_tensors(path, build_head(config).state_dict(), {"config": config.model_dump(), "validation": {}})
+    return path
+
+
+def cut(share: float) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes((content := path.read_bytes())[: int(len(content) * share)])
+
+
+def describe(description: str) -> Callable[[Path], object]:
+    return lambda path: save_file({"x": torch.zeros(1)}, path, metadata={"description": description})
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        *((cut(share), "not readable as safetensors") for share in (0.0, 0.00001, 0.1, 0.5, 0.9999)),
+        (lambda path: path.write_bytes(b"PK\x03\x04" * 100), "not readable as safetensors"),
+        (Path.unlink, "no such file, expected a checkpoint; train it with train_task.py first"),
+        (lambda path: save_file({"x": torch.zeros(1)}, path), "found no description, expected a checkpoint of"),
+        *((describe(t), "found no description") for t in ("[]", "3", "null", "{", "[" * 100_000, '"text"')),
+    ],
+)
+def test_a_damaged_file_is_refused_by_every_reader(
+    damage: Callable[[Path], object], expected: str, checkpoint: Path
+) -> None:
+    damage(checkpoint)
+    for read in (load_tensors, read_description, load_head):
+        with pytest.raises(InputError) as raised:
+            read(checkpoint)
+        assert str(raised.value).startswith(f"{checkpoint}: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "expected"),
+    [
+        ({"weight": torch.zeros(2, 3), "bias": torch.tensor([0.0, float("nan")])}, "bias holds NaN"),
+        ({"weight": torch.full((2, 3), torch.inf), "bias": torch.zeros(2)}, "weight holds NaN or infinity"),
+        ({"weight": torch.zeros(3, 3), "bias": torch.zeros(2)}, "do not fit its own config.*size mismatch"),
+        ({"weight": torch.zeros(2, 3)}, "do not fit its own config.*Missing key.*bias"),
+        ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "x": torch.zeros(1)}, "Unexpected key"),
+    ],
+)
+def test_weights_that_do_not_fit_or_are_not_finite_are_refused(tensors: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InputError, match=f"best.safetensors: .*{expected}"):
+        load_tensors_into(nn.Linear(3, 2), tensors, "best.safetensors")
+
+
+CONV = "backbone.conv1.weight"
+Change = Callable[[dict[str, Any], dict[str, Any]], object]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, d: t.update({CONV: t[CONV] * float("nan")}), f"{CONV} holds NaN"),
+        (
+            lambda t, d: t.update({CONV: torch.zeros(64, 3, 3, 3)}),
+            r"found \(64, 3, 3, 3\), expected \(64, 3, 7",
+        ),
+        (lambda t, d: t.pop(CONV), f"{CONV}: found none"),
+        (lambda t, d: t.update(more=torch.zeros(1)), "more: found .*, expected none"),
+        (lambda t, d: d["config"]["label"].update(classes=list("abcd")), "do not fit its own config"),
+        (lambda t, d: d["config"]["classifier"].update(hidden=[10**9, 10**9]), "do not fit its own config"),
+        (lambda t, d: d.update(config="mask.yaml"), r"found no config in it, expected a head's best\.safetens"),
+        (lambda t, d: d.pop("config"), "found no config in it"),
+        (lambda t, d: d["config"].update(execute="touch planted"), "execute: unknown key"),
+        (lambda t, d: d["config"].update(task="../../planted"), "task"),
+        *(
+            (lambda t, d, name=name: d["config"].update(corrections=name), "outside of its folder")
+            for name in ("/etc/passwd", "../../secret.csv", "C:\\\\secret.csv")
+        ),
+        (lambda t, d: d["config"]["backbone"].update(weights="/etc/passwd"), "outside of its folder"),
+    ],
+)
+def test_a_head_that_does_not_fit_its_config_is_refused(change: Change, message: str, checkpoint: Path) -> None:
+    tensors, description = load_tensors(checkpoint)
+    change(tensors, description)
+    save_tensors(checkpoint, tensors, description)
+    with pytest.raises(InputError, match=message) as refused:
+        load_head(checkpoint)
+    assert str(checkpoint) in str(refused.value)
+
+
+@pytest.mark.parametrize("section", ["backbone", "corrections"])
+def test_files_outside_that_a_checkpoint_names_are_never_opened(section: str, checkpoint: Path) -> None:
+    os.mkfifo(outside := checkpoint.with_name("outside"))  # opening it would block
+    tensors, description = load_tensors(checkpoint)
+    if section == "backbone":
+        description["config"]["backbone"]["weights"] = str(outside)
+    else:
+        description["config"]["corrections"] = str(outside)
+    save_tensors(checkpoint, tensors, description)
+    with pytest.raises(InputError, match="outside of its folder; expected a name alone"):
+        load_head(checkpoint)
+
+
+class Touch:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
+def test_a_pickle_is_not_unpickled(suffix: str, tmp_path: Path) -> None:
+    planted, path = tmp_path / "planted", tmp_path / f"best{suffix}"
+    path.write_bytes(pickle.dumps({"weight": Touch(planted)}))
+    pickle.loads(path.read_bytes())
+    assert planted.exists()  # so it works
+    planted.unlink()
+    for write in (lambda: None, lambda: torch.save({"weight": Touch(planted)}, path)):
+        write()
+        for read in (load_head, read_tensors, load_tensors):
+            with pytest.raises(InputError, match=f"best{suffix}: "):
+                read(path)
+    assert not planted.exists()

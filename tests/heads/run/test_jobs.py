@@ -1,4 +1,4 @@
-"""Jobs run in their order, side by side on devices, and one that fails takes none along but those after it."""
+"""Jobs run in their order, side by side on devices; a failed job stops only the jobs that depend on it."""
 
 import os
 import sys
@@ -10,67 +10,61 @@ import pytest
 from data.runtime.errors import InputError
 from heads.run.jobs import SKIPPED, Job, list_devices, plan_jobs, run_jobs
 
-NOTE = """
+# Notes when it runs and on which device; given another job's name, it waits until that one has started.
+PROGRAM = """
 import os, pathlib, sys, time
-folder, name, code, pause = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-meets, late = sys.argv[5], time.monotonic() + 60
-began = time.monotonic()
-(folder / f"{name}.began").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
-time.sleep(pause)
-while meets and not (folder / f"{meets}.began").exists():
-    if time.monotonic() > late:
-        sys.exit(f"{name} never met {meets}")
+folder, name, code, other = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+start, limit = time.monotonic(), time.monotonic() + 60
+(folder / f"{name}.device").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
+while other and not (folder / f"{other}.device").exists():
+    if time.monotonic() > limit:
+        sys.exit(f"{name} never met {other}")
     time.sleep(0.01)
 print("line of", name)
-(folder / f"{name}.times").write_text(f"{began} {time.monotonic()}")
+(folder / f"{name}.times").write_text(f"{start} {time.monotonic()}")
 os.kill(os.getpid(), -code) if code < 0 else sys.exit(code)
 """
 
 
-def job(
-    folder: Path, name: str, code: int = 0, after: tuple[str, ...] = (), pause: float = 0.0, meets: str = ""
-) -> Job:
-    """Notes when it runs; with `meets` it does not end before that job has begun."""
-    command = [sys.executable, "-c", NOTE, str(folder), name, str(code), str(pause), meets]
-    return Job(name, command, frozenset(after))
+def job(folder: Path, name: str, code: int = 0, after: tuple[str, ...] = (), meets: str = "") -> Job:
+    return Job(name, [sys.executable, "-c", PROGRAM, str(folder), name, str(code), meets], frozenset(after))
 
 
-def times(folder: Path, name: str) -> tuple[float, float]:
-    began, ended = (folder / f"{name}.times").read_text().split()
-    return float(began), float(ended)
+def times(folder: Path, name: str) -> list[float]:
+    return [float(time) for time in (folder / f"{name}.times").read_text().split()]
 
 
-def test_one_after_another_without_devices(tmp_path: Path) -> None:
-    codes = run_jobs([job(tmp_path, "b", after=("a",)), job(tmp_path, "a", pause=0.2), job(tmp_path, "c")], [])
-    assert codes == {"b": 0, "a": 0, "c": 0}
+def test_jobs_run_one_after_another_without_devices(tmp_path: Path) -> None:
+    codes = run_jobs([job(tmp_path, "b", after=("a",)), job(tmp_path, "a"), job(tmp_path, "c")], [])
+    assert list(codes.items()) == [("b", 0), ("a", 0), ("c", 0)]
     spans = sorted(times(tmp_path, name) for name in "abc")
     assert all(first[1] <= second[0] for first, second in pairwise(spans))
     assert times(tmp_path, "a")[1] <= times(tmp_path, "b")[0]
 
 
-def test_side_by_side_one_a_device(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_jobs_run_side_by_side_one_per_device(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = dict(os.environ)
     jobs = [job(tmp_path, "a", meets="b"), job(tmp_path, "b", meets="a"), job(tmp_path, "c", after=("a",))]
     assert run_jobs(jobs, [{"CUDA_VISIBLE_DEVICES": name} for name in ("4", "7")]) == {"a": 0, "b": 0, "c": 0}
-    first, second = times(tmp_path, "a"), times(tmp_path, "b")
-    assert max(first[0], second[0]) < min(first[1], second[1])
-    assert {(tmp_path / f"{name}.began").read_text() for name in "ab"} == {"4", "7"}
+    assert {(tmp_path / f"{name}.device").read_text() for name in "ab"} == {"4", "7"}
     assert "a | line of a\n" in capfd.readouterr().out
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize("code", [1, 2, -9])
-def test_a_failure_takes_along_what_waits_for_it_and_nothing_else(tmp_path: Path, code: int) -> None:
+def test_a_failed_job_skips_only_the_jobs_that_depend_on_it(tmp_path: Path, code: int) -> None:
     jobs = [job(tmp_path, "base", code), job(tmp_path, "age", after=("base",)), job(tmp_path, "mask")]
     jobs.append(job(tmp_path, "fine", after=("age",)))
     assert run_jobs(jobs, []) == {"base": code, "age": SKIPPED, "mask": 0, "fine": SKIPPED}
-    assert not (tmp_path / "age.began").exists()
+    assert not (tmp_path / "age.device").exists()
 
 
 def test_a_circle_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a \(after b\), b \(after a\): wait for one another"):
+    with pytest.raises(InputError, match="a after b after a: found a circle"):
         run_jobs([job(tmp_path, "a", after=("b",)), job(tmp_path, "b", after=("a",))], [])
 
 
-def test_folds_wait_for_the_same_fold_of_their_backbone() -> None:
+def test_folds_depend_on_the_same_fold_of_their_backbone_if_it_is_trained_too() -> None:
     jobs = plan_jobs(["x"], ["age", "base", "age"], [0, 1], {"age": "run:base", "base": "imagenet"})
     assert [(job.name, sorted(job.after)) for job in jobs] == [
         ("age/fold-0", ["base/fold-0"]),
@@ -79,21 +73,12 @@ def test_folds_wait_for_the_same_fold_of_their_backbone() -> None:
         ("base/fold-1", []),
     ]
     assert jobs[1].command == ["x", "--task", "age", "--fold", "1"]
-
-
-def test_a_backbone_that_was_not_asked_for_is_not_waited_for() -> None:
-    [only] = plan_jobs(["x"], ["age"], [None], {"age": "run:base"})
-    assert only.after == frozenset()
-
-
-def test_the_environment_is_left_as_it_was(tmp_path: Path) -> None:
-    before = dict(os.environ)
-    run_jobs([job(tmp_path, "a"), job(tmp_path, "b")], [{"OMP_NUM_THREADS": "3"}] * 2)
-    assert dict(os.environ) == before
+    [single] = plan_jobs(["x"], ["age"], [None], {"age": "run:base"})
+    assert single.after == frozenset()
 
 
 @pytest.mark.parametrize(
-    ("cores", "jobs", "asked", "expected"),
+    ("cores", "jobs", "threads", "expected"),
     [
         (2, 4, None, [{"OMP_NUM_THREADS": "1"}] * 2),
         (16, 3, None, [{"OMP_NUM_THREADS": "5"}] * 3),
@@ -104,23 +89,22 @@ def test_the_environment_is_left_as_it_was(tmp_path: Path) -> None:
     ],
 )
 def test_without_devices_cores_are_shared_out(
-    monkeypatch: pytest.MonkeyPatch,
-    cores: int,
-    jobs: int,
-    asked: str | None,
-    expected: list[dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch, cores: int, jobs: int, threads: str | None, expected: list[dict[str, str]]
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    monkeypatch.setattr("heads.run.jobs.cores", lambda: cores)
+    monkeypatch.setattr("heads.run.jobs.count_cores", lambda: cores)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if asked is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    if threads is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
     assert list_devices(jobs) == expected
 
 
-def test_devices_come_before_cores_and_only_those_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("visible", "names"), [("3,5", ["3", "5"]), (None, ["0", "1"])])
+def test_visible_devices_come_before_cores(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, names: list[str]
+) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert list_devices(4) == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert list_devices(1) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert list_devices(4) == [{"CUDA_VISIBLE_DEVICES": name} for name in names]
