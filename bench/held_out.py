@@ -74,7 +74,7 @@ def main() -> None:
     add_debug_option(parser)
     args = parser.parse_args()
     task = load_task_heads(args.runs, {args.task: None})[args.task]
-    rows = task.target.labelled(read_table(args.data))
+    rows = task.target.select_rows(read_table(args.data))
     if args.by is not None and args.by not in rows:
         raise InputError(f"--by {args.by}: no such column, expected one of {', '.join(map(str, rows))}")
     predictions = predict_views(task, [Path(path) for path in rows["path"]], args.workers)

@@ -26,10 +26,11 @@ from data.runtime.errors import add_debug_option, run_script
 from data.runtime.processes import usable_workers
 from data.transforms.pipeline import Pipeline
 from ensemble.config import load_tasks
-from ensemble.files.predictions import FILE_NAME, write_probabilities
+from ensemble.files.predictions import FILE_NAME, TaskOutput, write_probabilities
+from ensemble.files.predictions import Predictions as JointPredictions
 from ensemble.files.submission import write_submission
 from ensemble.inference.views import MERGES, make_views
-from ensemble.metrics.decide import argmax
+from ensemble.joint import argmax
 from heads.build import (
     TrainedHead,
     build_head,
@@ -151,7 +152,7 @@ def validate(net: nn.Module, target: Target, rows: pd.DataFrame, batches: DataLo
     probabilities = target.probabilities(logits).numpy()
     if not target.numbers:
         return compute_metrics(Predictions(probabilities, None), target.class_indices(rows), None)
-    predictions = Predictions(probabilities, target.expected(logits).numpy())
+    predictions = Predictions(probabilities, target.expectation(logits).numpy())
     return compute_metrics(predictions, target.class_indices(rows), target.values(rows).numpy())
 
 
@@ -162,8 +163,10 @@ def answer_listing(args: argparse.Namespace) -> None:
     ids = read_listing(args.data / "info.csv")
     answers = answer(heads, [args.data / "images" / name for name in ids], usable_workers(args.workers))
     write_submission(args.out, ids, argmax(list(answers.values())).tolist())
-    arrays = answers | {f"{name}/identity": each for name, each in answers.items()}
-    write_probabilities(args.out.parent / FILE_NAME, ids, classes, [arrays])
+    predictions = JointPredictions(
+        {name: TaskOutput(each, each) for name, each in answers.items()}, [""] * len(ids)
+    )
+    write_probabilities(args.out.parent / FILE_NAME, ids, classes, [predictions])
 
 
 def train_head(args: argparse.Namespace) -> None:

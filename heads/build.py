@@ -16,7 +16,7 @@ from torch import nn
 
 from data.annotations.class_balance import balanced_weights
 from data.runtime.errors import InputError, raise_all
-from data.runtime.file_names import is_outside
+from data.runtime.files import unsafe_reason
 from heads.config import task as schema
 from heads.config.loader import check_config, read_stored_config
 from heads.config.task import Label
@@ -24,7 +24,7 @@ from heads.model.backbones import load_backbone, load_imagenet, read_tensors
 from heads.model.frozen_split import TrainedLayers
 from heads.model.head import Head, LastLayer, SumOfParts
 from heads.objective.losses import WeightedSum, make_loss
-from heads.objective.ordinal import SharedWeights
+from heads.objective.ordinal import CoralLayer
 from heads.objective.targets import Target
 from heads.run.checkpoint import check_shapes, find_description, load_tensors, load_tensors_into
 from heads.run.folder import RunFolder
@@ -102,7 +102,7 @@ def _last_layer(config: schema.TaskConfig) -> LastLayer:
     """What makes the logits: a plain layer, one with one weight vector, or one summed over a label's parts."""
     if config.classifier.factored:
         return partial(SumOfParts, [len(part.classes) for part in config.label.parts])
-    return SharedWeights if config.label.ordinal == "coral" else nn.Linear
+    return CoralLayer if config.label.ordinal == "coral" else nn.Linear
 
 
 def describe_outputs(label: Label, factored: bool) -> dict[str, Any]:
@@ -238,7 +238,7 @@ def load_head(path: Path) -> TrainedHead:
         raise InputError(f"{path}: found no config in it, expected a head's best.safetensors")
     config = read_stored_config(schema.TaskConfig, description["config"], str(path))
     for key, name in (("backbone.weights", config.backbone.weights), ("corrections", config.corrections)):
-        if is_outside(name):
+        if name is not None and unsafe_reason(name):
             raise InputError(f"{path}: its {key} is {name!r}, outside of its folder; expected a name alone")
     with torch.device("meta"):  # takes no memory: what a config asks for, its tensors must have paid for
         check_shapes(build_head(config), tensors, str(path))

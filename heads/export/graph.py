@@ -40,7 +40,7 @@ class HeadGraph(nn.Module):
         probabilities = self.target.probabilities(logits)
         if self.target.numbers is None:
             return (probabilities,)
-        return probabilities, self.target.expected(logits)
+        return probabilities, self.target.expectation(logits)
 
 
 def write_onnx(

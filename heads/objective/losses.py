@@ -1,15 +1,16 @@
 """Losses over logits [N, K] and targets: class indices int64 [N] or distributions float [N, K].
 
-Each is a function with a thin module around it; cross entropy is PyTorch's own.
+Each is a function; `make_loss` binds its arguments. Cross entropy is PyTorch's own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from heads.objective.ordinal import OrdinalLoss
+from heads.objective.ordinal import coral_loss, corn_loss
 
 
 def focal_loss(
@@ -21,13 +22,13 @@ def focal_loss(
 ) -> Tensor:
     """Cross entropy with each term times (1 - p) ** gamma, averaged (Lin et al. 2017, arXiv:1708.02002).
 
-    Averages as `torch.nn.functional.cross_entropy` does, which it equals at gamma 0: over class indices by
-    the sum of the rows' class weights, over distributions by the number of rows.
+    At gamma 0 it equals `torch.nn.functional.cross_entropy`, whose average it takes: over class indices by the
+    sum of the rows' class weights, over distributions by the number of rows.
 
     Args:
         logits: [N, K].
         targets: int64 [N] or float [N, K].
-        gamma: from 0; how much less what is already right counts.
+        gamma: focusing parameter, from 0.
         weight: class weights [K], positive.
         label_smoothing: from 0 to below 1; this share of each target is spread evenly over all classes.
 
@@ -36,7 +37,7 @@ def focal_loss(
     (0.1269, 0.0018)
     """
     classes = logits.shape[1]
-    soft = _as_distribution(targets, classes).to(logits.dtype)
+    soft = _as_distribution(targets, logits)
     if label_smoothing:
         soft = soft * (1 - label_smoothing) + label_smoothing / classes
     log_p = logits.log_softmax(dim=1)
@@ -51,12 +52,8 @@ def focal_loss(
 
 
 def soft_f1_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """One minus the batch's macro F1, with probabilities in place of counts.
-
-    The mean is over the classes that the batch holds: one that no row has could only lose.
-    """
-    soft = _as_distribution(targets, logits.shape[1]).to(logits.dtype)
-    p = logits.softmax(dim=1)
+    """One minus the batch's macro F1, with probabilities in place of counts, over the classes of the batch."""
+    soft, p = _as_distribution(targets, logits), logits.softmax(dim=1)
     true_positive = (p * soft).sum(dim=0)
     f1 = 2 * true_positive / (p.sum(dim=0) + soft.sum(dim=0)).clamp_min(1e-12)
     present = soft.sum(dim=0) > 0
@@ -64,13 +61,10 @@ def soft_f1_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def expectation_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean absolute difference of the distributions' means, in outputs.
-
-    From Gao et al. 2018, doi:10.24963/ijcai.2018/99. Beside a loss over the distribution it teaches the head
-    the figure that an error in years is measured by.
+    """Mean absolute difference of the distributions' means, in outputs (Gao et al. 2018, doi:10.24963/ijcai.2018/99).
 
     Args:
-        logits: [N, K], over whole numbers that follow one another.
+        logits: [N, K], over consecutive whole numbers.
         targets: distributions float [N, K].
 
     >>> value = expectation_loss(torch.zeros(1, 3), torch.tensor([[0.0, 0.0, 1.0]]))
@@ -81,35 +75,22 @@ def expectation_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return ((logits.softmax(dim=1) - targets.to(logits.dtype)) @ numbers).abs().mean()
 
 
-class FocalLoss(nn.Module):
-    """`focal_loss` with its arguments bound."""
+class FunctionLoss(nn.Module):
+    """A loss function with its arguments; class weights [K] move with the module."""
 
-    def __init__(self, gamma: float = 2.0, weight: Tensor | None = None, label_smoothing: float = 0.0) -> None:
+    def __init__(self, function: Callable[..., Tensor], weight: Tensor | None = None, **arguments: Any) -> None:
         super().__init__()
-        self.gamma, self.label_smoothing = gamma, label_smoothing
+        self.function, self.arguments = function, arguments
         self.weight: Tensor | None
         self.register_buffer("weight", weight)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return focal_loss(logits, targets, self.gamma, self.weight, self.label_smoothing)
-
-
-class SoftF1Loss(nn.Module):
-    """`soft_f1_loss` as a module."""
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return soft_f1_loss(logits, targets)
-
-
-class ExpectationLoss(nn.Module):
-    """`expectation_loss` as a module."""
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return expectation_loss(logits, targets)
+        weight = {} if self.weight is None else {"weight": self.weight}
+        return self.function(logits, targets, **weight, **self.arguments)
 
 
 class WeightedSum(nn.Module):
-    """Several losses of the same logits and targets, each times its factor."""
+    """The sum of several losses of the same logits and targets, each times its factor."""
 
     def __init__(self, losses: Sequence[nn.Module], factors: Sequence[float]) -> None:
         super().__init__()
@@ -122,19 +103,16 @@ class WeightedSum(nn.Module):
 
 
 def make_loss(name: str, weight: Tensor | None, gamma: float = 2.0, label_smoothing: float = 0.0) -> nn.Module:
-    """A loss by name: focal, cross_entropy, coral, corn; soft_f1 and expectation take no weight [K]."""
-    if name == "focal":
-        return FocalLoss(gamma, weight, label_smoothing)
+    """Make a loss by name: focal, cross_entropy, coral, corn; soft_f1 and expectation use no class weights [K]."""
     if name == "cross_entropy":
         return nn.CrossEntropyLoss(weight, label_smoothing=label_smoothing)
-    if name == "soft_f1":
-        return SoftF1Loss()
-    if name == "expectation":
-        return ExpectationLoss()
+    if name == "focal":
+        return FunctionLoss(focal_loss, weight, gamma=gamma, label_smoothing=label_smoothing)
     if name in ("coral", "corn"):
-        return OrdinalLoss(name, weight)
-    raise ValueError(f"unknown loss {name!r}")
+        return FunctionLoss({"coral": coral_loss, "corn": corn_loss}[name], weight)
+    return FunctionLoss({"soft_f1": soft_f1_loss, "expectation": expectation_loss}[name])
 
 
-def _as_distribution(targets: Tensor, classes: int) -> Tensor:
-    return F.one_hot(targets, classes) if targets.ndim == 1 else targets
+def _as_distribution(targets: Tensor, logits: Tensor) -> Tensor:
+    soft = F.one_hot(targets, logits.shape[1]) if targets.ndim == 1 else targets
+    return soft.to(logits.dtype)

@@ -1,13 +1,12 @@
-"""A label column to what a head trains on, and a head's logits back to class probabilities.
+"""A label column to training targets, and a head's logits back to class probabilities.
 
 A head has one output per class; or, with a distribution, one per whole number low..high: the numbers'
-probabilities then pool into the classes that the borders cut, and their mean is a prediction of the number
-(Rothe et al. 2018, doi:10.1007/s11263-016-0940-3; the Gaussian label: Gao et al. 2017, arXiv:1611.01731);
-or, where the classes are ordered, one per border between them (`heads.objective.ordinal`). A target of several parts has
-the combinations of their classes for classes: mixed radix, the first part on top.
+probabilities are then summed within the classes that the borders cut, and their mean is a prediction of the
+number (Rothe et al. 2018, doi:10.1007/s11263-016-0940-3; the Gaussian label: Gao et al. 2017, arXiv:1611.01731);
+or, with ordered classes, one per border between them (`heads.objective.ordinal`). A target of several parts has
+the combinations of their classes: mixed radix, the first part being the most significant digit.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -29,11 +28,11 @@ class Target:
         column: the label column.
         classes: class names; without borders they are the column's values.
         borders: class i holds borders[i-1] <= number < borders[i].
-        numbers: low and high of the whole numbers that are the outputs, or None: the classes are. The last
-            one stands for all beyond it as well: 100 years and over.
+        numbers: low and high of the whole numbers that are the outputs; None: the classes are. Numbers above
+            high count as high.
         sigma: standard deviation of the Gaussian label over `numbers`.
         ordinal: coral or corn for one output per border between ordered classes, or None.
-        parts: targets of classes whose combinations are the classes, or none; `column` then is not read.
+        parts: targets whose combinations of classes are the classes; with them `column` is not read.
     """
 
     column: str
@@ -55,21 +54,23 @@ class Target:
     @property
     def outputs(self) -> int:
         """Number of logits."""
-        if self.numbers is not None:
-            return self.numbers[1] - self.numbers[0] + 1
-        return len(self.classes) - (self.ordinal is not None)
+        return len(self.classes) - (self.ordinal is not None) if self.numbers is None else len(self.pool)
 
     @property
     def pool(self) -> Tensor:
-        """Class index of each number, or simply of each class where there are no numbers, int64."""
+        """Class index of each number, or of each class where there are no numbers, int64."""
         if self.numbers is None:
             return torch.arange(len(self.classes))
         return torch.from_numpy(self._cut(np.arange(self.numbers[0], self.numbers[1] + 1.0)))
 
-    def labelled(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of `table` that have this label, renumbered from 0; none at all is the user's error."""
+    def select_rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of `table` that have this label, renumbered from 0.
+
+        Raises:
+            InputError: no row has it.
+        """
         for part in self.parts:
-            table = part.labelled(table)
+            table = part.select_rows(table)
         if self.parts:
             return table
         if self.column in table:
@@ -79,14 +80,12 @@ class Target:
         known = ", ".join(str(column) for column in table if table[column].notna().any())
         raise InputError(f"no row has a label in column {self.column!r}; found the columns {known}")
 
-    def without(self, rows: pd.DataFrame, ranges: Sequence[Sequence[float]]) -> pd.DataFrame:
-        """The labelled rows whose number is in none of the ranges (low, high), both ends included."""
-        for low, high in ranges:
-            rows = rows[~pd.to_numeric(rows[self.column], errors="coerce").between(low, high)]
-        return rows.reset_index(drop=True)
-
     def class_indices(self, table: pd.DataFrame) -> npt.NDArray[np.int64]:
-        """Class index [N] of each labelled row; labels that fit no class are refused, all at once."""
+        """Class index [N] of each labelled row.
+
+        Raises:
+            InputError: all labels that fit no class, at once.
+        """
         if self.parts:
             digits = tuple(part.class_indices(table) for part in self.parts)
             return np.asarray(np.ravel_multi_index(digits, [len(part.classes) for part in self.parts]))
@@ -102,8 +101,8 @@ class Target:
         raise_all(
             f"{len(wrong)} labels in column {self.column!r} fit no class",
             [
-                f"{p}: found {v!r}, expected {expected}"
-                for p, v in zip(wrong.path, wrong[self.column], strict=True)
+                f"{path}: found {value!r}, expected {expected}"
+                for path, value in zip(wrong.path, wrong[self.column], strict=True)
             ],
         )
         if self.borders is None:
@@ -128,32 +127,28 @@ class Target:
         outputs = logits.float().softmax(dim=1)
         if self.numbers is None:
             return outputs
-        pooled = outputs.new_zeros(outputs.shape[0], len(self.classes))
-        return pooled.index_add(1, self.pool.to(outputs.device), outputs)
+        sums = outputs.new_zeros(outputs.shape[0], len(self.classes))
+        return sums.index_add(1, self.pool.to(outputs.device), outputs)
 
-    def expected(self, logits: Tensor) -> Tensor:
+    def expectation(self, logits: Tensor) -> Tensor:
         """Mean of the predicted distribution [N], in the label's unit; only for a target with numbers."""
         if self.numbers is None:
-            raise ValueError("a target of classes has no expected number")
+            raise ValueError("a target of classes has no expectation")
         numbers = torch.arange(self.numbers[0], self.numbers[1] + 1, device=logits.device)
         return logits.float().softmax(dim=1) @ numbers.float()
 
     def _cut(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        index: npt.NDArray[np.int64] = np.searchsorted(np.asarray(self.borders), values, side="right")
-        return index.astype(np.int64)
+        return np.searchsorted(np.asarray(self.borders), values, side="right").astype(np.int64)
 
 
 def gaussian_labels(values: Tensor, numbers: tuple[int, int], sigma: float) -> Tensor:
     """A normal density around each of `values` [N] over whole numbers low..high: [N, high - low + 1].
 
-    Rows sum to 1, also where the range cuts the bell; values above high count as high.
+    Rows sum to 1, also where the range truncates the density; values above high count as high.
 
     >>> gaussian_labels(torch.tensor([30.0]), (28, 32), 1.0).argmax().item()
     2
     """
     grid = torch.arange(numbers[0], numbers[1] + 1, dtype=torch.float64)
-    return (
-        (-((grid - values.double().clamp(max=numbers[1])[:, None]) ** 2) / (2 * sigma**2))
-        .softmax(dim=1)
-        .float()
-    )
+    squares = (grid - values.double().clamp(max=numbers[1])[:, None]) ** 2
+    return (-squares / (2 * sigma**2)).softmax(dim=1).float()

@@ -42,7 +42,7 @@ def split_rows(
     table["fold"] = assign_folds(table, config.split.folds, config.split.strata, config.split.seed)
     if config.corrections is not None:
         table = apply_corrections(table, Path(config.corrections))
-    rows = target.labelled(table[~table["path"].isin(bad or {})])
+    rows = target.select_rows(table[~table["path"].isin(bad or {})])
     held_out = rows["fold"] == config.split.fold
     if not held_out.any():
         raise InputError(f"fold {config.split.fold}: found no labelled image, expected at least 1")

@@ -58,7 +58,7 @@ def predict(head: nn.Module, target: Target, batches: Iterable[Sample]) -> Predi
             logits = head(batch.pixels[0])
             probabilities.append(target.probabilities(logits).cpu().numpy())
             if target.numbers is not None:
-                expected.append(target.expected(logits).cpu().numpy())
+                expected.append(target.expectation(logits).cpu().numpy())
     return Predictions(
         np.concatenate(probabilities), None if target.numbers is None else np.concatenate(expected)
     )

@@ -94,7 +94,7 @@ def test_a_number_is_the_mean_of_the_views_that_the_image_was_shown_in(
     task = {"age": build_task([replace(head, config=check_config(TaskConfig, values, "age"))])}
     margins = {"age": margin}
     batches = list(adaptive_views(Predictor(task, CPU), in_batches(pixels, 8), margins, 8, 16))
-    shown = [head.target.expected(head.head(each / 255)).numpy() for each in (pixels, pixels.flip(3))]
+    shown = [head.target.expectation(head.head(each / 255)).numpy() for each in (pixels, pixels.flip(3))]
     identity = np.concatenate([batch["age"].identity for batch in batches])
     asked = needs_all_views(identity, margin) if views is None else np.full(PHOTOGRAPHS, views == 2)
     assert views is not None or 5 < asked.sum() < PHOTOGRAPHS - 5

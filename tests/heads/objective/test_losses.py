@@ -1,31 +1,26 @@
-"""Focal loss at gamma 0 is PyTorch's cross entropy; soft F1 of certain answers is scikit-learn's."""
+"""Losses are PyTorch's, torchvision's, scikit-learn's and coral-pytorch's where those have them, else their formulas."""
 
 import numpy as np
 import pytest
 import torch
+from coral_pytorch.dataset import levels_from_labelbatch
+from coral_pytorch.losses import coral_loss as published_coral
+from coral_pytorch.losses import corn_loss as published_corn
 from sklearn.metrics import f1_score
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from heads.objective.losses import (
-    ExpectationLoss,
-    FocalLoss,
-    SoftF1Loss,
-    WeightedSum,
-    expectation_loss,
-    focal_loss,
-    make_loss,
-    soft_f1_loss,
-)
+from heads.objective.losses import WeightedSum, expectation_loss, focal_loss, make_loss, soft_f1_loss
+from heads.objective.ordinal import coral_loss, corn_loss
 
 ROWS, CLASSES = 40, 5
 WEIGHT = torch.tensor([0.2, 1.0, 3.0, 0.5, 7.0])
 
 
-def random_case(distribution: bool = False) -> tuple[Tensor, Tensor]:
+def random_case(distribution: bool = False, outputs: int = CLASSES) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(ROWS, CLASSES, generator=generator) * 4
+    logits = torch.randn(ROWS, outputs, generator=generator) * 4
     if distribution:
         return logits, torch.randn(ROWS, CLASSES, generator=generator).softmax(dim=1)
     return logits, torch.randint(CLASSES, (ROWS,), generator=generator)
@@ -55,22 +50,16 @@ def test_focal_of_two_classes_is_torchvisions_sigmoid_focal_loss(gamma: float) -
 
 
 def test_focal_of_a_known_probability_is_the_papers_formula() -> None:
-    p = np.array([0.7, 0.2, 0.1])
+    p, target = np.array([0.7, 0.2, 0.1]), np.array([0.5, 0.5, 0.0])
     logits = torch.tensor(np.log(p)).repeat(2, 1)
     weight = torch.tensor([2.0, 1.0, 5.0], dtype=torch.float64)
     terms = -((1 - p) ** 2) * np.log(p)
     expected = (2 * terms[0] + 5 * terms[2]) / (2 + 5)
     assert focal_loss(logits, torch.tensor([0, 2]), 2.0, weight).item() == pytest.approx(expected)
+    assert focal_loss(logits[:1], torch.tensor(target)[None]).item() == pytest.approx((target * terms).sum())
 
 
-def test_focal_of_a_distribution_is_the_mean_of_its_terms() -> None:
-    p, target = np.array([0.7, 0.2, 0.1]), np.array([0.5, 0.5, 0.0])
-    expected = -(target * (1 - p) ** 2 * np.log(p)).sum()
-    value = focal_loss(torch.tensor(np.log(p))[None], torch.tensor(target)[None], 2.0)
-    assert value.item() == pytest.approx(expected)
-
-
-def test_an_index_and_its_one_hot_row_lose_the_same() -> None:
+def test_an_index_and_its_one_hot_row_have_the_same_loss() -> None:
     logits, targets = random_case()
     one_hot = F.one_hot(targets, CLASSES).float()
     assert focal_loss(logits, targets).item() == pytest.approx(focal_loss(logits, one_hot).item())
@@ -80,7 +69,7 @@ def test_an_index_and_its_one_hot_row_lose_the_same() -> None:
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("size", [1e-6, 30.0, 200.0, 1e4])
 @pytest.mark.parametrize("distribution", [False, True], ids=["index", "distribution"])
-def test_gradients_are_finite_however_sure_the_head_is(gamma: float, size: float, distribution: bool) -> None:
+def test_gradients_of_any_logits_are_finite(gamma: float, size: float, distribution: bool) -> None:
     logits = torch.tensor([[size, 0.0, -size], [-size, 0.0, size]], requires_grad=True)
     targets = torch.tensor([[1.0, 0, 0], [1.0, 0, 0]]) if distribution else torch.tensor([0, 0])
     for loss in (focal_loss(logits, targets, gamma), soft_f1_loss(logits, targets)):
@@ -92,37 +81,13 @@ def test_gradients_are_finite_however_sure_the_head_is(gamma: float, size: float
 @pytest.mark.parametrize("drop", [None, 3], ids=["all classes", "a class absent"])
 def test_soft_f1_of_certain_answers_is_scikit_learns_macro_f1(drop: int | None) -> None:
     logits, targets = random_case()
-    keep = targets != drop if drop is not None else torch.ones(ROWS, dtype=torch.bool)
-    logits, targets = logits[keep], targets[keep]
+    chosen = targets != drop if drop is not None else torch.ones(ROWS, dtype=torch.bool)
+    logits, targets = logits[chosen], targets[chosen]
     answers = logits.argmax(dim=1)
     certain = F.one_hot(answers, CLASSES) * 1e3
     present = np.unique(targets)
     expected = 1 - f1_score(targets, answers, labels=present, average="macro", zero_division=0)
     assert soft_f1_loss(certain.float(), targets).item() == pytest.approx(expected, abs=1e-6)
-
-
-def test_a_weighted_sum_is_the_sum_by_hand() -> None:
-    logits, targets = random_case()
-    loss = WeightedSum([FocalLoss(2.0, WEIGHT), SoftF1Loss()], [0.7, 0.3])
-    expected = 0.7 * focal_loss(logits, targets, 2.0, WEIGHT) + 0.3 * soft_f1_loss(logits, targets)
-    assert loss(logits, targets).item() == pytest.approx(expected.item())
-
-
-def test_losses_by_name_are_the_functions_with_their_arguments() -> None:
-    logits, targets = random_case()
-    focal = make_loss("focal", WEIGHT, gamma=1.5, label_smoothing=0.1)
-    entropy = make_loss("cross_entropy", WEIGHT, label_smoothing=0.1)
-    soft_f1 = make_loss("soft_f1", WEIGHT)
-    assert torch.equal(focal(logits, targets), focal_loss(logits, targets, 1.5, WEIGHT, 0.1))
-    assert torch.equal(entropy(logits, targets), F.cross_entropy(logits, targets, WEIGHT, label_smoothing=0.1))
-    assert torch.equal(soft_f1(logits, targets), soft_f1_loss(logits, targets))
-    with pytest.raises(ValueError, match="unknown loss 'hinge'"):
-        make_loss("hinge", None)
-
-
-def test_class_weights_move_with_the_loss() -> None:
-    loss: nn.Module = WeightedSum([make_loss("focal", WEIGHT), make_loss("cross_entropy", WEIGHT)], [1, 1])
-    assert [buffer.dtype for buffer in loss.double().buffers()] == [torch.float64, torch.float64]
 
 
 def test_the_expectation_loss_is_numpys_error_of_the_means() -> None:
@@ -131,4 +96,36 @@ def test_the_expectation_loss_is_numpys_error_of_the_means() -> None:
     wanted = [np.average(np.arange(CLASSES), weights=row) for row in targets.double().numpy()]
     expected = np.abs(np.subtract(means, wanted)).mean()
     assert expectation_loss(logits, targets).item() == pytest.approx(expected, rel=1e-5)
-    assert isinstance(make_loss("expectation", None), ExpectationLoss)
+
+
+def test_ordinal_losses_are_the_published_ones() -> None:
+    logits, targets = random_case(outputs=CLASSES - 1)
+    levels = levels_from_labelbatch(targets, num_classes=CLASSES)
+    assert coral_loss(logits, targets).item() == pytest.approx(published_coral(logits, levels).item(), rel=1e-5)
+    published = published_corn(logits, targets, CLASSES)
+    assert corn_loss(logits, targets).item() == pytest.approx(published.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("function", [coral_loss, corn_loss])
+def test_an_ordinal_loss_counts_a_row_as_often_as_its_weight(function) -> None:
+    logits, targets = random_case(outputs=CLASSES - 1)
+    weight = torch.tensor([1.0, 2.0, 1.0, 3.0, 1.0])
+    repeated = torch.repeat_interleave(torch.arange(len(targets)), weight[targets].long())
+    expected = function(logits[repeated], targets[repeated])
+    assert function(logits, targets, weight).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_losses_by_name_are_the_functions_with_their_arguments() -> None:
+    logits, targets = random_case()
+    focal = make_loss("focal", WEIGHT, gamma=1.5, label_smoothing=0.1)
+    entropy = make_loss("cross_entropy", WEIGHT, label_smoothing=0.1)
+    soft_f1 = make_loss("soft_f1", WEIGHT)
+    expected = focal_loss(logits, targets, 1.5, WEIGHT, 0.1), soft_f1_loss(logits, targets)
+    assert torch.equal(focal(logits, targets), expected[0])
+    assert torch.equal(entropy(logits, targets), F.cross_entropy(logits, targets, WEIGHT, label_smoothing=0.1))
+    assert torch.equal(soft_f1(logits, targets), expected[1])
+    ordinal = make_loss("corn", WEIGHT)(logits[:, 1:], targets)
+    assert torch.equal(ordinal, corn_loss(logits[:, 1:], targets, WEIGHT))
+    both = WeightedSum([focal, soft_f1], [0.7, 0.3])
+    assert both(logits, targets).item() == pytest.approx((0.7 * expected[0] + 0.3 * expected[1]).item())
+    assert [buffer.dtype for buffer in both.double().buffers()] == [torch.float64]  # weights move with the loss

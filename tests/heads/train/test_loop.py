@@ -19,9 +19,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from data.dataset import ImageDataset, Sample, SequentialIndices
 from data.runtime.errors import InputError
-from data.runtime.signals import Stopped, handle_signals
+from data.runtime.signals import StopSignal, handle_signals
 from data.transforms.pipeline import Pipeline
-from heads.objective.losses import FocalLoss, make_loss
+from heads.objective.losses import make_loss
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_state, save_state
 from heads.train.loaders import make_loader
@@ -123,7 +123,7 @@ def run_fit(
     )
     whole = FitSettings(**{"epochs": EPOCHS, "seed": 3, "clip_norm": 5.0} | plan)
     material = TrainingData(TARGET, train, valid, sampler, Labels(labels), resizing=resizing)
-    fit(learner, material, loss or FocalLoss(), whole, accelerator, told, when_stopped)
+    fit(learner, material, loss or make_loss("focal", None), whole, accelerator, told, when_stopped)
 
 
 def weights(learner: TrainState) -> dict[str, Tensor]:
@@ -265,7 +265,7 @@ class Signalling(nn.Module):
 
     def __init__(self, number: int, at: int) -> None:
         super().__init__()
-        self.loss, self.number, self.left = FocalLoss(), number, at
+        self.loss, self.number, self.left = make_loss("focal", None), number, at
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         self.left -= 1
@@ -291,7 +291,7 @@ def test_a_signal_in_the_middle_of_an_epoch_costs_no_step(
         kept.append(learner.progress)
         return "kept"
 
-    with pytest.raises(Stopped, match="kept"), handle_signals():
+    with pytest.raises(StopSignal, match="kept"), handle_signals():
         run_fit(
             tiny_learner(ema=0.8), squares, Told(), workers, loss=Signalling(number, step), when_stopped=keep
         )

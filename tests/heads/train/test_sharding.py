@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import BatchSampler
 
 from data.dataset import SampleIndex
-from heads.objective.losses import SoftF1Loss
+from heads.objective.losses import make_loss
 from heads.train.distributed import WholeBatchLoss
 from heads.train.loaders import make_loader
 from heads.train.sampler import BalancedSampler
@@ -65,7 +65,7 @@ def test_one_process_deals_itself_the_whole_list_anew_each_epoch() -> None:
 
 
 @pytest.mark.usefixtures("accelerate_anew")
-@pytest.mark.parametrize("loss", [SoftF1Loss(), nn.CrossEntropyLoss(torch.tensor([1.0, 5.0]))])
+@pytest.mark.parametrize("loss", [make_loss("soft_f1", None), nn.CrossEntropyLoss(torch.tensor([1.0, 5.0]))])
 def test_the_whole_batch_of_one_process_is_its_own(loss: nn.Module) -> None:
     logits, targets = torch.randn(5, 2, requires_grad=True), torch.tensor([0, 1, 1, 0, 1])
     value = WholeBatchLoss(loss, Accelerator(cpu=True))(logits, targets)
