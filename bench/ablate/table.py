@@ -1,79 +1,91 @@
-"""The ablation table as Markdown, from the collected figures of runs (`bench.ablate.figures`)."""
+"""The CSV of collected figures, and the ablation table as Markdown."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from textwrap import fill
 
 import pandas as pd
 
-from bench.ablate.plan import DEFAULT, Ablations, Entry
+from bench.ablate.plan import DEFAULT, Ablations
 
 HEADING = """# Ablations
 
 Every figure is of people held out of training, never of an evaluation set. `python -m bench.ablate collect`
 read them from the folders of the runs, `python -m bench.ablate table` wrote this page. Mean ± standard
 deviation over seeds; one seed has no spread. The difference is the mean, over the seeds that both have, of
-the head's macro F1 less the default's; mean absolute errors are in years.
+the head's macro F1 minus the default's; mean absolute errors are in years. Rows of options that were removed
+since (small images first, mixup, CutMix, other borders or years left out in training, pseudo-labels) were
+measured at commit ce66e66 (0.1.0).
 """
+KEY = ["plan", "head", "lever", "seed"]
+COLUMNS = [*KEY, "macro_f1", "joint_macro_f1", "mae", "minutes", "gpu"]
 ALWAYS = ("lever", "what", "macro F1", "difference", "seeds")
 
 
+def read_figures(file: Path) -> pd.DataFrame:
+    """Read the figures collected so far, one row per run; empty if there is no file."""
+    if not file.is_file():
+        return pd.DataFrame(columns=COLUMNS)
+    return pd.read_csv(file, dtype={"plan": str, "head": str, "lever": str})
+
+
 def write_page(plans: Sequence[Ablations], figures: pd.DataFrame) -> str:
-    """The whole page: one section a plan; `figures` as `bench.ablate.figures.read_figures` gives them."""
+    """Write the whole page, one section per plan, from the figures of `read_figures`."""
     return HEADING + "".join(_section(plan, figures[figures["plan"] == plan.title]) for plan in plans)
 
 
 def _section(plan: Ablations, figures: pd.DataFrame) -> str:
     lines = [f"\n## {plan.title}\n\n{fill(plan.note, 112)}\n"]
     for head in plan.heads:
-        entries: list[Entry] = [*plan.levers, *plan.products]
-        levers = {DEFAULT: ""} | {entry.name: entry.group for entry in entries if entry.head == head}
+        groups = {DEFAULT: ""} | {lever.name: lever.group for lever in plan.levers if lever.head == head}
         runs = figures[figures["head"] == head].set_index("seed")
-        rows = {lever: found for lever in levers if len(found := runs[runs["lever"] == lever])}
-        if not rows:
+        by_lever = {lever: found for lever in groups if len(found := runs[runs["lever"] == lever])}
+        if not by_lever:
             continue
-        default = rows.get(DEFAULT, runs[:0])["macro_f1"]
-        cells = [_cells(lever, levers[lever], found, default) for lever, found in rows.items()]
-        # A head without numbers has no error, one outside the joint code no joint figure, few runs a GPU.
-        filled = [name for name in cells[0] if name in ALWAYS or any(row[name] for row in cells)]
+        default = by_lever.get(DEFAULT, runs[:0])["macro_f1"]
+        rows = [
+            {"lever": lever, "what": groups[lever], **_cells(found, default)}
+            for lever, found in by_lever.items()
+        ]
+        if DEFAULT in by_lever:
+            rows[0]["difference"] = ""
+        # Only heads that predict a number have an error; not all have a joint figure or runs on a GPU.
+        filled = [name for name in rows[0] if name in ALWAYS or any(row[name] for row in rows)]
         lines.append(f"\n### {head}\n\n| {' | '.join(filled)} |\n|{' --- |' * len(filled)}\n")
-        lines += [f"| {' | '.join(row[name] for name in filled)} |\n" for row in cells]
+        lines += [f"| {' | '.join(row[name] for name in filled)} |\n" for row in rows]
     return "".join(lines)
 
 
-def _cells(lever: str, group: str, found: pd.DataFrame, default: pd.Series) -> dict[str, str]:
-    """A row's cells by the name of their column; one that has no figure is empty."""
-    less = (found["macro_f1"] - default).dropna()
+def _cells(found: pd.DataFrame, default: pd.Series) -> dict[str, str]:
+    """A row's figures by column; empty where there is none."""
+    difference = (found["macro_f1"] - default).dropna()
+    on_gpu = found["gpu"].notna()
     return {
-        "lever": lever,
-        "what": group,
         "macro F1": spread(found["macro_f1"], 3),
-        "difference": "" if lever == DEFAULT else spread(pd.Series([less.mean()]), 3, "+"),
+        "difference": spread(pd.Series([difference.mean()]), 3, "+"),
         "joint macro F1": spread(found["joint_macro_f1"], 3),
         "mean absolute error": spread(found["mae"], 2),
-        "minutes": _mean(found["minutes"][found["gpu"].isna()]),
-        "minutes on a GPU": _mean(found["minutes"][found["gpu"].notna()]),
+        "minutes": spread(pd.Series([found["minutes"][~on_gpu].mean()]), 1),
+        "minutes on a GPU": spread(pd.Series([found["minutes"][on_gpu].mean()]), 1),
         "seeds": str(len(found)),
     }
 
 
-def _mean(values: pd.Series) -> str:
-    """One digit of the mean; nothing where no value is there."""
-    return "" if values.empty else f"{values.mean():.1f}"
-
-
 def spread(values: pd.Series, digits: int, sign: str = "") -> str:
-    """Mean and, from two values on, the sample's standard deviation; nothing where no value is there.
+    """Format mean ± sample standard deviation; the mean alone for one value, nothing for none.
 
     Args:
-        sign: "+" for a difference, whose sign is told in any case.
+        values: NaN is ignored.
+        digits: after the point.
+        sign: "+" to write the sign of positive numbers too.
 
     >>> spread(pd.Series([0.5]), 3), spread(pd.Series([0.5, None, 0.7]), 3)
     ('0.500', '0.600 ± 0.141')
     >>> spread(pd.Series([-0.0001]), 3, "+")
     '+0.000'
     """
-    there = values.dropna()
-    if there.empty:
+    values = values.dropna()
+    if values.empty:
         return ""
-    # z: no minus before what rounds to nothing.
-    return f"{there.mean():{sign}z.{digits}f}" + (f" ± {there.std():.{digits}f}" if len(there) > 1 else "")
+    # z: no minus before a number that rounds to zero.
+    return f"{values.mean():{sign}z.{digits}f}" + (f" ± {values.std():.{digits}f}" if len(values) > 1 else "")
