@@ -1,31 +1,85 @@
-"""What a data set is made of, as plain numbers ready for JSON: who is rare, who is there twice."""
+"""Facts of a data set, as plain numbers ready for JSON: classes, ages, people, images, duplicates and folds."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from data.annotations.class_balance import balanced_weights, sampled_shares
 from data.annotations.folds import assign_folds
-from data.annotations.table import person_name
-from data.explore.duplicates import across, exact_groups, near_pairs
-from data.explore.survey import ImageInfo
-from data.statistics import mean_and_std
+from data.explore.images import ImageInfo, Pairs, find_duplicates, image_facts, inspect_images, list_pairs
 
 POWERS = (0.25, 0.5, 1.0)
 HISTOGRAM_YEARS = 5
-TOLD = 200  # examples of duplicates and sizes that are listed; all are counted
+# As in configs/, so that the folds are those of training whatever is explored.
+STRATA: Mapping[str, Sequence[float]] = {"gender": (), "age": (30.0, 60.0)}
 
 Facts = dict[str, Any]
-Pairs = npt.NDArray[np.int64]
+
+
+def explore(
+    table: pd.DataFrame,
+    labels: Sequence[str],
+    borders: Mapping[str, Sequence[float]],
+    folds: int,
+    against: Sequence[str] = (),
+) -> Facts:
+    """Compute all facts of a table (see `data.annotations.table.read_table`), ready for JSON.
+
+    Args:
+        table: one row per image.
+        labels: columns to count, in the joint code's order; those that the table lacks are left out.
+        borders: where a column of numbers is cut into classes.
+        folds: number of folds that the people are split into.
+        against: paths of another set, such as the images to predict, to search for duplicates; those that the
+            table has as well are counted and left out.
+    """
+    own = table["path"].tolist()
+    other = other_images(own, against)
+    paths = [*own, *other]
+    inspected = inspect_images(paths)
+    readable = {row: each for row, each in enumerate(inspected) if isinstance(each, ImageInfo)}
+    pairs = find_duplicates(readable, [*table["person"], *[None] * len(other)])
+    classes = {name: class_column(table, name, borders) for name in labels if name in table}
+    return {
+        "sources": sorted(table["source"].unique()),
+        "photographs": len(table),
+        "people": int(table["person"].nunique()),
+        "against": len(other),
+        "against_in_data": len(against) - len(other),
+        "unreadable": [each for each in inspected if isinstance(each, str)],
+        "labels": {name: class_facts(each) for name, each in classes.items()},
+        "unlabelled": {name: int(each.isna().sum()) for name, each in classes.items()},
+        "joint": joint_facts(classes) if len(classes) > 1 else [],
+        "ages": age_facts(table),
+        "photographs_per_person": counts_per_person(table),
+        "pictures": image_facts([each for row, each in readable.items() if row < len(own)]),
+        "duplicates": {
+            kind: {"pairs": len(found), "examples": list_pairs(found, paths)} for kind, found in pairs.items()
+        },
+        "split": fold_facts(table, folds, STRATA, pairs["across_people"]),
+    }
+
+
+def other_images(own: Sequence[str], against: Sequence[str]) -> list[str]:
+    """Return the absolute paths of the images `against` that are not among `own`, by whatever links."""
+    real_folder = lru_cache(maxsize=None)(os.path.realpath)
+
+    def place(path: str) -> tuple[str, str]:
+        folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100
+        return real_folder(folder), name
+
+    known = set(map(place, own))
+    return [os.path.abspath(path) for path in against if place(path) not in known]  # noqa: PTH100
 
 
 def class_column(table: pd.DataFrame, column: str, borders: Mapping[str, Sequence[float]]) -> pd.Series:
-    """A label's classes as text [N], missing where the table has none; numbers are cut at their `borders`.
+    """Return a label's classes as text [N], missing where the table has none; numbers are cut at their `borders`.
 
     >>> ages = pd.DataFrame({"age": [29.0, 30.0, 75.0, np.nan]})
     >>> class_column(ages, "age", {"age": [30, 60]}).dropna().tolist()
@@ -38,65 +92,60 @@ def class_column(table: pd.DataFrame, column: str, borders: Mapping[str, Sequenc
     names += [f"{low:g} to {high - 1:g}" for low, high in pairwise(cuts)]
     names.append(f"{cuts[-1]:g} and over")
     numbers = pd.to_numeric(table[column], errors="coerce")
-    classes = np.array(names)[np.searchsorted(cuts, numbers.fillna(0), side="right")]
-    kinds = pd.CategoricalDtype(names, ordered=True)
-    return pd.Series(classes, index=table.index).where(numbers.notna()).astype(kinds)
+    return pd.cut(numbers, [-np.inf, *cuts, np.inf], right=False, labels=names)
 
 
 def class_facts(classes: pd.Series) -> list[Facts]:
-    """Each class's count and share, and what class weights and a sampler would make of it at `POWERS`.
+    """Count each class, and compute the class weights and sampler shares that it would get at `POWERS`.
 
-    None where nobody has a label.
+    Empty where no row has a label. Ordered classes keep their order, others are sorted by count.
     """
-    if not classes.notna().any():
+    counted = classes.value_counts(sort=not isinstance(classes.dtype, pd.CategoricalDtype))
+    counts = np.array(counted, dtype=np.int64)
+    if not counts.any():
         return []
-    ordered = classes.cat.categories if isinstance(classes.dtype, pd.CategoricalDtype) else None
-    counted = classes.value_counts()
-    names = [str(name) for name in (counted.index if ordered is None else ordered)]
-    counts = np.array([int(counted.get(name, 0)) for name in names], dtype=np.int64)
-    present = counts > 0
-    weights = {power: np.zeros(len(counts)) for power in POWERS}
+    weights, shares = {}, {}
     for power in POWERS:
-        weights[power][present] = balanced_weights(counts[present], power)
+        weights[power] = np.zeros(len(counts))
+        weights[power][counts > 0] = balanced_weights(counts[counts > 0], power)
+        shares[power] = sampled_shares(counts, power)
     return [
         {
-            "name": name,
+            "name": str(name),
             "count": int(counts[place]),
             "share": float(counts[place] / counts.sum()),
             "class_weight": {f"{power:g}": float(weights[power][place]) for power in POWERS},
-            "drawn_share": {f"{power:g}": float(sampled_shares(counts, power)[place]) for power in POWERS},
+            "drawn_share": {f"{power:g}": float(shares[power][place]) for power in POWERS},
         }
-        for place, name in enumerate(names)
+        for place, name in enumerate(counted.index)
     ]
 
 
 def joint_facts(classes: Mapping[str, pd.Series]) -> list[Facts]:
-    """Count and share of every combination of classes, also of those that nobody is in; the rarest first."""
-    columns = pd.DataFrame({name: each.astype(str).where(each.notna()) for name, each in classes.items()})
-    whole = columns.dropna()
-    counted = Counter(map(tuple, whole.to_numpy()))
-    combinations = product(*(sorted(whole[name].unique()) for name in columns))
+    """Count every combination of classes, also those of no image; the rarest first."""
+    labelled = pd.DataFrame(
+        {name: each.astype(str).where(each.notna()) for name, each in classes.items()}
+    ).dropna()
+    counted = Counter(map(tuple, labelled.to_numpy()))
+    combinations = product(*(sorted(labelled[name].unique()) for name in labelled))
     return [
-        {"name": " / ".join(combined), "count": counted[combined], "share": counted[combined] / len(whole)}
+        {"name": " / ".join(combined), "count": counted[combined], "share": counted[combined] / len(labelled)}
         for combined in sorted(combinations, key=lambda combined: counted[combined])
     ]
 
 
-def age_facts(table: pd.DataFrame, by: str = "gender") -> Facts:
-    """People (not images) in steps of `HISTOGRAM_YEARS`, one list of counts for each value of `by`.
+def age_facts(table: pd.DataFrame) -> Facts:
+    """Count people (not images) in steps of `HISTOGRAM_YEARS`, one list of counts for each gender.
 
     >>> age_facts(pd.DataFrame({"person": ["a"], "mask": ["wear"]}))
     {}
     """
-    if "age" not in table:
-        return {}
     people = table.drop_duplicates("person")
-    people = people[people["age"].notna()]
+    people = people[people["age"].notna()] if "age" in people else people[:0]
     if people.empty:
         return {}
-    groups = people[by].fillna("unknown") if by in people else pd.Series("all", index=people.index)
-    last = int(people["age"].max()) // HISTOGRAM_YEARS + 1
-    edges = [HISTOGRAM_YEARS * step for step in range(last + 1)]
+    groups = people["gender"].fillna("unknown") if "gender" in people else pd.Series("all", index=people.index)
+    edges = list(range(0, int(people["age"].max()) + HISTOGRAM_YEARS + 1, HISTOGRAM_YEARS))
     counts = {
         str(name): np.histogram(people["age"][groups == name], bins=edges)[0].tolist()
         for name in sorted(groups.unique())
@@ -104,99 +153,26 @@ def age_facts(table: pd.DataFrame, by: str = "gender") -> Facts:
     return {"edges": edges, "people": counts}
 
 
-def image_facts(seen: Sequence[ImageInfo]) -> Facts:
-    """Sizes, formats and the channels' mean and standard deviation of the images that can be read."""
-    if not seen:
-        return {}
-    sizes = Counter(f"{each.width} x {each.height}" for each in seen)
-    widths, heights = [each.width for each in seen], [each.height for each in seen]
-    mean, std = mean_and_std(np.sum([each.levels for each in seen], axis=0))
-    return {
-        "sizes": dict(sizes.most_common(TOLD)),
-        "different_sizes": len(sizes),
-        "width": _spread(widths),
-        "height": _spread(heights),
-        "formats": dict(Counter(each.kind for each in seen).most_common()),
-        "megabytes": sum(each.file_bytes for each in seen) / 1e6,
-        "mean": mean.tolist(),
-        "std": std.tolist(),
-    }
+def fold_facts(table: pd.DataFrame, folds: int, strata: Mapping[str, Sequence[float]], same: Pairs) -> Facts:
+    """Count images and people of each fold that training makes, and equal images of two people in two folds.
 
-
-def duplicate_pairs(seen: Sequence[ImageInfo], people: Sequence[str | None]) -> dict[str, Pairs]:
-    """All pairs of images that are one image or nearly so: for each kind their places, [P, 2].
-
-    People's own images are alike by nature, so that near duplicates are told across people only. Who is on
-    the images of another set is not known: they are compared with those of the data alone.
-
-    Args:
-        seen: the images [N].
-        people: whose each is, [N]; None for one of another set.
-    """
-    outside = np.array([person is None for person in people], dtype=bool)
-    sets = ["against" if each else "data" for each in outside]
-    digests, owners = _codes([each.digest for each in seen]), _codes([person or "" for person in people])
-    same = _pairs_within(exact_groups(digests))
-    near = across(near_pairs(np.array([each.fingerprint for each in seen], dtype=np.uint64)), digests)
-    own = _pairs_within(exact_groups([" ".join(each) for each in zip(owners, digests, strict=True)]))
-    return {
-        "same_person": own[~outside[own].any(axis=1)],
-        "across_people": across(same[~outside[same].any(axis=1)], owners),
-        "between_sets": across(same, sets),
-        "near_across_people": across(near[~outside[near].any(axis=1)], owners),
-        "near_between_sets": across(near, sets),
-    }
-
-
-def duplicate_facts(pairs: Mapping[str, Pairs], paths: Sequence[str]) -> Facts:
-    """How many pairs [P, 2] of each kind there are, and the `paths` [N] of the first `TOLD`."""
-    return {kind: {"pairs": len(each), "examples": _named(each, paths)} for kind, each in pairs.items()}
-
-
-def fold_facts(table: pd.DataFrame, folds: int, strata: Mapping[str, Sequence[float]], twins: Pairs) -> Facts:
-    """Images and people of each fold as training makes them, and who is in two: by name, by image.
-
-    `twins` are pairs of the table's rows, [P, 2], that hold one image under different names.
+    `same` are pairs of the table's rows, [P, 2], that hold the same image of two people.
     """
     fold = assign_folds(table, folds, strata, seed=0)
-    by_person = table.assign(fold=fold).groupby("person")["fold"].nunique()
-    split = twins[fold[twins[:, 0]] != fold[twins[:, 1]]]
+    sizes = table.groupby(fold)["person"].agg(["size", "nunique"]).reindex(range(folds), fill_value=0)
+    apart = same[fold[same[:, 0]] != fold[same[:, 1]]]
     return {
         "folds": [
-            {
-                "fold": number,
-                "photographs": int((fold == number).sum()),
-                "people": int(table["person"][fold == number].nunique()),
-            }
-            for number in range(folds)
+            {"fold": number, "photographs": int(images), "people": int(people)}
+            for number, images, people in sizes.itertuples()
         ],
-        "people_in_two_folds": [person_name(name) for name in by_person.index[by_person > 1]],
-        "pairs_in_two_folds": len(split),
-        "images_in_two_folds": _named(split, table["path"].tolist()),
+        "pairs_in_two_folds": len(apart),
+        "pictures_in_two_folds": list_pairs(apart, table["path"].tolist()),
     }
-
-
-def _codes(names: Sequence[str]) -> list[str]:
-    """A short name for each name: millions of pairs are compared by it."""
-    return [str(code) for code in np.unique(names, return_inverse=True)[1]]
-
-
-def _pairs_within(groups: Sequence[Sequence[int]]) -> Pairs:
-    """All pairs (i, j), i < j, of each group of places: [P, 2]."""
-    found = [np.array(group)[np.stack(np.triu_indices(len(group), 1), axis=1)] for group in groups]
-    return np.concatenate([np.empty((0, 2), np.int64), *found])
-
-
-def _named(pairs: Pairs, paths: Sequence[str]) -> list[list[str]]:
-    return [[paths[one], paths[other]] for one, other in pairs[:TOLD].tolist()]
-
-
-def _spread(values: Sequence[int]) -> dict[str, float]:
-    return {"least": int(min(values)), "median": float(np.median(values)), "most": int(max(values))}
 
 
 def counts_per_person(table: pd.DataFrame) -> dict[str, int]:
-    """How many people have how many images.
+    """Count the people who have so many images, for each number of images.
 
     >>> counts_per_person(pd.DataFrame({"person": ["a", "a", "b"]}))
     {'1': 1, '2': 1}

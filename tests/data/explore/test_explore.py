@@ -1,4 +1,4 @@
-"""python -m data.explore: its figures against counts made by hand, and the page that shows them."""
+"""python -m data.explore: its figures against counts made by hand, and its page."""
 
 import json
 import shutil
@@ -11,11 +11,11 @@ import pytest
 import yaml
 from sklearn.utils.class_weight import compute_class_weight
 
+from data.annotations.folds import assign_folds
 from data.annotations.table import read_table
 from data.explore import __main__ as explore
-from data.explore.__main__ import analysis as explore_facts
-from data.explore.analysis import class_facts, duplicate_facts, duplicate_pairs, fold_facts
-from data.explore.survey import ImageInfo
+from data.explore import images
+from data.explore.analysis import STRATA, class_column, class_facts, fold_facts
 from data.runtime.errors import InputError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -49,7 +49,7 @@ def test_the_facts_are_those_of_the_data(
     facts = json.loads(facts_file.read_text())
     table = read_table([known / "train"])
     assert (facts["photographs"], facts["people"]) == (len(table), table["person"].nunique())
-    assert facts["images_per_person"] == {str(SHOTS): table["person"].nunique()}
+    assert facts["photographs_per_person"] == {str(SHOTS): table["person"].nunique()}
     for label in ("mask", "gender"):
         assert {each["name"]: each["count"] for each in facts["labels"][label]} == Counter(table[label])
     ages = np.digitize(table["age"], [30, 60])
@@ -63,51 +63,28 @@ def test_the_facts_are_those_of_the_data(
     assert found["across_people"] == 1
     assert found["between_sets"] == 1
     assert sum(fold["people"] for fold in facts["split"]["folds"]) == facts["people"]
-    assert facts["split"]["people_in_two_folds"] == []
-    told = capsys.readouterr().out
-    assert "the same image: 1 pairs across people, 1 between the data and --against" in told
+    summary = capsys.readouterr().out
+    assert "the same image: 1 pairs across people, 1 between the data and --against" in summary
     page = out.read_text(encoding="utf-8")
     assert "Rarest of" in page
     assert broken.partition(":")[0] in page
     assert page.count("<svg") == page.count('<svg role="img" aria-label="') == 4
 
 
-def test_a_image_in_two_folds_under_two_names_is_told(known: Path, monkeypatch) -> None:
-    monkeypatch.setattr(explore_facts, "TOLD", 2)
-    table = read_table([known / "train"])
+def test_equal_images_of_two_people_in_two_folds_are_counted_and_some_listed(
+    faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "MAX_LISTED", 2)
+    table = read_table([faces / "train"])
     first = table.drop_duplicates("person").index.to_numpy()
-    twins = np.array([(first[0], other) for other in first])
-    fold = _folds(table)
-    expected = [[table["path"][i], table["path"][j]] for i, j in twins if fold[i] != fold[j]]
-    assert 2 < len(expected) < len(twins)
-    facts = fold_facts(table, 3, {}, twins)
+    pairs = np.array([(first[0], other) for other in first])
+    fold = assign_folds(table, 3, {}, 0)
+    expected = [[table["path"][i], table["path"][j]] for i, j in pairs if fold[i] != fold[j]]
+    assert 2 < len(expected) < len(pairs)
+    facts = fold_facts(table, 3, {}, pairs)
     assert facts["pairs_in_two_folds"] == len(expected)
-    assert facts["images_in_two_folds"] == expected[:2]
-
-
-def test_all_pairs_are_counted_and_some_listed(monkeypatch) -> None:
-    monkeypatch.setattr(explore_facts, "TOLD", 2)
-    owners = ["p1", "p2", "p2", "p3", None, None, "p1", None]
-    digests = ["x", "x", "x", "y", "x", "z", "z", "z"]
-    prints = [0, 0, 0, 1, 0, 255, 255, 255]
-    seen = [ImageInfo(1, 1, "", 1, *each, np.zeros((3, 256))) for each in zip(digests, prints, strict=True)]
-    pairs = duplicate_pairs(seen, owners)
-    assert {kind: found.tolist() for kind, found in pairs.items()} == {
-        "same_person": [[1, 2]],
-        "across_people": [[0, 1], [0, 2]],
-        "between_sets": [[0, 4], [1, 4], [2, 4], [5, 6], [6, 7]],
-        "near_across_people": [[0, 3], [1, 3], [2, 3]],
-        "near_between_sets": [[3, 4]],
-    }
-    facts = duplicate_facts(pairs, list("abcdefgh"))
-    assert facts["between_sets"] == {"pairs": 5, "examples": [["a", "e"], ["b", "e"]]}
-
-
-def _folds(table: pd.DataFrame) -> list[int]:
-    from data.annotations.folds import assign_folds
-
-    folds: list[int] = assign_folds(table, 3, {}, 0).tolist()
-    return folds
+    assert facts["pictures_in_two_folds"] == expected[:2]
+    assert [each["photographs"] for each in facts["folds"]] == np.bincount(fold).tolist()
 
 
 def test_weights_and_draws_are_those_of_training() -> None:
@@ -121,9 +98,9 @@ def test_weights_and_draws_are_those_of_training() -> None:
     indices = labels.map({name: place for place, name in enumerate(names)}).to_numpy(np.int64)
     for power in (0.25, 0.5, 1.0):
         sampler = BalancedSampler(indices, [str(row) for row in range(len(indices))], power)
-        drawn = np.bincount(indices[np.concatenate([sampler.rows(epoch) for epoch in range(200)])]) / 200
+        drawn = np.bincount(indices[np.concatenate([sampler.rows(epoch) for epoch in range(50)])]) / 50
         shares = [facts[name]["drawn_share"][f"{power:g}"] for name in names]
-        assert np.allclose(drawn / len(indices), shares, atol=0.002)
+        assert np.allclose(drawn / len(indices), shares, atol=0.005)
 
 
 def labelled(faces: Path, folder: Path) -> Path:
@@ -158,7 +135,7 @@ def test_labels_need_no_ages_and_those_asked_for_must_be_there(
     ]
 
 
-def test_what_is_in_the_data_is_no_other_set_however_it_is_spelt(
+def test_images_of_the_data_are_not_another_set_by_whatever_path(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -179,8 +156,8 @@ def test_what_is_in_the_data_is_no_other_set_however_it_is_spelt(
     ]
 
 
-def test_a_class_of_the_borders_that_nobody_is_in_is_told_as_none() -> None:
-    young = explore.class_column(pd.DataFrame({"age": [20.0, 25.0]}), "age", {"age": [30.0, 60.0]})
+def test_an_empty_class_between_borders_counts_0() -> None:
+    young = class_column(pd.DataFrame({"age": [20.0, 25.0]}), "age", {"age": [30.0, 60.0]})
     facts = class_facts(young)
     assert [(each["name"], each["count"]) for each in facts][-1] == ("60 and over", 0)
     assert all(np.isfinite(list(each["class_weight"].values())).all() for each in facts)
@@ -193,17 +170,17 @@ def test_a_folder_without_images_is_refused(faces: Path, tmp_path: Path) -> None
         explore.main(["--data", str(data), "--against", str(tmp_path / "none")])
 
 
-def test_the_folds_are_training_s_whatever_is_looked_at(faces: Path, tmp_path: Path) -> None:
-    told = set()
+def test_the_folds_are_those_of_training_whatever_is_counted(faces: Path, tmp_path: Path) -> None:
+    splits = set()
     for number, more in enumerate(([], ["--labels", "mask"], ["--ages", "20", "40"])):
         facts_file = tmp_path / f"{number}.json"
         given = ["--data", str(faces / "train"), "--out", str(tmp_path / "page.html"), "--folds", "3", *more]
         explore.main([*given, "--json", str(facts_file)])
-        told.add(json.dumps(json.loads(facts_file.read_text())["split"]))
-    assert len(told) == 1
+        splits.add(json.dumps(json.loads(facts_file.read_text())["split"]))
+    assert len(splits) == 1
     recipes = [yaml.safe_load(file.read_text()) for file in CONFIGS.glob("[agm]*.yaml")]
     assert len(recipes) == 4
-    strata = {name: list(borders) for name, borders in explore.STRATA.items()}
+    strata = {name: list(borders) for name, borders in STRATA.items()}
     for recipe in recipes:
         assert (recipe["split"]["folds"], recipe["split"]["strata"]) == (explore.FOLDS, strata)
 
@@ -214,7 +191,7 @@ def test_ages_that_are_no_borders_are_refused(faces: Path, ages: list[str]) -> N
         explore.main(["--data", str(faces / "train"), "--ages", *ages])
 
 
-def test_a_label_that_nobody_has_is_told_as_such(
+def test_a_label_without_values_is_reported_as_such(
     faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = labelled(faces, tmp_path / "data")

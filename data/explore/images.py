@@ -1,0 +1,174 @@
+"""Images of a data set: sizes, formats and levels, the same image twice, and nearly the same."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imagehash
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from data.images.decode import decode_bytes, header_of, read_encoded
+from data.runtime.errors import InputError, printable
+from data.runtime.processes import parallel_map
+from data.statistics import count_levels, mean_and_std
+
+CHUNK = 32
+HASH_SIZE = 8  # perceptual hashes of 8 x 8 bits
+NEAR = 4  # of 64 bits; scaling and compression change up to 4 or so, different images differ in about 32
+BLOCK = 512  # rows of hashes compared at a time
+MAX_LISTED = 200  # examples of duplicates and sizes; all are counted
+
+Pairs = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """One decoded image.
+
+    Attributes:
+        width, height: of the upright image, in pixels.
+        kind: file format and mode, such as "JPEG RGB".
+        file_bytes: size of the file.
+        digest: SHA-256 of shape and pixels: equal only for the same image, whatever its file format.
+        fingerprint: 64 bits (a perceptual hash) that scaling or compression hardly change.
+        levels: how often each level occurs in each channel, [3, 256].
+    """
+
+    width: int
+    height: int
+    kind: str
+    file_bytes: int
+    digest: str
+    fingerprint: int
+    levels: npt.NDArray[np.int64]
+
+
+def inspect_images(paths: Sequence[str], processes: int | None = None) -> list[ImageInfo | str]:
+    """Describe each image [N], or return why it cannot be read; `processes` None for one a core."""
+    return list(parallel_map(inspect_image, paths, processes, chunk=CHUNK))
+
+
+def inspect_image(path: str) -> ImageInfo | str:
+    """Describe one image, or return why it cannot be read."""
+    try:
+        encoded = read_encoded(Path(path))
+        pixels = decode_bytes(encoded, printable(path))
+    except InputError as error:
+        return str(error)
+    height, width = pixels.shape[:2]
+    return ImageInfo(
+        width=width,
+        height=height,
+        kind=" ".join(header_of(encoded)),
+        file_bytes=len(encoded),
+        digest=hashlib.sha256(f"{height}x{width}:".encode() + pixels.tobytes()).hexdigest(),
+        fingerprint=fingerprint(pixels),
+        levels=count_levels(pixels),
+    )
+
+
+def fingerprint(pixels: npt.NDArray[np.uint8]) -> int:
+    """Compute a perceptual hash of 64 bits of RGB pixels [H, W, 3]: imagehash's `phash`."""
+    bits = imagehash.phash(Image.fromarray(pixels), hash_size=HASH_SIZE).hash
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def image_facts(images: Sequence[ImageInfo]) -> dict[str, Any]:
+    """Summarise sizes, formats and the channels' mean and standard deviation of the images."""
+    if not images:
+        return {}
+    sizes = Counter(f"{each.width} x {each.height}" for each in images)
+    mean, std = mean_and_std(np.sum([each.levels for each in images], axis=0))
+    return {
+        "sizes": dict(sizes.most_common(MAX_LISTED)),
+        "different_sizes": len(sizes),
+        "width": _spread([each.width for each in images]),
+        "height": _spread([each.height for each in images]),
+        "formats": dict(Counter(each.kind for each in images).most_common()),
+        "megabytes": sum(each.file_bytes for each in images) / 1e6,
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+    }
+
+
+def _spread(values: Sequence[int]) -> dict[str, float]:
+    return {"least": min(values), "median": float(np.median(values)), "most": max(values)}
+
+
+def find_duplicates(images: Mapping[int, ImageInfo], people: Sequence[str | None]) -> dict[str, Pairs]:
+    """Find all pairs of images that are the same or nearly so: for each kind of pair their rows, [P, 2].
+
+    Images of one person are similar by nature, so near duplicates are searched across people only. The people
+    of another set are not known: its images are compared with those of the data alone.
+
+    Args:
+        images: by row of the table.
+        people: the person of each row [N]; None for an image of another set.
+    """
+    rows = np.array(list(images), dtype=np.int64)
+    person = np.unique([people[row] or "" for row in rows], return_inverse=True)[1]
+    digest = np.unique([each.digest for each in images.values()], return_inverse=True)[1]
+    outside = np.array([people[row] is None for row in rows], dtype=bool)
+    same = same_pairs(digest.tolist())
+    near = near_pairs(np.array([each.fingerprint for each in images.values()], dtype=np.uint64))
+    near = near[digest[near[:, 0]] != digest[near[:, 1]]]
+
+    def choose(pairs: Pairs, of_two_people: bool | None) -> Pairs:
+        """The rows of the pairs within the data of one or of two people, or of those between the sets."""
+        one, other = pairs.T
+        if of_two_people is None:
+            chosen = outside[one] != outside[other]
+        else:
+            chosen = ~outside[one] & ~outside[other] & ((person[one] != person[other]) == of_two_people)
+        return np.asarray(rows[pairs[chosen]])
+
+    return {
+        "same_person": choose(same, False),
+        "across_people": choose(same, True),
+        "between_sets": choose(same, None),
+        "near_across_people": choose(near, True),
+        "near_between_sets": choose(near, None),
+    }
+
+
+def same_pairs(digests: Sequence[int]) -> Pairs:
+    """Find the pairs (i, j), i < j, of equal digests [N]: [P, 2], group by group.
+
+    >>> same_pairs([7, 8, 7, 9, 8, 7]).tolist()
+    [[0, 2], [0, 5], [2, 5], [1, 4]]
+    """
+    groups: dict[int, list[int]] = {}
+    for place, digest in enumerate(digests):
+        groups.setdefault(digest, []).append(place)
+    pairs = [
+        np.array(group)[np.stack(np.triu_indices(len(group), 1), axis=1)]
+        for group in groups.values()
+        if len(group) > 1
+    ]
+    return np.concatenate([np.empty((0, 2), np.int64), *pairs])
+
+
+def near_pairs(fingerprints: npt.NDArray[np.uint64], distance: int = NEAR) -> Pairs:
+    """Find the pairs (i, j), i < j, of fingerprints [N] that differ in at most `distance` bits: [P, 2], sorted.
+
+    Every pair is compared, in blocks: N * N / 2 steps of a nanosecond or so.
+
+    >>> near_pairs(np.array([0, 1, 255], np.uint64)).tolist()
+    [[0, 1]]
+    """
+    found = [np.empty((0, 2), np.int64)]
+    for start in range(0, len(fingerprints), BLOCK):
+        block = fingerprints[start : start + BLOCK, None] ^ fingerprints[None, start:]
+        pairs = np.argwhere(np.bitwise_count(block) <= distance) + start
+        found.append(pairs[pairs[:, 0] < pairs[:, 1]])
+    return np.concatenate(found)
+
+
+def list_pairs(pairs: Pairs, paths: Sequence[str]) -> list[list[str]]:
+    """Name the first pairs [P, 2] of rows by their `paths` [N], at most `MAX_LISTED`."""
+    return [[paths[one], paths[other]] for one, other in pairs[:MAX_LISTED].tolist()]

@@ -1,0 +1,98 @@
+"""Descriptions of images, and pairs of equal and nearly equal ones."""
+
+from pathlib import Path
+
+import imagehash
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from data.explore.images import (
+    BLOCK,
+    NEAR,
+    ImageInfo,
+    find_duplicates,
+    fingerprint,
+    inspect_image,
+    inspect_images,
+    near_pairs,
+)
+
+
+def image(seed: int, size: tuple[int, int] = (96, 128)) -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+def test_an_image_in_two_lossless_formats_has_one_digest(tmp_path: Path) -> None:
+    for name in ("a.png", "a.bmp"):
+        image(0).save(tmp_path / name)
+    image(0).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png")
+    png, bmp, turned = (inspect_image(str(tmp_path / name)) for name in ("a.png", "a.bmp", "turned.png"))
+    assert isinstance(png, ImageInfo)
+    assert isinstance(bmp, ImageInfo)
+    assert isinstance(turned, ImageInfo)
+    assert png.digest == bmp.digest != turned.digest
+    assert (png.kind, bmp.kind) == ("PNG RGB", "BMP RGB")
+    assert (png.width, png.height) == (96, 128) == (turned.height, turned.width)
+    assert png.file_bytes == (tmp_path / "a.png").stat().st_size
+    assert png.levels.sum() == 3 * 96 * 128
+
+
+def test_fingerprints_are_those_of_imagehash_and_hardly_change_by_compression(tmp_path: Path) -> None:
+    original = image(1)
+    assert f"{fingerprint(np.asarray(original)):016x}" == str(imagehash.phash(original))
+    original.resize((48, 64)).save(tmp_path / "small.jpg", quality=60)
+    small = inspect_image(str(tmp_path / "small.jpg"))
+    assert isinstance(small, ImageInfo)
+    assert (small.fingerprint ^ fingerprint(np.asarray(original))).bit_count() <= NEAR
+    assert (small.fingerprint ^ fingerprint(np.asarray(image(2)))).bit_count() > NEAR
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_unreadable_files_have_their_message_in_place(tmp_path: Path, processes: int) -> None:
+    image(0).save(tmp_path / "good.jpg")
+    (tmp_path / "bad.jpg").write_bytes(b"<html>")
+    paths = [str(tmp_path / name) for name in ("bad.jpg", "good.jpg", "gone.jpg")]
+    bad, good, gone = inspect_images(paths, processes)
+    assert isinstance(good, ImageInfo)
+    assert "bad.jpg: not an image of a known format" in str(bad)
+    assert gone == f"{paths[2]}: cannot be read (No such file or directory), expected an image file"
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=30), st.integers(0, 40))
+def test_near_pairs_are_those_of_a_plain_loop(fingerprints: list[int], distance: int) -> None:
+    expected = [
+        [i, j]
+        for i in range(len(fingerprints))
+        for j in range(i + 1, len(fingerprints))
+        if (fingerprints[i] ^ fingerprints[j]).bit_count() <= distance
+    ]
+    assert near_pairs(np.array(fingerprints, dtype=np.uint64), distance).tolist() == expected
+
+
+@pytest.mark.parametrize("apart", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
+def test_near_pairs_are_found_across_blocks(apart: int) -> None:
+    fingerprints = np.random.default_rng(0).integers(0, 2**63, 4 * BLOCK, dtype=np.uint64)
+    fingerprints[7 + apart] = fingerprints[7]
+    assert near_pairs(fingerprints, 0).tolist() == [[7, 7 + apart]]
+
+
+def test_pairs_are_sorted_by_person_and_by_set() -> None:
+    people = ["p1", "p2", "unread", "p2", "p3", None, None, "p1", None]
+    digests = dict(zip((0, 1, 3, 4, 5, 6, 7, 8), "xxxyxzzz", strict=True))
+    prints = dict(zip(digests, [0, 0, 0, 1, 0, 255, 255, 255], strict=True))
+    images = {
+        row: ImageInfo(1, 1, "", 1, digest, prints[row], np.zeros((3, 256), np.int64))
+        for row, digest in digests.items()
+    }
+    assert {kind: found.tolist() for kind, found in find_duplicates(images, people).items()} == {
+        "same_person": [[1, 3]],
+        "across_people": [[0, 1], [0, 3]],
+        "between_sets": [[0, 5], [1, 5], [3, 5], [6, 7], [7, 8]],
+        "near_across_people": [[0, 4], [1, 4], [3, 4]],
+        "near_between_sets": [[4, 5]],
+    }
+    assert all(found.shape == (0, 2) for found in find_duplicates({}, []).values())
