@@ -1,8 +1,8 @@
-"""How sure a score is: intervals and differences by the bootstrap, whole people drawn again, not images.
+"""Bootstrap intervals of scores, with people as the resampling unit.
 
-Images of one person go wrong together; drawn one by one they would make an interval too narrow (the
-cluster bootstrap, Field & Welsh, Journal of the Royal Statistical Society B 69, 2007). Every score here is a
-function of a confusion matrix, so that only those are drawn again.
+Images of one person tend to be wrong together, so that resampling single images gives intervals that are too
+narrow (cluster bootstrap: Field & Welsh, Journal of the Royal Statistical Society B 69, 2007). All scores are
+functions of a confusion matrix, so only confusion matrices are resampled.
 """
 
 from collections.abc import Sequence
@@ -17,78 +17,73 @@ CHUNK = 100
 LEVEL = 0.95
 
 
-def draw_weights(
-    counts: npt.NDArray[np.integer], draws: int, generator: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """How often each kind of unit comes in each of `draws` resamples with replacement: [draws, kinds].
+def draw_weights(counts: Codes, draws: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Number of times [draws, kinds] that each kind of unit is drawn in resamples with replacement.
 
-    `counts` [kinds] is how many units there are of each kind; a resample has as many units as there are in all.
+    Args:
+        counts: number of units of each kind [kinds]; a resample has as many units as there are in total.
+        draws: number of resamples.
+        generator: source of the randomness.
     """
     kinds, total = len(counts), int(counts.sum())
     if kinds < total:
         return generator.multinomial(total, counts / total, size=draws)
-    # One of each kind: counting draws is five times as fast as a multinomial of as many kinds.
+    # One unit of each kind: counting drawn indices is five times as fast as such a long multinomial.
     drawn = generator.integers(0, kinds, (draws, kinds)) + kinds * np.arange(draws)[:, None]
     return np.bincount(drawn.ravel(), minlength=draws * kinds).reshape(draws, kinds)
 
 
 def resampled_confusions(
     truth: Codes,
-    answers: Sequence[Codes],
+    predictions: Sequence[Codes],
     classes: int,
     groups: Codes,
     generator: np.random.Generator,
     draws: int = DRAWS,
-) -> list[Floats]:
-    """Confusion matrices [draws, classes, classes] of each of `answers`, all on the same resamples.
+) -> Floats:
+    """Confusion matrices [len(predictions), draws, classes, classes], all predictions on the same resamples.
 
     Args:
         truth: class indices [N].
-        answers: class indices [N] each, in the same order.
+        predictions: class indices [N] each.
         classes: number of classes.
-        groups: [N], the whole number 0..G-1 of what is drawn as one: a person, or an image.
-        generator: where the resamples come from.
-        draws: how many there are.
+        groups: resampling unit of each sample, [N] in 0..G-1: a person, or the image itself.
+        generator: source of the randomness.
+        draws: number of resamples.
     """
-    cells = np.stack([truth.astype(np.int64) * classes + each for each in answers])
+    cells = np.stack([truth.astype(np.int64) * classes + each for each in predictions])
     counts = np.ones(int(groups.max()) + 1, dtype=np.int64)
-    if len(counts) == len(truth):  # one image each: those with the same answers are of one kind
+    if len(counts) == len(truth):  # a group for each image: images in the same cells are interchangeable
         cells, counts = np.unique(cells, axis=1, return_counts=True)
         groups = np.arange(len(counts))
-    results = [np.zeros((draws, classes * classes)) for _ in answers]
-    found = [np.unique(each, return_inverse=True) for each in cells]  # of 324 cells only those that occur
-    # Counts below 2 ** 24 are exact in single precision.
-    tables = [np.zeros((len(counts), len(known)), dtype=np.float32) for known, _ in found]
-    for table, (_, place) in zip(tables, found, strict=True):
+    tables = []  # for each prediction the cells that occur, and their counts in each group
+    for each in cells:
+        known, place = np.unique(each, return_inverse=True)
+        table = np.zeros((len(counts), len(known)), dtype=np.float32)  # counts below 2 ** 24 are exact
         np.add.at(table, (groups, place), 1)
+        tables.append((known, table))
+    result = np.zeros((len(tables), draws, classes * classes))
     for start in range(0, draws, CHUNK):
         weights = draw_weights(counts, min(CHUNK, draws - start), generator).astype(np.float32)
-        for result, (known, _), table in zip(results, found, tables, strict=True):
-            result[start : start + len(weights), known] = weights @ table
-    return [result.reshape(draws, classes, classes) for result in results]
-
-
-def accuracy(confusions: Floats) -> Floats:
-    """Accuracy of confusion matrices [..., C, C]."""
-    right = np.trace(confusions, axis1=-2, axis2=-1)
-    return np.asarray(right / np.maximum(confusions.sum(axis=(-2, -1)), 1))
+        for confusions, (known, table) in zip(result, tables, strict=True):
+            confusions[start : start + len(weights), known] = weights @ table
+    return result.reshape(len(tables), draws, classes, classes)
 
 
 def task_confusions(confusions: Floats, radices: Sequence[int], position: int) -> Floats:
-    """One task's confusion matrices [..., C, C] out of those of the joint code with these `radices`.
+    """Confusion matrices [..., C, C] of the task at `position` of the joint code, from those of the joint code.
 
     >>> task_confusions(np.arange(16.0).reshape(4, 4), (2, 2), 0).tolist()
     [[10.0, 18.0], [42.0, 50.0]]
     """
-    ahead, tasks = confusions.ndim - 2, len(radices)
+    leading, tasks = confusions.ndim - 2, len(radices)
     unfolded = confusions.reshape(*confusions.shape[:-2], *radices, *radices)
-    kept = (ahead + position, ahead + tasks + position)
-    others = tuple(axis for axis in range(ahead, ahead + 2 * tasks) if axis not in kept)
-    return np.asarray(unfolded.sum(axis=others))
+    others = {leading + axis for axis in range(2 * tasks)} - {leading + position, leading + tasks + position}
+    return np.asarray(unfolded.sum(axis=tuple(others)))
 
 
 def interval(values: Floats, level: float = LEVEL) -> tuple[float, float]:
-    """The percentile interval of resampled `values` [draws] that holds `level` of them.
+    """Percentile interval of resampled `values` [draws] that contains `level` of them.
 
     >>> interval(np.arange(101.0), 0.5)
     (25.0, 75.0)

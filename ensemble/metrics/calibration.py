@@ -1,48 +1,74 @@
-"""Is a head as right as it is sure? Reliability, temperature scaling, and error against confidence."""
+"""Calibration of predicted probabilities: expected calibration error, temperature scaling, risk and coverage."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-Codes = npt.NDArray[np.integer]
+from ensemble.metrics.scores import check_classes
+
+Codes = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Probabilities = npt.NDArray[np.floating]
 BINS = 15
-COLDEST, HOTTEST = 0.05, 20.0
+LOWEST, HIGHEST = 0.05, 20.0  # temperatures
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Bins of confidence that hold anything: mean confidence, accuracy (both 0..1) and count of each."""
+    """Bins of confidence that are not empty: mean confidence, accuracy (both 0..1) and number of samples."""
 
     confidence: list[float]
     accuracy: list[float]
     count: list[int]
 
 
-def reliability(probabilities: Probabilities, truth: Codes, bins: int = BINS) -> Reliability:
-    """Accuracy by confidence of `probabilities` [N, C] against class indices `truth` [N].
+def expected_calibration_error(
+    probabilities: Probabilities, truth: Codes, bins: int = BINS
+) -> tuple[float, Reliability]:
+    """Expected calibration error, 0 (calibrated) to 1, and the bins that it is computed from.
 
-    The bins are those of `ensemble.metrics.scores.expected_calibration_error`, which is their gap weighted by count.
+    The confidence (highest probability) is cut into equal parts of 0..1, each closed on the right; the error is
+    the mean over samples of |accuracy - mean confidence| of their bin. Naeini et al., AAAI 2015; Guo et al.,
+    ICML 2017 (arXiv:1706.04599).
 
-    >>> reliability(np.array([[0.8, 0.2], [0.8, 0.2]]), np.array([0, 1])).accuracy
-    [0.5]
+    Args:
+        probabilities: [N, C].
+        truth: class indices [N].
+        bins: number of parts.
+
+    Raises:
+        ValueError: shapes or values that do not fit.
+
+    >>> error, bins = expected_calibration_error(np.array([[0.8, 0.2], [0.8, 0.2]]), np.array([0, 1]))
+    >>> round(error, 6), bins.accuracy, bins.count
+    (0.3, [0.5], [2])
     """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == truth
-    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
-    count = np.bincount(place, minlength=bins)
-    held = count > 0
-    mean = [
-        np.bincount(place, weights=each, minlength=bins)[held] / count[held] for each in (confidence, right)
-    ]
-    return Reliability(mean[0].tolist(), mean[1].tolist(), count[held].tolist())
+    if probabilities.ndim != 2 or len(probabilities) != len(truth):
+        raise ValueError(f"expected probabilities [{len(truth)}, C], found {list(probabilities.shape)}")
+    probabilities = probabilities.astype(np.float64)
+    if not ((probabilities >= 0).all() and np.allclose(probabilities.sum(axis=1), 1, atol=1e-3)):
+        raise ValueError("expected probabilities from 0 to 1 whose rows sum to 1")
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    check_classes(truth, predicted, probabilities.shape[1])
+    correct = predicted == truth
+    edges = np.linspace(0, 1, bins + 1)[1:-1]
+    places = np.searchsorted(edges, confidence)  # side="left": a value on an edge is in the bin below it
+
+    def total(values: npt.NDArray[np.floating]) -> Floats:
+        return np.bincount(places, weights=values, minlength=bins).astype(np.float64)
+
+    count = np.bincount(places, minlength=bins)
+    used = count > 0
+    mean_confidence, accuracy = (total(values)[used] / count[used] for values in (confidence, correct))
+    error = np.abs(total(correct - confidence)).sum() / len(truth)
+    return float(error), Reliability(mean_confidence.tolist(), accuracy.tolist(), count[used].tolist())
 
 
-def scale(probabilities: Probabilities, temperature: float) -> npt.NDArray[np.float64]:
-    """Probabilities [N, C] with their logarithms divided by `temperature`; above 1 they are less sure.
+def scale(probabilities: Probabilities, temperature: float) -> Floats:
+    """Probabilities [N, C] after temperature scaling: the softmax of their logarithms / temperature.
 
-    For the softmax of logits it is the softmax of logits / temperature.
+    For probabilities that are the softmax of logits it is the softmax of logits / temperature.
 
     >>> scale(np.array([[0.8, 0.2]]), 1.0).round(6).tolist()
     [[0.8, 0.2]]
@@ -53,41 +79,39 @@ def scale(probabilities: Probabilities, temperature: float) -> npt.NDArray[np.fl
 
 
 def fit_temperature(probabilities: Probabilities, truth: Codes) -> float:
-    """The temperature, 0.05 to 20, at which `truth` [N] is likeliest under scaled `probabilities` [N, C].
+    """Temperature, 0.05 to 20, with the lowest log loss of the scaled `probabilities` [N, C] on `truth` [N].
 
-    Guo et al., ICML 2017 (arXiv:1706.04599). To be fitted on people that neither trained the head nor are
-    scored. The likelihood is convex in 1 / temperature, so that bisection on its slope finds the minimum.
+    Guo et al., ICML 2017 (arXiv:1706.04599). Fit it on people that are neither trained nor evaluated on. The log
+    loss is convex in 1 / temperature, so that bisection on its slope finds the minimum.
     """
     logs = _logs(probabilities)
     of_truth = logs[np.arange(len(logs)), truth].mean()
-    low, high = np.log(COLDEST), np.log(HOTTEST)
+    low, high = np.log(LOWEST), np.log(HIGHEST)
     for _ in range(50):
         middle = (low + high) / 2
         expected = (scale(probabilities, float(np.exp(middle))) * logs).sum(axis=1).mean()
-        # Where the head expects more of its answers than they are worth, it is too cold.
+        # Predictions that expect a higher log-likelihood than the truth has are overconfident: raise it.
         low, high = (middle, high) if expected > of_truth else (low, middle)
     return float(np.exp((low + high) / 2))
 
 
-def error_by_confidence(
-    confidence: Probabilities, wrong: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(share kept [N], error among those kept [N]) if only the surest answers count, the surest first.
+def error_by_confidence(confidence: Probabilities, wrong: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Coverage [N] and error rate [N] (both 0..1) of the most confident predictions, the most confident first.
 
-    Equally sure answers are kept together: each of their points is that of the last among them. The
+    Predictions of equal confidence are added together: each of their points is that of the last among them. The
     risk-coverage curve of El-Yaniv & Wiener, Journal of Machine Learning Research 11, 2010.
 
-    >>> kept, error = error_by_confidence(np.array([0.9, 0.5, 0.7]), np.array([False, True, True]))
+    >>> coverage, error = error_by_confidence(np.array([0.9, 0.5, 0.7]), np.array([False, True, True]))
     >>> error.round(3).tolist()
     [0.0, 0.5, 0.667]
     """
     order = np.argsort(-confidence, kind="stable")
     ordered = confidence[order]
     last = np.searchsorted(-ordered, -ordered, side="right") - 1
-    kept = np.arange(1, len(order) + 1)
-    error = np.cumsum(wrong[order]) / kept
-    return kept[last] / len(order), error[last]
+    count = np.arange(1, len(order) + 1)
+    error = np.cumsum(wrong[order]) / count
+    return count[last] / len(order), error[last]
 
 
-def _logs(probabilities: Probabilities) -> npt.NDArray[np.float64]:
+def _logs(probabilities: Probabilities) -> Floats:
     return np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))

@@ -1,29 +1,29 @@
-"""What the heads themselves say: how sure and how right, and what looking from several views did."""
+"""Calibration of the heads, error rates by confidence, and the effect of test-time views."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from ensemble.metrics.calibration import Reliability, error_by_confidence, reliability, scale
-from ensemble.metrics.decide import argmax
-from ensemble.metrics.scores import JOINT, expected_calibration_error, score
+from ensemble.joint import argmax
+from ensemble.metrics.calibration import Reliability, error_by_confidence, expected_calibration_error, scale
+from ensemble.metrics.scores import JOINT
 from ensemble.report.analysis.compare import Estimates, paired_difference
-from ensemble.report.load.evaluation import Evaluation
+from ensemble.report.load.evaluation import Codes, Evaluation
+from heads.objective.metrics import macro_f1
 
 CURVE_POINTS = 200
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """One head's calibration on the answers.
+    """Calibration of one head.
 
     Attributes:
         error: expected calibration error, 0..1, of the probabilities as they are.
-        before: their reliability.
-        temperature: as fitted on validation people, or None where there are none.
-        error_scaled, after: the same after scaling by it, or None.
+        before: reliability of the same.
+        temperature: fitted on validation people, or None if unknown.
+        error_scaled, after: error and reliability after temperature scaling, or None.
     """
 
     error: float
@@ -35,20 +35,20 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Curve:
-    """Error (0..1) among the surest `kept` (share, 0..1) of the answers."""
+    """Error rate (0..1) of the most confident predictions, by their share (coverage, 0..1)."""
 
-    kept: list[float]
+    coverage: list[float]
     error: list[float]
 
 
 @dataclass(frozen=True)
 class ViewsEffect:
-    """What merging views changed in one task's answers, or in the joint ones.
+    """Effect of merging views on the predictions of one task, or of the joint code.
 
     Attributes:
-        changed, better, worse: answers that became others; of them wrong ones that became right, and right
-            ones that became wrong. The rest were wrong before and after.
-        plain, merged: macro F1 of the plain view alone and of all views.
+        changed, better, worse: predictions that changed; of them those that became right, and those that became
+            wrong. The rest were wrong before and after.
+        plain, merged: macro F1 of the identity view alone and of all views.
     """
 
     changed: int
@@ -59,74 +59,60 @@ class ViewsEffect:
 
 
 def calibrations(evaluation: Evaluation) -> dict[str, Calibration]:
-    """Calibration of each head that left probabilities."""
-    truth = evaluation.digits(evaluation.truth)
+    """Calibration of each head with known probabilities."""
     result = {}
-    for task, head in evaluation.heads.items():
-        error = expected_calibration_error(head.merged, truth[task])
-        before = reliability(head.merged, truth[task])
-        temperature = evaluation.temperatures.get(task)
+    for task, output in evaluation.outputs.items():
+        truth, temperature = evaluation.true_classes[task], evaluation.temperatures.get(task)
+        before = expected_calibration_error(output.probabilities, truth)
         if temperature is None:
-            result[task] = Calibration(error, before)
-            continue
-        scaled = scale(head.merged, temperature)
-        after = reliability(scaled, truth[task])
-        result[task] = Calibration(
-            error, before, temperature, expected_calibration_error(scaled, truth[task]), after
-        )
+            result[task] = Calibration(*before)
+        else:
+            after = expected_calibration_error(scale(output.probabilities, temperature), truth)
+            result[task] = Calibration(*before, temperature, *after)
     return result
 
 
 def confidence_curves(evaluation: Evaluation) -> dict[str, Curve]:
-    """Error against confidence of each head's own answers, and of the submission's under "joint"."""
-    truth = evaluation.digits(evaluation.truth)
-    pairs = {
-        task: (head.merged.max(axis=1), head.merged.argmax(axis=1) != truth[task])
-        for task, head in evaluation.heads.items()
-    }
-    joint = evaluation.answer_probabilities(evaluation.predicted)
-    if joint:
-        pairs = {JOINT: (joint[JOINT].astype(np.float32), evaluation.wrong()[JOINT]), **pairs}
+    """Error rate by confidence of each head's most probable class, and of the submission under "joint"."""
+    pairs = {}
+    if evaluation.confidence is not None:
+        pairs[JOINT] = (evaluation.confidence.astype(np.float32), evaluation.wrong[JOINT])
+    for task, (probabilities, *_) in evaluation.outputs.items():
+        pairs[task] = (probabilities.max(axis=1), probabilities.argmax(axis=1) != evaluation.true_classes[task])
     curves = {}
     for name, (confidence, wrong) in pairs.items():
-        kept, error = error_by_confidence(confidence, wrong)
-        points = np.unique(np.linspace(0, len(kept) - 1, CURVE_POINTS).astype(int))
-        curves[name] = Curve(kept[points].tolist(), error[points].tolist())
+        coverage, error = error_by_confidence(confidence, wrong)
+        points = np.unique(np.linspace(0, len(coverage) - 1, CURVE_POINTS).astype(int))
+        curves[name] = Curve(coverage[points].tolist(), error[points].tolist())
     return curves
 
 
 def views_effects(evaluation: Evaluation) -> tuple[dict[str, ViewsEffect], Estimates | None]:
-    """(effect of the views on each task, and on "joint"; paired difference of the joint answers' figures).
+    """(effect of the views on each task and on "joint", paired difference of the joint scores).
 
-    Only heads whose plain view is known; joint where it is of all. What is compared is the heads' likeliest
-    class, whatever else made the submission.
+    Of the heads whose identity view is known; "joint" and the difference only if it is known of all. It compares
+    the heads' most probable classes, which a submission need not consist of.
     """
-    truth = evaluation.digits(evaluation.truth)
-    effects = {}
-    for task, head in evaluation.heads.items():
-        if head.identity is not None:
-            names = evaluation.tasks[task]
-            effects[task] = _effect(truth[task], head.identity.argmax(1), head.merged.argmax(1), names)
-    if set(effects) != set(evaluation.tasks):
+    plain = {task: each.identity for task, each in evaluation.outputs.items() if each.identity is not None}
+    merged = {task: evaluation.outputs[task].probabilities for task in plain}
+    effects = {
+        task: _effect(evaluation.true_classes[task], plain[task].argmax(1), merged[task].argmax(1), names)
+        for task, names in evaluation.tasks.items()
+        if task in plain
+    }
+    if set(plain) != set(evaluation.tasks):
         return effects, None
-    heads = [evaluation.heads[task] for task in evaluation.tasks]
-    plain = argmax([head.identity for head in heads if head.identity is not None])
-    merged = argmax([head.merged for head in heads])
-    joint = _effect(evaluation.truth, plain, merged, evaluation.joint_classes)
-    return {JOINT: joint, **effects}, paired_difference(evaluation, merged, plain)
+    before, after = (argmax([each[task] for task in evaluation.tasks]) for each in (plain, merged))
+    joint = _effect(evaluation.truth, before, after, evaluation.joint_classes)
+    return {JOINT: joint, **effects}, paired_difference(evaluation, after, before)
 
 
-def _effect(
-    truth: npt.NDArray[np.integer],
-    plain: npt.NDArray[np.integer],
-    merged: npt.NDArray[np.integer],
-    names: Sequence[str],
-) -> ViewsEffect:
+def _effect(truth: Codes, plain: Codes, merged: Codes, names: Sequence[str]) -> ViewsEffect:
     changed = plain != merged
     return ViewsEffect(
         changed=int(changed.sum()),
         better=int((changed & (merged == truth)).sum()),
         worse=int((changed & (plain == truth)).sum()),
-        plain=score(truth, plain, names)["macro_f1"],
-        merged=score(truth, merged, names)["macro_f1"],
+        plain=macro_f1(truth, plain, len(names)),
+        merged=macro_f1(truth, merged, len(names)),
     )

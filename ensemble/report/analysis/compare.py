@@ -1,37 +1,36 @@
-"""How sure the scores are, and how submissions differ on the same resamples of the same people."""
+"""Bootstrap intervals of the scores, and differences between submissions on the same resamples."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.metrics.bootstrap import accuracy, interval, resampled_confusions, task_confusions
-from ensemble.metrics.scores import JOINT, score
+from ensemble.metrics.bootstrap import interval, resampled_confusions, task_confusions
+from ensemble.metrics.scores import JOINT, accuracy_of_confusion
 from ensemble.report.load.evaluation import Codes, Evaluation
-from heads.objective.metrics import macro_f1_of_confusion
+from heads.objective.metrics import confusion_matrix, macro_f1_of_confusion
 
 SEED = 0
-METRICS = {"macro_f1": macro_f1_of_confusion, "accuracy": accuracy}
-Draws = dict[str, dict[str, npt.NDArray[np.float64]]]  # joint or task, metric: [draws]
+Values = dict[str, dict[str, npt.NDArray[np.float64]]]  # by joint or task, then by metric: [1 + draws]
+METRICS = {"macro_f1": macro_f1_of_confusion, "accuracy": accuracy_of_confusion}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % bootstrap interval."""
+    """A score and its 95 % bootstrap interval."""
 
     value: float
     low: float
     high: float
 
 
-Estimates = dict[str, dict[str, Estimate]]  # joint or task, metric
+Estimates = dict[str, dict[str, Estimate]]  # by joint or task, then by metric
 
 
 @dataclass(frozen=True)
 class Difference:
-    """`first` minus `second`, of each figure, on the same images and the same resamples."""
+    """Scores of `first` minus those of `second`, on the same images and the same resamples."""
 
     first: str
     second: str
@@ -43,92 +42,52 @@ class Comparison:
     """Submissions side by side.
 
     Attributes:
-        names: of the submissions.
-        scores: of each, with intervals.
+        scores: of each submission by its name, with intervals.
         differences: of every pair.
-        rows: images on which not all agree, those that tell most apart first.
+        rows: images on which not all submissions agree; first those that some of them have right.
     """
 
-    names: Sequence[str]
     scores: dict[str, Estimates]
     differences: list[Difference]
     rows: list[int]
 
 
 def compare(evaluation: Evaluation) -> Comparison:
-    """Every submission of `evaluation` with intervals, every pair's difference, and where they disagree."""
-    names, answers = list(evaluation.submissions), list(evaluation.submissions.values())
-    drawn = dict(zip(names, _draws(evaluation, answers), strict=True))
-    found = {name: _figures(evaluation, codes) for name, codes in evaluation.submissions.items()}
-    scores = {name: _estimates(found[name], drawn[name]) for name in names}
-    differences = [
-        Difference(
-            first,
-            second,
-            {
-                part: {
-                    metric: _estimate(
-                        found[first][part][metric] - found[second][part][metric],
-                        drawn[first][part][metric] - drawn[second][part][metric],
-                    )
-                    for metric in METRICS
-                }
-                for part in found[first]
-            },
-        )
-        for first, second in combinations(names, 2)
-    ]
-    return Comparison(names, scores, differences, disagreements(evaluation.truth, answers))
+    """Estimate the scores of every submission of `evaluation` and the difference of every pair."""
+    truth, submissions = evaluation.truth, evaluation.submissions
+    codes, classes = list(submissions.values()), len(evaluation.joint_classes)
+    draws = resampled_confusions(truth, codes, classes, evaluation.groups, np.random.default_rng(SEED))
+    values = {}
+    for name, each, resampled in zip(submissions, codes, draws, strict=True):
+        observed = confusion_matrix(truth, each, classes)
+        values[name] = _scores(evaluation, np.concatenate([observed[None], resampled]))
+    stacked = np.stack(codes)
+    differ = np.flatnonzero((stacked != stacked[0]).any(axis=0))
+    none_right = (stacked != truth).all(axis=0)
+    return Comparison(
+        {name: _estimates(each) for name, each in values.items()},
+        [Difference(a, b, _estimates(values[a], values[b])) for a, b in combinations(values, 2)],
+        differ[np.argsort(none_right[differ], kind="stable")].tolist(),
+    )
 
 
 def paired_difference(evaluation: Evaluation, first: Codes, second: Codes) -> Estimates:
-    """Figures of joint codes `first` minus those of `second`, with paired intervals."""
-    pair = Evaluation(
-        evaluation.tasks, evaluation.ids, evaluation.truth, {"a": first, "b": second}, evaluation.people
-    )
-    return compare(pair).differences[0].estimates
+    """Scores of joint codes `first` [N] minus those of `second` [N], with paired intervals."""
+    return compare(replace(evaluation, submissions={"a": first, "b": second})).differences[0].estimates
 
 
-def disagreements(truth: Codes, answers: Sequence[Codes]) -> list[int]:
-    """Rows where not all `answers` are the same: first where some are right and others wrong."""
-    stacked = np.stack(answers)
-    apart = (stacked != stacked[0]).any(axis=0)
-    decided = (stacked == truth).any(axis=0)
-    rows = np.flatnonzero(apart)
-    return [int(row) for row in rows[np.argsort(~decided[rows], kind="stable")]]
+def _scores(evaluation: Evaluation, confusions: npt.NDArray[np.float64]) -> Values:
+    """Scores of the joint confusion matrices [1 + draws, C, C]: observed, then resampled."""
+    parts = {JOINT: confusions}
+    for position, task in enumerate(evaluation.tasks):
+        parts[task] = task_confusions(confusions, evaluation.radices, position)
+    return {part: {name: metric(each) for name, metric in METRICS.items()} for part, each in parts.items()}
 
 
-def _figures(evaluation: Evaluation, codes: Codes) -> dict[str, dict[str, float]]:
-    truth, predicted = evaluation.digits(evaluation.truth), evaluation.digits(codes)
-    parts = {JOINT: (evaluation.truth, codes, evaluation.joint_classes)}
-    parts |= {task: (truth[task], predicted[task], list(names)) for task, names in evaluation.tasks.items()}
-    scores = {part: score(*each) for part, each in parts.items()}
-    return {part: {metric: each[metric] for metric in METRICS} for part, each in scores.items()}
-
-
-def _draws(evaluation: Evaluation, answers: Sequence[Codes]) -> list[Draws]:
-    confusions = resampled_confusions(
-        evaluation.truth,
-        answers,
-        len(evaluation.joint_classes),
-        evaluation.groups,
-        np.random.default_rng(SEED),
-    )
-    results = []
-    for joint in confusions:
-        parts = {JOINT: joint}
-        for place, task in enumerate(evaluation.tasks):
-            parts[task] = task_confusions(joint, evaluation.radices, place)
-        results.append({part: {m: f(each) for m, f in METRICS.items()} for part, each in parts.items()})
-    return results
-
-
-def _estimates(found: dict[str, dict[str, float]], drawn: Draws) -> Estimates:
-    return {
-        part: {metric: _estimate(value, drawn[part][metric]) for metric, value in each.items()}
-        for part, each in found.items()
-    }
-
-
-def _estimate(value: float, drawn: npt.NDArray[np.float64]) -> Estimate:
-    return Estimate(value, *interval(drawn))
+def _estimates(values: Values, minus: Values | None = None) -> Estimates:
+    result: Estimates = {}
+    for part, metrics in values.items():
+        for name, each in metrics.items():
+            difference = each - (0 if minus is None else minus[part][name])
+            result.setdefault(part, {})[name] = Estimate(float(difference[0]), *interval(difference[1:]))
+    return result

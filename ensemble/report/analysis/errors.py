@@ -1,6 +1,7 @@
-"""Who the errors fall on: by true class of each task, by years, by every pair, by joint class."""
+"""Errors: which task causes them, in which groups of images they occur, and every wrong prediction."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -9,22 +10,38 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from ensemble.metrics.scores import JOINT
-from ensemble.report.load.evaluation import Evaluation, Number
+from ensemble.joint import encode
+from ensemble.metrics.scores import JOINT, Score
+from ensemble.report.load.evaluation import Evaluation, NumericLabel
+from heads.objective.metrics import macro_f1
 
 MOST_BINS = 16
-NEAR = (2, 5, 10)  # distances to a border, in the number's unit
+NEAR = (2, 5, 10)  # distances to a border, in the unit of the numeric label
+Texts = npt.NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Joint errors in which exactly these tasks are wrong: their count and share of all joint errors, 0..1."""
+
+    tasks: tuple[str, ...]
+    count: int
+    share: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.tasks[0]} only" if len(self.tasks) == 1 else " and ".join(self.tasks)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Images that share what `parts` say (factor: value).
+    """Images with the same value of each factor in `parts`.
 
     Attributes:
-        parts: what they share.
-        count: images.
-        people: how many different ones, or None where that is not known.
-        errors: share of wrong answers, 0..1, under "joint" and each task.
+        parts: value by factor.
+        count: number of images.
+        people: number of people, or None if unknown.
+        errors: error rate, 0..1, of the joint code under "joint" and of each task.
     """
 
     parts: dict[str, str]
@@ -39,100 +56,195 @@ class Group:
 
 @dataclass(frozen=True)
 class NumberErrors:
-    """Errors along a number: even bins of it (`low` <= number < `high`), and by distance to the next border."""
+    """Errors along a numeric label: in bins of equal width, with their centres, and by distance to a border."""
 
-    number: Number
-    low: list[float]
-    high: list[float]
+    number: NumericLabel
+    centres: list[float]
     bins: list[Group]
     near: list[Group]
 
 
-def error_groups(evaluation: Evaluation) -> dict[int, list[Group]]:
-    """Groups by how many factors they share: 1, 2, and all tasks; in each the highest joint error first.
+@dataclass(frozen=True)
+class TaskPrediction:
+    """Class names of one task on one image, and its probabilities by class name (empty if unknown)."""
 
-    Factors are the true classes of each task, and each number cut at its borders and evenly between them.
+    task: str
+    truth: str
+    predicted: str
+    probabilities: dict[str, float]
+
+    @property
+    def wrong(self) -> bool:
+        return self.truth != self.predicted
+
+
+@dataclass(frozen=True)
+class WrongPrediction:
+    """One image with a wrong joint prediction.
+
+    Attributes:
+        image: its name.
+        truth, predicted: joint class names.
+        confidence: probability of the predicted joint class, or None if unknown.
+        tasks: prediction of each task.
+        metadata: name and value of what else is known of the image, such as ("age", "61").
     """
-    truth = evaluation.digits(evaluation.truth)
-    factors = {task: np.array(names)[truth[task]] for task, names in evaluation.tasks.items()}
-    every = factors | {_bands_name(number): _bands(number) for number in evaluation.numbers}
-    cut = {_bands_name(number): number.cuts.keys() for number in evaluation.numbers}
-    result: dict[int, list[Group]] = {}
+
+    image: str
+    truth: str
+    predicted: str
+    confidence: float | None
+    tasks: list[TaskPrediction]
+    metadata: list[tuple[str, str]]
+
+
+def error_causes(evaluation: Evaluation) -> list[Cause]:
+    """Every set of tasks that is wrong together at least once, the most frequent first."""
+    wrong = evaluation.wrong
+    rows = np.flatnonzero(wrong[JOINT])
+    counts = Counter(tuple(task for task in evaluation.tasks if wrong[task][row]) for row in rows)
+    order = sorted(counts.items(), key=lambda each: (-each[1], len(each[0]), each[0]))
+    return [Cause(tasks, count, count / len(rows)) for tasks, count in order]
+
+
+def scores_if_right(evaluation: Evaluation) -> dict[str, float]:
+    """Joint macro F1 if one task alone were always right, by task."""
+    reached = {}
+    for task in evaluation.tasks:
+        classes = evaluation.predicted_classes | {task: evaluation.true_classes[task]}
+        codes = encode(list(classes.values()), evaluation.radices)
+        reached[task] = macro_f1(evaluation.truth, codes, len(evaluation.joint_classes))
+    return reached
+
+
+def costliest(scores: Mapping[str, Score], if_right: Mapping[str, float]) -> str:
+    """One sentence on the task, and its class, whose errors cost the most joint macro F1."""
+    joint = scores[JOINT]["macro_f1"]
+    task = max(if_right, key=lambda name: if_right[name])
+    if if_right[task] <= joint:
+        return "No single task costs joint macro F1."
+    worst = max(scores[task]["classes"], key=lambda each: each["joint_cost"])
+    return (
+        f"{task} costs most: were it always right, joint macro F1 would be {if_right[task]:.3f} instead of "
+        f"{joint:.3f}; its class {worst['name']} alone takes {worst['joint_cost']:.3f} "
+        f"(recall {worst['recall']:.3f}, {worst['support']:,} images)."
+    )
+
+
+def error_groups(evaluation: Evaluation) -> dict[int, list[Group]]:
+    """Groups by number of factors: 1, 2, and all tasks; in each the highest joint error rate first.
+
+    Factors are the true classes of each task, and each numeric label in bands of ten, cut at its borders too.
+    """
+    truth = evaluation.true_classes
+    factors: dict[str, Texts] = {task: np.array(names)[truth[task]] for task, names in evaluation.tasks.items()}
+    bands = {f"{number.name} by tens": number for number in evaluation.numbers}
+    every = factors | {name: _bands(number) for name, number in bands.items()}
+    # A numeric label crossed with a task that is cut from it would add nothing.
+    redundant = [{name, task} for name, number in bands.items() for task in number.task_borders]
+    result = {}
     for size in sorted({1, 2, len(factors)}):
-        chosen = list(combinations(every, size)) if size < 3 else [tuple(factors)]
-        # A number beside a task that is cut from it would say the same twice.
-        chosen = [names for names in chosen if not any(cut.get(name, set()) & set(names) for name in names)]
-        result[size] = _ordered(each for names in chosen for each in _grouped(evaluation, names, every))
+        chosen = combinations(every, size) if size < 3 else [tuple(factors)]
+        kept = [names for names in chosen if not any(pair <= set(names) for pair in redundant)]
+        groups = [
+            group for names in kept for group in _group_by(evaluation, {name: every[name] for name in names})
+        ]
+        result[size] = sorted(groups, key=lambda group: (-group.errors[JOINT], -group.count, group.name))
     return result
 
 
-def number_errors(evaluation: Evaluation, number: Number) -> NumberErrors:
+def number_errors(evaluation: Evaluation, number: NumericLabel) -> NumberErrors:
     """Errors by `number`, of the images where it is known."""
-    known = number.measured[~np.isnan(number.measured)]
+    known = number.value[~np.isnan(number.value)]
     ticks = MaxNLocator(nbins=MOST_BINS, steps=[1, 2, 5, 10], integer=True)
-    # Ticks of a single number would lie a rounding error apart.
-    edges = np.asarray(ticks.tick_values(known.min(), max(known.max(), known.min() + 1)))
-    if edges[-1] <= known.max():
-        # Ticks may end at the highest number itself, which then opens a bin of its own.
-        edges = np.append(edges, 2 * edges[-1] - edges[-2])
-    place = np.searchsorted(edges, number.measured, side="right") - 1
-    places = [index for index in range(len(edges) - 1) if (place == index).any()]
-    distance = np.abs(number.measured[:, None] - np.array(number.borders)).min(axis=1)
-    ring = np.where(np.isnan(distance), -1, np.searchsorted(NEAR, distance, side="right"))
-    told = [f"less than {NEAR[0]}", *(f"{low} to {high}" for low, high in pairwise(NEAR))]
-    told.append(f"{NEAR[-1]} and more")
-    return NumberErrors(
-        number,
-        [float(edges[index]) for index in places],
-        [float(edges[index + 1]) for index in places],
-        [_group(evaluation, {number.name: f"{edges[i]:g} to {edges[i + 1]:g}"}, place == i) for i in places],
-        [
-            _group(evaluation, {f"{number.name}, distance to the next border": name}, ring == index)
-            for index, name in enumerate(told)
-            if (ring == index).any()
-        ],
-    )
-
-
-def _bands_name(number: Number) -> str:
-    return f"{number.name} by tens"
-
-
-def _bands(number: Number) -> npt.NDArray[np.str_]:
-    """[N]: tens of the number, cut at its borders too; empty where it is unknown."""
-    tens = np.floor(number.measured / 10) * 10
-    low = np.max([tens, *(np.where(number.measured >= b, b, -np.inf) for b in number.borders)], axis=0)
-    high = np.min([tens + 10, *(np.where(number.measured < b, b, np.inf) for b in number.borders)], axis=0)
-    return np.array(
-        ["" if np.isnan(a) else f"{a:g} to {b:g}" for a, b in zip(low, high, strict=True)], dtype=np.str_
-    )
-
-
-def _grouped(
-    evaluation: Evaluation, names: tuple[str, ...], factors: dict[str, npt.NDArray[np.str_]]
-) -> list[Group]:
-    table = pd.DataFrame({name: factors[name] for name in names})
-    groups = []
-    for values, rows in table.groupby(list(names), sort=False).indices.items():
-        parts = dict(zip(names, values if isinstance(values, tuple) else (values,), strict=True))
-        if all(parts.values()):
-            mask = np.zeros(len(table), dtype=bool)
-            mask[rows] = True
-            groups.append(_group(evaluation, {name: str(value) for name, value in parts.items()}, mask))
-    return groups
-
-
-def _group(evaluation: Evaluation, parts: dict[str, str], mask: npt.NDArray[np.bool_]) -> Group:
-    people = None if evaluation.people is None else len(np.unique(evaluation.people[mask]))
-    errors = {name: float(wrong[mask].mean()) for name, wrong in evaluation.wrong().items()}
-    return Group(parts, int(mask.sum()), people, errors)
-
-
-def _ordered(groups: Iterable[Group]) -> list[Group]:
-    return sorted(groups, key=lambda group: (-group.errors[JOINT], -group.count, group.name))
+    # Ticks of a single value would be a rounding error apart.
+    edges = list(ticks.tick_values(known.min(), max(known.max(), known.min() + 1)))
+    if edges[-1] <= known.max():  # the last tick may be the highest value, which then needs a bin
+        edges.append(2 * edges[-1] - edges[-2])
+    centres, bins, near = [], [], []
+    for low, high in pairwise(edges):
+        inside = (low <= number.value) & (number.value < high)
+        if inside.any():
+            centres.append((low + high) / 2)
+            bins.append(_group(evaluation, {number.name: f"{low:g} to {high:g}"}, np.flatnonzero(inside)))
+    distance = np.abs(number.value[:, None] - np.array(number.borders)).min(axis=1)
+    for low, high in pairwise((0, *NEAR, np.inf)):
+        inside = (low <= distance) & (distance < high)
+        name = f"{low} and more" if high == np.inf else f"{low} to {high}" if low else f"less than {high}"
+        if inside.any():
+            near.append(
+                _group(
+                    evaluation, {f"{number.name}, distance to the next border": name}, np.flatnonzero(inside)
+                )
+            )
+    return NumberErrors(number, centres, bins, near)
 
 
 def hardest(groups: Iterable[Group], part: str, fewest: int = 20) -> Group | None:
-    """The group of at least `fewest` images in which `part` is wrong most often; None if it never is."""
+    """The group of at least `fewest` images with the highest error rate of `part`; None if all are 0."""
     known = [group for group in groups if group.count >= fewest and group.errors[part] > 0]
     return max(known, key=lambda group: group.errors[part], default=None)
+
+
+def wrong_predictions(evaluation: Evaluation) -> list[WrongPrediction]:
+    """Every wrong prediction; the most confident first if probabilities are known, else in the order of images."""
+    rows = np.flatnonzero(evaluation.wrong[JOINT])
+    confidence = evaluation.confidence
+    if confidence is not None:
+        rows = rows[np.argsort(-confidence[rows], kind="stable")]
+    return [
+        WrongPrediction(
+            evaluation.ids[row],
+            evaluation.joint_classes[evaluation.truth[row]],
+            evaluation.joint_classes[evaluation.predicted[row]],
+            None if confidence is None else float(confidence[row]),
+            [_task_prediction(evaluation, task, row) for task in evaluation.tasks],
+            _metadata(evaluation, row),
+        )
+        for row in rows.tolist()
+    ]
+
+
+def _task_prediction(evaluation: Evaluation, task: str, row: int) -> TaskPrediction:
+    names, output = evaluation.tasks[task], evaluation.outputs.get(task)
+    truth, predicted = (
+        names[each[task][row]] for each in (evaluation.true_classes, evaluation.predicted_classes)
+    )
+    values = [] if output is None else output.probabilities[row].tolist()
+    return TaskPrediction(task, truth, predicted, dict(zip(names, values, strict=False)))
+
+
+def _metadata(evaluation: Evaluation, row: int) -> list[tuple[str, str]]:
+    values = [(number.name, number.value[row]) for number in evaluation.numbers]
+    known = [(name, f"{value:g}") for name, value in values if not np.isnan(value)]
+    if evaluation.people is not None and not evaluation.people[row].startswith("\n"):
+        known.append(("person", str(evaluation.people[row])))
+    return known
+
+
+def _bands(number: NumericLabel) -> Texts:
+    """Band of ten [N] that each value is in, cut at the borders too; empty where it is unknown."""
+    values, borders = number.value, np.array(number.borders)[:, None]
+    tens = np.floor(values / 10) * 10
+    low = np.maximum(tens, np.where(borders <= values, borders, -np.inf).max(axis=0))
+    high = np.minimum(tens + 10, np.where(borders > values, borders, np.inf).min(axis=0))
+    names = ["" if np.isnan(a) else f"{a:g} to {b:g}" for a, b in zip(low, high, strict=True)]
+    return np.array(names, dtype=np.str_)
+
+
+def _group_by(evaluation: Evaluation, factors: Mapping[str, Texts]) -> list[Group]:
+    """Groups of the images by `factors` [N], without images of an unknown (empty) value."""
+    table = pd.DataFrame(factors)
+    groups = []
+    for values, rows in table.groupby(list(factors), sort=False):
+        if all(values):
+            parts = {name: str(value) for name, value in zip(factors, values, strict=True)}
+            groups.append(_group(evaluation, parts, rows.index.to_numpy()))
+    return groups
+
+
+def _group(evaluation: Evaluation, parts: dict[str, str], rows: npt.NDArray[np.intp]) -> Group:
+    people = None if evaluation.people is None else len(np.unique(evaluation.people[rows]))
+    return Group(
+        parts, len(rows), people, {part: float(w[rows].mean()) for part, w in evaluation.wrong.items()}
+    )

@@ -1,4 +1,4 @@
-"""All that a report says, as values, before any of it is shown."""
+"""All results of an evaluation as values, before they are rendered."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,19 +14,28 @@ from ensemble.report.analysis.calibration import (
     views_effects,
 )
 from ensemble.report.analysis.compare import Comparison, Estimates, compare
-from ensemble.report.analysis.costs import Cause, costliest, error_causes, scores_if_right
-from ensemble.report.analysis.errors import Group, NumberErrors, error_groups, number_errors
-from ensemble.report.analysis.mistakes import Mistake, mistakes
+from ensemble.report.analysis.errors import (
+    Cause,
+    Group,
+    NumberErrors,
+    WrongPrediction,
+    costliest,
+    error_causes,
+    error_groups,
+    number_errors,
+    scores_if_right,
+    wrong_predictions,
+)
 from ensemble.report.load.evaluation import Evaluation
 from ensemble.report.load.runs import TrainingRun
 
 
 @dataclass(frozen=True)
 class Report:
-    """What follows from an `Evaluation`; each field is what the function of that name in this package gives.
+    """Results of an evaluation; each field is computed by the function of a similar name in this package.
 
     `scores` are those of `ensemble.metrics.scores.score_joint`, with `macro_f1_interval` and `accuracy_interval`
-    (95 %, [low, high]) and, where a head's probabilities are known, its `expected_calibration_error`.
+    (95 %, [low, high]) and, for a head with known probabilities, its `expected_calibration_error`.
     """
 
     evaluation: Evaluation
@@ -41,21 +50,16 @@ class Report:
     curves: dict[str, Curve]
     views: dict[str, ViewsEffect]
     views_difference: Estimates | None
-    mistakes: list[Mistake]
+    wrong: list[WrongPrediction]
     runs: Sequence[TrainingRun]
     notes: Sequence[str]
 
-    @property
-    def resampled(self) -> str:
-        """What the bootstrap draws: "person" or "photograph"."""
-        return "photograph" if self.evaluation.people is None else "person"
-
 
 def analyse(evaluation: Evaluation, runs: Sequence[TrainingRun] = (), notes: Sequence[str] = ()) -> Report:
-    """Work out everything of a report."""
+    """Compute all results of a report."""
     scores = score_joint(evaluation.truth, evaluation.predicted, evaluation.tasks)
-    compared, calibrated = compare(evaluation), calibrations(evaluation)
-    for part, estimates in compared.scores[compared.names[0]].items():
+    comparison, calibrated = compare(evaluation), calibrations(evaluation)
+    for part, estimates in next(iter(comparison.scores.values())).items():
         for metric, estimate in estimates.items():
             scores[part][f"{metric}_interval"] = [estimate.low, estimate.high]
     for task, each in calibrated.items():
@@ -65,7 +69,7 @@ def analyse(evaluation: Evaluation, runs: Sequence[TrainingRun] = (), notes: Seq
     return Report(
         evaluation,
         scores,
-        compared,
+        comparison,
         if_right,
         costliest(scores, if_right),
         error_causes(evaluation),
@@ -75,39 +79,38 @@ def analyse(evaluation: Evaluation, runs: Sequence[TrainingRun] = (), notes: Seq
         confidence_curves(evaluation),
         views,
         views_difference,
-        mistakes(evaluation),
+        wrong_predictions(evaluation),
         runs,
         notes,
     )
 
 
-def to_json(findings: Report) -> dict[str, Any]:
-    """metrics.json: the scores of "joint" and each task at the top, the rest under "findings"."""
-    compared = findings.comparison
-    ids = findings.evaluation.ids
-    rest = {
-        "resampled_by": findings.resampled,
-        "costliest": findings.costliest,
-        "joint_macro_f1_if_right": findings.scores_if_right,
-        "causes": [asdict(each) for each in findings.causes],
-        "groups": [asdict(each) for groups in findings.groups.values() for each in groups],
+def to_json(report: Report) -> dict[str, Any]:
+    """Contents of metrics.json: the scores of "joint" and each task, and the other results under "findings"."""
+    compared = report.comparison
+    findings: dict[str, Any] = {
+        "resampled_by": "photograph" if report.evaluation.people is None else "person",
+        "costliest": report.costliest,
+        "joint_macro_f1_if_right": report.scores_if_right,
+        "causes": [asdict(each) for each in report.causes],
+        "groups": [asdict(each) for groups in report.groups.values() for each in groups],
         "numbers": {
-            each.number.name: [asdict(group) for group in (*each.bins, *each.near)] for each in findings.numbers
+            each.number.name: [asdict(group) for group in (*each.bins, *each.near)] for each in report.numbers
         },
-        "calibration": {task: asdict(each) for task, each in findings.calibrations.items()},
-        "views": {part: asdict(each) for part, each in findings.views.items()},
-        "notes": list(findings.notes),
+        "calibration": {task: asdict(each) for task, each in report.calibrations.items()},
+        "views": {part: asdict(each) for part, each in report.views.items()},
+        "notes": list(report.notes),
     }
-    if len(compared.names) > 1:
-        rest["comparison"] = {
+    if len(compared.scores) > 1:
+        findings["comparison"] = {
             "scores": {name: _plain(each) for name, each in compared.scores.items()},
             "differences": [
                 {"first": each.first, "second": each.second, **_plain(each.estimates)}
                 for each in compared.differences
             ],
-            "disagree": [ids[row] for row in compared.rows],
+            "disagree": [report.evaluation.ids[row] for row in compared.rows],
         }
-    return {**findings.scores, "findings": rest}
+    return {**report.scores, "findings": findings}
 
 
 def _plain(estimates: Estimates) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""From files to an `Evaluation`: submissions, answers, people, the heads' probabilities, runs."""
+"""Load an `Evaluation` from files: submissions, ground truth, people, probabilities and runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import prod
+from dataclasses import replace
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -10,204 +10,212 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.annotations.listing import ID
-from data.runtime.errors import InputError, printable
+from data.images.find import ID
+from data.runtime.errors import InputError, printable, raise_all
 from ensemble.config import numeric_borders
 from ensemble.files.ground_truth import read_ground_truth
-from ensemble.files.predictions import FILE_NAME, read_arrays
-from ensemble.files.submission import ANSWER, match, read_answers
-from ensemble.joint import decode
-from ensemble.report.load.evaluation import Codes, Evaluation, HeadOutput, Number
-from ensemble.report.load.metadata import read_numbers, read_people, read_table
+from ensemble.files.predictions import FILE_NAME, IDENTITY, TaskOutput, read_arrays
+from ensemble.files.submission import ANSWER, match, read_codes, read_columns
+from ensemble.report.load.evaluation import Evaluation, NumericLabel
 from ensemble.report.load.runs import TrainingRun, find_task_runs, read_run, validation_temperature
-from heads.config.label import Label
+from heads.config.task import Label
 
-ROWS_SUM = 1e-3  # half precision rounds a row's sum to about this
-FEW = 0.01  # of answers may have been mended by hand
-
-
-@dataclass(frozen=True)
-class EvaluationFiles:
-    """The files of a report.
-
-    Attributes:
-        submission: a CSV file of ImageID and ans.
-        answers: the right ones, likewise, or the labels by name (`ensemble.files.ground_truth`).
-        probabilities: the heads', or None for those beside the submission if its answers are theirs.
-        people: a CSV of ImageID, person and numbers such as age, which go before such columns of the answers.
-        runs: the folder of the heads' runs, or None.
-        compare: further submissions.
-    """
-
-    submission: Path
-    answers: Path
-    probabilities: Path | None = None
-    people: Path | None = None
-    runs: Path | None = None
-    compare: Sequence[Path] = ()
+PERSON_COLUMNS = ("person", "id")
+ROWS_SUM = 1e-3  # tolerance: half precision rounds the sum of a row to about this
+EDITED = 0.01  # share of answers that may have been changed by hand
+Borders = Mapping[str, Mapping[str, Sequence[float]]]  # of tasks, by the column that they are cut from
 
 
 def load_evaluation(
-    sources: EvaluationFiles, labels: Mapping[str, Label]
+    labels: Mapping[str, Label],
+    submission: Path,
+    answers: Path,
+    *,
+    probabilities: Path | None = None,
+    people: Path | None = None,
+    runs: Path | None = None,
+    compare: Sequence[Path] = (),
 ) -> tuple[Evaluation, list[TrainingRun], list[str]]:
-    """Read all files of a report: (what they say, the runs, notes on what could not be used).
+    """Load all files of a report: (evaluation, runs, notes on data that is missing or contradictory).
 
     Args:
-        sources: the files.
-        labels: of each task of the joint code, the most significant first (`ensemble.config.load_labels`).
+        labels: of each task of the joint code, the most significant digit first.
+        submission: CSV of ImageID and ans.
+        answers: the ground truth, likewise, or the labels by name (`ensemble.files.ground_truth`).
+        probabilities: of the heads; None for the file beside the submission, if it has the same answers.
+        people: CSV of ImageID, person and numbers such as age; they take precedence over columns of `answers`.
+        runs: folder of the heads' runs.
+        compare: further submissions.
 
     Raises:
-        InputError: files that cannot be read, do not match, or are one and the same.
+        InputError: files that cannot be read, do not match, or are the same file.
     """
-    notes: list[str] = []
     tasks = {task: label.classes for task, label in labels.items()}
-    truth, submissions, ids = _answers(sources, labels)
-    people, numbers = _known(sources, ids, numeric_borders(labels), notes)
-    notes += _contradictions(tasks, truth, numbers)
-    heads, told = _probabilities(sources, ids, tasks, submissions[printable(sources.submission)])
-    notes += told
-    runs, temperatures = [], {}
-    if sources.runs is not None:
-        for task in tasks:
-            found = find_task_runs(sources.runs, task)
-            runs += [read_run(run, str(run.folder.relative_to(sources.runs))) for run in found]
-            temperatures[task] = validation_temperature(found)
-    evaluation = Evaluation(tasks, ids, truth, submissions, people, numbers, heads, temperatures)
-    return evaluation, runs, notes
-
-
-def _answers(
-    sources: EvaluationFiles, labels: Mapping[str, Label]
-) -> tuple[Codes, dict[str, Codes], list[str]]:
-    right = read_ground_truth(sources.answers, labels)
-    submissions, classes = {}, prod(len(label.classes) for label in labels.values())
-    truth = right[ANSWER].to_numpy(np.int64)
-    for path in dict.fromkeys([sources.submission, *sources.compare]):
-        given = read_answers(path, classes)
-        if path.samefile(sources.answers):
+    right = read_ground_truth(answers, labels)
+    ids, truth = right[ID].tolist(), right[ANSWER].to_numpy(np.int64)
+    submissions = {}
+    for path in dict.fromkeys([submission, *compare]):
+        given = read_codes(path, prod(map(len, tasks.values())))
+        if path.samefile(answers):
             raise InputError(f"{path}: given both as submission and as answers, expected two files")
-        submissions[printable(path)] = match(given, right, (str(path), str(sources.answers)))[1]
-    return truth, submissions, right[ID].tolist()
+        submissions[printable(path)] = match(given, right, (str(path), str(answers)))[1]
+    persons, numbers, notes = _read_metadata(people, answers, ids, numeric_borders(labels))
+    evaluation = Evaluation(tasks, ids, truth, submissions, persons, numbers)
+    notes += _contradictions(evaluation)
+    outputs, found = _load_outputs(probabilities, submission, evaluation)
+    trained, temperatures = [], {}
+    if runs is not None:
+        for task in tasks:
+            folders = find_task_runs(runs, task)
+            trained += [read_run(folder, runs) for folder in folders]
+            temperatures[task] = validation_temperature(folders)
+    return replace(evaluation, outputs=outputs, temperatures=temperatures), trained, notes + found
 
 
-def _contradictions(
-    tasks: Mapping[str, Sequence[str]], truth: Codes, numbers: Sequence[Number]
-) -> Iterator[str]:
-    """Notes on right answers of another class than a known number says, such as codes of other tasks."""
-    digits = dict(zip(tasks, decode(truth, list(map(len, tasks.values()))), strict=True))
-    for number in numbers:
-        known = ~np.isnan(number.measured)
-        for task, borders in number.cuts.items():
-            others = digits[task] != np.searchsorted(borders, number.measured, side="right")
-            if count := int((others & known).sum()):
-                told = f"{count} of {known.sum()} right answers are of another class of {task} than their"
-                yield f"{told} {number.name} says: are they codes of the tasks of --config?"
+def _contradictions(evaluation: Evaluation) -> Iterator[str]:
+    """Notes on ground truth of another class than a numeric label, such as codes of other tasks."""
+    for number in evaluation.numbers:
+        known = ~np.isnan(number.value)
+        for task, borders in number.task_borders.items():
+            other = evaluation.true_classes[task] != np.searchsorted(borders, number.value, side="right")
+            if count := int((other & known).sum()):
+                yield (
+                    f"{count} of {known.sum()} right answers are of another class of {task} than their "
+                    f"{number.name} says: are they codes of the tasks of --config?"
+                )
 
 
-def _known(
-    sources: EvaluationFiles,
-    ids: Sequence[str],
-    cuts: Mapping[str, Mapping[str, Sequence[float]]],
-    notes: list[str],
-) -> tuple[npt.NDArray[np.str_] | None, list[Number]]:
-    """(who each image shows [N], numbers): columns of `--people`, those that it lacks of the answers."""
+def _read_metadata(
+    people_file: Path | None, answers: Path, ids: Sequence[str], borders: Borders
+) -> tuple[npt.NDArray[np.str_] | None, list[NumericLabel], list[str]]:
+    """(person on each image [N] or None, numeric labels, notes), from `--people`, then from the answers."""
     people: npt.NDArray[np.str_] | None = None
-    numbers: dict[str, Number] = {}
-    for path in filter(None, (sources.people, sources.answers)):
-        table = read_table(path, cuts)
-        if path == sources.people and not table[ID].isin(ids).any():
+    numbers: dict[str, NumericLabel] = {}
+    notes = []
+    for path in filter(None, (people_file, answers)):
+        table = read_columns(path, [ID], [*PERSON_COLUMNS, *borders])
+        if path == people_file and not table[ID].isin(ids).any():
             raise InputError(
                 f"{path}: none of its {len(table)} images is among the answers; expected the same images"
             )
         if people is None:
-            people, unknown = read_people(table, ids)
+            people, unknown = _people(table, ids)
             if people is not None and unknown:
-                told = f"{unknown} of {len(ids)} images name no person; each counts as one's own."
-                notes.append(f"{path}: {told}")
-        missing = {column: borders for column, borders in cuts.items() if column not in numbers}
-        numbers |= {number.name: number for number in read_numbers(path, table, ids, missing)}
-    return people, list(numbers.values())
+                notes.append(
+                    f"{path}: {unknown} of {len(ids)} images name no person; each counts as a person of its own."
+                )
+        missing = {column: each for column, each in borders.items() if column not in numbers}
+        numbers |= {number.name: number for number in _numbers(path, table, ids, missing)}
+    return people, list(numbers.values()), notes
+
+
+def _people(table: pd.DataFrame, ids: Sequence[str]) -> tuple[npt.NDArray[np.str_] | None, int]:
+    """(person on each of `ids` [N], number of images without), from the column person, else id.
+
+    An image without a person is given one of its own. None if no person of any image is known.
+    """
+    column = next((name for name in PERSON_COLUMNS if name in table), None)
+    if column is None:
+        return None, len(ids)
+    people = table.set_index(ID)[column].reindex(list(ids)).fillna("").tolist()
+    unknown = people.count("")
+    if unknown == len(ids):
+        return None, unknown
+    # The line break tells the image's name from a person's.
+    return np.array(
+        [person or f"\n{name}" for person, name in zip(people, ids, strict=True)], dtype=np.str_
+    ), unknown
+
+
+def _numbers(path: Path, table: pd.DataFrame, ids: Sequence[str], borders: Borders) -> Iterator[NumericLabel]:
+    """The numeric labels in the columns of `table`, in the order of `ids`; InputError for text in any row."""
+    problems: list[str] = []
+    for column in [column for column in borders if column in table]:
+        texts = table[column]
+        values = texts.map(_to_float)
+        bad = texts[values.isna() & (texts != "")]
+        problems += [
+            f"row {line}: {column}={text!r}, expected a number or nothing" for line, text in bad.items()
+        ]
+        of_images = values.set_axis(table[ID]).reindex(list(ids)).to_numpy(np.float64)
+        if not np.isnan(of_images).all():
+            yield NumericLabel(column, borders[column], of_images)
+    raise_all(f"{path}: bad rows", problems)
+
+
+def _to_float(text: str) -> float:
+    """The finite number that `text` is, or NaN."""
+    try:
+        value = float(text)
+    except ValueError:
+        return np.nan
+    return value if isfinite(value) else np.nan
+
+
+def _load_outputs(
+    path: Path | None, submission: Path, evaluation: Evaluation
+) -> tuple[dict[str, TaskOutput], list[str]]:
+    """(probabilities by task, notes), from the file at `path`, or from the one beside the submission if it fits.
+
+    The file beside a submission may be of another one in the same folder. Nobody asked for it, so what is wrong
+    with it is a note, not an error.
+    """
+    beside = submission.parent / FILE_NAME
+    if path is None and not beside.exists():
+        return {}, []
+    try:
+        outputs, notes = _read_outputs(path or beside, evaluation)
+    except InputError as error:
+        if path is not None:
+            raise
+        return {}, [f"{error}: no calibration error."]
+    predicted = evaluation.predicted_classes
+    shares = {
+        task: (each.probabilities.argmax(axis=1) != predicted[task]).mean() for task, each in outputs.items()
+    }
+    if different := [f"{task} {share:.0%}" for task, share in shares.items() if share > EDITED]:
+        note = f"{path or beside}: the submission has other answers than these probabilities ({', '.join(different)})."
+        return ({}, [f"{note} No calibration error."]) if path is None else (outputs, [*notes, note])
+    return outputs, notes
+
+
+def _read_outputs(path: Path, evaluation: Evaluation) -> tuple[dict[str, TaskOutput], list[str]]:
+    """(probabilities by task in the order of the images, notes); InputError for other images or classes."""
+    arrays, ids = read_arrays(path), evaluation.ids
+    if ID not in arrays:
+        raise InputError(f"{path}: holds {', '.join(arrays) or 'nothing'}; expected {ID} among them")
+    names = pd.Index(arrays[ID].astype(str))
+    if names.has_duplicates or set(names) != set(ids):
+        raise InputError(
+            f"{path}: its {len(names)} images are not the {len(ids)} of the answers; "
+            "expected the probabilities of this submission"
+        )
+    rows = names.get_indexer(pd.Index(ids))
+    missing = [task for task in evaluation.tasks if task not in arrays]
+    outputs = {}
+    for task, classes in evaluation.tasks.items():
+        if task in missing:
+            continue
+        found = arrays[f"{task}/classes"].astype(str).tolist() if f"{task}/classes" in arrays else list(classes)
+        if found != list(classes):
+            raise InputError(f"{path}: {task}: classes {', '.join(found)}; expected {', '.join(classes)}")
+        shape, identity = (len(ids), len(classes)), f"{task}/{IDENTITY}"
+        outputs[task] = TaskOutput(
+            _probabilities(path, task, arrays[task], shape)[rows],
+            _probabilities(path, identity, arrays[identity], shape)[rows] if identity in arrays else None,
+        )
+    return outputs, [f"{path}: no probabilities of {', '.join(missing)}."] if missing else []
 
 
 def _probabilities(
-    sources: EvaluationFiles, ids: Sequence[str], tasks: Mapping[str, Sequence[str]], given: Codes
-) -> tuple[dict[str, HeadOutput], list[str]]:
-    """(what the heads said, notes): of the file asked for, or of the one beside the submission if it fits.
-
-    A folder has one such file whatever its submissions are called: nobody asked for it, so that what is wrong
-    with it is a note, and it has to give the answers `given` [N].
-    """
-    if sources.probabilities is not None:
-        heads, notes = _heads(sources.probabilities, ids, tasks)
-        other = _different_answers(heads, tasks, given)
-        return heads, notes + [f"{sources.probabilities}: {told}" for told in other]
-    beside = sources.submission.parent / FILE_NAME
-    if not beside.exists():
-        return {}, []
-    try:
-        heads, notes = _heads(beside, ids, tasks)
-    except InputError as error:
-        return {}, [f"{error}: no calibration error."]
-    other = _different_answers(heads, tasks, given)
-    if other:
-        return {}, [f"{beside}: {told} No calibration error." for told in other]
-    return heads, notes
-
-
-def _different_answers(
-    heads: Mapping[str, HeadOutput], tasks: Mapping[str, Sequence[str]], given: Codes
-) -> list[str]:
-    """What to tell where the heads' likeliest classes are not the submission's; nothing where they are."""
-    digits = dict(zip(tasks, decode(given, [len(names) for names in tasks.values()]), strict=True))
-    shares = {task: float((head.merged.argmax(axis=1) != digits[task]).mean()) for task, head in heads.items()}
-    other = [f"{task} {share:.0%}" for task, share in shares.items() if share > FEW]
-    return [f"the submission answers otherwise than these probabilities ({', '.join(other)})."] if other else []
-
-
-def _heads(
-    path: Path, ids: Sequence[str], tasks: Mapping[str, Sequence[str]]
-) -> tuple[dict[str, HeadOutput], list[str]]:
-    """(each task's probabilities in the order of `ids`, notes).
-
-    Raises:
-        InputError: the file cannot be read, or is of other images or classes.
-    """
-    arrays = read_arrays(path)
-    if ID not in arrays:
-        raise InputError(f"{path}: holds {', '.join(arrays) or 'nothing'}; expected {ID} among them")
-    places = pd.Index(arrays[ID].astype(str))
-    if places.has_duplicates or set(places) != set(ids):
-        raise InputError(
-            f"{path}: its {len(places)} images are not the {len(ids)} of the answers; "
-            "expected the probabilities of this submission"
-        )
-    order = places.get_indexer(pd.Index(ids))
-    without = [task for task in tasks if task not in arrays]
-    heads = {}
-    for task, names in tasks.items():
-        if task in without:
-            continue
-        try:
-            heads[task] = _head(arrays, task, names, order)
-        except ValueError as error:
-            raise InputError(f"{path}: {error}") from None
-    return heads, [f"{path}: no probabilities of {', '.join(without)}."] if without else []
-
-
-def _head(
-    arrays: Mapping[str, Any], task: str, names: Sequence[str], order: npt.NDArray[np.intp]
-) -> HeadOutput:
-    held = arrays[f"{task}/classes"].astype(str).tolist() if f"{task}/classes" in arrays else list(names)
-    if held != list(names):
-        raise ValueError(f"{task}: classes {', '.join(held)}; expected {', '.join(names)}")
-    found = {}
-    for name in (task, f"{task}/identity"):
-        if name not in arrays:
-            continue
-        if arrays[name].shape != (len(order), len(names)):
-            raise ValueError(f"{name}: shape {arrays[name].shape}, expected ({len(order)}, {len(names)})")
-        found[name] = arrays[name][order].astype(np.float32)
-        sums = found[name].sum(axis=1)
-        if not ((found[name] >= 0).all() and np.allclose(sums, 1, atol=ROWS_SUM)):
-            raise ValueError(f"{name}: expected probabilities from 0 to 1 whose rows sum to 1")
-    return HeadOutput(found[task], found.get(f"{task}/identity"))
+    path: Path, name: str, values: npt.NDArray[Any], shape: tuple[int, int]
+) -> npt.NDArray[np.float32]:
+    """`values` as float32; InputError unless they are probabilities [N, C] of this shape."""
+    if values.dtype.kind not in "fiu":
+        raise InputError(f"{path}: {name}: holds {values.dtype}, expected numbers")
+    if values.shape != shape:
+        raise InputError(f"{path}: {name}: shape {values.shape}, expected {shape}")
+    values = values.astype(np.float32)
+    if not ((values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=ROWS_SUM)):
+        raise InputError(f"{path}: {name}: expected probabilities from 0 to 1 whose rows sum to 1")
+    return values

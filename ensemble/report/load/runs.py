@@ -1,19 +1,28 @@
-"""What run folders tell of the heads: how training went, from which config, with what, where and how long."""
+"""Runs of the heads: training history, temperatures, and their validation predictions as an `Evaluation`."""
 
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from data.runtime.errors import InputError
-from ensemble.files.predictions import read_arrays
+from data.audit.predictions import read_validation
+from data.runtime.errors import InputError, raise_all
+from ensemble.config import numeric_borders
+from ensemble.files.predictions import TaskOutput
+from ensemble.joint import argmax, encode
 from ensemble.metrics.calibration import fit_temperature
+from ensemble.report.load.evaluation import Evaluation, NumericLabel
+from heads.config.task import Label
 from heads.run.checkpoint import read_description
 from heads.run.folder import RunFolder, find_trained_runs, run_folder
+
+BEST = ("macro_f1", "accuracy", "mae", "epoch")  # what metrics.json has of the best epoch
+NAME = "validation"  # of the heads' validation predictions, where a submission has its path
 
 
 @dataclass(frozen=True)
@@ -21,13 +30,13 @@ class TrainingRun:
     """One run of one head.
 
     Attributes:
-        name: the task, and the fold where several stand side by side.
-        history: figures of each epoch by column, "epoch" among them.
+        name: the task, with the fold if there are several.
+        history: metrics of each epoch by column, "epoch" among them.
         config: the resolved YAML as text.
-        minutes: of training, all epochs together.
+        minutes: duration of the training; None if it was not recorded.
         versions: of packages.
-        machine: what it was trained on, by kind; empty for a run that did not note it.
-        best: figures of the epoch that was kept.
+        machine: that it was trained on; empty if it was not recorded.
+        best: metrics of the best epoch.
     """
 
     name: str
@@ -40,7 +49,7 @@ class TrainingRun:
 
 
 def find_task_runs(runs: Path, task: str) -> list[RunFolder]:
-    """The runs of a task's heads, as combine.py takes them; InputError where there is none."""
+    """Find the runs of a task's heads, as combine.py does; InputError if there is none."""
     found = find_trained_runs(runs, task)
     if not found:
         missing = run_folder(runs, task).best
@@ -48,39 +57,106 @@ def find_task_runs(runs: Path, task: str) -> list[RunFolder]:
     return found
 
 
-def read_run(run: RunFolder, name: str) -> TrainingRun:
-    """What `run` tells; InputError for a folder whose files cannot be read."""
-    described = read_description(run.best)
+def read_run(run: RunFolder, runs: Path) -> TrainingRun:
+    """Read the history, config and description of a run in `runs`; InputError if a file cannot be read."""
+    description = read_description(run.best)
     try:
         history = pd.read_csv(run.history).astype(float)
         config = run.config.read_text(encoding="utf-8")
-        metrics: dict[str, Any] = (
-            json.loads(run.metrics.read_text(encoding="utf-8")) if run.metrics.is_file() else {}
-        )
+        metrics: dict[str, Any] = json.loads(run.metrics.read_bytes()) if run.metrics.is_file() else {}
         if not isinstance(metrics, dict):
-            raise TypeError(f"{run.metrics.name} holds no figures by name")
-        figures = {str(k): float(metrics[k]) for k in ("macro_f1", "accuracy", "mae", "epoch") if k in metrics}
+            raise TypeError(f"{run.metrics.name} is not a mapping")
+        best = {key: float(metrics[key]) for key in BEST if key in metrics}
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{run.folder}: cannot be read ({error}), expected a run of train_task.py") from None
     return TrainingRun(
-        name,
-        {str(column): history[column].tolist() for column in history.columns},
+        str(run.folder.relative_to(runs)),
+        {str(column): values.tolist() for column, values in history.items()},
         config,
         metrics.get("minutes"),
-        described.get("versions", {}),
-        described.get("machine", {}),
-        figures,
+        description.get("versions", {}),
+        description.get("machine", {}),
+        best,
     )
 
 
 def validation_temperature(runs: list[RunFolder]) -> float:
-    """The temperature fitted to what these runs said of those they were validated on, not to the answers."""
-    probabilities: list[npt.NDArray[np.float32]] = []
-    truth: list[npt.NDArray[np.int64]] = []
-    for run in runs:
-        arrays = read_arrays(run.validation, "what train_task.py wrote; train it again, or leave out --runs")
-        if not {"probabilities", "truth"} <= arrays.keys():
-            raise InputError(f"{run.validation}: holds {', '.join(arrays)}; expected probabilities and truth")
-        probabilities.append(arrays["probabilities"])
-        truth.append(arrays["truth"])
-    return fit_temperature(np.concatenate(probabilities), np.concatenate(truth))
+    """Temperature fitted to the validation predictions of a task's runs, never to the data that is evaluated."""
+    arrays = [read_validation(run.validation) for run in runs]
+    probabilities, truth = (
+        np.concatenate([each[name] for each in arrays]) for name in ("probabilities", "truth")
+    )
+    return fit_temperature(probabilities, truth)
+
+
+def load_validation(runs: Path, labels: Mapping[str, Label]) -> tuple[Evaluation, list[TrainingRun], list[str]]:
+    """Load the validation predictions of the heads in `runs`: (evaluation, runs, notes for the reader).
+
+    Each image is predicted in one view, by the fold that was not trained on its person; images that only some
+    of the tasks validated on are left out.
+
+    Args:
+        runs: folder of the heads' runs.
+        labels: of each task of the joint code, the most significant digit first.
+
+    Raises:
+        InputError: runs that are missing, of other classes, or without a common image.
+    """
+    folders = {task: find_task_runs(runs, task) for task in labels}
+    tables = {task: pd.concat([_read_table(run, labels[task]) for run in folders[task]]) for task in labels}
+    twice = {task: table.index[table.index.duplicated()] for task, table in tables.items()}
+    raise_all(
+        f"{runs}: images in the validation sets of two folds, expected folds of one split",
+        [f"{task}: {len(paths)} of them, such as {paths[0]}" for task, paths in twice.items() if len(paths)],
+    )
+    paths = sorted(set.intersection(*(set(table.index) for table in tables.values())))
+    if not paths:
+        raise InputError(
+            f"{runs}: no image is in the validation sets of {', '.join(tables)}; expected heads trained "
+            "on the same people with the same split"
+        )
+    tables = {task: table.loc[paths] for task, table in tables.items()}
+    outputs = {task: TaskOutput(np.stack(table["probabilities"].tolist())) for task, table in tables.items()}
+    truth = encode(
+        [t["truth"].to_numpy() for t in tables.values()], [len(each.classes) for each in labels.values()]
+    )
+    people = tables[next(iter(labels))]["person"].to_numpy(str)
+    folder = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
+    numbers = []
+    for column, borders in numeric_borders(labels).items():
+        values = (tables[task]["value"].to_numpy(np.float64) for task in borders)
+        known = next((each for each in values if not np.isnan(each).all()), None)
+        numbers += [] if known is None else [NumericLabel(column, borders, known)]
+    evaluation = Evaluation(
+        {task: label.classes for task, label in labels.items()},
+        [os.path.relpath(path, folder) for path in paths],
+        truth,
+        {NAME: argmax([output.probabilities for output in outputs.values()])},
+        people,
+        numbers,
+        outputs,
+    )
+    note = (
+        f"{len(paths)} images of {len(np.unique(people))} people, below {folder}: all heads were validated on "
+        "them, in one view, and the best epochs were chosen on them."
+    )
+    return evaluation, [read_run(run, runs) for found in folders.values() for run in found], [note]
+
+
+def _read_table(run: RunFolder, label: Label) -> pd.DataFrame:
+    """Read a run's validation predictions: truth, probabilities, person and value (NaN: unknown), by path."""
+    arrays = read_validation(run.validation)
+    expected = {"classes": label.classes, "borders": label.borders or []}
+    raise_all(
+        f"{run.validation}: is of another label than the config's",
+        [
+            f"found the {key} {arrays[key].tolist()}, expected {values}"
+            for key, values in expected.items()
+            if arrays[key].tolist() != values
+        ],
+    )
+    probabilities = arrays["probabilities"].astype(np.float32)
+    columns = {name: arrays[name].tolist() for name in ("truth", "person")}
+    values = arrays.get("value", np.full(len(probabilities), np.nan))
+    table = {**columns, "probabilities": list(probabilities), "value": values}
+    return pd.DataFrame(table, index=arrays["path"].tolist())

@@ -1,4 +1,4 @@
-"""The report as a page: findings to what the template shows."""
+"""Write the report: metrics.json, one HTML page that opens offline, and Markdown."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,82 +10,87 @@ from markupsafe import Markup
 
 from data.images.find import IMAGES, LISTING
 from data.images.thumbnail import thumbnail
-from data.runtime.errors import InputError
-from data.runtime.html.render import write_page
+from data.runtime.errors import InputError, printable
+from data.runtime.files import write_text
+from data.runtime.html.render import render_page
 from ensemble.files.image_paths import image_paths
 from ensemble.metrics.scores import JOINT
-from ensemble.report.analysis.errors import hardest
-from ensemble.report.analysis.mistakes import Mistake
-from ensemble.report.analysis.report import Report
-from ensemble.report.render import figures as drawn
-from ensemble.report.render import tables
+from ensemble.report.analysis.errors import WrongPrediction, hardest
+from ensemble.report.analysis.report import Report, to_json
+from ensemble.report.load.runs import TrainingRun
+from ensemble.report.render import plots, tables
+from ensemble.report.render.text import to_markdown
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
-MOST_WRONG = 300
 MOST_DISAGREEMENTS = 500
 
 
-def write_report(
-    path: Path,
-    findings: Report,
-    *,
-    title: str = "Evaluation",
-    sources: Mapping[str, str] | None = None,
-    images: Path | None = None,
-    most_wrong: int = MOST_WRONG,
+def write_reports(
+    paths: Sequence[Path], report: Report, sources: Mapping[str, Path], images: Path | None, most_wrong: int
 ) -> None:
-    """Write `findings` to `path` as one page that asks for nothing from elsewhere.
+    """Write `report` to each of `paths`, as a page, as JSON or as Markdown, by the suffix html, json or md.
 
     Args:
-        path: the page, written whole or not at all.
-        findings: what it says.
-        title: its heading.
-        sources: what was evaluated, a label and a text each.
-        images: the folder of the images, or one that holds `info.csv` and `images/`; their thumbnails then
-            stand in the page. None for names alone.
-        most_wrong: how many wrong answers are listed.
+        paths: of the files; if one cannot be rendered, none is written.
+        report: the contents.
+        sources: the files that were evaluated, by label.
+        images: folder of the images, or one with `info.csv` and `images/`, for thumbnails; None for names alone.
+        most_wrong: number of wrong predictions to list.
 
     Raises:
-        InputError: an image of the list is not in `images`.
+        InputError: a listed image is not in `images`.
     """
-    listed = findings.mistakes[:most_wrong]
+    labels = {label: printable(path) for label, path in sources.items()}
+    texts = []
+    for path in paths:
+        if path.suffix == ".html":
+            texts.append(render_report(report, labels, images, most_wrong))
+        elif path.suffix == ".json":
+            texts.append(json.dumps(to_json(report), indent=2, ensure_ascii=False) + "\n")
+        else:
+            texts.append(to_markdown(report, labels))
+    for path, text in zip(paths, texts, strict=True):
+        write_text(path, text)
+
+
+def render_report(
+    report: Report, sources: Mapping[str, str], images: Path | None = None, most_wrong: int = 300
+) -> str:
+    """Render the HTML page; arguments and errors as those of `write_reports`."""
+    listed = report.wrong[:most_wrong]
     thumbnails, unreadable = _thumbnails(listed, images)
-    write_page(
-        path,
+    return render_page(
         TEMPLATE,
-        title=title,
-        lead=findings.costliest,
-        notes=[*findings.notes, *_absent(findings), *unreadable],
-        f=findings,
+        title="Evaluation",
+        lead=report.costliest,
+        notes=[*report.notes, *_absent_classes(report), *unreadable],
+        f=report,
         t=tables,
-        sources=sources or {},
-        tiles=_tiles(findings),
-        parts=[drawn.part(name, findings) for name in findings.scores],
-        hardest=_hardest(findings),
-        number_plots=[drawn.number_plot(each) for each in findings.numbers],
-        reliability_plots=[drawn.reliability_plot(name, each) for name, each in findings.calibrations.items()],
-        confidence_plot=drawn.confidence_plot(findings),
-        training=[drawn.training(run) for run in findings.runs],
-        wrong=[_wrong(each, thumbnails.get(each.image)) for each in listed],
+        plots=plots,
+        sources=sources,
+        tiles=_tiles(report),
+        hardest=_hardest(report),
+        training=[_training(run) for run in report.runs],
+        listed=[_listed(each, thumbnails.get(each.image)) for each in listed],
         has_images=images is not None,
-        class_choices=[f"{task}: {n}" for task, names in findings.evaluation.tasks.items() for n in names],
+        class_choices=[f"{task}: {name}" for task, names in report.evaluation.tasks.items() for name in names],
         most_disagreements=MOST_DISAGREEMENTS,
     )
 
 
-def _tiles(findings: Report) -> list[tuple[str, str, str]]:
-    joint = findings.scores[JOINT]
-    people = findings.evaluation.people
-    shown = [
+def _tiles(report: Report) -> list[tuple[str, str, str]]:
+    """The main figures at the top of the page: value, label and detail of each."""
+    joint, people = report.scores[JOINT], report.evaluation.people
+    tiles = [
         (f"{joint[key]:.3f}", f"joint {name}", f"95 %: {tables.interval_text(*joint[f'{key}_interval'])}")
         for key, name in (("macro_f1", "macro F1"), ("accuracy", "accuracy"))
     ]
-    whose = "" if people is None else f"of {len(np.unique(people)):,} people"
-    return [*shown, (f"{joint['count']:,}", f"images, {len(joint['classes'])} joint classes", whose)]
+    detail = "" if people is None else f"of {len(np.unique(people)):,} people"
+    return [*tiles, (f"{joint['count']:,}", f"images, {len(joint['classes'])} joint classes", detail)]
 
 
-def _absent(findings: Report) -> list[str]:
-    joint = findings.scores[JOINT]
+def _absent_classes(report: Report) -> list[str]:
+    joint = report.scores[JOINT]
     absent = joint["absent_classes"]
     if not absent:
         return []
@@ -95,37 +100,47 @@ def _absent(findings: Report) -> list[str]:
     ]
 
 
-def _hardest(findings: Report) -> list[str]:
-    sentences = []
-    for part in findings.scores:
-        worst = hardest(findings.groups[max(findings.groups)], part)
-        if worst is not None:
-            share = 100 * worst.errors[part]
-            sentences.append(f"{part} fails most for {worst.name}: {share:.0f} % of {worst.count:,} images.")
-    return sentences
+def _hardest(report: Report) -> list[str]:
+    """A sentence for each part on the joint class with its highest error rate."""
+    groups = report.groups[max(report.groups)]
+    worst = {part: hardest(groups, part) for part in report.scores}
+    return [
+        f"{part} fails most for {group.name}: {100 * group.errors[part]:.0f} % of {group.count:,} images."
+        for part, group in worst.items()
+        if group is not None
+    ]
 
 
-def _thumbnails(listed: Sequence[Mistake], images: Path | None) -> tuple[dict[str, Markup], list[str]]:
-    """Thumbnails by the image's id, and a note on each that cannot be decoded."""
+def _training(run: TrainingRun) -> dict[str, Any]:
+    """Curves of a run, and its facts by label."""
+    reached = ", ".join(f"{key} {value:.3f}" for key, value in run.best.items() if key != "epoch")
+    minutes = None if run.minutes is None else f"{run.minutes:g} for {len(run.history['epoch'])} epochs"
+    facts = {"validation at the best epoch": reached, "minutes": minutes}
+    for name, values in (("machine", run.machine), ("versions", run.versions)):
+        facts[name] = ", ".join(f"{key} {value}" for key, value in values.items())
+    recorded = {name: text or "not recorded" for name, text in facts.items()}
+    return {"name": run.name, "plot": plots.history_plot(run, reached), "facts": recorded, "config": run.config}
+
+
+def _thumbnails(listed: Sequence[WrongPrediction], images: Path | None) -> tuple[dict[str, Markup], list[str]]:
+    """Thumbnails by image, and a note on each image that cannot be decoded."""
     thumbnails: dict[str, Markup] = {}
     notes: list[str] = []
     if images is None or not listed:
         return thumbnails, notes
     folder = images / IMAGES if (images / LISTING).is_file() else images
-    paths = image_paths(folder, [each.image for each in listed])
-    for each, path in zip(listed, paths, strict=True):
+    for each, path in zip(listed, image_paths(folder, [each.image for each in listed]), strict=True):
         try:
-            thumbnails[each.image] = thumbnail(path, f"{each.image}: {each.answer}, truth {each.truth}")
+            thumbnails[each.image] = thumbnail(
+                Path(path), f"{each.image}: {each.predicted}, truth {each.truth}"
+            )
         except InputError as error:
             notes.append(f"No thumbnail: {error}.")
     return thumbnails, notes
 
 
-def _wrong(mistake: Mistake, image: Markup | None) -> dict[str, Any]:
-    heads = [each.task for each in mistake.heads if each.wrong]
-    return {
-        "mistake": mistake,
-        "image": image,
-        "heads": json.dumps(heads),
-        "truth": json.dumps([f"{each.task}: {each.truth}" for each in mistake.heads]),
-    }
+def _listed(prediction: WrongPrediction, image: Markup | None) -> dict[str, Any]:
+    """One listed image, with what it is filtered by as JSON."""
+    heads = [each.task for each in prediction.tasks if each.wrong]
+    truth = [f"{each.task}: {each.truth}" for each in prediction.tasks]
+    return {"prediction": prediction, "image": image, "heads": json.dumps(heads), "truth": json.dumps(truth)}

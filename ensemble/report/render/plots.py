@@ -1,34 +1,44 @@
-"""The report's plots, in the page's own colours."""
+"""The plots of the page as inline SVG, each with its alternative text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from data.runtime.html.plots import CELL, INK, SERIES, ink, legend, new_plot
+from data.runtime.html.plots import CELL, INK, SERIES, ink, legend, new_plot, svg
 from ensemble.metrics.calibration import Reliability
-from ensemble.metrics.scores import JOINT
+from ensemble.metrics.scores import JOINT, Score
 from ensemble.report.analysis.calibration import Calibration, Curve
 from ensemble.report.analysis.errors import NumberErrors
+from ensemble.report.load.runs import TrainingRun
 
 GREY = SERIES[-1]
 
 
-def confusion_figure(confusion: npt.NDArray[np.integer], class_names: Sequence[str]) -> Figure:
-    """A plot of counts [C, C], truth down and prediction across, shaded by the share of each row.
+def confusion_plot(name: str, score: Score) -> Markup:
+    """Confusion matrix of one task or of the joint code."""
+    confusion, classes = np.array(score["confusion"]), [each["name"] for each in score["classes"]]
+    text = (
+        f"Confusion matrix of {name}, {len(classes)} classes: "
+        f"{np.trace(confusion)} of {score['count']} images on the diagonal"
+    )
+    return svg(confusion_figure(confusion, classes), f"confusion {name}", text)
 
-    Every cell that holds something tells its count and its percentage of the row.
-    """
-    shares = row_shares(confusion)
+
+def confusion_figure(confusion: npt.NDArray[np.integer], class_names: Sequence[str]) -> Figure:
+    """Plot counts [C, C], truth down and prediction across, with the percentage of each row as text and shade."""
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     size = len(class_names)
-    # Cells of many classes are narrower, so that 18 of them fit a desktop's page.
+    # Cells of many classes are narrower, so that 18 of them fit the page of a desktop.
     figure, axes = new_plot(2.1 + (0.62 if size <= 8 else 0.51) * size, 1.6 + 0.5 * size)
     shades = np.empty((size, size, 4))
     shades[...] = mpl.colors.to_rgba(CELL)
-    shades[..., 3] = 0.75 * shares  # transparent where nothing is: the page's own colour shows through
+    shades[..., 3] = 0.75 * shares  # transparent where a cell is empty: the colour of the page is behind it
     axes.pcolormesh(shades, edgecolors="#8888", linewidth=0.5)
     for (row, column), count in np.ndenumerate(confusion):
         if count:
@@ -45,73 +55,85 @@ def confusion_figure(confusion: npt.NDArray[np.integer], class_names: Sequence[s
     return figure
 
 
-def row_shares(confusion: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    """Each cell's share [C, C] of its row, 0..1; a row without samples is all 0.
-
-    >>> row_shares(np.array([[3, 1], [0, 0]])).tolist()
-    [[0.75, 0.25], [0.0, 0.0]]
-    """
-    totals = confusion.sum(axis=1, keepdims=True)
-    shares = np.zeros(confusion.shape)
-    np.divide(confusion, totals, out=shares, where=totals > 0)
-    return shares
-
-
-def number_figure(errors: NumberErrors) -> Figure:
-    """Share of wrong answers by bins of a number, for the joint answer and each task, with the borders."""
+def number_plot(errors: NumberErrors) -> Markup:
+    """Error rates by bins of a numeric label, for the joint code and each task, with the borders."""
+    name, worst = errors.number.name, max(errors.bins, key=lambda group: group.errors[JOINT])
     figure, axes = new_plot(7, 3.2)
-    low, high = np.array(errors.low), np.array(errors.high)
-    middle = (low + high) / 2
-    for colour, name in zip(_colours(), errors.bins[0].errors, strict=False):
-        shares = [100 * group.errors[name] for group in errors.bins]
-        axes.plot(middle, shares, marker="o", markersize=3, color=colour, label=name)
+    for colour, part in zip(_colours(), errors.bins[0].errors, strict=False):
+        shares = [100 * group.errors[part] for group in errors.bins]
+        axes.plot(errors.centres, shares, marker="o", markersize=3, color=colour, label=part)
     for border in errors.number.borders:
         axes.axvline(border, color=GREY, linestyle="--", linewidth=1)
     axes.set_ylim(bottom=0)
-    tasks = " and ".join(errors.number.cuts)
-    axes.set_xlabel(f"{errors.number.name} (dashed: where {tasks} classes meet)")
-    axes.set_ylabel("wrong answers, %")
+    tasks = " and ".join(errors.number.task_borders)
+    axes.set_xlabel(f"{name} (dashed: borders of the {tasks} classes)")
+    axes.set_ylabel("wrong predictions, %")
     legend(axes)
-    return figure
+    borders = " and ".join(f"{border:g}" for border in errors.number.borders)
+    text = (
+        f"Wrong predictions by {name}, {len(errors.bins)} bins, borders at {borders}: most from "
+        f"{worst.name}, {100 * worst.errors[JOINT]:.0f} % of the joint predictions"
+    )
+    return svg(figure, f"errors by {name}", text)
 
 
-def reliability_figure(calibration: Calibration) -> Figure:
-    """Accuracy by confidence, before and after temperature scaling; on the diagonal they are the same."""
+def reliability_plot(name: str, calibration: Calibration) -> Markup:
+    """Accuracy of one head by confidence, before and after temperature scaling."""
     figure, axes = new_plot(3.6, 3.4)
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
-    _reliability(axes, calibration.before, SERIES[0], "as it is")
+    text = f"Reliability of {name}: expected calibration error {calibration.error:.3f}"
+    _plot_bins(axes, calibration.before, SERIES[0], "as predicted")
     if calibration.after is not None:
-        _reliability(axes, calibration.after, SERIES[1], "after scaling")
+        _plot_bins(axes, calibration.after, SERIES[1], "after scaling")
+        text += f", {calibration.error_scaled:.3f} after temperature scaling"
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("confidence")
     axes.set_ylabel("accuracy")
     legend(axes)
-    return figure
+    return svg(figure, f"reliability {name}", text)
 
 
-def confidence_figure(curves: Mapping[str, Curve]) -> Figure:
-    """Error among the surest answers by their share, for each head and the joint answer."""
+def _plot_bins(axes: mpl.axes.Axes, bins: Reliability, colour: str, label: str) -> None:
+    axes.plot(bins.confidence, bins.accuracy, color=colour, linewidth=1, label=label)
+    sizes = 6 + 120 * np.array(bins.count) / max(sum(bins.count), 1)  # areas by number of images
+    axes.scatter(bins.confidence, bins.accuracy, s=sizes, color=colour)
+
+
+def confidence_plot(curves: Mapping[str, Curve]) -> Markup:
+    """Error rate of the most confident predictions by their share, for each head and the joint code."""
     figure, axes = new_plot(7, 3.2)
     for colour, (name, curve) in zip(_colours(), curves.items(), strict=False):
-        kept, error = (100 * np.array(each) for each in (curve.kept, curve.error))
-        axes.plot(kept, error, color=colour, label=name, linewidth=2 if name == JOINT else 1.2)
+        coverage, error = (100 * np.array(each) for each in (curve.coverage, curve.error))
+        axes.plot(coverage, error, color=colour, label=name, linewidth=2 if name == JOINT else 1.2)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("surest answers kept, %")
+    axes.set_xlabel("most confident predictions, %")
     axes.set_ylabel("wrong among them, %")
     legend(axes)
-    return figure
+    text = "; ".join(
+        f"{name} {100 * float(np.interp(0.5, each.coverage, each.error)):.1f} % in the most confident half, "
+        f"{100 * each.error[-1]:.1f} % of all"
+        for name, each in curves.items()
+    )
+    return svg(figure, "confidence", f"Wrong predictions by confidence: {text}")
+
+
+def history_plot(run: TrainingRun, reached: str) -> Markup:
+    """Curves of a training run, whose best epoch has the metrics `reached`."""
+    epochs, best = run.history["epoch"], run.best.get("epoch")
+    text = f"Training of {run.name}, {len(epochs)} epochs; best epoch {best or epochs[-1]:g}: {reached}"
+    return svg(history_figure(run.history, best), f"training {run.name}", text)
 
 
 def history_figure(history: Mapping[str, Sequence[float]], best: float | None) -> Figure:
-    """Training loss and validation figures by epoch, each on its own axis; the kept epoch is marked."""
+    """Plot training loss and validation metrics by epoch, with a line at the best epoch."""
     figure = Figure(figsize=(7, 2.6), layout="constrained")
-    shown = [name for name in ("train_loss", "macro_f1", "mae") if name in history]
-    for place, name in enumerate(shown):
-        axes = figure.add_subplot(1, len(shown), place + 1)
+    names = [name for name in ("train_loss", "macro_f1", "mae") if name in history]
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), place + 1)
         ink(axes)
-        there = np.isfinite(history[name])  # not every epoch need be validated
-        epochs, values = np.array(history["epoch"])[there], np.array(history[name])[there]
+        known = np.isfinite(history[name])  # validation may skip epochs
+        epochs, values = np.array(history["epoch"])[known], np.array(history[name])[known]
         axes.plot(epochs, values, color=SERIES[place], marker="o", markersize=3)
         if best is not None:
             axes.axvline(best, color=GREY, linestyle="--", linewidth=1)
@@ -121,13 +143,7 @@ def history_figure(history: Mapping[str, Sequence[float]], best: float | None) -
     return figure
 
 
-def _reliability(axes: mpl.axes.Axes, bins: Reliability, colour: str, label: str) -> None:
-    axes.plot(bins.confidence, bins.accuracy, color=colour, linewidth=1, label=label)
-    # Areas say how many images stand behind a point.
-    sizes = 6 + 120 * np.array(bins.count) / max(sum(bins.count), 1)
-    axes.scatter(bins.confidence, bins.accuracy, s=sizes, color=colour)
-
-
-def _colours() -> list[str]:
-    """Colours by name: the joint answer in the page's ink, then the series, again where there are more."""
-    return [INK, *(SERIES[place % (len(SERIES) - 1)] for place in range(40))]
+def _colours() -> Iterator[str]:
+    """The text colour for the joint code, then the series, repeated."""
+    yield INK
+    yield from cycle(SERIES[:-1])

@@ -1,8 +1,8 @@
-"""The report's tables, for the page and for Markdown alike."""
+"""The tables of the report, for the page and for Markdown."""
 
 from collections.abc import Sequence
 
-from data.runtime.html.tables import Cell, Table, cells, count, number, percent, signed, text
+from data.runtime.html.tables import Cell, Table, count, number, percent, signed, text
 from ensemble.metrics.scores import JOINT, Score
 from ensemble.report.analysis.compare import Estimate, Estimates
 from ensemble.report.analysis.errors import Group
@@ -10,51 +10,50 @@ from ensemble.report.analysis.report import Report
 
 
 def interval_text(low: float, high: float) -> str:
-    """An interval as the report writes it: 0.612 to 0.668."""
+    """An interval as text, such as 0.612 to 0.668."""
     return f"{low:.3f} to {high:.3f}"
 
 
-def task_table(findings: Report) -> Table:
-    """Scores of the joint answer and of each task, with intervals."""
+def task_table(report: Report) -> Table:
+    """Scores of the joint code and of each task, with intervals."""
     columns = ["task", "classes", "macro F1", "95 % interval", "accuracy", "95 % interval"]
     columns += ["joint macro F1 if it were right"]
     rows = []
-    for name, each in findings.scores.items():
-        spans = [interval_text(*each[f"{metric}_interval"]) for metric in ("macro_f1", "accuracy")]
-        figures = [number(each["macro_f1"]), text(spans[0]), number(each["accuracy"]), text(spans[1])]
-        rows.append(cells([name, len(each["classes"]), *figures, number(findings.scores_if_right.get(name))]))
+    for name, each in report.scores.items():
+        row = [text(name), count(len(each["classes"]))]
+        for metric in ("macro_f1", "accuracy"):
+            row += [number(each[metric]), text(interval_text(*each[f"{metric}_interval"]))]
+        rows.append([*row, number(report.scores_if_right.get(name))])
     return Table("Scores", columns, rows, name="scores")
 
 
-def class_table(name: str, figures: Score) -> Table:
+def class_table(name: str, score: Score) -> Table:
     """Figures of each class, the costliest for the joint score first."""
     columns = ["class", "cost", "precision", "recall", "F1", "support", "predicted"]
     rows = [
         [
-            Cell(each["name"], None, "" if each["support"] else "(absent)"),
+            text(each["name"], "" if each["support"] else "(absent)"),
             *(number(each[key]) for key in ("joint_cost", "precision", "recall", "f1")),
             count(each["support"]),
             count(each["predicted"]),
         ]
-        for each in sorted(figures["classes"], key=lambda each: -each["joint_cost"])
+        for each in sorted(score["classes"], key=lambda each: -each["joint_cost"])
     ]
     return Table(f"Classes of {name}", columns, rows, name=f"classes-{name}")
 
 
-def cause_table(findings: Report) -> Table:
-    """Which heads caused the joint errors."""
-    rows = [[text(each.name), count(each.count), percent(each.share)] for each in findings.causes]
-    return Table(
-        "Which head caused each joint error", ["wrong", "photographs", "of all errors"], rows, name="causes"
-    )
+def cause_table(report: Report) -> Table:
+    """Joint errors by the heads that caused them."""
+    rows = [[text(each.name), count(each.count), percent(each.share)] for each in report.causes]
+    columns = ["wrong", "images", "of all errors"]
+    return Table("Which head caused each joint error", columns, rows, name="causes")
 
 
-def group_table(findings: Report, groups: Sequence[Group], caption: str, name: str = "") -> Table:
-    """Shares of wrong answers in groups of images; what groups are by is told where that differs."""
-    parts = [JOINT, *findings.evaluation.tasks]
-    peopled = findings.evaluation.people is not None
+def group_table(report: Report, groups: Sequence[Group], caption: str, name: str = "") -> Table:
+    """Error rates in groups of images; with a column for the factors if they differ."""
+    parts, people = list(report.scores), report.evaluation.people is not None
     mixed = len({tuple(group.parts) for group in groups}) > 1
-    columns = ["who", *(["by"] if mixed else []), "photographs", *(["people"] if peopled else [])]
+    columns = ["group", *(["by"] if mixed else []), "images", *(["people"] if people else [])]
     rows = [
         [
             text(group.name),
@@ -68,28 +67,28 @@ def group_table(findings: Report, groups: Sequence[Group], caption: str, name: s
     return Table(caption, [*columns, *(f"{part} wrong" for part in parts)], rows, name=name)
 
 
-def group_tables(findings: Report) -> list[Table]:
-    """Wrong answers by one label, by every pair, and by joint class."""
+def group_tables(report: Report) -> list[Table]:
+    """Error rates by one label, by every pair of labels, and by joint class."""
     captions = {1: "By one label", 2: "By every pair"}
     return [
-        group_table(findings, groups, captions.get(size, "By joint class"), f"groups-{size}")
-        for size, groups in findings.groups.items()
+        group_table(report, groups, captions.get(size, "By joint class"), f"groups-{size}")
+        for size, groups in report.groups.items()
     ]
 
 
-def calibration_table(findings: Report) -> Table:
+def calibration_table(report: Report) -> Table:
     """Calibration error of each head before and after temperature scaling."""
+    columns = ["head", "calibration error", "temperature", "after scaling"]
     rows = [
         [text(task), number(each.error), number(each.temperature, 2), number(each.error_scaled)]
-        for task, each in findings.calibrations.items()
+        for task, each in report.calibrations.items()
     ]
-    columns = ["head", "calibration error", "temperature", "after scaling"]
     return Table("Expected calibration error, 15 bins", columns, rows, name="calibration-errors")
 
 
-def views_table(findings: Report) -> Table:
-    """What test-time views changed."""
-    columns = ["task", "answers changed", "now right", "now wrong", "wrong both times"]
+def views_table(report: Report) -> Table:
+    """Predictions that test-time views changed."""
+    columns = ["task", "predictions changed", "now right", "now wrong", "wrong both times"]
     columns += ["macro F1, plain view", "all views", "difference"]
     rows = [
         [
@@ -100,57 +99,56 @@ def views_table(findings: Report) -> Table:
             number(each.merged),
             signed(each.merged - each.plain),
         ]
-        for name, each in findings.views.items()
+        for name, each in report.views.items()
     ]
-    return Table("Answers that test-time views changed", columns, rows, name="views-changed")
+    return Table("Predictions that test-time views changed", columns, rows, name="views-changed")
 
 
-def comparison_table(findings: Report) -> Table:
-    """Every submission's scores with intervals."""
-    compared = findings.comparison
-    parts = list(findings.scores)
+def comparison_table(report: Report) -> Table:
+    """Scores of every submission with intervals."""
+    parts = list(report.scores)
     columns = ["submission", *(f"{part} macro F1" for part in parts), "joint accuracy"]
     rows = [
-        [text(name), *(_spanned(compared.scores[name][part]["macro_f1"]) for part in parts)]
-        + [_spanned(compared.scores[name][JOINT]["accuracy"])]
-        for name in compared.names
+        [text(name), *(_estimate(each) for each in _chosen(estimates, parts))]
+        for name, estimates in report.comparison.scores.items()
     ]
     return Table("Submissions side by side", columns, rows, name="submissions")
 
 
-def difference_table(findings: Report) -> Table:
-    """Every pair's difference with its paired interval."""
-    parts = list(findings.scores)
+def difference_table(report: Report) -> Table:
+    """Difference of every pair of submissions with its paired interval."""
+    parts = list(report.scores)
     columns = ["pair", *(f"{part} macro F1" for part in parts), "joint accuracy"]
     rows = [
         [text(f"{each.first} minus {each.second}"), *differences(each.estimates, parts)]
-        for each in findings.comparison.differences
+        for each in report.comparison.differences
     ]
     return Table("Differences, paired", columns, rows, name="differences")
 
 
 def differences(estimates: Estimates, parts: Sequence[str]) -> list[Cell]:
-    """Macro F1 of `parts` and joint accuracy, as differences with their intervals."""
-    chosen = [*(estimates[part]["macro_f1"] for part in parts), estimates[JOINT]["accuracy"]]
+    """Differences of the macro F1 of `parts` and of the joint accuracy, with intervals."""
     return [
         Cell(f"{signed(each.value).text} ({signed(each.low).text} to {signed(each.high).text})", each.value)
-        for each in chosen
+        for each in _chosen(estimates, parts)
     ]
 
 
-def disagreement_table(findings: Report, most: int) -> Table:
+def disagreement_table(report: Report, most: int) -> Table:
     """The images on which submissions disagree, at most `most` of them."""
-    evaluation = findings.evaluation
-    names = evaluation.joint_classes
-    rows = []
-    for row in findings.comparison.rows[:most]:
-        right = int(evaluation.truth[row])
-        answers = [int(codes[row]) for codes in evaluation.submissions.values()]
-        given = [Cell(names[each], None, "" if each == right else "(wrong)") for each in answers]
-        rows.append([text(evaluation.ids[row]), text(names[right]), *given])
-    caption = "Images on which they disagree"
-    return Table(caption, ["photograph", "truth", *evaluation.submissions], rows, name="disagreements")
+    evaluation, rows = report.evaluation, []
+    for row in report.comparison.rows[:most]:
+        truth, predicted = evaluation.truth[row], [codes[row] for codes in evaluation.submissions.values()]
+        cells = [text(evaluation.joint_classes[each], "" if each == truth else "(wrong)") for each in predicted]
+        rows.append([text(evaluation.ids[row]), text(evaluation.joint_classes[truth]), *cells])
+    columns = ["image", "truth", *evaluation.submissions]
+    return Table("Images on which they disagree", columns, rows, name="disagreements")
 
 
-def _spanned(estimate: Estimate) -> Cell:
+def _chosen(estimates: Estimates, parts: Sequence[str]) -> list[Estimate]:
+    """Macro F1 of `parts`, and joint accuracy."""
+    return [*(estimates[part]["macro_f1"] for part in parts), estimates[JOINT]["accuracy"]]
+
+
+def _estimate(estimate: Estimate) -> Cell:
     return Cell(f"{estimate.value:.3f} ({interval_text(estimate.low, estimate.high)})", estimate.value)

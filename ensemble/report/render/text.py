@@ -1,68 +1,100 @@
-"""The report as Markdown: its tables, for a pull request or a notebook."""
+"""The report as text: a summary for the terminal, and its tables as Markdown."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
-from data.runtime.files import write_text
-from data.runtime.html.tables import Cell, Table
+from data.runtime.html.tables import Table
+from ensemble.metrics.scores import JOINT
 from ensemble.report.analysis.report import Report
 from ensemble.report.render import tables
 
 
-def write_markdown(
-    path: Path, findings: Report, *, title: str = "Evaluation", sources: Mapping[str, str] | None = None
-) -> None:
-    """Write the tables of `findings` to `path`, whole or not at all."""
-    write_text(path, to_markdown(findings, title=title, sources=sources))
+def summary(report: Report) -> str:
+    """The summary for the terminal: scores, costliest task, differences between submissions, notes."""
+    lines = [score_table(report.scores), "", report.costliest]
+    for each in report.comparison.differences:
+        joint = each.estimates[JOINT]["macro_f1"]
+        interval = f"{joint.low:+.3f} to {joint.high:+.3f}"
+        lines.append(f"{each.first} minus {each.second}: joint macro F1 {joint.value:+.3f} ({interval})")
+    if report.comparison.differences:
+        lines.append(f"They disagree on {len(report.comparison.rows)} images.")
+    return "\n".join([*lines, *report.notes])
 
 
-def to_markdown(
-    findings: Report, *, title: str = "Evaluation", sources: Mapping[str, str] | None = None
-) -> str:
-    """`findings` as text: what costs most, then every table that the page has, without plots and images."""
-    blocks = [f"# {_plain(title)}", _plain(findings.costliest), *(_plain(note) for note in findings.notes)]
-    blocks += [f"- {_plain(label)}: {_plain(told)}" for label, told in (sources or {}).items()]
-    shown = [tables.task_table(findings)]
-    shown += [tables.class_table(name, figures) for name, figures in findings.scores.items()]
-    shown += [tables.cause_table(findings)]
-    for errors in findings.numbers:
-        caption = f"Wrong answers by {errors.number.name}"
-        shown += [tables.group_table(findings, [*errors.bins, *errors.near], caption)]
-    shown += tables.group_tables(findings)
-    if findings.calibrations:
-        shown += [tables.calibration_table(findings)]
-    if findings.views:
-        shown += [tables.views_table(findings)]
-    if len(findings.comparison.names) > 1:
-        shown += [tables.comparison_table(findings), tables.difference_table(findings)]
-    return "\n\n".join([*blocks, *(_table(each) for each in shown)]) + "\n"
+def score_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """The scores of each task and of the joint code, and the classes without an image.
+
+    >>> each = {"macro_f1": 0.5, "accuracy": 1, "macro_f1_interval": (0.4, 0.6), "count": 2}
+    >>> print(score_table({"joint": {**each, "absent_classes": ["normal"], "classes": [{}, {}]}}))
+             macro F1   95 % interval  accuracy
+    joint       0.500  0.400 to 0.600     1.000
+    <BLANKLINE>
+    2 images
+    joint: no image of 1 of 2 classes, each counted as F1 0 in the macro F1: normal
+    """
+    ordered = sorted(scores.items(), key=lambda item: item[0] == JOINT)
+    width = max(len(name) for name in scores) + 2
+    calibrated = any("expected_calibration_error" in each for each in scores.values())
+    heading = f"{'':{width}}  macro F1   95 % interval  accuracy"
+    lines = [f"{heading}  calibration error" if calibrated else heading]
+    for name, each in ordered:
+        interval = tables.interval_text(*each["macro_f1_interval"])
+        line = f"{name:{width}}  {each['macro_f1']:8.3f}  {interval}  {each['accuracy']:8.3f}"
+        error = each.get("expected_calibration_error")
+        lines.append(line if error is None else f"{line}  {error:17.3f}")
+    lines += ["", f"{scores[JOINT]['count']} images"]
+    for name, each in ordered:
+        absent = each["absent_classes"]
+        if absent:
+            lines.append(
+                f"{name}: no image of {len(absent)} of {len(each['classes'])} classes, "
+                f"each counted as F1 0 in the macro F1: {', '.join(absent)}"
+            )
+    return "\n".join(lines)
+
+
+def to_markdown(report: Report, sources: Mapping[str, str]) -> str:
+    """The tables of the page as Markdown, below the costliest task, the notes and the `sources` by label."""
+    blocks = ["# Evaluation", *(_escape(text) for text in (report.costliest, *report.notes))]
+    blocks += [f"- {_escape(label)}: {_escape(path)}" for label, path in sources.items()]
+    chosen = [tables.task_table(report)]
+    chosen += [tables.class_table(name, score) for name, score in report.scores.items()]
+    chosen += [tables.cause_table(report)]
+    for errors in report.numbers:
+        caption = f"Wrong predictions by {errors.number.name}"
+        chosen += [tables.group_table(report, [*errors.bins, *errors.near], caption)]
+    chosen += tables.group_tables(report)
+    if report.calibrations:
+        chosen += [tables.calibration_table(report)]
+    if report.views:
+        chosen += [tables.views_table(report)]
+    if report.comparison.differences:
+        chosen += [tables.comparison_table(report), tables.difference_table(report)]
+    return "\n\n".join([*blocks, *(_table(each) for each in chosen)]) + "\n"
 
 
 def _table(table: Table) -> str:
-    """A Markdown table under a heading, figures to the right.
+    """A Markdown table below a heading, with numbers aligned to the right.
 
-    >>> print(_table(Table("Ages", ["who", "n"], [[Cell("a|b"), Cell("2", 2)]])))
+    >>> from data.runtime.html.tables import count, text
+    >>> print(_table(Table("Ages", ["who", "n"], [[text("a|b"), count(2)]])))
     ## Ages
     <BLANKLINE>
     | who | n |
     | :--- | ---: |
     | a\\|b | 2 |
     """
-    lines = [_row(table.columns), _row([":---", *["---:"] * (len(table.columns) - 1)])]
-    lines += [_row([_cell(cell) for cell in row]) for row in table.rows]
-    return "\n".join([f"## {_plain(table.caption)}", "", *lines])
+    rows = [table.columns, [":---", *["---:"] * (len(table.columns) - 1)]]
+    rows += [[_escape(f"{cell.text} {cell.note}") for cell in row] for row in table.rows]
+    return "\n".join([f"## {_escape(table.caption)}", "", *(_row(row) for row in rows)])
 
 
 def _row(values: Sequence[str]) -> str:
     return f"| {' | '.join(values)} |"
 
 
-def _cell(cell: Cell) -> str:
-    return _plain(f"{cell.text} {cell.note}".strip())
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown takes as it is: no markup, no break of a row."""
+def _escape(text: str) -> str:
+    """`text` without line breaks and Markdown markup."""
     for mark in "\\`*_[]<>|":
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())
