@@ -1,4 +1,4 @@
-"""Predictions that runs wrote on their validation sets."""
+"""Predictions that runs wrote for their validation sets: `<task>/validation.npz`, `<task>/fold-<k>/validation.npz`."""
 
 import struct
 import tokenize
@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.annotations.corrections import image_names
-from data.runtime.errors import InputError
+from data.runtime.errors import InputError, raise_all
 
-NEEDED = ("person", "path", "shot", "column", "borders", "folds", "classes", "truth", "probabilities")
-
-
+VALIDATION = "validation.npz"
+PER_IMAGE = ("person", "path", "shot", "truth")
+NEEDED = (*PER_IMAGE, "probabilities", "column", "borders", "folds", "classes")
 UNREADABLE = (  # what numpy raises on damaged .npz files
     *(OSError, ValueError, EOFError, SyntaxError, TypeError, LookupError, ArithmeticError, RuntimeError),
     *(AttributeError, MemoryError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
@@ -28,19 +28,19 @@ UNREADABLE = (  # what numpy raises on damaged .npz files
 
 @dataclass(frozen=True)
 class OutOfFoldPredictions:
-    """What a task's heads said of images whose people they were not trained on.
+    """One task's predictions for images of people whom the heads were not trained on.
 
     Attributes:
-        column: of the label.
+        column: of the label; empty for a joint label, which is in no column of the data.
         classes: names [C].
         borders: where a number is cut into the classes; empty for a label of names.
-        folds: into how many the people were split; `found` of them are here.
+        folds: number of folds of the split; `found` of them are here.
         found: number of folds whose predictions are here.
-        rows: person, path, shot (empty for none) and image (its name in corrections, as
-            `data.annotations.corrections.image_names` has it; empty where the shot says enough) of each [N].
-        truth: class indices [N], the labels as they stand.
+        rows: [N] of person, path, shot (empty for none) and photograph (its name in corrections, see
+            `data.annotations.corrections.image_names`; empty where the shot identifies it).
+        truth: class indices [N], the labels of the data.
         probabilities: [N, C].
-        expected: the predicted number [N] where the head predicts one, else None.
+        expected: the predicted number [N] where all heads predict one, else None.
     """
 
     column: str
@@ -54,33 +54,86 @@ class OutOfFoldPredictions:
     expected: npt.NDArray[np.float64] | None
 
 
+def find_predictions(runs: Path, tasks: Sequence[str]) -> tuple[dict[str, OutOfFoldPredictions], list[str]]:
+    """Read the out-of-fold predictions of one task for each label, and explain which tasks are left out.
+
+    Args:
+        runs: holds `<task>/fold-<k>/validation.npz` or `<task>/validation.npz`; folds go before a single run.
+        tasks: names. If empty, for each label the task that has most of its folds (the first by name of
+            several) is used, and none of a joint label.
+
+    Raises:
+        InputError: there are no predictions, or none of a named task; they cannot be read or do not fit together; a
+            named task is of a joint label, or of the same label as another.
+    """
+    read = {task: read_folds(files) for task, files in _validation_files(runs, tasks).items()}
+    joint = [task for task, each in read.items() if not each.column]
+    if joint and (tasks or len(joint) == len(read)):
+        raise InputError(
+            f"{runs}: {', '.join(joint)} predict a joint label, expected heads of one label: "
+            "train them with train_task.py --task NAME --fold K"
+        )
+    chosen: dict[str, str] = {}
+    for task in sorted(read.keys() - set(joint), key=lambda task: (-read[task].found / read[task].folds, task)):
+        chosen.setdefault(read[task].column, task)
+    # Two heads could suggest two values for one person, and contradicting corrections are refused.
+    others = {t: chosen[each.column] for t, each in read.items() if each.column and chosen[each.column] != t}
+    if tasks:
+        problems = [f"{other} and {task} predict {read[task].column!r}" for task, other in others.items()]
+        raise_all(
+            "--task: several heads of one label, expected one for each label; name one of the two", problems
+        )
+    left_out = [f"{task}: left out, it predicts a joint label, not a single column" for task in joint]
+    for task, other in others.items():
+        counts = [f"{read[each].found} of {read[each].folds} folds" for each in (task, other)]
+        left_out.append(
+            f"{task}: left out ({counts[0]}), {other} ({counts[1]}) predicts {read[task].column!r} too; "
+            f"--task {task} uses it instead"
+        )
+    return {task: each for task, each in read.items() if task in chosen.values()}, left_out
+
+
+def _validation_files(runs: Path, tasks: Sequence[str]) -> dict[str, list[Path]]:
+    """The files of each task that has some; all those named, or else at least one task, must."""
+    names = list(tasks) or sorted(path.name for path in runs.glob("*") if path.is_dir())
+    files = {
+        name: sorted(runs.glob(f"{name}/fold-*/{VALIDATION}")) or list(runs.glob(f"{name}/{VALIDATION}"))
+        for name in names
+    }
+    missing = [name for name in tasks if not files[name]]
+    if missing or not any(files.values()):
+        raise InputError(
+            f"{runs}: found no {VALIDATION} of {', '.join(missing) or 'any task'}, expected "
+            "runs/<task>/fold-<k>/: train them with train_task.py --task NAME --fold K"
+        )
+    return {name: found for name, found in files.items() if found}
+
+
 def read_folds(files: Sequence[Path]) -> OutOfFoldPredictions:
     """Join the validation.npz files of one task's folds.
 
     Raises:
-        InputError: a file that cannot be read or lacks something, folds of other classes, or an image that
-            two folds validate on, so that one of them was trained on it.
+        InputError: a file cannot be read or lacks an array, folds have different classes, or two folds
+            validate on one image, so that one of them was trained on it.
     """
     parts = [read_validation(path) for path in files]
-    for path, part in zip(files, parts, strict=True):
-        if not str(part["column"]):
-            raise InputError(f"{path}: is of a joint label, expected a head of one label")
     first = parts[0]
     for path, part in zip(files, parts, strict=True):
         for key in ("column", "classes", "borders", "folds"):
-            if part[key].tolist() != first[key].tolist():
-                its, wanted = part[key].tolist(), first[key].tolist()
-                raise InputError(f"{path}: {key} is {its}, expected {wanted} as in {files[0]}")
-    rows = pd.concat([pd.DataFrame({k: part[k] for k in ("person", "path", "shot")}) for part in parts])
+            found, expected = part[key].tolist(), first[key].tolist()
+            if found != expected:
+                raise InputError(f"{path}: {key} is {found!r}, expected {expected!r} as in {files[0]}")
+    rows = pd.concat([pd.DataFrame({key: part[key] for key in ("person", "path", "shot")}) for part in parts])
     rows = rows.reset_index(drop=True)
-    shared = rows.duplicated(["person", "shot"], keep=False) | (rows["shot"] == "")
-    rows["photograph"] = np.where(shared, image_names(rows["person"].tolist(), rows["path"].tolist()), "")
-    twice = rows["path"][rows["path"].duplicated()]
-    if len(twice):
+    ambiguous = rows.duplicated(["person", "shot"], keep=False) | (rows["shot"] == "")
+    rows["photograph"] = np.where(ambiguous, image_names(rows["person"].tolist(), rows["path"].tolist()), "")
+    repeated = rows["path"][rows["path"].duplicated()]
+    if len(repeated):
         raise InputError(
-            f"{files[0].parent.parent}: {len(twice)} images are validated on by two folds, such as "
-            f"{twice.iloc[0]}; expected folds of one split, trained on the same data"
+            f"{files[0].parent.parent}: two folds validate on {len(repeated)} images, such as "
+            f"{repeated.iloc[0]}; expected folds of one split, trained on the same data"
         )
+    numbers = all("expected" in part for part in parts)  # some folds may predict classes alone
     return OutOfFoldPredictions(
         column=str(first["column"]),
         classes=first["classes"].astype(str).tolist(),
@@ -90,20 +143,8 @@ def read_folds(files: Sequence[Path]) -> OutOfFoldPredictions:
         rows=rows,
         truth=np.concatenate([part["truth"] for part in parts]),
         probabilities=np.concatenate([part["probabilities"] for part in parts]).astype(np.float64),
-        # Some folds may have been trained over numbers and others over classes: then there are none.
-        expected=np.concatenate([part["expected"] for part in parts])
-        if all("expected" in part for part in parts)
-        else None,
+        expected=np.concatenate([part["expected"] for part in parts]) if numbers else None,
     )
-
-
-def is_joint(files: Sequence[Path]) -> bool:
-    """Whether the validation.npz files are all of a joint label, which no column of the data holds.
-
-    Raises:
-        InputError: a file that cannot be read or lacks something.
-    """
-    return all(not str(read_validation(path)["column"]) for path in files)
 
 
 def read_validation(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -114,12 +155,12 @@ def read_validation(path: Path) -> dict[str, npt.NDArray[Any]]:
     Raises:
         InputError: it cannot be read, would need a pickle, lacks an array, or its arrays differ in length.
     """
-    arrays = read_arrays(path, "the validation.npz of a run")
+    arrays = read_arrays(path, f"the {VALIDATION} of a run")
     missing = [name for name in NEEDED if name not in arrays]
     if missing:
         raise InputError(f"{path}: lacks {', '.join(missing)}; train again: train_task.py writes them")
-    count, classes = len(np.atleast_1d(arrays["truth"])), np.size(arrays["classes"])
-    shapes = {"probabilities": (count, classes)} | dict.fromkeys(("person", "path", "shot", "truth"), (count,))
+    count, classes = np.size(arrays["truth"]), np.size(arrays["classes"])
+    shapes = {"probabilities": (count, classes)} | dict.fromkeys(PER_IMAGE, (count,))
     wrong = [f"{name} {arrays[name].shape}" for name, shape in shapes.items() if arrays[name].shape != shape]
     if wrong:
         raise InputError(
