@@ -1,7 +1,4 @@
-"""Masks drawn on bare faces, so that who owns labelled faces without masks can train for faces with them.
-
-Where the face is, `data.transforms.face_geometry` tells.
-"""
+"""Masks drawn on bare faces, so that labelled faces without masks can be used to train for faces with masks."""
 
 from dataclasses import dataclass
 
@@ -19,13 +16,13 @@ SUPERSAMPLING = 2
 
 @dataclass(frozen=True)
 class Way:
-    """How a mask is worn.
+    """A way to wear a mask.
 
     Attributes:
-        top, bottom: its edges at the middle of the face; 0 is the height of the eyes, 1 of the mouth.
-        width: its share of the width that it has when worn.
-        aside: how far its middle lies beside the face's, in halves of the cheeks' width, to either side.
-        tilt: degrees that it is turned, outwards and down.
+        top, bottom: the edges at the middle of the face; 0 is the height of the eyes, 1 of the mouth.
+        width: share of the width of a mask worn correctly.
+        aside: distance of its middle from the face's, to either side, in halves of the cheeks' width.
+        tilt: rotation outwards and down, in degrees.
     """
 
     top: float
@@ -47,16 +44,12 @@ WAYS = {
 
 
 def draw_mask(pixels: Pixels, face: Face, way: str, rng: np.random.Generator) -> Pixels:
-    """A copy of `pixels` [H, W, 3] with one mask on the face: its cut, colours and pattern drawn from `rng`.
+    """Copy `pixels` (uint8 RGB [H, W, 3]) and draw a mask on the face, worn in one of the `WAYS`.
 
-    Args:
-        pixels: uint8 RGB.
-        face: where it goes.
-        way: a key of `WAYS`.
-        rng: the source of all chance.
+    Shape, colours and pattern of the mask come from `rng`.
     """
     outline = _outline(face, WAYS[way], rng)
-    box = _box(outline, *pixels.shape[:2])  # what lies beside it costs nothing
+    box = _bounding_box(outline, *pixels.shape[:2])
     masked, under = pixels.copy(), pixels[box]
     if not under.size:
         return masked
@@ -68,7 +61,7 @@ def draw_mask(pixels: Pixels, face: Face, way: str, rng: np.random.Generator) ->
 
 
 def _outline(face: Face, way: Way, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """A closed outline [M, 2] in pixels: an upper edge that bows over the nose, a lower one around the chin."""
+    """A closed outline [M, 2] in pixels: an upper edge that rises over the nose, a lower one around the chin."""
     across = np.linspace(-1, 1, 17)
     top, bottom = way.top + rng.normal(0, 0.06), way.bottom + rng.normal(0, 0.1)
     upper = top + rng.uniform(0.02, 0.25) * (across**2 - 1) + 0.1
@@ -84,8 +77,8 @@ def _outline(face: Face, way: Way, rng: np.random.Generator) -> npt.NDArray[np.f
     return turned
 
 
-def _box(outline: npt.NDArray[np.float64], height: int, width: int) -> Box:
-    """Rows and columns of an image that hold the outline; none where it lies outside."""
+def _bounding_box(outline: npt.NDArray[np.float64], height: int, width: int) -> Box:
+    """Rows and columns of an image that contain the outline; empty where it lies outside."""
     limits = np.array([width, height])
     left, top = np.floor(outline.min(axis=0)).clip(0, limits).astype(int).tolist()
     right, bottom = (np.floor(outline.max(axis=0)) + 1).clip(0, limits).astype(int).tolist()
@@ -93,24 +86,24 @@ def _box(outline: npt.NDArray[np.float64], height: int, width: int) -> Box:
 
 
 def _cover(outline: npt.NDArray[np.float64], box: Box) -> Image3:
-    """How much of each pixel of a box lies within the outline, 0..1, [h, w, 1]."""
+    """The share of each pixel of a box within the outline, 0..1, [h, w, 1]."""
     rows, columns = box
     height, width = rows.stop - rows.start, columns.stop - columns.start
-    drawn = Image.new("L", (width * SUPERSAMPLING, height * SUPERSAMPLING))
+    canvas = Image.new("L", (width * SUPERSAMPLING, height * SUPERSAMPLING))
     inside = (outline - (columns.start, rows.start)) * SUPERSAMPLING
-    ImageDraw.Draw(drawn).polygon([(x, y) for x, y in inside], fill=255)
-    return np.asarray(drawn.reduce(SUPERSAMPLING), dtype=np.float32)[..., None] / np.float32(255)
+    ImageDraw.Draw(canvas).polygon([(x, y) for x, y in inside], fill=255)
+    return np.asarray(canvas.reduce(SUPERSAMPLING), dtype=np.float32)[..., None] / np.float32(255)
 
 
 def _light(pixels: Pixels, unit: float) -> Image3:
-    """The face's own light and shade, blurred, around 1, [H, W, 1]."""
+    """The blurred brightness of the face, relative to its mean, around 1, [H, W, 1]."""
     grey = Image.fromarray(pixels).convert("L").filter(ImageFilter.BoxBlur(max(unit / 2, 1)))
     light = np.asarray(grey, dtype=np.float32)[..., None]
     return 0.6 + 0.4 * light / np.float32(max(light.mean(), 1.0))
 
 
 def _cloth(box: Box, unit: float, rng: np.random.Generator) -> Image3:
-    """Plain, pleated, striped, dotted or checked cloth in one or two colours, 0..255, [h, w, 3] of a box."""
+    """Plain, pleated, striped, dotted or checked cloth in one or two colours, 0..255, [h, w, 3]."""
     muted = rng.integers(90, 250) + rng.normal(0, 25, 3)
     first = muted if rng.random() < 0.6 else rng.uniform(10, 250, 3)
     second = first * 0.8 if rng.random() < 0.5 else rng.uniform(0, 255, 3)

@@ -1,22 +1,20 @@
-"""The table of steps over uint8 RGB pixels [H, W, 3]; the one file that imports albumentations."""
+"""The ops that a YAML may name as steps, on uint8 RGB pixels [H, W, 3]; the one file that imports albumentations."""
 
 import os
 from collections.abc import Callable
 from typing import Annotated, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from data.transforms.face_geometry import aligned_face, face_region
-from data.transforms.mask_overlay import WAYS, WORN, draw_mask
+from data.transforms.mask_overlay import WAYS, WORN, Pixels, draw_mask
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer release
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import looks for a newer release online
 
 import albumentations as A
 import cv2
 
-Pixels = npt.NDArray[np.uint8]
 Transform: TypeAlias = "A.BasicTransform | A.Compose | DrawnMask | AlignedCrop"
 Size = Annotated[int, Field(ge=1, le=4096)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -25,7 +23,7 @@ cv2.setNumThreads(0)  # loader workers are the parallelism; OpenCV's own threads
 
 
 class DrawnMask:
-    """`data.transforms.mask_overlay.draw_mask` on an aligned bare face, as a step; before any step that moves the face."""
+    """Draw a mask on an aligned bare face; has to come before any step that moves the face."""
 
     def __init__(self, wrong: float, p: float) -> None:
         self.wrong, self.p = wrong, p
@@ -42,13 +40,13 @@ class DrawnMask:
 
 
 class AlignedCrop:
-    """`data.transforms.face_geometry.face_region` an aligned face, as a step; before any step that moves the face."""
+    """Crop an aligned face with hair and chin; has to come before any step that moves the face."""
 
     def __init__(self, margin: float) -> None:
         self.margin = margin
 
     def set_random_seed(self, seed: int) -> None:
-        """Nothing here is left to chance."""
+        """Do nothing: the crop is not random."""
 
     def __call__(self, image: Pixels) -> dict[str, Pixels]:
         height, width = image.shape[:2]
@@ -61,7 +59,7 @@ def resize(height: Size, width: Size) -> Transform:
 
 
 def fit(height: Size, width: Size) -> Transform:
-    """Scale to fit within height x width, by area where that shrinks; the shape stays."""
+    """Scale to fit within height x width, by area where that shrinks; keep the aspect ratio."""
     return A.LongestMaxSize(max_size_hw=(height, width), area_for_downscale="image")
 
 
@@ -71,21 +69,21 @@ def letterbox(height: Size, width: Size) -> Transform:
 
 
 def center_crop(height: Size, width: Size) -> Transform:
-    """Cut height x width from the middle at original pixel size; smaller images are padded with black."""
+    """Crop height x width from the middle at the original scale; pad smaller images with black."""
     return A.CenterCrop(height, width, pad_if_needed=True)
 
 
 def aligned_crop(margin: Annotated[float, Field(gt=0)] = 1.0) -> Transform:
-    """Cut an aligned face with its hair and chin out, `margin` times as much as usual face_region it.
+    """Crop an aligned face with its hair and chin; `margin` scales the space around it.
 
-    Faces are then about as large in images with hair and shoulders (taller than wide) as in those that are
-    cropped close to the face (square ones, which stay nearly whole).
+    Faces then have about the same size in images with hair and shoulders (taller than wide) as in images cropped
+    close to the face (square ones, which stay nearly whole).
     """
     return AlignedCrop(margin)
 
 
 def random_crop(height: Size, width: Size) -> Transform:
-    """Cut height x width from anywhere at original pixel size; smaller images are padded with black."""
+    """Crop height x width at a random position at the original scale; pad smaller images with black."""
     return A.RandomCrop(height, width, pad_if_needed=True)
 
 
@@ -95,7 +93,7 @@ def zoom_crop(
     least: Annotated[float, Field(gt=0, le=1)] = 0.8,
     stretch: Annotated[float, Field(ge=1)] = 1.1,
 ) -> Transform:
-    """Cut a window of `least` to all of the area, stretched up to `stretch`; scale it to height x width."""
+    """Crop a window of `least` to all of the area, stretched up to `stretch`; scale it to height x width."""
     shape = width / height
     return A.RandomResizedCrop(
         (height, width),
@@ -118,14 +116,14 @@ def brightness_contrast(brightness: Share = 0.2, contrast: Share = 0.2, p: Share
 def colour(
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.05, saturation: Share = 0.3, p: Share = 0.5
 ) -> Transform:
-    """Turn the hue by up to `hue` of the circle and scale saturation by up to `saturation`."""
+    """Rotate the hue by up to `hue` of the circle and scale saturation by up to `saturation`."""
     return A.ColorJitter(
         brightness=(1, 1), contrast=(1, 1), saturation=(1 - saturation, 1 + saturation), hue=(-hue, hue), p=p
     )
 
 
 def grey(p: Share = 0.1) -> Transform:
-    """Take the colour out."""
+    """Convert to grey levels."""
     return A.ToGray(p=p)
 
 
@@ -135,12 +133,9 @@ def noise(std: Share = 0.05, p: Share = 0.5) -> Transform:
 
 
 def affine(
-    shift: Share = 0.05,
-    scale: Share = 0.1,
-    rotate: Annotated[float, Field(ge=0, le=180)] = 10,
-    p: Share = 0.5,
+    shift: Share = 0.05, scale: Share = 0.1, rotate: Annotated[float, Field(ge=0, le=180)] = 10, p: Share = 0.5
 ) -> Transform:
-    """Move by up to `shift` of the size, zoom by up to `scale`, turn by up to `rotate` degrees."""
+    """Shift by up to `shift` of the size, zoom by up to `scale`, rotate by up to `rotate` degrees."""
     return A.Affine(
         translate_percent=(-shift, shift),
         scale=(1 - scale, 1 + scale),
@@ -162,7 +157,7 @@ def jpeg(quality: Annotated[int, Field(ge=1, le=100)] = 40, p: Share = 0.5) -> T
 
 
 def downscale(least: Annotated[float, Field(gt=0, lt=1)] = 0.4, p: Share = 0.3) -> Transform:
-    """Scale down to between `least` and 0.95 of the size and up again: an image of lower resolution."""
+    """Reduce the resolution: scale down to between `least` and 0.95 of the size and up again."""
     kernels = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
     return A.Downscale(scale_range=(min(least, 0.95), 0.95), interpolation_pair=kernels, p=p)
 
@@ -173,27 +168,24 @@ def blur(sigma: Annotated[float, Field(gt=0)] = 1.5, p: Share = 0.2) -> Transfor
 
 
 def drawn_mask(wrong: Share = 0.2, p: Share = 0.7) -> Transform:
-    """Draw a mask on an aligned bare face, `wrong` of them worn incorrectly; for labels other than the mask."""
+    """Draw a mask on an aligned bare face, a share of `wrong` worn incorrectly; for labels other than the mask."""
     return DrawnMask(wrong, p)
 
 
 STEPS: dict[str, Callable[..., Transform]] = {
-    "resize": resize,
-    "fit": fit,
-    "letterbox": letterbox,
-    "center_crop": center_crop,
-    "aligned_crop": aligned_crop,
-    "random_crop": random_crop,
-    "zoom_crop": zoom_crop,
-    "hflip": hflip,
-    "brightness_contrast": brightness_contrast,
-    "colour": colour,
-    "grey": grey,
-    "noise": noise,
-    "affine": affine,
-    "cutout": cutout,
-    "jpeg": jpeg,
-    "downscale": downscale,
-    "blur": blur,
-    "drawn_mask": drawn_mask,
+    op.__name__: op
+    for op in (
+        *(
+            resize,
+            fit,
+            letterbox,
+            center_crop,
+            aligned_crop,
+            random_crop,
+            zoom_crop,
+            hflip,
+            brightness_contrast,
+        ),
+        *(colour, grey, noise, affine, cutout, jpeg, downscale, blur, drawn_mask),
+    )
 }

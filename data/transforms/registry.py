@@ -1,4 +1,4 @@
-"""Named steps as a YAML lists them, `[hflip, {resize: {height: 9, width: 9}}]`, and the table they are from."""
+"""Steps that a YAML lists by name, `[hflip, {resize: {height: 9, width: 9}}]`, and the table that defines them."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -7,12 +7,14 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
+CHECK = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+
 Step = str | Mapping[str, Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True)
 class BuiltOp:
-    """One step that was found and called: its name, its arguments and what it returned."""
+    """A step's name, its arguments and the result of its function."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -28,7 +30,7 @@ def build_ops(steps: Sequence[Step], table: Mapping[str, Callable[..., Any]], *l
     """Call each step's function with `leading` and the step's own arguments, checked against its annotations.
 
     Raises:
-        ValueError: an unknown name or wrong arguments; all are told at once, with what would be right.
+        ValueError: unknown names or wrong arguments; the message lists all, with what is expected.
 
     >>> def times(value: int, factor: int = 2) -> int:
     ...     return value * factor
@@ -36,15 +38,14 @@ def build_ops(steps: Sequence[Step], table: Mapping[str, Callable[..., Any]], *l
     >>> [(str(step), step.result) for step in steps]
     [('times', 6), ('times(factor=5)', 15)]
     """
-    called, problems = [], []
+    ops, problems = [], []
     for index, step in enumerate(steps, start=1):
         name, arguments = _split(step)
         if name not in table:
             problems.append(f"step {index}: {name!r} is unknown, expected one of {', '.join(table)}")
             continue
-        check = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
         try:
-            called.append(BuiltOp(name, arguments, check(table[name])(*leading, **arguments)))
+            ops.append(BuiltOp(name, arguments, CHECK(table[name])(*leading, **arguments)))
         except ValidationError as error:
             accepted = list(inspect.signature(table[name]).parameters)[len(leading) :]
             takes = f"{name} takes {', '.join(accepted) or 'no arguments'}"
@@ -53,7 +54,7 @@ def build_ops(steps: Sequence[Step], table: Mapping[str, Callable[..., Any]], *l
                 problems.append(f"step {index} ({name}): {key}: {item['msg']}; {takes}")
     if problems:
         raise ValueError("; ".join(problems))
-    return called
+    return ops
 
 
 def _split(step: Step) -> tuple[str, Mapping[str, Any]]:
