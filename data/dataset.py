@@ -1,7 +1,7 @@
 """Images as samples: decode a file once, run it through one or more pipelines."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from data.images.decode import Pixels, decode
+from data.images.decode import Pixels, Read, decode
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline, least_size
 
 SampleIndex = tuple[int, int, int]  # epoch, row, repeat: how often the epoch drew the row before; all from 0
-Read = Callable[[Path], Pixels]
 BLACK = np.zeros((256, 256, 3), dtype=np.uint8)
 
 

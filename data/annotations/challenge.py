@@ -16,21 +16,19 @@ SHOTS_EXPECTED = f"expected one of {', '.join(MASK_OF_SHOT)}"
 
 
 def read_people(images: Path, lenient: bool = False) -> tuple[list[Row], list[str]]:
-    """Read every person's folder in `images`.
+    """Read the folders of all people in `images`; return the rows and all problems.
 
     A row has `path`, `person` (the folder's name, since ids are not unique), `shot`, `id`, `age` in years,
-    `gender`, `race` and `mask`. Returns the rows and the problems. Hidden files are ignored, and so are files
-    that are no image (notes, thumbnail indices). Where `lenient`, what is no file but has an image's
-    name (a folder, a broken link) is a row and no problem.
+    `gender`, `race` and `mask`. Hidden files and files without an image extension (notes, thumbnail indices)
+    are ignored. If `lenient`, a folder or a broken link with an image's name is a row and no problem.
     """
     rows: list[Row] = []
     problems: list[str] = []
-    entries = _list_visible(images)
-    for entry in entries:
+    for entry in _list_visible(images):
         if entry.is_dir():
             labels, bad_name = parse_folder_name(entry.name)
-            found, bad_files = _person_images(entry, lenient)
-            rows += [{**image, **labels, "mask": MASK_OF_SHOT[shot]} for shot, image in found.items()]
+            shots, bad_files = _read_shots(entry, lenient)
+            rows += [{**image, **labels, "mask": MASK_OF_SHOT[shot]} for shot, image in shots.items()]
             problems += [f"{entry}: {problem}" for problem in bad_name] + bad_files
         elif entry.suffix.lower() in IMAGE_EXTENSIONS:
             problems.append(f"{entry}: an image outside a person's folder, {NAME_EXPECTED}")
@@ -40,7 +38,7 @@ def read_people(images: Path, lenient: bool = False) -> tuple[list[Row], list[st
 
 
 def parse_folder_name(folder: str) -> tuple[Row, list[str]]:
-    """The labels that a person's folder name tells, and what is wrong with the name.
+    """Parse the labels in the name of a person's folder; return them and what is wrong with the name.
 
     >>> parse_folder_name("001498-1_male_Asian_23")[0]
     {'id': '001498-1', 'age': 23.0, 'gender': 'male', 'race': 'Asian'}
@@ -60,9 +58,9 @@ def parse_folder_name(folder: str) -> tuple[Row, list[str]]:
     return {"id": identity, "age": years, "gender": gender, "race": race}, problems
 
 
-def _person_images(folder: Path, lenient: bool) -> tuple[dict[str, Row], list[str]]:
-    """A person's images by shot, and the problems with the folder's files."""
-    found: dict[str, Row] = {}
+def _read_shots(folder: Path, lenient: bool) -> tuple[dict[str, Row], list[str]]:
+    """Return a person's images by shot, and the problems with the folder's files."""
+    shots: dict[str, Row] = {}
     problems = []
     for entry in _list_visible(folder):
         is_image = (entry.is_file() or lenient) and entry.suffix.lower() in IMAGE_EXTENSIONS
@@ -73,15 +71,15 @@ def _person_images(folder: Path, lenient: bool) -> tuple[dict[str, Row], list[st
             problems.append(f"{entry}: not an image extension, expected one such as .jpg or .png")
         elif is_image and shot not in MASK_OF_SHOT:
             problems.append(f"{entry}: shot={shot!r}, {SHOTS_EXPECTED}")
-        elif is_image and shot in found:
-            problems.append(f"{entry}: shot={shot!r} twice, also {found[shot]['path']}; keep one of them")
+        elif is_image and shot in shots:
+            problems.append(f"{entry}: shot={shot!r} twice, also {shots[shot]['path']}; keep one of them")
         elif is_image:
-            found[shot] = {"path": str(entry), "person": folder.name, "shot": shot}
-    if not found and not problems:
+            shots[shot] = {"path": str(entry), "person": folder.name, "shot": shot}
+    if not shots and not problems:
         problems.append(f"{folder}: no images, {SHOTS_EXPECTED}")
-    return found, problems
+    return shots, problems
 
 
 def _list_visible(folder: Path) -> list[Path]:
-    """What a folder holds, sorted by name; names with a leading dot (also macOS's `._x`) left out."""
+    """List a folder's entries by name, without hidden ones (also macOS's `._x`)."""
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))

@@ -1,69 +1,69 @@
-"""Label fixes, kept as rows of a CSV file and laid over the table; no image is renamed or touched."""
+"""Label corrections: rows of a CSV file applied to the table; no image is renamed or changed."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
 import pandas as pd
 
-from data.annotations.labels_csv import AGE_EXPECTED, parse_age, read_csv
+from data.annotations.labels_csv import AGE_EXPECTED, parse_age
 from data.annotations.table import OWN_COLUMNS, person_name
-from data.runtime.errors import raise_all
+from data.runtime.csv_files import read_csv
+from data.runtime.errors import InputError, raise_all
 
 REQUIRED = ("person", "column", "value")
 OPTIONAL = ("shot", "photograph")
-REASONS = ("found", "suggested", "quality", "issue", "path")  # what `data.audit` tells beside; not read
-MOST_NAMED = 10  # images that a message lists
+IGNORED = ("found", "suggested", "quality", "issue", "path")  # the reasons that `data.audit` writes
+MAX_LISTED = 10  # images in a message
 
 
 def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Return a copy of the table (see `data.annotations.table.read_table`) with the fixes of a CSV file laid over it.
+    """Return a copy of the table (see `data.annotations.table.read_table`) with the corrections of a CSV file.
 
-    The file has the columns `person`, `column`, `value` and, optionally, `shot` and `photograph`, beside which
-    the reasons that `data.audit` writes are passed over: the label `column` becomes `value` for all of the
-    person's images, or for that shot or image alone. `person` is the person's folder name, the
-    challenge's id, or the table's own `person`; `photograph` is as `image_names` has it. Values are
-    absolute, so that applying a file twice is applying it once; of two rows for one image's label the
-    later one holds.
+    The file has the columns `person`, `column`, `value` and optionally `shot` and `photograph`; the reasons that
+    `data.audit` writes are ignored. The label `column` becomes `value` for all of the person's images, or only
+    for that shot or image. `person` is the folder's name, the challenge's id or the table's `person`;
+    `photograph` is a name of `image_names`. Values are absolute, so applying a file twice is applying it once;
+    of two rows for one image's label the later one holds.
 
-    Raises `InputError` telling all bad rows at once: nobody or several people of that name, an unknown column
-    or shot, no or several images of that name, no value, an age that is none, the same fix twice with
-    different values.
+    Raises:
+        InputError: all bad rows: no or several people of that name, an unknown column or shot, no or several
+            images of that name, no value, a bad age, or the same correction twice with different values.
     """
     columns, lines, problems = read_csv(path)
-    if columns and (set(columns) - {*REQUIRED, *OPTIONAL, *REASONS} or set(REQUIRED) - set(columns)):
-        wanted = f"{', '.join(REQUIRED)} and, optionally, {', '.join(OPTIONAL)}"
-        problems.append(f"{path}: columns {', '.join(columns)}, expected {wanted}")
+    if columns and (set(columns) - {*REQUIRED, *OPTIONAL, *IGNORED} or set(REQUIRED) - set(columns)):
+        expected = f"{', '.join(REQUIRED)} and, optionally, {', '.join(OPTIONAL)}"
+        problems.append(f"{path}:1: columns {', '.join(columns)}, expected {expected}")
         lines = []
-    people = _people(table)
-    seen: dict[tuple[str, str, str, str], tuple[int, str]] = {}
-    fixes = []
+    people = _people_by_name(table)
+    first: dict[tuple[str, str, str, str], tuple[int, str]] = {}
+    corrected = table.copy()
     for line, fix in lines:
-        person, column, value, shot = fix["person"], fix["column"], fix["value"], fix.get("shot", "")
+        person, column, value = fix["person"], fix["column"], fix["value"]
         image = fix.get("photograph", "")
-        rows, wrong = _rows(table, people, person, shot)
-        if image and not wrong:
-            rows, wrong = _one_image(table, rows, person, image, column)
-            if not wrong:  # an image has several names, so that only its path tells the same fix
+        wrong = []
+        try:
+            rows = _select_rows(table, people, fix)
+            if image:  # an image has several names, but one path
                 image = table["path"][rows].iloc[0]
-        wrong += _wrong_value(table, column, value)
-        first_line, first_value = seen.setdefault((person, column, shot, image), (line, value))
+        except InputError as error:
+            wrong = [str(error)]
+        wrong += _value_problems(table, column, value)
+        first_line, first_value = first.setdefault((person, column, fix.get("shot", ""), image), (line, value))
         if first_value != value:
             wrong.append(f"{column}={value!r} for {person}, but line {first_line} says {first_value!r}")
-        fixes.append((rows, column, value))
         problems += [f"{path}:{line}: {problem}" for problem in wrong]
+        if not problems:
+            corrected.loc[rows, column] = parse_age(value) if column == "age" else value
     raise_all(f"{path}: these corrections do not fit the data, nothing was corrected:", problems)
-    corrected = table.copy()
-    for rows, column, value in fixes:
-        corrected.loc[rows, column] = parse_age(value) if column == "age" else value
     return corrected
 
 
 def image_names(people: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """What corrections call images [N], given each one's person and absolute path: the file's name.
+    """Name images for corrections [N], given each one's person and absolute path: by the file's name.
 
-    Where another of the person's files has that name too, as many folders as tell them apart stand before it.
-    So a name says nothing of the machine, and holds wherever the data lies.
+    As many folders are prefixed as it takes to differ from the person's other images. Such a name does not
+    depend on where the data is.
 
     >>> image_names(["anna", "anna", "anna", "ben"], ["/x/1.jpg", "/x/a/2.jpg", "/x/b/2.jpg", "/x/2.jpg"])
     ['1.jpg', 'a/2.jpg', 'b/2.jpg', '2.jpg']
@@ -82,13 +82,13 @@ def image_names(people: Sequence[str], paths: Sequence[str]) -> list[str]:
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    """A path's folders and file, without the root."""
+    """Split a path into its folders and file, without the root."""
     pure = PurePath(path)
     return pure.parts[1:] if pure.anchor else pure.parts
 
 
-def _people(table: pd.DataFrame) -> dict[str, list[str]]:
-    """The table's people by each name that a correction may call them."""
+def _people_by_name(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the table's people by each name that a correction may use for them."""
     people: dict[str, set[str]] = {}
     ids = table["id"] if "id" in table else pd.Series(index=table.index, dtype="str")
     for person, identity in zip(table["person"], ids, strict=True):
@@ -98,30 +98,30 @@ def _people(table: pd.DataFrame) -> dict[str, list[str]]:
     return {name: sorted(found) for name, found in people.items()}
 
 
-def _rows(
-    table: pd.DataFrame, people: dict[str, list[str]], person: str, shot: str
-) -> tuple["pd.Series[bool]", list[str]]:
-    """Which rows [N] a correction is about, and why they are not one person's images."""
+def _select_rows(
+    table: pd.DataFrame, people: Mapping[str, list[str]], fix: Mapping[str, str]
+) -> "pd.Series[bool]":
+    """Select the rows [N] of a correction: a person's images, those of one shot, or a single one."""
+    person, shot, image = fix["person"], fix.get("shot", ""), fix.get("photograph", "")
     matches = people.get(person, [])
-    rows = table["person"].isin(matches)
     if not matches:
-        return rows, [f"person={person!r} is nobody in the data, expected a person's folder name or id"]
+        raise InputError(f"person={person!r} is nobody in the data, expected a person's folder name or id")
     if len(matches) > 1:
-        named = ", ".join(matches)
-        return rows, [f"person={person!r} is {len(matches)} people, expected one of {named}"]
+        raise InputError(f"person={person!r} is {len(matches)} people, expected one of {', '.join(matches)}")
+    rows = table["person"].isin(matches)
     chosen = rows & (table["shot"] == shot) if shot else rows
     if not chosen.any():
         has = ", ".join(table["shot"][rows].dropna()) or "images without a shot"
-        return chosen, [f"shot={shot!r}, expected one that {person} has: {has}"]
-    return chosen, []
+        raise InputError(f"shot={shot!r}, expected one that {person} has: {has}")
+    return _select_image(table, chosen, person, image, fix["column"]) if image else chosen
 
 
-def _one_image(
+def _select_image(
     table: pd.DataFrame, rows: "pd.Series[bool]", person: str, image: str, column: str
-) -> tuple["pd.Series[bool]", list[str]]:
-    """Of a person's rows [N] the one that an image's name means, and why it means no or several ones.
+) -> "pd.Series[bool]":
+    """Select the one of a person's rows [N] that an image's name means.
 
-    Of several, one alone that has a label in `column` is meant: a head's images all have one.
+    Of several images of that name it is the only one with a label in `column`, which a head's images all have.
     """
     paths = table["path"][rows]
     end = PurePath(image).parts
@@ -130,20 +130,19 @@ def _one_image(
         labelled = found[table[column][found.index].notna()]
         found = labelled if len(labelled) == 1 else found
     if len(found) == 1:
-        return rows & (table["path"] == found.iloc[0]), []
+        return rows & table["path"].isin(found)
     names = image_names([person] * len(paths), paths.tolist())
     if len(found):
         names = [name for name, path in zip(names, paths, strict=True) if path in set(found)]
-    told = ", ".join(names[:MOST_NAMED])
-    if len(names) > MOST_NAMED:
-        told += f" and {len(names) - MOST_NAMED} more"
-    if len(found):
-        return rows, [f"image={image!r} is {len(found)} that {person} has, expected one of {told}"]
-    return rows, [f"image={image!r}, expected one that {person} has: {told}"]
+        problem = f"photograph={image!r} is {len(found)} that {person} has, expected one of"
+    else:
+        problem = f"photograph={image!r}, expected one that {person} has:"
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    raise InputError(f"{problem} {', '.join(names[:MAX_LISTED])}{more}")
 
 
-def _wrong_value(table: pd.DataFrame, column: str, value: str) -> list[str]:
-    """What is wrong with a correction's column or value."""
+def _value_problems(table: pd.DataFrame, column: str, value: str) -> list[str]:
+    """Describe what is wrong with a correction's column or value."""
     labels = [name for name in table.columns if name not in (*OWN_COLUMNS, "id")]
     if column not in labels:
         return [f"column={column!r}, expected one of {', '.join(labels)}"]

@@ -17,21 +17,22 @@ MISSING = "missing"
 def assign_folds(
     table: pd.DataFrame, folds: int, strata: Mapping[str, Sequence[float]], seed: int
 ) -> npt.NDArray[np.int64]:
-    """Give each row of the table (see `data.annotations.table.read_table`) a fold: [N], 0..folds-1.
+    """Assign each row of the table (see `data.annotations.table.read_table`) a fold: [N], 0..folds-1.
 
-    No person is in two folds. Each source is split apart and whole, so that a person's fold does not depend
-    on which other data were given, on which rows a task leaves out afterwards, or on the rows' order. Only
-    images that were drawn (`data.masked`) are in the folds of the people drawn on, where those are given,
-    else of the first source, by name, that was drawn on the same.
+    No person is in two folds. Each source is split separately and completely, so that a person's fold does not
+    depend on which other data were given, on which rows a task leaves out afterwards, or on the rows' order.
+    Only derived images (`data.masked`) are in the folds of the people they were made from, where those are
+    given, else of the first source, by name, that was derived from the same.
 
     Rows are stratified by the combination of the columns in `strata`: by a column's own values where its
-    borders are empty, else by the class that the borders cut: class i has borders[i-1] <= value < borders[i].
-    The order of `strata` makes no difference. A column that is missing, or has no value, is a stratum of its
-    own. Where every stratum of a source has fewer rows than there are folds, its folds are balanced in size
-    alone.
+    borders are empty, else by class: class i has borders[i-1] <= value < borders[i]. The order of `strata`
+    makes no difference. A column that is missing, or has no value, is a stratum of its own. Where every
+    stratum of a source has fewer rows than there are folds, its folds are balanced in size alone.
 
-    The folds are those of scikit-learn's StratifiedGroupKFold, shuffled by `seed`. Raises `InputError` for
-    fewer than two folds, fewer people than folds, and text where borders ask for numbers.
+    The folds are those of scikit-learn's StratifiedGroupKFold, shuffled by `seed`.
+
+    Raises:
+        InputError: fewer than two folds, fewer people than folds, or text where borders need numbers.
     """
     if folds < 2:
         raise InputError(f"folds={folds}, expected at least 2 (one to validate on, the rest to train on)")
@@ -43,20 +44,20 @@ def assign_folds(
     if table.groupby("person")["source"].nunique().max() > 1:
         raise ValueError("a person belongs to two sources, expected names that differ between sources")
     stratum = _strata(table, strata)
+    people, sources = table["person"].to_numpy(str), table["source"].to_numpy(str)
     # Sorted by person and path: scikit-learn's answer depends on the rows' order, ours must not.
-    order = np.lexsort((table["path"].to_numpy(str), table["person"].to_numpy(str)))
-    sources = table["source"].to_numpy(str)[order]
+    order = np.lexsort((table["path"].to_numpy(str), people))
     fold = np.empty(len(table), dtype=np.int64)
     for source in np.unique(sources):
-        rows = order[sources == source]
-        fold[rows] = _split_source(stratum[rows], table["person"].to_numpy(str)[rows], folds, seed)
+        rows = order[sources[order] == source]
+        fold[rows] = _split_source(stratum[rows], people[rows], folds, seed)
     return _move_to_original_folds(table["person"], fold)
 
 
 def _move_to_original_folds(people: pd.Series, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The folds [N] with images drawn of a person in that person's fold.
+    """Return the folds [N] with the images derived from a person in that person's fold.
 
-    Where who was drawn on is not here, in the fold of the first source, by name, that was drawn of them.
+    Where that person is not in the table, they are in the fold of the first source, by name, derived from them.
 
     >>> names = ["a-00000001/ann", "b-00000002/a-00000001/ann", "b-00000002/carl"]
     >>> _move_to_original_folds(pd.Series(names), np.arange(3))
@@ -65,23 +66,23 @@ def _move_to_original_folds(people: pd.Series, fold: npt.NDArray[np.int64]) -> n
     names = people.tolist()
     originals = list(map(original_person, names))
     of: dict[str, int] = {}
-    for name, original, its in sorted(zip(names, originals, fold.tolist(), strict=True)):
+    for name, original, own_fold in sorted(zip(names, originals, fold.tolist(), strict=True)):
         if name == original:
-            of[original] = its
-        of.setdefault(original, its)
+            of[original] = own_fold
+        of.setdefault(original, own_fold)
     return np.array([of[original] for original in originals], dtype=np.int64)
 
 
 def _split_source(
     stratum: npt.NDArray[np.str_], people: npt.NDArray[np.str_], folds: int, seed: int
 ) -> npt.NDArray[np.int64]:
-    """The fold of each row of one source: [N], 0..folds-1."""
+    """Return the fold of each row of one source: [N], 0..folds-1."""
     if np.unique(stratum, return_counts=True)[1].max() < folds:
         stratum = np.full_like(stratum, "")
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     fold = np.empty(len(people), dtype=np.int64)
     with warnings.catch_warnings():
-        # Some combinations (incorrect mask, 60 and over) are rare by nature and spread as far as they go.
+        # Some combinations (incorrect mask, 60 and over) are rare and spread over as many folds as they can.
         warnings.filterwarnings(
             "ignore", message="The least populated class in y has only", category=UserWarning
         )
@@ -91,13 +92,13 @@ def _split_source(
 
 
 def _strata(table: pd.DataFrame, strata: Mapping[str, Sequence[float]]) -> npt.NDArray[np.str_]:
-    """The name of each row's stratum: [N]."""
+    """Return the name of each row's stratum: [N]."""
     names = [_classes(table[column], borders) for column, borders in sorted(strata.items()) if column in table]
     return np.array(["\n".join(row) for row in zip(*names, strict=True)] if names else [""] * len(table))
 
 
 def _classes(column: pd.Series, borders: Sequence[float]) -> list[str]:
-    """The class of each value of a column, as text."""
+    """Return the class of each value of a column, as text."""
     if not borders:
         return [
             MISSING if missing else f"={value}" for value, missing in zip(column, column.isna(), strict=True)

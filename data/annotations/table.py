@@ -1,4 +1,4 @@
-"""Data folders and CSV files, as `--data` names them, to one table with one row per image."""
+"""Data folders and CSV files, as `--data` names them, as one table with one row per image."""
 
 import hashlib
 import os
@@ -13,18 +13,17 @@ from data.annotations.challenge import NAME_EXPECTED, parse_folder_name, read_pe
 from data.annotations.labels_csv import Row, read_labels
 from data.runtime.errors import raise_all
 
-# Files may have names that are not UTF-8, which pandas' own strings can hold, and not Arrow's, which it takes
-# where pyarrow is installed.
+# File names that are not UTF-8 fit in pandas' own strings, not in Arrow's, the default where pyarrow is installed.
 pd.set_option("mode.string_storage", "python")
 
 OWN_COLUMNS = ("source", "path", "person", "shot")
 LABELS_FILE = "labels.csv"
-# A source before another one's person: whose images `data.masked` drew.
-_DRAWN = re.compile(r"[^/]*-[0-9a-f]{8}(-\d+)?/(?=[^/]*-[0-9a-f]{8}(-\d+)?/)")
+# A source of derived images (`data.masked`) before the source of the person in a table's `person`.
+_DERIVED = re.compile(r"[^/]*-[0-9a-f]{8}(-\d+)?/(?=[^/]*-[0-9a-f]{8}(-\d+)?/)")
 
 
 def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
-    """Read all images and labels of `sources` into one table.
+    """Read all images and labels of `sources` into one table; read it once per run and pass it on.
 
     A source is the challenge's `train/` folder, its `train/images`, the folder above, a folder with
     `labels.csv` and `images/`, or a CSV file whose paths are relative to its folder, else to `images/` there.
@@ -32,14 +31,18 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
     Returns one row per image, in the order of the sources and sorted by path within each, RangeIndex:
     `source` (str: absolute path of the data folder, or of the CSV file where one was given), `path` (str,
     absolute), `person` (str), `shot` (str, missing outside the challenge's layout), then the labels: `age` in
-    years as float (NaN: not known), every other column as str (missing where the file has nothing).
+    years as float (NaN: unknown), every other column as str (missing where the file has nothing).
 
     `person` is `<data folder's name>-<digest>/<person's name in it>`. The digest is taken over the source's
     file names, so that people of two sources never mix, and a person keeps the name wherever the folder lies
-    and whatever else is given (only an exact copy of a source given before gets a number after it).
+    and whatever else is given (only an exact copy of an earlier source gets a number after it).
 
-    Raises `InputError` telling every bad folder and row of all sources at once; where `lenient`, an image
-    that is not there, or is no file, is a row all the same, for whoever decodes it to tell.
+    Args:
+        sources: at least one.
+        lenient: accept images that are missing or no files; whoever decodes them reports them.
+
+    Raises:
+        InputError: all bad folders and rows of all sources.
     """
     rows: list[Row] = []
     problems: list[str] = [] if sources else ["no data folder given; name one with --data"]
@@ -57,8 +60,7 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
             row["person"] = f"{prefix}/{row['person']}"
         rows += found
         problems += bad
-    # Wrong rows can look like twins, so that twins are told only where everything else is right.
-    problems = problems or _find_duplicates(rows)
+    problems = problems or _find_duplicates(rows)  # bad rows can look like duplicates
     raise_all(
         f"the data cannot be read ({len(problems)} problem{'s' if len(problems) != 1 else ''}):", problems
     )
@@ -66,7 +68,7 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
 
 
 def person_name(person: str) -> str:
-    """A person's name inside the data folder, from the table's `person`: the challenge's folder name.
+    """Return a person's name in the data folder, from the table's `person`: the challenge's folder name.
 
     >>> person_name("train-0123abcd/000123_female_Asian_34")
     '000123_female_Asian_34'
@@ -75,18 +77,18 @@ def person_name(person: str) -> str:
 
 
 def original_person(person: str) -> str:
-    """Who a person of drawn images (`data.masked`, once or again) is in the data that was drawn on.
+    """Return the person whose images a derived person's images were made from (`data.masked`, once or again).
 
     >>> original_person("m2-01234567/m1-89abcdef/train-0123abcd/anna"), original_person("train-0123abcd/anna")
     ('train-0123abcd/anna', 'train-0123abcd/anna')
     """
-    while drawn := _DRAWN.match(person):
-        person = person[drawn.end() :]
+    while derived := _DERIVED.match(person):
+        person = person[derived.end() :]
     return person
 
 
 def source_name(person: str) -> str:
-    """What names a person's data folder and its content, in the table's `person`.
+    """Return the name and digest of a person's source, from the table's `person`.
 
     >>> source_name("train-0123abcd/000123_female_Asian_34")
     'train-0123abcd'
@@ -95,12 +97,12 @@ def source_name(person: str) -> str:
 
 
 def source_folder(source: Path) -> Path:
-    """The folder that a source's paths count from: itself, or the one that its CSV file is in."""
+    """Return the folder that a source's paths are relative to: the source, or its CSV file's folder."""
     return source.parent if source.is_file() else source
 
 
 def _read_source(source: Path, lenient: bool) -> tuple[list[Row], list[str]]:
-    """One source's rows, each with its `source`, and its problems."""
+    """Return a source's rows, each with its `source`, and its problems."""
     name = str(source)
     if source.is_file() and source.suffix.lower() == ".csv":
         rows, problems = read_labels(source, [source.parent, source.parent / "images"], lenient)
@@ -111,26 +113,21 @@ def _read_source(source: Path, lenient: bool) -> tuple[list[Row], list[str]]:
     elif (source / LABELS_FILE).is_file():
         rows, problems = read_labels(source / LABELS_FILE, [source / "images", source], lenient)
     else:
-        images = _images_folder(source)
+        below = (source / "images", source / "train" / "images")
+        images = next((folder for folder in below if folder.is_dir()), source)
         name = str(images.parent if images.name == "images" else images)
         rows, problems = read_people(images, lenient)
         names = [entry.name for entry in images.iterdir() if not entry.name.startswith(".")]
         if problems and names and not any(parse_folder_name(each)[0] for each in names):
             found = f"{source}: neither {LABELS_FILE} nor a person's folder, {NAME_EXPECTED}"
-            problems = [f"{found}; of other images write {LABELS_FILE} (path, age, ...) beside images/"]
+            problems = [f"{found}; for other images write {LABELS_FILE} (path, age, ...) beside images/"]
     for row in rows:
         row["source"] = name
     return rows, problems
 
 
-def _images_folder(folder: Path) -> Path:
-    """The folder that holds the people's folders: below `folder`, or `folder` itself."""
-    below = (folder / "images", folder / "train" / "images")
-    return next((images for images in below if images.is_dir()), folder)
-
-
 def _prefix(rows: Sequence[Row], copies: dict[str, int]) -> str:
-    """A name for a source that tells it from other sources; counts in `copies` how often it came."""
+    """Name a source so that it differs from other sources; `copies` counts how often each name came."""
     if not rows:
         return ""
     source = Path(str(rows[0]["source"]))
@@ -143,7 +140,7 @@ def _prefix(rows: Sequence[Row], copies: dict[str, int]) -> str:
 
 
 def _find_duplicates(rows: Sequence[Row]) -> list[str]:
-    """Images that several sources hold: they would count twice and could fall in two folds."""
+    """Find images in several sources: they would count twice and could be in two folds."""
     real_folder = lru_cache(maxsize=None)(os.path.realpath)
     first: dict[str, Row] = {}
     problems = []
@@ -156,12 +153,11 @@ def _find_duplicates(rows: Sequence[Row]) -> list[str]:
 
 
 def _as_table(rows: Sequence[Row]) -> pd.DataFrame:
-    """The rows as a table: its own columns first, then the labels in the order in which they came."""
+    """Build the table: its own columns first, then the labels in the order in which they came."""
     columns = dict.fromkeys([*OWN_COLUMNS, *(name for row in rows for name in row)])
-    values = {name: [row.get(name) for row in rows] for name in columns}
     return pd.DataFrame(
         {
-            name: pd.Series(column, dtype="float64" if name == "age" else "str")
-            for name, column in values.items()
+            name: pd.Series([row.get(name) for row in rows], dtype="float64" if name == "age" else "str")
+            for name in columns
         }
     )

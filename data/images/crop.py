@@ -1,11 +1,9 @@
-"""Boxes of faces out of a CSV, and images cropped to them with a margin.
+"""Face boxes from a CSV file, and images cropped to them with a margin.
 
-The CSV has `path` (absolute, or relative to its own folder), `x0`, `y0`, `x1`, `y1` in pixels of the upright
-image and `score`: a row for each face, and one with empty values for an image without any. Whoever has
-boxes from elsewhere supplies them so.
-
-The rule, told and listed by `python -m data.boxes`: of several faces the largest is taken; an image without
-a face, or that the CSV does not name, is shown whole.
+The file has `path` (absolute, or relative to its own folder), `x0`, `y0`, `x1`, `y1` in pixels of the upright
+image, and optionally `score`: a row per face, and one with empty values for an image without a face.
+`python -m data.boxes` writes such a file. Of several faces the largest is used; an image without a face, or
+that is not listed, stays whole.
 """
 
 import argparse
@@ -13,58 +11,58 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from data.annotations.labels_csv import read_csv
-from data.images.decode import decode
+from data.images.decode import Pixels, Read, decode
+from data.runtime.csv_files import read_csv
 from data.runtime.errors import InputError, raise_all
 
-Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float, float]
 COLUMNS = ("path", "x0", "y0", "x1", "y1", "score")
-# Shares of the box's sides that stay around it: as the challenge's images frame CenterFace's boxes.
+# The margin as shares of the box's sides, as the challenge's images frame CenterFace's boxes.
 ABOVE, BELOW, BESIDE = 0.5, 0.25, 0.35
 
 
 def read_boxes(file: Path) -> dict[str, list[Box]]:
-    """Boxes (x0, y0, x1, y1, score) of each image by its absolute path, the largest first.
+    """Read the boxes (x0, y0, x1, y1, score) of each image by its absolute path, the largest first.
 
     Raises:
-        InputError: no such file, other columns, or rows that are no boxes; all are told.
+        InputError: no such file, other columns, or rows that are no boxes; all are listed.
     """
     columns, lines, problems = read_csv(file)
     if not problems and not set(COLUMNS[:5]) <= set(columns):
-        problems = [f"{file}: columns {', '.join(columns)}, expected {', '.join(COLUMNS)}"]
+        problems = [f"{file}:1: columns {', '.join(columns)}, expected {', '.join(COLUMNS)}"]
     raise_all(f"{file}: no boxes can be read", problems)
     boxes: dict[str, list[Box]] = {}
     for line, values in lines:
-        found = boxes.setdefault(_absolute(file, values["path"]), [])
+        path = os.path.abspath(file.parent / values["path"])  # noqa: PTH100 (a linked folder keeps its name)
+        found = boxes.setdefault(path, [])
         numbers = [values.get(name, "") for name in COLUMNS[1:]]
         if not any(numbers[:4]):
             continue
-        box = _box(numbers)
+        box = _parse_box(numbers)
         if box is None:
             problems.append(f"row {line}: {','.join(numbers)}: expected 0 <= x0 < x1, 0 <= y0 < y1 in pixels")
         else:
             found.append(box)
     raise_all(f"{file}: bad rows", problems)
-    return {path: sorted(found, key=_area, reverse=True) for path, found in boxes.items()}
+    return {
+        path: sorted(found, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]), reverse=True)
+        for path, found in boxes.items()
+    }
 
 
 def crop(pixels: Pixels, box: Box, margin: float = 1.0) -> Pixels:
-    """The box of an image [H, W, 3] with the margin around it, cut off at the image's edges.
-
-    A box that lies outside leaves the image whole.
+    """Crop an image [H, W, 3] to a box with a margin, within the image; a box outside leaves it whole.
 
     Args:
-        pixels: the upright image.
+        pixels: of the upright image.
         box: in its pixels.
-        margin: times the usual one; 0 leaves the box alone.
+        margin: times the usual one; 0 crops to the box.
     """
     height, width = pixels.shape[:2]
     x0, y0, x1, y1, _ = box
@@ -77,12 +75,12 @@ def crop(pixels: Pixels, box: Box, margin: float = 1.0) -> Pixels:
 
 @dataclass(frozen=True)
 class CroppedReader:
-    """Reads images cropped to their largest face; loader workers can take it along.
+    """Reader of images cropped to their largest face.
 
     Attributes:
         boxes: by absolute path, the largest first.
         margin: see `crop`.
-        digest: of the boxes, whose they are, and the margin: two readers with one digest crop alike.
+        digest: of the boxes, their paths and the margin: readers of one digest crop alike.
     """
 
     boxes: Mapping[str, Sequence[Box]]
@@ -93,8 +91,8 @@ class CroppedReader:
         pixels, found = decode(path), self.boxes.get(os.path.abspath(path))  # noqa: PTH100 (links stay)
         return np.ascontiguousarray(crop(pixels, found[0], self.margin)) if found else pixels
 
-    def told(self, paths: Sequence[str | Path]) -> str:
-        """How many of the images are cropped, and why the others are not."""
+    def summary(self, paths: Sequence[str | Path]) -> str:
+        """Count the images that are cropped, and those that are not by reason."""
         found = [self.boxes.get(os.path.abspath(path)) for path in paths]  # noqa: PTH100
         several = sum(len(boxes) > 1 for boxes in found if boxes)
         return (
@@ -104,14 +102,14 @@ class CroppedReader:
 
 
 def make_cropped_reader(file: Path, margin: float = 1.0) -> CroppedReader:
-    """The reader for a CSV of boxes; errors are those of `read_boxes`."""
+    """Make the reader for a CSV file of boxes; errors are those of `read_boxes`."""
     boxes = read_boxes(file)
     text = json.dumps([sorted(boxes.items()), margin])
     return CroppedReader(boxes, margin, hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
 def add_box_options(parser: argparse.ArgumentParser) -> None:
-    """Give a script's parser --boxes and --box-margin."""
+    """Add --boxes and --box-margin."""
     parser.add_argument(
         "--boxes",
         type=Path,
@@ -123,27 +121,19 @@ def add_box_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="TIMES",
-        help="around the face, times the usual one; for answering as in training (default: %(default)s)",
+        help="around the face, times the usual one; use the same in training and prediction (default: %(default)s)",
     )
 
 
-def make_reader(boxes: Path | None, margin: float) -> Callable[[Path], Pixels]:
-    """What `add_box_options` ask for: a reader that crops, or plain `decode`."""
+def make_reader(boxes: Path | None, margin: float) -> Read:
+    """Make the reader that `add_box_options` ask for: one that crops, or plain `decode`."""
     if not 0 <= margin <= 10:
         raise InputError(f"--box-margin {margin:g}: expected 0 to 10")
     return decode if boxes is None else make_cropped_reader(boxes, margin)
 
 
-def _absolute(file: Path, path: str) -> str:
-    return os.path.abspath(file.parent / path)  # noqa: PTH100 (a linked folder keeps its name)
-
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def _box(numbers: Sequence[str]) -> Box | None:
-    """The numbers of a row as a box, or None; a missing score is 1."""
+def _parse_box(numbers: Sequence[str]) -> Box | None:
+    """Parse the numbers of a row, or return None; a missing score is 1."""
     try:
         x0, y0, x1, y1, score = (float(number or 1) for number in numbers)
     except ValueError:

@@ -1,25 +1,62 @@
-"""Which files are images, told by their names alone, and which of a folder's are to be answered."""
+"""Lists of the images to predict: the ids of info.csv, or all images below a folder."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from data.annotations.listing import ID, read_listing
+from data.runtime.csv_files import read_csv
 from data.runtime.errors import InputError, raise_all
-from data.runtime.file_names import check_writable_names, unsafe_reason
+from data.runtime.files import check_writable_names, unsafe_reason
 
+ID = "ImageID"
 IMAGE_EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff")
     + (".ppm", ".pgm", ".pbm", ".jp2", ".tga")
 )
 LISTING, IMAGES = "info.csv", "images"
 PARQUET_LISTING = "info.parquet"  # may be too long for one machine
+MAX_EXAMPLES = 3
+
+
+def read_id_rows(
+    path: Path, required: Sequence[str] = (ID,), optional: Sequence[str] = ()
+) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+    """Read a CSV file with one row per image; see `read_csv` for the arguments.
+
+    Returns (line in the file, value by column) for each row, and the problems with the ids: empty or repeated.
+
+    Raises:
+        InputError: the file cannot be read, lacks a required column or has no rows, or rows of another length.
+    """
+    table = read_csv(path, required, optional)
+    none = (
+        [] if table.rows or table.problems else [f"{path}: no rows after the heading, expected one per image"]
+    )
+    raise_all(f"{path}: expected a CSV file with {', '.join(required)}", [*table.problems, *none])
+    lines: dict[str, list[int]] = {}
+    for line, row in table.rows:
+        lines.setdefault(row[ID] if row[ID].strip() else "", []).append(line)
+    problems = [f"row {line}: {ID} is empty" for line in lines.pop("", [])]
+    for name, found in lines.items():
+        if len(found) > 1:
+            listed = ", ".join(map(str, found[:MAX_EXAMPLES])) + (", ..." if len(found) > MAX_EXAMPLES else "")
+            problems.append(f"rows {listed}: {ID}={name!r} is there {len(found)} times, expected once")
+    return table.rows, problems
+
+
+def read_listing(path: Path) -> list[str]:
+    """Read the image ids of a listing such as info.csv, as text and in its order; ignore other columns.
+
+    Raises:
+        InputError: as `read_id_rows` does, and for empty or repeated ids.
+    """
+    rows, problems = read_id_rows(path)
+    raise_all(f"{path}: bad rows", problems)
+    return [row[ID] for _, row in rows]
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file's name, relative to the folder that is looked through, is that of an image.
-
-    Nothing hidden is: neither macOS's `._a.jpg` nor what a hidden folder holds.
+    """Whether a file name, relative to the searched folder, is that of an image; hidden files are not.
 
     >>> [is_image_name(name) for name in ("a/b.JPG", "notes.txt", "a/._b.jpg", ".thumbnails/b.jpg")]
     [True, False, False, False]
@@ -29,21 +66,21 @@ def is_image_name(name: str) -> bool:
 
 
 def find_images(folder: Path) -> list[str]:
-    """Names of all images below `folder`, relative to it, sorted; dead links too, to be told of.
+    """List all images below `folder`, sorted and relative to it; broken links too.
 
-    Links to folders are followed, but for those to a folder that holds them, which would go round for ever.
+    Links to folders are followed, except to a folder that contains them.
     """
     return sorted(filter(is_image_name, _files_below(folder)))
 
 
 def list_images(data: Path) -> tuple[list[str], Path]:
-    """Ids of the images to answer and the folder that holds them: the one rule for every folder without labels.
+    """List the ids of the images to predict, and the folder that holds them.
 
-    Where `data` has an info.csv, they are its ids, in its order, in `data`/images. Any other folder is one of
-    images, whatever it is divided into; their names below it, sorted, are their ids.
+    If `data` has an info.csv, they are its ids, in its order, in `data`/images. Otherwise they are the names of
+    all images below `data`, sorted.
 
     Raises:
-        InputError: no such folder, a wrong listing, one that only a cluster reads, no image, or a name that is
+        InputError: no such folder, a bad listing or one that only a cluster reads, no image, or a name that is
             not UTF-8.
     """
     listing = data / LISTING
@@ -52,9 +89,9 @@ def list_images(data: Path) -> tuple[list[str], Path]:
     expected = f"expected a folder of images, or one that holds {LISTING} and {IMAGES}/"
     if not data.is_dir():
         raise InputError(f"{data}: no such folder, {expected}")
-    if (data / PARQUET_LISTING).exists():  # whose ids are not those that the folder's own names would be
-        told = f"{data / PARQUET_LISTING}: a listing that combine.py --place ray alone reads"
-        raise InputError(f"{told}, expected {LISTING} here")
+    if (data / PARQUET_LISTING).exists():  # its ids are not the names of the folder's files
+        found = f"{data / PARQUET_LISTING}: a listing for a cluster (python -m ensemble.cluster)"
+        raise InputError(f"{found}, expected {LISTING} here")
     names = find_images(data)
     if not names:
         raise InputError(f"{data}: found no image, {expected}")
@@ -63,7 +100,7 @@ def list_images(data: Path) -> tuple[list[str], Path]:
 
 
 def list_image_paths(data: Path) -> list[str]:
-    """Absolute paths of the images of `list_images`, links as they are; listed ones need not be there.
+    """List the absolute paths of the images of `list_images`, which need not exist; links are kept.
 
     Raises:
         InputError: as `list_images` does, and for listed ids that lead out of the folder.
@@ -75,15 +112,17 @@ def list_image_paths(data: Path) -> list[str]:
 
 
 def _files_below(folder: Path) -> Iterator[str]:
-    """Names of what is below a folder and is no folder itself, relative to it; nothing of hidden folders."""
-    # With each folder the real one that it is, after those in which the links stand that led there.
+    """Yield the relative names of all files below a folder, skipping hidden folders."""
+    # Each folder with its real path and the real paths of the folders whose links led to it.
     waiting: list[tuple[str, tuple[Path, ...]]] = [("", (folder.resolve(),))]
     while waiting:
         prefix, around = waiting.pop()
         with os.scandir(folder / prefix) as entries:
             for entry in entries:
                 name, linked = prefix + entry.name, entry.is_symlink()
-                if not (Path(entry).is_dir() if linked else entry.is_dir()):  # the entry's fails on circles
+                if not (
+                    Path(entry).is_dir() if linked else entry.is_dir()
+                ):  # entry.is_dir fails on circular links
                     yield name
                 elif entry.name.startswith("."):
                     continue

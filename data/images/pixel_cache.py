@@ -1,14 +1,15 @@
-"""Images decoded once and scaled down to the working size, in one file that heads, folds and epochs share.
+"""Decoded images, scaled to the working size and cached in files that heads, folds and epochs share.
 
-A cache stands for exactly the images that it was made from: its name is a digest of their paths, sizes and
-times of change and of the working size (`data.images.array_cache` has what follows from that).
+A file's name holds a digest of all that its content depends on, so a file that is out of date is never found. It is
+written beside its place and renamed when complete, so an unfinished file is never found either.
 """
 
 import hashlib
 import json
+import math
+import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -16,131 +17,124 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.images.array_cache import open_array
-from data.images.decode import decode
-from data.runtime.errors import InputError, raise_all
+from data.images.decode import Pixels, Read, decode
+from data.runtime.errors import InputError, list_problems, raise_all
+from data.runtime.files import remove_unfinished, write_atomically
+from data.runtime.locks import hold_lock
 from data.runtime.processes import parallel_map
 from data.transforms.pipeline import Pipeline
-
-Pixels = npt.NDArray[np.uint8]
-Size = tuple[int, int]
 
 FORMAT = 2
 SHAPE_BYTES = 4  # height and width of the scaled image before its pixels, two bytes each
 CHUNK = 64
+KINDS = ("pixels", "features")  # the names of arrays begin with these
 
 
-class PixelCache:
-    """Reads the images of one cache file.
+class CachedReader:
+    """Reader of cached images: path -> uint8 RGB [h, w, 3], scaled down to the working size.
 
     Args:
-        file: made by `open_cache`.
-        paths: of its images, in its order.
-        size: height and width that the larger of them were scaled to fit.
+        files: the paths of each file's images, in its order.
     """
 
-    def __init__(self, file: Path, paths: Sequence[str], size: Size) -> None:
-        self.file, self.size = file, size
-        self._places = {path: place for place, path in enumerate(paths)}
+    def __init__(self, files: Mapping[Path, Sequence[str]]) -> None:
+        self.files = list(files)
+        self._places = {path: (file, row) for file, paths in files.items() for row, path in enumerate(paths)}
 
     @cached_property
-    def _slots(self) -> npt.NDArray[np.uint8]:
-        # Mapped where it is first read: each loader worker maps the file itself, and the pages are shared.
-        return np.load(self.file, mmap_mode="r")  # type: ignore[no-any-return]
+    def _arrays(self) -> dict[Path, npt.NDArray[np.uint8]]:
+        # Mapped at the first read: each data loader worker maps the files itself, and the pages are shared.
+        return {file: np.load(file, mmap_mode="r") for file in self.files}
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in vars(self).items() if name != "_slots"}
+        return {name: value for name, value in vars(self).items() if name != "_arrays"}
 
-    def read(self, path: Path) -> Pixels:
-        """An image as uint8 RGB [h, w, 3], at most `size`; KeyError for one that is not in the cache."""
-        slot = self._slots[self._places[str(path)]]
+    def __call__(self, path: Path) -> Pixels:
+        file, row = self._places[str(path)]
+        slot = self._arrays[file][row]
         height, width = np.frombuffer(slot[:SHAPE_BYTES].tobytes(), dtype="<u2").tolist()
         pixels = slot[SHAPE_BYTES : SHAPE_BYTES + height * width * 3]
         return np.array(pixels).reshape(height, width, 3)
 
 
-def bytes_needed(images: int, size: Size) -> int:
-    """How large a cache of so many images becomes, in bytes.
-
-    >>> bytes_needed(1000, (128, 96)) / 1e6
-    36.868
-    """
-    return images * (SHAPE_BYTES + size[0] * size[1] * 3)
-
-
-@dataclass(frozen=True)
-class CachedReader:
-    """Reads images out of several caches: each path's."""
-
-    caches: Mapping[str, PixelCache]
-
-    def __call__(self, path: Path) -> Pixels:
-        return self.caches[str(path)].read(path)
-
-    @property
-    def files(self) -> set[Path]:
-        """The caches' files."""
-        return {cache.file for cache in self.caches.values()}
-
-
-def open_cache(
-    folder: Path,
-    paths: Sequence[str],
-    size: Size,
-    limit: int,
-    processes: int | None = None,
-    read: Callable[[Path], Pixels] = decode,
-    mark: str = "",
-    in_use: Collection[Path] = (),
-) -> PixelCache:
-    """Find the cache of `paths` in `folder`, or make it; another process that makes one is waited for.
-
-    Args:
-        folder: holds the caches of any number of data folders and sizes.
-        paths: of the images; order and repetition do not matter.
-        size: height and width that larger ones are scaled to fit, as the step `fit` does.
-        limit: bytes that all caches of the folder may take; older ones make room.
-        processes: that decode; None for one a core.
-        read: gives an image's pixels.
-        mark: tells one `read` from another: caches of different marks are different caches.
-        in_use: files of the folder that this run reads as well, which are not removed.
-
-    Raises:
-        InputError: the cache would be larger than `limit`, or images cannot be decoded; all of these are
-            told.
-    """
-    ordered = sorted(set(paths))
-    shape = (len(ordered), bytes_needed(1, size))
-    what = f"a cache of {len(ordered)} images at {size[0]} x {size[1]}"
-    name = f"pixels-{_digest(ordered, size, mark)}"
-    fill = partial(_write, ordered, size, processes, read)
-    return PixelCache(open_array(folder, name, shape, np.uint8, limit, fill, what, in_use), ordered, size)
-
-
 def make_cached_reader(
     folder: Path,
     table: pd.DataFrame,
-    size: Size,
+    size: tuple[int, int],
     limit: int,
     processes: int | None = None,
-    read: Callable[[Path], Pixels] = decode,
+    read: Read = decode,
     mark: str = "",
 ) -> CachedReader:
-    """What reads the images of `table` (`source` and `path`) from caches in `folder`.
+    """Make a reader of the images of `table` (`source` and `path`), which are cached in `folder`.
 
-    Each source has a cache of its own, whole, so that heads that share a source share its cache, whichever of
-    its rows they take and whatever else they read. Arguments and errors are those of `open_cache`.
+    Each source has a file of its own, so heads that share a source share its file, whichever rows they use.
+
+    Args:
+        folder: holds the files of any number of sources and sizes.
+        table: the order and repetition of its rows do not matter.
+        size: height and width that larger images are scaled to fit, as by the step `fit`.
+        limit: bytes that all files of the folder may take.
+        processes: for decoding; None for one per core.
+        read: path -> pixels.
+        mark: distinguishes the files of different `read`.
+
+    Raises:
+        InputError: the limit is exceeded, or images are missing or cannot be decoded; all are listed.
     """
-    caches: dict[str, PixelCache] = {}
+    files = {}
     for _, rows in table.groupby("source"):
-        in_use = {cache.file for cache in caches.values()}
-        cache = open_cache(folder, rows["path"].tolist(), size, limit, processes, read, mark, in_use)
-        caches |= dict.fromkeys(rows["path"], cache)
-    return CachedReader(caches)
+        paths = sorted(set(rows["path"]))
+        text = json.dumps([FORMAT, size, stat_files(paths), *([mark] if mark else [])])
+        name = f"pixels-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}"
+        shape = (len(paths), SHAPE_BYTES + size[0] * size[1] * 3)
+        fill = partial(_decode_all, paths, size, processes, read)
+        what = f"a cache of {len(paths)} images at {size[0]} x {size[1]}"
+        files[open_array(folder, name, shape, np.uint8, limit, fill, what)] = paths
+    return CachedReader(files)
+
+
+def open_array(
+    folder: Path,
+    name: str,
+    shape: Sequence[int],
+    kind: npt.DTypeLike,
+    limit: int,
+    fill: Callable[[Path], None],
+    what: str,
+) -> Path:
+    """Find the array `name` in `folder`, or make it; wait for another process that makes one there.
+
+    Args:
+        folder: holds any number of arrays.
+        name: one of `KINDS`, a dash and a digest of all that the array depends on.
+        shape, kind: that the array must have; kind is a NumPy dtype.
+        limit: bytes that all arrays of the folder may take.
+        fill: writes the values into the .npy file at the given path, which has that shape.
+        what: the array in words, for messages.
+
+    Raises:
+        InputError: the array and the other ones in the folder would take more than `limit`.
+    """
+    file = folder / f"{name}.npy"
+    waiting = f"{folder}: waiting for another process that makes a cache there"
+    with hold_lock(folder / ".lock", str(folder), waiting):
+        if not _is_complete(file, shape, kind):
+            remove_unfinished(folder, f"{name.partition('-')[0]}-*")
+            _check_limit(folder, file, what, math.prod(shape) * np.dtype(kind).itemsize, limit)
+            with write_atomically(file) as temporary:
+                np.lib.format.open_memmap(temporary, "w+", np.dtype(kind), tuple(shape)).flush()
+                if hasattr(
+                    os, "posix_fallocate"
+                ):  # else a full disk would kill the process as it fills the file
+                    with temporary.open("r+b") as opened:
+                        os.posix_fallocate(opened.fileno(), 0, temporary.stat().st_size)
+                fill(temporary)
+    return file
 
 
 def stat_files(paths: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Path, size and time of change of files as they lie on the disk now; all that are missing are told."""
+    """Return the path, size and modification time (ns) of files; `InputError` lists all that are missing."""
     entries = []
     missing = []
     for path in paths:
@@ -154,41 +148,58 @@ def stat_files(paths: Sequence[str]) -> list[tuple[str, int, int]]:
     return entries
 
 
-def _digest(paths: Sequence[str], size: Size, mark: str) -> str:
-    """A name for the images as they lie on the disk now, at this size."""
-    text = json.dumps([FORMAT, size, stat_files(paths), *([mark] if mark else [])])
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+def _is_complete(file: Path, shape: Sequence[int], kind: npt.DTypeLike) -> bool:
+    """Whether the file exists and holds a whole array of that shape."""
+    try:
+        array = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return bool(array.shape == tuple(shape) and array.dtype == np.dtype(kind))
 
 
-def _write(
-    paths: Sequence[str], size: Size, processes: int | None, read: Callable[[Path], Pixels], file: Path
+def _check_limit(folder: Path, file: Path, what: str, needed: int, limit: int) -> None:
+    """Refuse an array that does not fit in the folder beside the other ones."""
+    others = [other for kind in KINDS for other in folder.glob(f"{kind}-*.npy") if other != file]
+    sizes = {other: other.stat().st_size for other in others}
+    if needed + sum(sizes.values()) <= limit:
+        return
+    problem = (
+        f"{folder}: {what} takes {needed / 1e9:.2f} GB, with the other files there more than the "
+        f"{limit / 1e9:.2f} GB of --cache-limit; allow more or leave --cache out"
+    )
+    if others:
+        problem += "; any of these files may be deleted, a run that needs it makes it again:"
+    others.sort(key=lambda other: -sizes[other])
+    raise InputError(list_problems(problem, [f"{other}: {sizes[other] / 1e9:.2f} GB" for other in others]))
+
+
+def _decode_all(
+    paths: Sequence[str], size: tuple[int, int], processes: int | None, read: Read, file: Path
 ) -> None:
+    """Decode all images into the file."""
     started = time.perf_counter()
-    width = bytes_needed(1, size)
-    print(f"cache: decoding {len(paths)} images once, {len(paths) * width / 1e9:.2f} GB in {file.parent}")
-    starts = range(0, len(paths), CHUNK)
-    fill = partial(_fill, file, list(paths), size, read)
-    problems = [problem for found in parallel_map(fill, starts, processes) for problem in found]
-    raise_all("images cannot be read; replace or remove them", problems)
+    print(f"cache: decoding {len(paths)} images once, {file.stat().st_size / 1e9:.2f} GB in {file.parent}")
+    chunks = ((start, paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK))
+    errors = parallel_map(partial(_decode_chunk, file, size, read), chunks, processes)
+    raise_all("images cannot be read; replace or remove them", [error for chunk in errors for error in chunk])
     print(f"cache: made in {time.perf_counter() - started:.1f} s", flush=True)
 
 
-def _fill(
-    file: Path, paths: Sequence[str], size: Size, read: Callable[[Path], Pixels], start: int
-) -> list[str]:
-    """Decode one chunk into its slots; returns what is wrong with images that cannot be."""
+def _decode_chunk(file: Path, size: tuple[int, int], read: Read, chunk: tuple[int, Sequence[str]]) -> list[str]:
+    """Decode the images of some rows into their slots; return the errors of those that cannot be decoded."""
     slots = np.load(file, mmap_mode="r+")
     fit = Pipeline([{"fit": {"height": size[0], "width": size[1]}}])
-    problems = []
-    for place in range(start, min(start + CHUNK, len(paths))):
+    start, paths = chunk
+    errors = []
+    for row, path in enumerate(paths, start):
         try:
-            pixels = read(Path(paths[place]))
-            if pixels.shape[0] > size[0] or pixels.shape[1] > size[1]:  # letterboxes enlarge what is smaller
-                pixels = fit(pixels, (0,))
+            pixels = read(Path(path))
         except InputError as error:
-            problems.append(str(error))
+            errors.append(str(error))
             continue
-        flat = np.r_[np.frombuffer(np.array(pixels.shape[:2], dtype="<u2").tobytes(), np.uint8), pixels.ravel()]
-        slots[place, : len(flat)] = flat
+        if pixels.shape[0] > size[0] or pixels.shape[1] > size[1]:  # smaller ones are enlarged after reading
+            pixels = fit(pixels, (0,))
+        shape = np.array(pixels.shape[:2], dtype="<u2").view(np.uint8)
+        slots[row, : SHAPE_BYTES + pixels.size] = np.r_[shape, pixels.ravel()]
     slots.flush()
-    return problems
+    return errors

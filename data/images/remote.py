@@ -1,4 +1,4 @@
-"""Files and folders here or elsewhere, by path or by URL (s3://, gs://, file://), through fsspec."""
+"""Files here or elsewhere, by path or URL (s3://, gs://, file://), through fsspec."""
 
 import posixpath
 from collections.abc import Iterator
@@ -10,12 +10,11 @@ from fsspec.implementations.local import LocalFileSystem
 
 from data.images.find import find_images, is_image_name
 from data.runtime.errors import InputError
-from data.runtime.file_names import check_writable_names
-from data.runtime.files import write_atomically
+from data.runtime.files import check_writable_names, write_atomically
 
 
 def join(place: str, *names: str) -> str:
-    """A place below another.
+    """Join names to a path or URL.
 
     >>> join("s3://faces/eval/", "images", "a.jpg")
     's3://faces/eval/images/a.jpg'
@@ -24,10 +23,13 @@ def join(place: str, *names: str) -> str:
 
 
 def open_filesystem(place: str) -> tuple[Any, str]:
-    """The file system of `place` and its path there; what is missing to reach it is told as `InputError`.
+    """Return the file system of `place` and its path there.
 
-    File systems are kept by fsspec, one for each process and each set of credentials, which it takes from the
+    fsspec caches file systems, one for each process and each set of credentials, which it takes from the
     environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS and so on).
+
+    Raises:
+        InputError: an unknown kind of URL, or a package that it needs is missing.
     """
     try:
         system, path = fsspec.core.url_to_fs(place)
@@ -41,13 +43,13 @@ def open_filesystem(place: str) -> tuple[Any, str]:
 
 
 def local_folder(place: str) -> Path | None:
-    """A folder on this machine, its links followed; None for one elsewhere."""
+    """Return a folder on this machine, its links resolved; None for one elsewhere."""
     system, path = open_filesystem(place)
     return Path(path).resolve() if isinstance(system, LocalFileSystem) else None
 
 
 def read_bytes(place: str) -> bytes:
-    """A file's bytes; `InputError` where it cannot be read."""
+    """Read a file; `InputError` if it cannot be read."""
     system, path = open_filesystem(place)
     try:
         data: bytes = system.cat_file(path)
@@ -58,7 +60,7 @@ def read_bytes(place: str) -> bytes:
 
 
 def write_bytes(place: str, data: bytes) -> None:
-    """Write a file whole or not at all: by renaming here, by one upload into an object store."""
+    """Write a file atomically: by renaming here, by one upload to an object store."""
     system, path = open_filesystem(place)
     if isinstance(system, LocalFileSystem):
         with write_atomically(Path(path)) as temporary:
@@ -74,14 +76,14 @@ def exists(place: str) -> bool:
 
 
 def state_of(place: str) -> str:
-    """What tells one content of a file from another without reading it: size and time, or an object's tag."""
+    """Describe a file's state without reading it, by size and time or an object's tag; changes with its content."""
     system, path = open_filesystem(place)
     info = system.info(path)
     return f"{info['size']} {info.get('ETag') or info.get('etag') or info.get('mtime') or ''}"
 
 
 def names_in(folder: str) -> set[str]:
-    """Names of the files that stand directly in a folder; none where there is no folder."""
+    """List the names of the files directly in a folder; none if there is no folder."""
     system, path = open_filesystem(folder)
     system.invalidate_cache(path)
     if not system.exists(path):
@@ -90,10 +92,10 @@ def names_in(folder: str) -> set[str]:
 
 
 def find_images_below(folder: str) -> Iterator[str]:
-    """Names of all images below a folder, relative to it and in order; on this machine links are followed.
+    """Yield the names of all images below a folder, relative to it and sorted; local links are followed.
 
     Raises:
-        InputError: a name on this machine that no CSV can hold.
+        InputError: a local name that no CSV can hold.
     """
     system, path = open_filesystem(folder)
     if isinstance(system, LocalFileSystem):

@@ -1,4 +1,4 @@
-"""What ends a script, told once: wrong input, a disk that refuses, a signal, a fault of ours."""
+"""Error messages and exit codes of the scripts, and the command-line options that all of them share."""
 
 import argparse
 import difflib
@@ -11,13 +11,13 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from data.runtime.signals import Stopped, handle_signals
+from data.runtime.signals import StopSignal, handle_signals
 
-MOST_PRINTED = 20
+MAX_PRINTED = 20  # problems in one message
 
-# What to do when the system refuses, by errno; with the path and the system's words it makes one line.
+# Advice for errors of the operating system by errno; the message adds the path and the system's text.
 ADVICE = {
     errno.ENOSPC: "free some space or name another folder; files that were there are as they were",
     errno.EDQUOT: "free some of your quota or name another folder; files that were there are as they were",
@@ -41,7 +41,7 @@ class InputError(Exception):
 
 
 def raise_all(headline: str, problems: Iterable[str]) -> None:
-    """Raise one `InputError` that tells all `problems` at once; return if there are none.
+    """Raise one `InputError` that lists all `problems`; return if there are none.
 
     >>> raise_all("train.csv", [])
     >>> raise_all("train.csv: 1 bad row", ["row 17: age='3O', expected a whole number"])
@@ -50,16 +50,20 @@ def raise_all(headline: str, problems: Iterable[str]) -> None:
       row 17: age='3O', expected a whole number
     """
     problems = list(problems)
-    if not problems:
-        return
-    lines = [f"  {problem}" for problem in problems[:MOST_PRINTED]]
-    if len(problems) > MOST_PRINTED:
-        lines.append(f"  ... and {len(problems) - MOST_PRINTED} more")
-    raise InputError("\n".join([headline, *lines]))
+    if problems:
+        raise InputError(list_problems(headline, problems))
+
+
+def list_problems(headline: str, problems: Sequence[str]) -> str:
+    """Format a headline and up to 20 problems below it, a line each."""
+    lines = [headline, *(f"  {problem}" for problem in problems[:MAX_PRINTED])]
+    if len(problems) > MAX_PRINTED:
+        lines.append(f"  ... and {len(problems) - MAX_PRINTED} more")
+    return "\n".join(lines)
 
 
 def printable(name: object) -> str:
-    """A file's name for a message of one line: what does not print (line breaks, undecodable bytes) is escaped.
+    """Escape the characters of a file name that do not print, such as line breaks and undecodable bytes.
 
     >>> print(printable("김민준 (1).jpg"), printable("a\\nb.jpg"))
     김민준 (1).jpg a\\nb.jpg
@@ -68,7 +72,7 @@ def printable(name: object) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message on a name that is not `known`: the nearest one that is, if any is near.
+    """Suggest the most similar known name, as the end of an error message; empty if none is similar.
 
     >>> did_you_mean("gendr", ["age", "gender"]), did_you_mean("x", ["age"])
     (', did you mean gender?', '')
@@ -78,12 +82,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The one of `known` that is nearest to `name`, if any is near."""
+    """Find the known name most similar to `name`, if any is similar."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def whole_number_from(least: int) -> Callable[[str], int]:
-    """What reads an option of the command line that is a whole number from `least` on."""
+    """Make the `type` of a command-line option that is a whole number of at least `least`."""
 
     def whole_number(text: str) -> int:
         if not re.fullmatch(r"\d+", text) or int(text) < least:
@@ -94,12 +98,12 @@ def whole_number_from(least: int) -> Callable[[str], int]:
 
 
 def add_debug_option(parser: argparse.ArgumentParser) -> None:
-    """Give a script's parser the option that `run_script` heeds."""
+    """Add --debug, which `run_script` reads."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def add_bad_image_option(parser: argparse.ArgumentParser) -> None:
-    """Give a script's parser the choice of what an image that cannot be decoded does."""
+    """Add --on-bad-image, which decides about images that cannot be decoded."""
     parser.add_argument(
         "--on-bad-image",
         choices=("stop", "skip"),
@@ -110,11 +114,11 @@ def add_bad_image_option(parser: argparse.ArgumentParser) -> None:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`; however it ends, one message on standard error tells it, and the exit code.
+    """Run a script's `main`; report any failure by one message on standard error and an exit code.
 
-    Exit codes: 2 for wrong input and for what the system refuses, 130 and 143 for SIGINT and SIGTERM, 141 where
-    nobody reads on (`| head`), 1 for a fault of ours. With `--debug` on the command line the traceback comes
-    before the message.
+    Exit codes: 2 for wrong input and errors of the operating system, 130 and 143 for SIGINT and SIGTERM, 141
+    where the reader of standard output is gone (`| head`), 1 for a bug. `--debug` prints the traceback before
+    the message.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode must not end a run
@@ -124,30 +128,30 @@ def run_script(main: Callable[[], None]) -> None:
         with handle_signals():
             main()
         sys.stdout.flush()
-    except Stopped as stopped:
-        code = _print_end(str(stopped), stopped.exit_code)
+    except StopSignal as stop:
+        code = _print_error(str(stop), stop.exit_code)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
-            # What is left to print goes nowhere, so that Python does not fail on it once more at the end.
+            # Discard the buffered output, on which Python would fail again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 128 + signal.SIGPIPE
         else:
-            code = _print_end(*describe_error(error))
-    # A loader that only a cycle holds ends its workers here, now that no traceback holds it either. Python's
-    # exit would send them one SIGTERM, which they take for the group's (`leave_to_parent`), and wait for ever.
+            code = _print_error(*describe_error(error))
+    # End the workers of a data loader that only a reference cycle keeps alive. Python's exit would send them a
+    # single SIGTERM, which they ignore as the group's (see `init_worker`), and wait forever.
     gc.collect()
     if code:
         sys.exit(code)
 
 
 def describe_error(error: Exception) -> tuple[str, int]:
-    """The message for an error that ends a script, and the exit code.
+    """Return the message and the exit code for an error that ends a script.
 
     >>> describe_error(OSError(errno.ENOSPC, "No space left on device", "runs/mask/last.safetensors"))[0][:65]
     'error: runs/mask/last.safetensors: No space left on device; free '
     """
     if isinstance(error, InputError):
-        # A loader's worker hands its errors on inside a traceback; the message stands behind the last name.
+        # Errors of data loader workers arrive inside a traceback; the message follows the last class name.
         return f"error: {str(error).rpartition('InputError: ')[2].rstrip()}", 2
     if isinstance(error, OSError) and error.errno in ADVICE:
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
@@ -156,19 +160,19 @@ def describe_error(error: Exception) -> tuple[str, int]:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return NO_MEMORY, 2
     text = str(error).strip()
-    told = f"{type(error).__name__}: {text.splitlines()[-1]}" if text else type(error).__name__
-    return f"error: a fault in this program, {told}; run again with --debug and report what it shows", 1
+    detail = f"{type(error).__name__}: {text.splitlines()[-1]}" if text else type(error).__name__
+    return f"error: a fault in this program, {detail}; run again with --debug and report what it shows", 1
 
 
 def _reader_is_gone() -> bool:
-    """Whether standard output is a pipe whose reader has gone; another pipe's end is a fault."""
-    watched = select.poll()
-    watched.register(sys.stdout.fileno(), select.POLLOUT)
-    return any(events & select.POLLERR for _, events in watched.poll(0))
+    """Whether standard output is a pipe whose reader has closed it; any other broken pipe is a bug."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
-def _print_end(message: str, code: int) -> int:
-    """Print how a script ends, from within the handler of its error; returns the exit code."""
+def _print_error(message: str, code: int) -> int:
+    """Print the message that ends a script, after the traceback with --debug; return the exit code."""
     if "--debug" in sys.argv:
         traceback.print_exc()
     print(message, file=sys.stderr, flush=True)

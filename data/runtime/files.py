@@ -1,25 +1,25 @@
-"""Whole files and folders or none: they are written beside their place and renamed there when complete."""
+"""Files and folders written whole or not at all, and file names checked before they are opened."""
 
 import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from data.runtime.errors import InputError
+from data.runtime.errors import InputError, raise_all
 
 UNFINISHED = "unfinished-"
-FOREIGN = ".tmp??????"  # what safetensors writes beside our own temporary file before it renames that
+SAFETENSORS_TEMPORARY = ".tmp??????"  # safetensors writes these beside our own temporary file
 
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` once the block ends without an error.
+    """Yield a temporary path beside `path`; rename it to `path` if the block ends without an error.
 
     A reader sees the old file or the new one, never a part; a failure leaves the old file as it was.
-    The temporary name keeps the suffix, since some writers (numpy's savez) go by it.
+    The temporary name keeps the suffix, which some writers (numpy's savez) depend on.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}.{UNFINISHED}", suffix=path.suffix, dir=path.parent)
@@ -29,12 +29,14 @@ def write_atomically(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        mask = os.umask(0)  # the umask can only be read by setting it
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)  # mkstemp makes private files
         temporary.replace(path)
         _flush_folder(path.parent)
     except OSError as error:
         if error.errno is not None and error.filename in (None, name):
-            error.filename = str(path)  # what the user knows it by
+            error.filename = str(path)  # the name that the user knows
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -42,15 +44,15 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def write_folder_atomically(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path`; rename it to `path` once the block ends without an error.
+    """Yield a new folder beside `path`; rename it to `path` if the block ends without an error.
 
-    A failure or a signal leaves nothing, so that the same call can be made again. What is in the folder is not
-    flushed, since it may be thousands of files: the promise holds for a killed process, not a loss of power.
+    A failure or a signal leaves nothing. The folder's files, maybe thousands, are not flushed, so this holds for
+    a killed process but not for a loss of power.
 
     Raises:
-        InputError: something is at `path` already, other than an empty folder.
+        InputError: something other than an empty folder exists at `path`.
     """
-    place = path.resolve()  # through a link, and with a name where the user says "."
+    place = path.resolve()  # follows a link, and gives "." a name
     if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         raise InputError(f"{path}: exists and is not an empty folder; name a new folder or remove it first")
     if place.is_mount():
@@ -58,16 +60,16 @@ def write_folder_atomically(path: Path) -> Iterator[Path]:
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     try:
-        whole = beside / place.name  # mkdtemp's own folder is private, and this one is for the user to share
-        whole.mkdir()
-        yield whole
-        whole.replace(place)
+        folder = beside / place.name  # not mkdtemp's own folder, which is private
+        folder.mkdir()
+        yield folder
+        folder.replace(place)
     except OSError as error:
         if error.errno is not None and str(error.filename or beside).startswith(str(beside)):
-            error.filename = str(path)  # what the user knows it by
+            error.filename = str(path)  # the name that the user knows
         raise
     finally:
-        shutil.rmtree(beside, ignore_errors=True)  # the failure is what is told, not what is left of it
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,14 +79,47 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_unfinished(folder: Path, stem: str = "*") -> None:
-    """Remove what killed writers of `stem` (of anything) left in `folder`; nobody may be writing that there."""
-    patterns = [f".{stem}.{UNFINISHED}*", *([FOREIGN] if stem == "*" else [])]
-    for remains in [path for pattern in patterns for path in folder.glob(pattern)]:
-        remains.unlink(missing_ok=True)
+    """Remove the temporary files of killed writers of `stem` in `folder`, which nobody may be writing now."""
+    patterns = [f".{stem}.{UNFINISHED}*", *([SAFETENSORS_TEMPORARY] if stem == "*" else [])]
+    for file in [path for pattern in patterns for path in folder.glob(pattern)]:
+        file.unlink(missing_ok=True)
+
+
+def unsafe_reason(name: str) -> str:
+    """Explain why a file name could lead out of its folder on any system, or names no file; empty if safe.
+
+    >>> unsafe_reason("backbones/a.safetensors")
+    ''
+    >>> unsafe_reason("../a"), unsafe_reason("C:a")[:13]
+    ("contains '..', expected a path that stays within the folder", 'names a drive')
+    """
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    if "\0" in name:
+        return "contains a NUL character, expected a file name"
+    if "://" in name:
+        return "is a URL, expected a path relative to the folder"
+    if posix.root or windows.root:
+        return "is an absolute path, expected one relative to the folder"
+    if windows.drive:  # relative to that drive's current folder
+        return "names a drive, expected a path relative to the folder"
+    if ".." in (*posix.parts, *windows.parts):
+        return "contains '..', expected a path that stays within the folder"
+    return ""
+
+
+def check_writable_names(where: str, names: Iterable[str]) -> None:
+    """Raise an `InputError` naming all file names that a CSV file cannot hold.
+
+    They are not UTF-8, or contain a carriage return, which Python's csv module writes unquoted.
+    """
+    unwritable = [name for name in names if "\r" in name or name != name.encode("utf-8", "replace").decode()]
+    raise_all(
+        f"{where}: names that are not UTF-8 or have a carriage return, expected others", map(repr, unwritable)
+    )
 
 
 def _flush_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename outlives a loss of power, where the file system can do so."""
+    """Flush a folder's entries, so that a rename outlives a loss of power, where the file system supports it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -93,10 +128,3 @@ def _flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    """The process's umask: mkstemp makes files private, but what we write is for the user to share."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,4 +1,4 @@
-"""One process at a time: a lock that ends with the process that holds it, however that ends."""
+"""File locks between processes; a lock ends with the process that holds it, even a killed one."""
 
 import errno
 import fcntl
@@ -11,26 +11,25 @@ from typing import IO
 
 from data.runtime.errors import InputError
 
-TAKEN = (errno.EACCES, errno.EAGAIN)
-UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # file systems that know no locks
+UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # the file system has no locks
 
 
 @contextmanager
 def hold_lock(file: Path, what: str, waiting: str | None = None) -> Iterator[None]:
-    """Hold `file` against other processes; made for this and removed after, as is a folder new and empty.
+    """Hold `file` against other processes; remove it afterwards, and its folder if that is new and empty.
 
-    The lock is POSIX's (`fcntl.lockf`): a child does not inherit it, so that workers which outlive a killed
-    parent by a moment hold nobody up. It does not keep threads of one process apart.
+    The lock is POSIX's (`fcntl.lockf`): children do not inherit it, so workers that outlive a killed parent
+    block nobody. It does not separate threads of one process.
 
     Args:
-        file: the lock file; its folder is made where it is missing.
-        what: names what is hold_lock, for the message.
-        waiting: printed once before another process is waited for; None refuses instead.
+        file: the lock file; its folder is created if missing.
+        what: the locked thing, for the message.
+        waiting: message printed once before waiting for another process; None raises instead.
 
     Raises:
-        InputError: another process holds it, and `waiting` is None.
+        InputError: another process holds the lock, and `waiting` is None.
     """
-    made = not file.parent.exists()
+    new_folder = not file.parent.exists()
     lock = _acquire(file, what, waiting)
     try:
         lock.truncate(0)
@@ -40,7 +39,7 @@ def hold_lock(file: Path, what: str, waiting: str | None = None) -> Iterator[Non
     finally:
         file.unlink(missing_ok=True)
         lock.close()
-        if made:
+        if new_folder:
             with suppress(OSError):
                 file.parent.rmdir()
 
@@ -51,14 +50,10 @@ def _acquire(file: Path, what: str, waiting: str | None) -> IO[str]:
             file.parent.mkdir(parents=True, exist_ok=True)
             lock = file.open("a+", encoding="utf-8", errors="replace")
         except FileNotFoundError:
-            continue  # the one before removed the empty folder just now
+            continue  # the previous holder has just removed the empty folder
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in UNKNOWN:
-                return lock
-            if error.errno not in TAKEN:
-                raise
+        except (BlockingIOError, PermissionError):
             if waiting is None:
                 lock.seek(0)
                 owner = lock.read(200) or "another process"
@@ -66,7 +61,11 @@ def _acquire(file: Path, what: str, waiting: str | None) -> IO[str]:
                 raise InputError(f"{what} is in use by {owner}; wait for it to end, or name another") from None
             print(waiting, flush=True)
             fcntl.lockf(lock, fcntl.LOCK_EX)
-        # The one before may have removed the file while this one waited: then this lock would lock nothing.
+        except OSError as error:
+            if error.errno in UNSUPPORTED:
+                return lock
+            raise
+        # The previous holder may have removed the file meanwhile: a lock on a removed file excludes nobody.
         with suppress(FileNotFoundError):
             if os.path.samestat(file.stat(), os.fstat(lock.fileno())):
                 return lock

@@ -1,4 +1,4 @@
-"""How many processes may work at once, and work shared among them."""
+"""Worker processes: how many to start, and work shared among them."""
 
 import os
 import sys
@@ -9,53 +9,59 @@ from typing import TypeVar
 
 from data.runtime.signals import init_worker
 
-MOST = 8
-SHARED_MEMORY = Path("/dev/shm")  # Linux keeps there what processes share; some containers have none
-SHARED_BYTES = 32_000_000  # less than this does not hold a few batches of images
+MAX_WORKERS = 8
+SHARED_MEMORY = Path("/dev/shm")  # Linux keeps shared memory there; some containers have none
+MIN_SHARED_BYTES = 32_000_000  # less does not hold a few batches of images
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def count_cores() -> int:
-    """Cores that this process may use: fewer than the machine has, where a container or a scheduler says so."""
+    """Count the cores that this process may use; a container or scheduler may allow fewer than exist."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def can_share_memory() -> bool:
-    """Whether processes can share memory here."""
+    """Whether processes can share memory on this machine."""
     if sys.platform != "linux":
         return True
     if not os.access(SHARED_MEMORY, os.W_OK):
         return False
     free = os.statvfs(SHARED_MEMORY)
-    return free.f_bavail * free.f_frsize >= SHARED_BYTES
+    return free.f_bavail * free.f_frsize >= MIN_SHARED_BYTES
 
 
-def usable_workers(asked: int | None, sharing: int = 1) -> int:
-    """The number of worker processes: as asked (None: one a core, at most 8), none where nothing is shared.
+def usable_workers(requested: int | None, sharing: int = 1) -> int:
+    """Return the number of worker processes to start: 0 where memory cannot be shared.
 
-    `sharing` is how many processes of a run share this machine's count_cores.
+    Args:
+        requested: None for one per core, at most 8.
+        sharing: processes of this run that share the machine's cores.
     """
-    count = min(max(count_cores() // sharing, 1), MOST) if asked is None else asked
+    count = min(max(count_cores() // sharing, 1), MAX_WORKERS) if requested is None else requested
     if count and not can_share_memory():
-        if asked is not None:
-            told = f"{SHARED_MEMORY} cannot be used: this process decodes by itself instead of {count} workers"
-            print(told, file=sys.stderr)
+        if requested is not None:
+            warning = (
+                f"{SHARED_MEMORY} cannot be used: this process decodes by itself instead of {count} workers"
+            )
+            print(warning, file=sys.stderr)
         return 0
     return count
 
 
 def parallel_map(
-    work: Callable[[T], R], items: Iterable[T], processes: int | None = None, at_once: int = 1
+    function: Callable[[T], R], items: Iterable[T], processes: int | None = None, chunk: int = 1
 ) -> Iterator[R]:
-    """`work` of each item, in order, by so many processes (None: one a core); 1 is this process alone.
+    """Apply `function` to each item in worker processes; yield the results in order.
 
-    A process takes `at_once` items at a time, which pays where the work on one is small.
+    Args:
+        processes: None for one per core; 1 for this process alone.
+        chunk: items sent to a process together; more pay off where the work on one is small.
     """
     count = count_cores() if processes is None else processes
     if count < 2 or not usable_workers(processes):
-        yield from map(work, items)
+        yield from map(function, items)
         return
     with ProcessPoolExecutor(count, initializer=init_worker) as pool:
-        yield from pool.map(work, items, chunksize=at_once)
+        yield from pool.map(function, items, chunksize=chunk)

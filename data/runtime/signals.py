@@ -1,8 +1,7 @@
-"""Stopping on a signal at a place that can be gone on from: SIGINT and SIGTERM become one exception.
+"""Stop on SIGINT and SIGTERM where the work can be resumed.
 
-Python's own KeyboardInterrupt comes anywhere, also between the weights' change and the count of the step, and
-SIGTERM ends a process without a word. Here both raise `Stopped`: at once where nothing would be lost, and where
-work is under way that must not be cut in two, as soon as that has ended.
+Python's KeyboardInterrupt can come between an optimiser step and the count of that step, and SIGTERM ends a
+process silently. Here both raise `StopSignal`: at once, or at the end of a block that must not be interrupted.
 """
 
 import ctypes
@@ -18,35 +17,35 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-class Stopped(BaseException):
-    """A signal asked for the end. Not an Exception: what tolerates failures must not swallow it.
+class StopSignal(BaseException):
+    """A signal asked the process to end; no Exception, so that code that tolerates errors does not swallow it.
 
     Attributes:
         number: of the signal.
-        kept: what there is to go on from, for the user; whoever saved it says so here.
+        saved: what the run can be resumed from, for the message; set by the code that saves it.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
-        self.kept = ""
+        self.saved = ""
 
     @property
     def exit_code(self) -> int:
-        """As shells report a process that a signal ended: 130 for SIGINT, 143 for SIGTERM."""
+        """The exit code that shells report for the signal: 130 for SIGINT, 143 for SIGTERM."""
         return 128 + self.number
 
     def __str__(self) -> str:
-        told = f"stopped by {signal.Signals(self.number).name}"
-        return f"{told}; {self.kept}" if self.kept else told
+        message = f"stopped by {signal.Signals(self.number).name}"
+        return f"{message}; {self.saved}" if self.saved else message
 
 
 @dataclass
 class _State:
-    """What the handler and the blocks share: handlers take no arguments of ours."""
+    """State shared by the handler and the blocks, since handlers take no arguments of ours."""
 
-    asked: int | None = None
-    depth: int = 0
+    received: int | None = None
+    deferring: int = 0  # nested `defer_signals` blocks
 
 
 _state = _State()
@@ -54,50 +53,51 @@ _state = _State()
 
 @contextmanager
 def handle_signals() -> Iterator[None]:
-    """In this block the first SIGINT or SIGTERM raises `Stopped`; later ones are ignored, to let it save.
+    """Raise `StopSignal` in this block at the first SIGINT or SIGTERM; ignore later ones, so that it can save.
 
-    A signal that the process was started to ignore (as `nohup` does) stays ignored, and child processes, such
-    as a loader's workers, leave the answer to this one. Only the main thread may enter.
+    Signals that the process was started to ignore (as by `nohup`) stay ignored. Child processes, such as data
+    loader workers, do not react. Only the main thread may enter.
     """
     owner = os.getpid()
 
     def handle(number: int, _: FrameType | None) -> None:
-        if os.getpid() != owner or _state.asked is not None:
+        if os.getpid() != owner or _state.received is not None:
             return
-        _state.asked = number
-        if not _state.depth:
-            raise Stopped(number)
+        _state.received = number
+        if not _state.deferring:
+            raise StopSignal(number)
 
-    _state.asked, _state.depth = None, 0
+    _state.received, _state.deferring = None, 0
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    heeded = [number for number in SIGNALS if before[number] != signal.SIG_IGN]
-    for number in heeded:
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in before:
         signal.signal(number, handle)
     try:
         yield
     finally:
-        for number in heeded:
-            signal.signal(number, before[number])
-        _state.asked = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _state.received = None
 
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """In this block a signal waits; `Stopped` comes when it ends, unless it ends by another error."""
-    _state.depth += 1
+    """Defer `StopSignal` to the end of this block, unless the block ends by another error."""
+    _state.deferring += 1
     try:
         yield
     finally:
-        _state.depth -= 1
-    if _state.asked is not None and not _state.depth:
-        raise Stopped(_state.asked)
+        _state.deferring -= 1
+    if _state.received is not None and not _state.deferring:
+        raise StopSignal(_state.received)
 
 
 def init_worker(_: int = 0) -> None:
-    """Begin a process that works for another: a signal to the whole group is its parent's to answer.
+    """Initialise a worker process: signals to the process group are handled by its parent alone.
 
-    A loader whose workers die of it would report that instead. The first SIGTERM is taken for the group's; a
-    second one is meant for the worker itself, as when its parent clears up, and ends it.
+    A data loader would otherwise report that its workers died. The first SIGTERM is taken for the group's; a
+    second one, as from the parent's cleanup, ends the worker. On Linux the worker also ends when its parent is
+    killed, for which it would otherwise wait forever.
     """
 
     def handle(number: int, _: FrameType | None) -> None:
@@ -105,10 +105,5 @@ def init_worker(_: int = 0) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, handle)
-    _die_with_parent()
-
-
-def _die_with_parent() -> None:
-    """On Linux, end with the process that made this one: workers of a killed parent would wait for ever."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

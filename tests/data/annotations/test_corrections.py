@@ -61,7 +61,7 @@ def test_shot_is_optional_and_the_tables_person_is_a_name_too(tmp_path):
     assert fixed["gender"].ne(TABLE["gender"]).tolist() == (TABLE["age"] == 40).tolist()
 
 
-NAMED = "person,column,value,image"
+NAMED = "person,column,value,photograph"
 
 
 def labelled(folder: Path, lines: list[str]) -> pd.DataFrame:
@@ -114,19 +114,19 @@ def test_a_name_of_no_or_several_images_and_one_image_twice_are_told(tmp_path):
         apply_corrections(table, path)
     has = "expected one that anna has: anna_bare.jpg, anna_wear.jpg"
     assert str(raised.value).splitlines()[1:] == [
-        f"  {path}:2: image='1.jpg' is 2 that ben has, expected one of a/1.jpg, b/1.jpg",
-        f"  {path}:3: image='bare.jpg', {has}",
-        f"  {path}:4: image='{tmp_path}/faces/images/anna_bare.jpg', {has}",
+        f"  {path}:2: photograph='1.jpg' is 2 that ben has, expected one of a/1.jpg, b/1.jpg",
+        f"  {path}:3: photograph='bare.jpg', {has}",
+        f"  {path}:4: photograph='{tmp_path}/faces/images/anna_bare.jpg', {has}",
         f"  {path}:6: mask='incorrect' for ben, but line 5 says 'wear'",
     ]
 
 
 def test_shot_and_image_both_hold(tmp_path):
     lines = ["01,mask,wear,normal,normal.jpg", "01,mask,wear,normal,mask1.jpg"]
-    path = write(tmp_path, *lines, header="person,column,value,shot,image")
+    path = write(tmp_path, *lines, header="person,column,value,shot,photograph")
     with pytest.raises(InputError) as raised:
         apply_corrections(TABLE, path)
-    told = "image='mask1.jpg', expected one that 01 has: normal.jpg"
+    told = "photograph='mask1.jpg', expected one that 01 has: normal.jpg"
     assert str(raised.value).splitlines()[1:] == [f"  {path}:3: {told}"]
 
 

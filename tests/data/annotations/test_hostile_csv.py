@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import data.annotations.labels_csv
-import data.annotations.listing
-from data.annotations.labels_csv import read_csv, read_labels
-from data.annotations.listing import read_listing
+from data.annotations.labels_csv import read_labels
 from data.annotations.table import read_table
+from data.images.find import read_listing
+from data.runtime import csv_files
+from data.runtime.csv_files import read_csv
 from data.runtime.errors import InputError
-from ensemble.files.submission import read_answers
+from ensemble.files.submission import read_codes
 
 
 def labels(tmp_path: Path, text: str | bytes, *files: str) -> Path:
@@ -68,10 +68,10 @@ def test_what_is_no_age_is_refused_with_file_and_row(age: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path;age\na.jpg;34\n", "columns parted by semicolons, expected commas"),
+        ("path;age\na.jpg;34\n", "columns separated by semicolons, expected commas"),
         ("path,age\na.jpg,34,5\n", "labels.csv:2: 3 values, expected 2"),
         ("path,age\na.jpg\n", "labels.csv:2: 1 values, expected 2"),
-        ("path,age,age\na.jpg,1,2\n", "columns ['age'] come twice"),
+        ("path,age,age\na.jpg,1,2\n", "columns age come twice"),
         ("age\n34\n", "columns age, expected one of path"),
         ("path,age\na.jpg,34\na.jpg,34\n", "labels.csv:3: path='a.jpg', is already on line 2"),
         ('path,age\n"a.jpg,34\n', "not a CSV file"),
@@ -79,7 +79,7 @@ def test_what_is_no_age_is_refused_with_file_and_row(age: str, tmp_path: Path) -
         (b"path,age\n\xffa.jpg,34\n", "not a CSV file in UTF-8"),
         ("path,age\n".encode("utf-16"), "not a CSV file in UTF-8"),
         (b"PK\x03\x04\x14\x00\x06\x00", "expected"),
-        (b"", "no header line"),
+        (b"", "no line with column names"),
         ("path,age\na\0.jpg,34\n", "labels.csv:2: path="),
         ("path,age\n" + "../" * 9 + "etc/passwd,34\n", "without '..' and not absolute"),
     ],
@@ -94,13 +94,13 @@ def test_what_is_no_table_is_refused(text: str | bytes, message: str, tmp_path: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ImageID;ans\na.jpg;0\n", "columns parted by semicolons, expected commas"),
+        ("ImageID;ans\na.jpg;0\n", "columns separated by semicolons, expected commas"),
         ("ImageID,ans\na.jpg,0\na.jpg,0\n", "rows 2, 3: ImageID='a.jpg' is there 2 times"),
         ("ImageID,ImageID\na.jpg,0\n", "columns ImageID, ImageID; expected ImageID once"),
         ("ImageID,ans\n,0\n", "row 2: ImageID is empty"),
-        ('ImageID,ans\n"a".jpg,0\n', "cannot be read as CSV"),
+        ('ImageID,ans\n"a".jpg,0\n', "not a CSV file in UTF-8"),
         ("ImageID,ans\n", "no rows after the heading"),
-        (b"ImageID,ans\n\xff,0\n", "cannot be read as CSV"),
+        (b"ImageID,ans\n\xff,0\n", "not a CSV file in UTF-8"),
     ],
 )
 def test_a_listing_that_is_none_is_refused(text: str | bytes, message: str, tmp_path: Path) -> None:
@@ -121,15 +121,14 @@ def test_a_listing_keeps_what_is_in_its_quotes(tmp_path: Path) -> None:
 def test_an_answer_that_is_no_class_is_refused_with_its_row(answer: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"ImageID,ans\na.jpg,0\nb.jpg,{answer}\n")
     with pytest.raises(InputError, match=r"row 3: ans=.* expected a whole number from 0 to 17"):
-        read_answers(tmp_path / "a.csv", 18)
+        read_codes(tmp_path / "a.csv", 18)
 
 
 @pytest.mark.parametrize("read", [lambda path: read_table([path.parent]), read_listing])
 def test_more_rows_than_fit_are_refused_and_not_read(
     read: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (data.annotations.labels_csv, data.annotations.listing):
-        monkeypatch.setattr(module, "MOST_ROWS", 1000)
+    monkeypatch.setattr(csv_files, "MAX_ROWS", 1000)
     path = labels(tmp_path, "ImageID\n" + "".join(f"{row}.jpg\n" for row in range(1001)))
     with pytest.raises(InputError, match=r"1002: more rows than 1000, expected at most that many; split"):
         read(path)
@@ -159,7 +158,7 @@ def test_any_table_is_read_or_its_problems_are_told(
     assert all(str(path) in problem for problem in problems)
     found, problems = read_labels(path, [folder / "images"])
     assert problems or all(Path(str(row["path"])).is_file() for row in found)
-    for read in (lambda: read_table([folder]), lambda: read_answers(path, 18), lambda: read_listing(path)):
+    for read in (lambda: read_table([folder]), lambda: read_codes(path, 18), lambda: read_listing(path)):
         try:
             read()
         except InputError as error:

@@ -124,7 +124,7 @@ def test_class_folders_are_told_once_with_what_to_write(tmp_path):
         (tmp_path / name).touch()
     [told] = problems_of(tmp_path)
     assert told.startswith(f"  {tmp_path}: neither labels.csv nor a person's folder, expected a folder <id>_")
-    assert told.endswith("; of other images write labels.csv (path, age, ...) beside images/")
+    assert told.endswith("; for other images write labels.csv (path, age, ...) beside images/")
 
 
 def test_a_name_that_is_not_utf_8_is_a_name(tmp_path):
@@ -218,8 +218,8 @@ def test_every_wrong_csv_row_is_told_with_file_and_line(tmp_path):
     ("content", "message"),
     [
         (b"name,age\na.jpg,3\n", "columns name, age, expected one of path, image, file, ImageID"),
-        (b"path,age,age\na.jpg,3,4\n", "columns ['age'] come twice"),
-        (b"", "no header line"),
+        (b"path,age,age\na.jpg,3,4\n", "columns age come twice"),
+        (b"", "no line with column names"),
         (b"path,age\n", "no rows"),
         (b"path,Person\na.jpg,anna\n", "column 'Person', expected 'person'; rename it"),
         (b"path,person,AGE\na.jpg,anna,3\n", "column 'AGE', expected 'age'; rename it"),

@@ -41,7 +41,7 @@ def test_the_largest_face_is_taken_and_what_has_none_is_shown_whole(scene: Path)
     assert np.array_equal(read(images[0]), PICTURE[40:60, 20:40])
     assert np.array_equal(read(images[1]), PICTURE)
     assert np.array_equal(read(images[2]), PICTURE)
-    assert read.told(images) == (
+    assert read.summary(images) == (
         "boxes: 1 of 3 images cropped (1 with several: the largest); whole: 1 without a face, 1 not listed"
     )
 

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 
 from data.runtime.errors import ADVICE, InputError, run_script
-from data.runtime.signals import Stopped
+from data.runtime.signals import StopSignal
 
 
 def ending(error: BaseException | None, *arguments: str) -> int:
@@ -36,8 +36,8 @@ def test_a_script_that_ends_well_says_nothing(capsys: pytest.CaptureFixture[str]
     ("error", "code", "message"),
     [
         (InputError("a.csv:3: age='3O'"), 2, "error: a.csv:3: age='3O'"),
-        (Stopped(signal.SIGTERM), 143, "stopped by SIGTERM"),
-        (Stopped(signal.SIGINT), 130, "stopped by SIGINT"),
+        (StopSignal(signal.SIGTERM), 143, "stopped by SIGTERM"),
+        (StopSignal(signal.SIGINT), 130, "stopped by SIGINT"),
         (MemoryError(), 2, "error: memory ran out; lower the batch size or the number of workers"),
         (KeyError("x"), 1, "error: a fault in this program, KeyError: 'x'; run again with --debug and"),
     ],

@@ -9,7 +9,7 @@ import pytest
 COUNT = """
 import resource, sys
 import torch
-from data.runtime.memory import reuse_freed_memory
+from data.runtime.machine import reuse_freed_memory
 if sys.argv[1] == "kept":
     assert reuse_freed_memory()
 torch.set_num_threads(1)
@@ -35,7 +35,7 @@ def test_memory_is_not_given_back_and_taken_again() -> None:
 
 
 def test_elsewhere_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from data.runtime import memory
+    from data.runtime import machine
 
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
-    assert not memory.reuse_freed_memory()
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: object())
+    assert not machine.reuse_freed_memory()

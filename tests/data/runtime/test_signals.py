@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from data.runtime.signals import Stopped, defer_signals, handle_signals, init_worker
+from data.runtime.signals import StopSignal, defer_signals, handle_signals, init_worker
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def send(number: int) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_at_once_with_its_exit_code(number: int, code: int) -> None:
-    with pytest.raises(Stopped) as stopped, handle_signals():
+    with pytest.raises(StopSignal) as stopped, handle_signals():
         send(number)
     assert stopped.value.exit_code == code
     assert str(stopped.value) == f"stopped by {signal.Signals(number).name}"
@@ -43,7 +43,7 @@ def test_what_must_not_be_cut_in_two_is_finished_first() -> None:
         inner()
         done.append("outer")
 
-    with pytest.raises(Stopped), handle_signals():
+    with pytest.raises(StopSignal), handle_signals():
         outer()
     assert done == ["inner", "outer"]
 
@@ -54,12 +54,12 @@ def test_saving_after_the_first_signal_is_not_disturbed_by_a_second() -> None:
     def work() -> None:
         try:
             send(signal.SIGTERM)
-        except Stopped:
+        except StopSignal:
             send(signal.SIGINT)
             saved.append(True)
             raise
 
-    with pytest.raises(Stopped), handle_signals():
+    with pytest.raises(StopSignal), handle_signals():
         work()
     assert saved == [True]
 
