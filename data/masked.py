@@ -25,8 +25,7 @@ from data.annotations.table import LABELS_FILE, OWN_COLUMNS, read_table
 from data.images.decode import decode
 from data.images.validate import find_undecodable
 from data.runtime.errors import InputError, add_debug_option, raise_all, run_script
-from data.runtime.file_names import check_writable_names
-from data.runtime.files import write_folder_atomically, write_text
+from data.runtime.files import check_writable_names, write_folder_atomically, write_text
 from data.runtime.processes import parallel_map
 from data.transforms.face_geometry import aligned_face
 from data.transforms.mask_overlay import WAYS, WORN, draw_mask
@@ -101,7 +100,7 @@ def write_masked(table: pd.DataFrame, out: Path, plan: MaskPlan, processes: int 
         # Told apart as one person's images are: in the challenge's folders everybody has a normal.jpg.
         names = image_names([""] * len(table), paths)
         draw = partial(draw_masks, plan=plan, out=images)
-        found = parallel_map(draw, zip(paths, names, strict=True), processes, at_once=CHUNK)
+        found = parallel_map(draw, zip(paths, names, strict=True), processes, chunk=CHUNK)
         made = list(tqdm(found, total=len(paths), disable=None, unit="face"))
         write_text(whole / LABELS_FILE, _labels(table, made))
     return sum(len(each) for each in made)

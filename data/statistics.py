@@ -47,7 +47,7 @@ def count_all(paths: Iterable[Path]) -> npt.NDArray[np.int64]:
     """Counts of levels [3, 256] over all pixels of all images; raises `InputError` telling all bad ones."""
     counts = np.zeros((3, LEVELS), dtype=np.int64)
     problems = []
-    for found in parallel_map(_count_or_problem, paths, at_once=CHUNK):
+    for found in parallel_map(_count_or_problem, paths, chunk=CHUNK):
         if isinstance(found, InputError):
             problems.append(str(found))
         else:

@@ -22,11 +22,10 @@ from data.images.crop import COLUMNS, Box, read_boxes
 from data.images.decode import decode
 from data.images.find import IMAGES, list_image_paths
 from data.runtime.errors import InputError, add_debug_option, run_script
-from data.runtime.file_names import check_writable_names
-from data.runtime.files import write_atomically
+from data.runtime.files import check_writable_names, write_atomically
 from data.runtime.locks import hold_lock
 from data.runtime.processes import parallel_map
-from data.runtime.signals import Stopped, defer_signals
+from data.runtime.signals import StopSignal, defer_signals
 
 CHUNK = 16
 EVERY = 512  # images that a kill may cost, or this share of all where they are many: each write is of all
@@ -140,9 +139,9 @@ def detect_one(
     except BaseException as error:
         if len(found) > kept:
             write_boxes(out, _to_boxes(found))
-        if isinstance(error, Stopped):
+        if isinstance(error, StopSignal):
             looked = f"{len(found) - len(known)} of {len(new)} images"
-            error.kept = f"{out} has what was found in {looked}; the same command goes on"
+            error.saved = f"{out} has what was found in {looked}; the same command goes on"
         raise
     write_boxes(out, _to_boxes(found))
     return found
