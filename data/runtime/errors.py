@@ -137,6 +137,9 @@ def run_script(main: Callable[[], None]) -> None:
             code = 128 + signal.SIGPIPE
         else:
             code = _print_error(*describe_error(error))
+            # The error of a loader's worker refers to the loader in a cycle. The garbage collector closes the
+            # loader's queues before it ends the workers, which then wait for 20 seconds.
+            traceback.clear_frames(error.__traceback__)
     # End the workers of a data loader that only a reference cycle keeps alive. Python's exit would send them a
     # single SIGTERM, which they ignore as the group's (see `init_worker`), and wait forever.
     gc.collect()
