@@ -10,36 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.utils.data import DataLoader
 
 from data.annotations.table import read_table
-from data.dataset import ImageDataset, SequentialIndices, make_scaled_reader
 from data.runtime.errors import InputError, add_debug_option, run_script, whole_number_from
-from data.transforms.pipeline import Pipeline
-from ensemble.ensemble import load_task_heads
-from ensemble.inference.predictor import Task, mean_number
-from ensemble.inference.views import MERGES, ViewCache
-from heads.train.validation import Predictions, compute_metrics
-
-BATCH = 64
+from ensemble.ensemble import Ensemble, load_task_heads
+from ensemble.files.predictions import TaskOutput
+from ensemble.inference.predictor import Task
+from heads.objective.metrics import compute_metrics
 
 
-def predict_views(task: Task, paths: list[Path], workers: int) -> Predictions:
+def predict_views(task: Task, paths: list[Path], workers: int) -> TaskOutput:
     """A task's merged probabilities [N, C]; where it predicts numbers, their mean over folds and views [N]."""
-    probabilities, expected = [], []
-    pipelines = [Pipeline(task.heads[0].config.pixels.evaluate)]
-    images = ImageDataset(paths, pipelines, read=make_scaled_reader(pipelines))
-    for batch in DataLoader(images, BATCH, sampler=SequentialIndices(len(paths)), num_workers=workers):
-        with torch.inference_mode():
-            logits = task.view_logits(ViewCache(batch.pixels[0]))
-            probabilities.append(MERGES[task.merge](task.probabilities(logits)).numpy())
-            number = mean_number(task.numbers(logits))
-            expected += [] if number is None else [number]
-    return Predictions(np.concatenate(probabilities), np.concatenate(expected) if expected else None)
+    batches = Ensemble({"task": task}).predict(paths, workers=workers)
+    return TaskOutput.concat([batch.tasks["task"] for batch in batches])
 
 
-def table_of(task: Task, rows: pd.DataFrame, predictions: Predictions, by: str | None) -> str:
+def table_of(task: Task, rows: pd.DataFrame, predictions: TaskOutput, by: str | None) -> str:
     """A Markdown table: all rows, then those of each value of the column `by`."""
     target = task.target
     truth = target.class_indices(rows)
@@ -51,9 +37,9 @@ def table_of(task: Task, rows: pd.DataFrame, predictions: Predictions, by: str |
         }
     lines: list[str] = []
     for name, mine in groups.items():
-        expected = None if predictions.expected is None else predictions.expected[mine]
-        part = Predictions(predictions.probabilities[mine], expected)
-        found = compute_metrics(part, truth[mine], None if values is None else values[mine])
+        expected = None if predictions.value is None else predictions.value[mine]
+        true_values = None if values is None else values[mine]
+        found = compute_metrics(predictions.probabilities[mine], truth[mine], expected, true_values)
         if not lines:
             lines += [
                 f"| people held out | images | {' | '.join(found)} |",

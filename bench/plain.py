@@ -1,7 +1,8 @@
-"""The plain loop, as one writes it without thinking, which everything else is measured against.
+"""The plain loop: the baseline that training and inference are compared with.
 
-PlainImages are decoded by Pillow anew for every pass; NCHW, float32, eager PyTorch; one head after the other, one
-view after the other; in training the whole backbone learns. It answers as `combine.py` does.
+What one writes without this project: every image is decoded by Pillow in every pass; NCHW, float32, eager PyTorch;
+one head after the other, one view after the other; training updates the whole backbone. Its outputs are those of
+`combine.py` and `train_task.py`.
 
 python -m bench.plain answer --runs RUNS --data DIR --out FILE
 python -m bench.plain train --task NAME --data DIR --runs RUNS
@@ -9,25 +10,22 @@ python -m bench.plain train --task NAME --data DIR --runs RUNS
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from data.annotations.listing import read_listing
+from data.dataset import Sample
+from data.images.find import read_listing
 from data.runtime.errors import add_debug_option, run_script
 from data.runtime.processes import usable_workers
 from data.transforms.pipeline import Pipeline
 from ensemble.config import load_tasks
-from ensemble.files.predictions import FILE_NAME, TaskOutput, write_probabilities
-from ensemble.files.predictions import Predictions as JointPredictions
+from ensemble.files.predictions import FILE_NAME, Predictions, TaskOutput, write_probabilities
 from ensemble.files.submission import write_submission
 from ensemble.inference.views import MERGES, make_views
 from ensemble.joint import argmax
@@ -35,7 +33,7 @@ from heads.build import (
     TrainedHead,
     build_head,
     build_loss,
-    build_target,
+    build_split,
     describe_outputs,
     load_backbone_weights,
     load_head,
@@ -43,19 +41,18 @@ from heads.build import (
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.model.head import Head
-from heads.objective.targets import Target
+from heads.objective.metrics import compute_metrics
 from heads.run.folder import run_folder, save_head, write_json
+from heads.train.loop import predict
 from heads.train.optimiser import make_optimiser, make_schedule
-from heads.train.rows import split_rows
-from heads.train.sampler import BalancedSampler, class_counts
-from heads.train.settings import FitSettings, Record
-from heads.train.validation import Predictions, compute_metrics
+from heads.train.sampler import BalancedSampler
+from heads.train.state import FitSettings, Record
 
 BATCH = 64
 
 
-class PlainImages(Dataset[tuple[Tensor, Tensor]]):
-    """Images decoded each time that they are asked for: float pixels [3, H, W] in 0..1, and targets."""
+class PlainImages(Dataset[Sample]):
+    """Images decoded anew each time: float pixels [3, H, W] in 0..1, and targets."""
 
     def __init__(self, paths: Sequence[Path | str], pipeline: Pipeline, targets: Tensor | None = None) -> None:
         self.paths, self.pipeline = paths, pipeline
@@ -64,11 +61,11 @@ class PlainImages(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, row: int) -> Sample:
         with Image.open(self.paths[row]) as image:
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        shown = self.pipeline(pixels, (int(torch.randint(2**31, ())),))
-        return torch.from_numpy(shown.transpose(2, 0, 1) / np.float32(255)), self.targets[row]
+            decoded = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        pixels = self.pipeline(decoded, (int(torch.randint(2**31, ())),))
+        return Sample((torch.from_numpy(pixels.transpose(2, 0, 1) / np.float32(255)),), self.targets[row], "")
 
 
 class PlainHead(nn.Module):
@@ -83,106 +80,84 @@ class PlainHead(nn.Module):
         return logits
 
 
-def answer(
-    heads: Mapping[str, TrainedHead], paths: Sequence[Path], workers: int
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Each head's probabilities [N, C] of images, over its own views."""
-    answers = {}
-    for name, trained in heads.items():
-        assert isinstance(trained.head, Head)  # out of its file, not made by an engine
-        net, config, target = PlainHead(trained.head).eval(), trained.config, trained.target
-        views = []
-        for view in make_views(config.views.steps).values():
-            loader = DataLoader(
-                PlainImages(paths, Pipeline(config.pixels.evaluate)), BATCH, num_workers=workers
-            )
-            with torch.no_grad():
-                views.append(torch.cat([target.probabilities(net(view(pixels))) for pixels, _ in loader]))
-        answers[name] = MERGES[config.views.merge](torch.stack(views)).numpy()
-    return answers
-
-
-def split(config: TaskConfig, sources: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows to train on and to validate on, the same as `train_task.py` takes."""
-    return split_rows(config, list(sources), build_target(config.label))
+def predict_head(trained: TrainedHead, paths: Sequence[Path], workers: int) -> TaskOutput:
+    """Predict images with one head, each of its views in a pass of its own."""
+    assert isinstance(trained.head, Head)  # loaded from a checkpoint, not made by a backend
+    net, config = PlainHead(trained.head).eval(), trained.config
+    images, views = PlainImages(paths, Pipeline(config.pixels.evaluate)), []
+    for view in make_views(config.views.steps).values():
+        with torch.no_grad():
+            batches = DataLoader(images, BATCH, num_workers=workers)
+            outputs = [trained.target.probabilities(net(view(batch.pixels[0]))) for batch in batches]
+        views.append(torch.cat(outputs))
+    return TaskOutput(MERGES[config.views.merge](torch.stack(views)).numpy(), views[0].numpy())
 
 
 def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int) -> Iterator[Record]:
-    """Train a head as its YAML says, its whole backbone; yield each epoch's compute_metrics, keep the best in `runs`."""
+    """Train a head by its YAML, but its whole backbone; yield each epoch's metrics, save the best in `runs`."""
     t, o, s = config.training, config.optimiser, config.schedule
-    target = build_target(config.label)
-    rows, valid_rows = split(config, sources)
-    labels, persons = target.class_indices(rows), rows["person"].tolist()
-    sampler = BalancedSampler(labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
+    split = build_split(config, sources)
+    target, rows, valid_rows = split.target, split.train, split.valid
+    persons = rows["person"].tolist()
+    sampler = BalancedSampler(split.labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
 
     torch.manual_seed(t.seed)
     head = build_head(config)
     meaning = describe_outputs(config.label, config.classifier.factored)
     load_backbone_weights(head, config.backbone.model_copy(update={"freeze": "none"}), runs, None, meaning)
     net, backbone, classifier = PlainHead(head), head.backbone, head.classifier
-    loss = build_loss(config.loss, class_counts(labels, target.classes), target)
+    loss = build_loss(config.loss, split.counts, target)
     optimiser = make_optimiser(
         backbone, classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr
     )
     steps = -(-len(sampler) // t.batch_size)
     schedule = make_schedule(optimiser, s.name, t.epochs, steps, s.warmup, s.step_epochs, s.step_factor)
     images = PlainImages(rows["path"].tolist(), Pipeline(config.pixels.train), target.encode(rows))
-    still = PlainImages(valid_rows["path"].tolist(), Pipeline(config.pixels.evaluate))
-    history: list[Record] = []
+    valid_images = PlainImages(valid_rows["path"].tolist(), Pipeline(config.pixels.evaluate))
+    settings, history = FitSettings(t.epochs, t.select_by), []
     for epoch in range(t.epochs):
         order = sampler.rows(epoch).tolist()
         net.train()
-        for pixels, targets in DataLoader(images, t.batch_size, sampler=order, num_workers=workers):
+        for batch in DataLoader(images, t.batch_size, sampler=order, num_workers=workers):
             optimiser.zero_grad()
-            loss(net(pixels), targets).backward()
+            loss(net(batch.pixels[0]), batch.target).backward()
             if t.clip_norm is not None:
                 nn.utils.clip_grad_norm_(net.parameters(), t.clip_norm)
             optimiser.step()
             schedule.step()
-        history.append(validate(net.eval(), target, valid_rows, DataLoader(still, BATCH, num_workers=workers)))
-        if FitSettings(t.epochs, t.select_by).best(history) == epoch:
+        batches = (batch.pixels[0] for batch in DataLoader(valid_images, BATCH, num_workers=workers))
+        output = predict(net, target, batches)
+        numbers = target.values(valid_rows).numpy() if target.numbers else None
+        truth = target.class_indices(valid_rows)
+        history.append(compute_metrics(output.probabilities, truth, output.expected, numbers))
+        if settings.best_epoch(history) == epoch:
             save_head(run_folder(runs, config.task).best, head, config.model_dump(), history[-1])
+            write_json(run_folder(runs, config.task).metrics, history[-1])
         yield history[-1]
-
-
-def validate(net: nn.Module, target: Target, rows: pd.DataFrame, batches: DataLoader[Any]) -> Record:
-    """Figures on the validation rows, one plain view."""
-    with torch.no_grad():
-        logits = torch.cat([net(pixels) for pixels, _ in batches])
-    probabilities = target.probabilities(logits).numpy()
-    if not target.numbers:
-        return compute_metrics(Predictions(probabilities, None), target.class_indices(rows), None)
-    predictions = Predictions(probabilities, target.expectation(logits).numpy())
-    return compute_metrics(predictions, target.class_indices(rows), target.values(rows).numpy())
 
 
 def answer_listing(args: argparse.Namespace) -> None:
     """Write a submission and probabilities, as `combine.py` does."""
     classes = load_tasks(args.config)
     heads = {name: load_head(run_folder(args.runs, name).best) for name in classes}
-    ids = read_listing(args.data / "info.csv")
-    answers = answer(heads, [args.data / "images" / name for name in ids], usable_workers(args.workers))
-    write_submission(args.out, ids, argmax(list(answers.values())).tolist())
-    predictions = JointPredictions(
-        {name: TaskOutput(each, each) for name, each in answers.items()}, [""] * len(ids)
-    )
-    write_probabilities(args.out.parent / FILE_NAME, ids, classes, [predictions])
+    ids, workers = read_listing(args.data / "info.csv"), usable_workers(args.workers)
+    paths = [args.data / "images" / name for name in ids]
+    outputs = {name: predict_head(head, paths, workers) for name, head in heads.items()}
+    write_submission(args.out, ids, argmax([output.probabilities for output in outputs.values()]).tolist())
+    write_probabilities(args.out.parent / FILE_NAME, ids, classes, [Predictions(outputs, [""] * len(ids))])
 
 
 def train_head(args: argparse.Namespace) -> None:
-    """Train one head, a line an epoch; its best compute_metrics go to metrics.json as `train_task.py` writes them."""
+    """Train one head and print a line per epoch."""
     config = load_config(TaskConfig, args.config / f"{args.task}.yaml", args.set)
-    history, began = [], time.perf_counter()
-    for record in train(config, args.data, args.runs, usable_workers(args.workers)):
-        history.append(record)
-        told = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
-        print(f"epoch {len(history)}: {told}, {time.perf_counter() - began:.1f} s", flush=True)
-    best = history[FitSettings(len(history), config.training.select_by).best(history)]
-    write_json(run_folder(args.runs, config.task).metrics, best)
+    start = time.perf_counter()
+    for epoch, record in enumerate(train(config, args.data, args.runs, usable_workers(args.workers)), 1):
+        metrics = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
+        print(f"epoch {epoch}: {metrics}, {time.perf_counter() - start:.1f} s", flush=True)
 
 
 def main() -> None:
-    """Read the command line; answer or train."""
+    """Read the command line and run its command."""
     parser = argparse.ArgumentParser(prog="python -m bench.plain", description=__doc__.splitlines()[0])
     actions = parser.add_subparsers(required=True)
     answering = actions.add_parser("answer")
@@ -198,7 +173,7 @@ def main() -> None:
     training.add_argument("--set", action="append", default=[], metavar="key.sub=value")
     for each in (answering, training):
         each.add_argument("--runs", type=Path, required=True, metavar="DIR")
-        each.add_argument("--workers", type=int, help="decoding processes (default: one a core)")
+        each.add_argument("--workers", type=int, help="decoding processes (default: one per core)")
     add_debug_option(parser)
     args = parser.parse_args()
     args.action(args)

@@ -1,32 +1,148 @@
-"""The heads of a joint code in a folder of runs: each task's run, or all folds of it."""
+"""Trained heads of every task of the joint code, loaded from a folder of runs."""
 
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data.images.decode import Read
 from data.runtime.errors import raise_all
+from ensemble.backends.engines import Backend, torch_backend
 from ensemble.config import load_labels
-from ensemble.inference.predictor import Task, build_task
+from ensemble.files.predictions import Predictions
+from ensemble.inference.early_exit import predict_adaptive
+from ensemble.inference.parts import part_size
+from ensemble.inference.predictor import Predictor, Task, build_task, load_batches
 from heads.build import TrainedHead, load_head
-from heads.config.task import Label
+from heads.config.task import Label, TaskConfig
 from heads.run.folder import find_trained_runs, run_folder
 from heads.run.manifest import verify_checksum
 
 
-def find_checkpoints(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
-    """The checkpoints of each task; all tasks without any are told at once.
+@dataclass(frozen=True)
+class Ensemble:
+    """The tasks' heads, which predict images together.
+
+    Attributes:
+        tasks: by name, the most significant digit of the joint code first.
+    """
+
+    tasks: Mapping[str, Task]
+
+    @classmethod
+    def load(cls, runs: Path, config: Path, box_margin: float | None = None) -> "Ensemble":
+        """Load every head of the joint code in `config` from `runs`: each task's run, or all its folds.
+
+        Args:
+            runs: folder of the runs.
+            config: joint.yaml; the tasks' YAML files are beside it.
+            box_margin: of the boxes that images are cropped to, None for whole images; heads trained otherwise are
+                warned about.
+
+        Raises:
+            InputError: heads that are missing, damaged, or do not fit; all are named at once.
+        """
+        return cls(
+            load_task_heads(runs, load_labels(config), box_margin, f"{config}: heads do not fit the joint code")
+        )
+
+    @property
+    def classes(self) -> dict[str, list[str]]:
+        """Class names of each task."""
+        return {name: task.classes for name, task in self.tasks.items()}
+
+    @property
+    def checksums(self) -> dict[str, list[str]]:
+        """SHA-256 of each task's checkpoints."""
+        return {name: [head.checksum for head in task.heads] for name, task in self.tasks.items()}
+
+    def predict(
+        self,
+        paths: Sequence[str | Path],
+        thresholds: Mapping[str, float] | None = None,
+        *,
+        backend: Backend = torch_backend,
+        batch_size: int = 64,
+        workers: int = 0,
+        read: Read | None = None,
+        skip_bad: bool = False,
+    ) -> Iterator[Predictions]:
+        """Predict images, a batch at a time and in the order of `paths`.
+
+        Args:
+            paths: of the images.
+            thresholds: by task, see `ensemble.inference.early_exit`; None passes every image in all views.
+            backend: computes the heads.
+            batch_size: images computed together.
+            workers: decoding processes, which stay ahead of the heads.
+            read: path -> RGB uint8 [H, W, 3]; None decodes JPEGs at the smallest scale that the heads need.
+            skip_bad: predict equal probabilities for an image that cannot be decoded, and return its error.
+
+        Raises:
+            InputError: an image cannot be decoded.
+        """
+        predictor = Predictor(self.tasks, backend)
+        batches = load_batches(paths, predictor, batch_size, workers, read, skip_bad)
+        if thresholds is None:
+            return map(predictor, batches)
+        return predict_adaptive(predictor, batches, thresholds, batch_size, part_size(batch_size))
+
+
+def load_task_heads(
+    runs: Path,
+    labels: Mapping[str, Label | None],
+    box_margin: float | None = None,
+    headline: str = "folds of one task do not fit together",
+) -> dict[str, Task]:
+    """Load every head of some tasks.
+
+    Args:
+        runs: folder of their runs.
+        labels: of each task, whose classes and borders the heads must have; None takes those of its first head.
+        box_margin: as for `Ensemble.load`.
+        headline: of the message on heads that do not fit.
 
     Raises:
-        InputError: a task has no head in `runs`.
+        InputError: heads that are missing, damaged, or do not fit; all are named at once.
+    """
+    tasks = {}
+    problems = []
+    for name, files in find_checkpoints(runs, labels).items():
+        heads = [_load_verified(file) for file in files]
+        expected = _shared_settings(heads[0].config) | _classes(labels[name] or heads[0].config.label)
+        for head in heads:
+            found = _shared_settings(head.config)
+            problems += [
+                f"{head.file}: found the {key} {found[key]}, expected {expected[key]}"
+                for key in expected
+                if found[key] != expected[key]
+            ]
+            if (warning := crop_warning(head.box_margin, box_margin)) is not None:
+                print(f"{head.file}: {warning}", file=sys.stderr)
+        print(f"{name}: {', '.join(map(str, files))}")
+        try:
+            tasks[name] = build_task(heads)
+        except ValueError as error:
+            problems.append(f"{files[0]}: views.steps: {error}")
+    raise_all(headline, problems)
+    return tasks
+
+
+def find_checkpoints(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
+    """Find the checkpoints of each task: all its folds, or its one run.
+
+    Raises:
+        InputError: a task has no head in `runs`; all such tasks are named at once.
     """
     files = {task: [run.best for run in find_trained_runs(runs, task)] for task in tasks}
     for task, found in files.items():
-        alone = run_folder(runs, task).best
-        if found and alone not in found and alone.is_file():
-            told = "left out, since folds stand beside it; move either of them to answer by the other"
-            print(f"{alone}: {told}", file=sys.stderr)
+        single = run_folder(runs, task).best
+        if found and single not in found and single.is_file():
+            print(
+                f"{single}: left out, because there are folds beside it; move the folds away to use it",
+                file=sys.stderr,
+            )
     raise_all(
         f"{runs}: heads are missing",
         [
@@ -39,84 +155,39 @@ def find_checkpoints(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
     return files
 
 
-def crop_warning(trained: float | None, shown: float | None) -> str | None:
-    """What to tell of a head trained on faces cropped to boxes, where it is shown something else.
+def crop_warning(trained: float | None, used: float | None) -> str | None:
+    """Describe how a head trained on faces cropped to boxes is used on something else; None if it is not.
 
-    Margins are those of --box-margin; None stands for whole images. Nothing is told of a head trained on
-    whole images, which may frame their faces as boxes crop them.
+    Margins are those of --box-margin; None stands for whole images. A head trained on whole images gets no warning:
+    they may frame their faces as boxes would.
     """
-    if trained is None or trained == shown:
+    if trained is None or trained == used:
         return None
-    answers = "whole images" if shown is None else f"a margin of {shown:g}"
-    return (
-        f"trained on faces cropped to boxes with a margin of {trained:g} (--boxes), answers here for {answers}"
-    )
+    images = "whole images" if used is None else f"a margin of {used:g}"
+    return f"trained on faces cropped to boxes with a margin of {trained:g} (--boxes), used here on {images}"
 
 
-def _fold_settings(head: TrainedHead, first: TrainedHead) -> list[tuple[str, Any, Any]]:
-    """What the folds of a task have in common, as (key, its own, the first one's): pixels, views, outputs.
+def _load_verified(file: Path) -> TrainedHead:
+    checksum, note = verify_checksum(file)
+    if note:
+        print(note, file=sys.stderr)
+    return replace(load_head(file), checksum=checksum)
 
-    Their probabilities are averaged: two folds may name a class alike and cut it from a number otherwise.
-    """
-    common = {
-        "pixels": ("evaluate",),
-        "views": ("steps", "merge"),
-        "label": ("column", "parts", "distribution", "ordinal"),
+
+def _classes(label: Label) -> dict[str, Any]:
+    return {"classes": label.classes, "label.borders": label.borders}
+
+
+def _shared_settings(config: TaskConfig) -> dict[str, Any]:
+    """Settings, by key, in which the folds of a task must agree, since their probabilities are averaged."""
+    label, views = config.label, config.views
+    return {
+        **_classes(label),
+        "pixels.evaluate": config.pixels.evaluate,
+        "views.steps": views.steps,
+        "views.merge": views.merge,
+        "label.column": label.column,
+        "label.parts": label.parts,
+        "label.distribution": label.distribution,
+        "label.ordinal": label.ordinal,
     }
-    return [
-        (f"{section}.{key}", *(getattr(getattr(each.config, section), key) for each in (head, first)))
-        for section, keys in common.items()
-        for key in keys
-    ]
-
-
-def load_heads(config: Path, runs: Path, box_margin: float | None = None) -> dict[str, Task]:
-    """Open every head of the joint code, as `load_task_heads` does."""
-    return load_task_heads(runs, load_labels(config), box_margin, f"{config}: heads do not fit the joint code")
-
-
-def load_task_heads(
-    runs: Path,
-    expected: Mapping[str, Label | None],
-    box_margin: float | None = None,
-    headline: str = "folds of one task do not fit together",
-) -> dict[str, Task]:
-    """Open every head of some tasks; all that are missing or do not fit are told at once.
-
-    Args:
-        runs: the folder of their runs.
-        expected: the label of each task, whose classes and borders are asked for; None for its first fold's.
-        box_margin: of the boxes that images are cropped to here; heads trained otherwise are told of.
-        headline: of the message on heads that do not fit.
-
-    Raises:
-        InputError: heads that are missing, damaged, or do not fit.
-    """
-    tasks = {}
-    problems = []
-    for task, found in find_checkpoints(runs, expected).items():
-        checks = [verify_checksum(path) for path in found]
-        for _, note in checks:
-            print(note, end="\n" if note else "", file=sys.stderr)
-        heads = [
-            replace(load_head(path), checksum=checksum)
-            for path, (checksum, _) in zip(found, checks, strict=True)
-        ]
-        label = expected[task] or heads[0].config.label
-        for path, head in zip(found, heads, strict=True):
-            for key, its, wanted in (
-                ("classes", head.config.label.classes, label.classes),
-                ("label.borders", head.config.label.borders, label.borders),
-                *_fold_settings(head, heads[0]),
-            ):
-                if its != wanted:
-                    problems.append(f"{path}: found the {key} {its}, expected {wanted}")
-            if (told := crop_warning(head.box_margin, box_margin)) is not None:
-                print(f"{path}: {told}", file=sys.stderr)
-        print(f"{task}: {', '.join(str(path) for path in found)}")
-        try:
-            tasks[task] = build_task(heads)
-        except ValueError as error:
-            problems.append(f"{found[0]}: views.steps: {error}")
-    raise_all(headline, problems)
-    return tasks

@@ -1,4 +1,4 @@
-"""The whole ensemble as one graph: images to every task's and the joint probabilities.
+"""Export the whole ensemble as one graph: images to every task's and the joint probabilities.
 
 python -m ensemble.export --runs RUNS --format onnx
 
@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from data.runtime.errors import InputError, run_script
-from ensemble.ensemble import load_heads
+from ensemble.ensemble import Ensemble
 from ensemble.files.predictions import NUMBER
-from ensemble.inference.predictor import Task, tasks_with_numbers
+from ensemble.inference.predictor import Task
 from ensemble.inference.views import MERGES, ViewCache
 from ensemble.metrics.scores import JOINT
-from heads.export.__main__ import add_arguments, describe_interface
+from heads.export.__main__ import add_arguments
 from heads.export.graph import SUFFIXES, write_onnx, write_torchscript
 from heads.export.letterbox import make_letterbox
-from heads.export.model_card import head_section, write_card
+from heads.export.model_card import describe_interface, head_section, write_card
 from heads.run.checkpoint import save_tensors
 
 NAME = "ensemble"
@@ -30,8 +30,8 @@ NAME = "ensemble"
 class EnsembleGraph(nn.Module):
     """Images uint8 [N, h, w, 3] (RGB) to each task's probabilities [N, C] and the joint ones [N, prod C].
 
-    They are those of `combine.py`: views merged, folds averaged, tasks taken to be independent. After them come
-    the numbers [N] of the tasks that predict one.
+    The same as those of `combine.py`: views merged, folds averaged, tasks taken to be independent. After them
+    come the numbers [N] of the tasks that predict one.
     """
 
     def __init__(self, tasks: Mapping[str, Task]) -> None:
@@ -43,12 +43,12 @@ class EnsembleGraph(nn.Module):
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        shown: dict[str, ViewCache] = {}  # tasks of one size share their pixels and views
+        caches: dict[str, ViewCache] = {}  # tasks of one size share their pixels and views
         merged, numbers = [], []
         for name, task in self.tasks.items():
-            if task.pixels not in shown:
-                shown[task.pixels] = ViewCache(self.letterboxes[name](images))
-            logits = task.view_logits(shown[task.pixels])
+            if task.pixels not in caches:
+                caches[task.pixels] = ViewCache(self.letterboxes[name](images))
+            logits = task.view_logits(caches[task.pixels])
             merged.append(MERGES[task.merge](task.probabilities(logits)))
             if (number := task.numbers(logits)) is not None:
                 numbers.append(number.mean(dim=0))
@@ -59,7 +59,7 @@ class EnsembleGraph(nn.Module):
 
 
 def export(tasks: Mapping[str, Task], out: Path, kind: str) -> Path:
-    """Write the ensemble into `out` in the format `kind` (a key of `SUFFIXES`); returns the file."""
+    """Write the ensemble into the folder `out` in the format `kind` (a key of `SUFFIXES`); return the file."""
     if JOINT in tasks:
         raise InputError(f"a task is named {JOINT!r}, where the joint output goes: give it another name")
     path = out / f"{NAME}{SUFFIXES[kind]}"
@@ -76,7 +76,7 @@ def export(tasks: Mapping[str, Task], out: Path, kind: str) -> Path:
 
 
 def describe_outputs(tasks: Mapping[str, Task]) -> str:
-    """The outputs in their order, for a model card."""
+    """Describe the outputs in their order, for a model card."""
     each = [f"`{name}` [n, {len(task.classes)}]" for name, task in tasks.items()]
     radices = " * ".join(str(len(task.classes)) for task in tasks.values())
     numbers = "".join(f"; `{name}` [n]" for name in _numbers(tasks))
@@ -86,8 +86,8 @@ def describe_outputs(tasks: Mapping[str, Task]) -> str:
 
 
 def _numbers(tasks: Mapping[str, Task]) -> list[str]:
-    """The names of the outputs that are numbers."""
-    return [f"{name}_{NUMBER}" for name in tasks_with_numbers(tasks)]
+    """Names of the outputs that are numbers."""
+    return [f"{name}_{NUMBER}" for name, task in tasks.items() if task.predicts_number]
 
 
 def main() -> None:
@@ -99,15 +99,15 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE")
     args = parser.parse_args()
     out = args.out or args.runs / "export"
-    tasks = load_heads(args.config, args.runs)
+    tasks = Ensemble.load(args.runs, args.config).tasks
     path = export(tasks, out, args.kind)
     sections = []
     for task in tasks.values():
         views = ", ".join(task.views)
         sections.append(f"{head_section(task.heads[0])}\n\nViews: {views}; {len(task.heads)} heads.")
-    told = describe_interface(args.kind, describe_outputs(tasks))
+    interface = describe_interface(args.kind, describe_outputs(tasks))
     card = out / f"{NAME}.md"
-    write_card(card, ", ".join(tasks), told, sections, args.trained_on, args.terms)
+    write_card(card, ", ".join(tasks), interface, sections, args.trained_on, args.terms)
     print(f"{path}, {card}")
 
 

@@ -1,6 +1,5 @@
-"""The joint code: one whole number for a class of every task; mixed radix, the first task on top."""
+"""The joint code: one integer for a class of every task, in mixed radix; the first task is most significant."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import product
 from math import prod
@@ -9,16 +8,14 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-Digit = TypeVar("Digit")  # int, a numpy array of integers, or a torch tensor of integers
-LARGEST_ARRAY_CODE = np.iinfo(np.int64).max
+Digit = TypeVar("Digit", int, npt.NDArray[np.int64])
 
 
 def encode(digits: Sequence[Digit], radices: Sequence[int]) -> Digit:
-    """Joint codes 0..prod(radices)-1 of the tasks' classes, the first task being the most significant digit.
+    """Encode the tasks' classes as joint codes 0..prod(radices)-1; the first task is the most significant digit.
 
-    `digits` holds one entry per task, in 0..radix-1: plain ints, numpy integer arrays or torch integer
-    tensors, all of one kind and shape. The codes come in that kind and shape (arrays as 64 bit integers).
-    Raises ValueError that names the task's position and the value if a digit is out of range or not whole.
+    `digits` holds one entry per task in 0..radix-1: ints, or integer arrays of one shape, which give an int64 array
+    of that shape. Raises ValueError that names the task's position if a digit is out of range or not an integer.
 
     >>> encode((2, 1, 0), (3, 2, 3))
     15
@@ -28,33 +25,23 @@ def encode(digits: Sequence[Digit], radices: Sequence[int]) -> Digit:
     if len(digits) != len(radices):
         raise ValueError(f"{len(digits)} digits for {len(radices)} radices, expected one digit per task")
     _check_radices(radices)
-    checked = [
-        _checked(digit, radix, f"task {position}")
-        for position, (digit, radix) in enumerate(zip(digits, radices, strict=True))
-    ]
-    # Broadcasting [N, 1] against [N] would make N x N codes without a word.
-    if len({(type(digit), getattr(digit, "shape", ())) for digit in checked}) > 1:
-        found = ", ".join(f"{type(digit).__name__} {tuple(getattr(digit, 'shape', ()))}" for digit in checked)
-        raise ValueError(f"the tasks' digits differ in kind or shape: {found}")
-    code = checked[0]
-    for digit, radix in zip(checked[1:], radices[1:], strict=True):
-        code = code * radix + digit
-    return code  # type: ignore[no-any-return]
+    pairs = zip(digits, radices, strict=True)
+    arrays = [_check_range(digit, radix, f"task {task}") for task, (digit, radix) in enumerate(pairs)]
+    if len({array.shape for array in arrays}) > 1:  # numpy would broadcast [N, 1] against [N] to N x N codes
+        raise ValueError(f"the tasks' digits differ in shape: {', '.join(str(each.shape) for each in arrays)}")
+    codes: Digit = _int_or_array(np.ravel_multi_index(arrays, tuple(radices)))
+    return codes
 
 
 def decode(codes: Digit, radices: Sequence[int]) -> tuple[Digit, ...]:
-    """The tasks' classes behind joint codes: the inverse of `encode`, with the same kinds, shapes and errors.
+    """Decode joint codes into the tasks' classes: the inverse of `encode`, with the same types and errors.
 
     >>> decode(15, (3, 2, 3))
     (2, 1, 0)
     """
     _check_radices(radices)
-    rest = _checked(codes, prod(radices), "joint code")
-    digits = []
-    for radix in reversed(radices):
-        digits.append(rest % radix)
-        rest = rest // radix
-    return tuple(reversed(digits))
+    array = _check_range(codes, prod(radices), "joint code")
+    return tuple(map(_int_or_array, np.unravel_index(array, tuple(radices))))
 
 
 def class_names(tasks: Mapping[str, Sequence[str]]) -> list[str]:
@@ -66,8 +53,19 @@ def class_names(tasks: Mapping[str, Sequence[str]]) -> list[str]:
     return [" / ".join(names) for names in product(*tasks.values())]
 
 
+def argmax(probabilities: Sequence[npt.NDArray[np.floating]]) -> npt.NDArray[np.int64]:
+    """Joint codes [N] of each task's most probable class, from the tasks' probabilities [N, C].
+
+    It is the most probable joint class too: the largest product has the largest factors.
+
+    >>> argmax([np.array([[0.2, 0.8]]), np.array([[0.5, 0.1, 0.4]])]).tolist()
+    [3]
+    """
+    return encode([task.argmax(axis=1) for task in probabilities], [task.shape[1] for task in probabilities])
+
+
 def joint_probabilities(probabilities: Sequence[npt.NDArray[np.floating]]) -> npt.NDArray[np.float64]:
-    """Probabilities [N, prod C] of the joint classes, the tasks' [N, C] taken to be independent.
+    """Probabilities [N, prod C] of the joint classes from the tasks' [N, C], taken to be independent.
 
     Computed in float64, so that for float32 heads no rounding can change which class comes first: the
     argmax is the code of the heads' argmaxes. Raises ValueError if an input is not [N, C] or N differs.
@@ -84,38 +82,21 @@ def joint_probabilities(probabilities: Sequence[npt.NDArray[np.floating]]) -> np
 
 
 def _check_radices(radices: Sequence[int]) -> None:
-    if not radices:
-        raise ValueError("no radices, expected the number of classes of at least one task")
-    for position, radix in enumerate(radices):
-        if radix < 1:
-            raise ValueError(f"task {position}: radix {radix}, expected at least one class")
+    if not radices or min(radices) < 1:
+        raise ValueError(f"radices {list(radices)}, expected at least one class of at least one task")
 
 
-def _checked(values: Any, radix: int, what: str) -> Any:
-    """`values` as an int, an int64 array or an int64 tensor, all in 0..radix-1, or else ValueError."""
-    if isinstance(values, int) and not isinstance(values, bool):
-        wrong = [] if 0 <= values < radix else [values]
-    else:
-        values = _whole(values, what)
-        if radix - 1 > LARGEST_ARRAY_CODE:
-            raise ValueError(f"{what}: {radix} classes do not fit a 64 bit integer; use plain ints")
-        wrong = values[(values < 0) | (values > radix - 1)].tolist()
-        values = values.astype(np.int64) if isinstance(values, np.ndarray) else values
-    if wrong:
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise ValueError(f"{what}: {wrong[0]} is out of range{more}, expected 0..{radix - 1}")
-    return values
+def _check_range(values: Any, radix: int, name: str) -> npt.NDArray[np.int64]:
+    """Return `values` as an int64 array, or raise ValueError unless all are integers in 0..radix-1."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name}: found {array.dtype} such as {array.ravel()[:1].tolist()}, expected integers")
+    wrong = array[(array < 0) | (array >= radix)]
+    if wrong.size:
+        more = f" (and {wrong.size - 1} more)" if wrong.size > 1 else ""
+        raise ValueError(f"{name}: {wrong[0]} is out of range{more}, expected 0..{radix - 1}")
+    return array.astype(np.int64)
 
 
-def _whole(values: Any, what: str) -> Any:
-    """`values` as a numpy array or int64 tensor if they are integers, or else ValueError."""
-    # A tensor can only come from someone who has imported torch: no need to wait for it here.
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(values, torch.Tensor):
-        if not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool):
-            return values.long()
-    elif isinstance(values, np.ndarray | np.integer) and values.dtype.kind in "iu":
-        return np.asarray(values)
-    shown = values.reshape(-1)[:1].tolist() if hasattr(values, "reshape") else [values]
-    kind = f"{type(values).__name__} of {values.dtype}" if hasattr(values, "dtype") else type(values).__name__
-    raise ValueError(f"{what}: {shown[0] if shown else values!r} is not a whole number ({kind} found)")
+def _int_or_array(values: Any) -> Any:
+    return int(values) if np.ndim(values) == 0 else values

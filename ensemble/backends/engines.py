@@ -1,7 +1,7 @@
-"""What computes a head: PyTorch, ONNX Runtime or OpenVINO; each gives a module that answers as the head does.
+"""Backends that compute a head: PyTorch, ONNX Runtime or OpenVINO.
 
-Such a module takes a head's place: pixels [N, 3, H, W], uint8 or float in 0..1, to logits [N, outputs]. Every
-engine computes with PyTorch's number of threads, which OMP_NUM_THREADS sets; all but PyTorch on the processor.
+A backend turns a head into a module from pixels [N, 3, H, W], uint8 or float in 0..1, to logits [N, outputs]. All use
+PyTorch's number of threads, which OMP_NUM_THREADS sets; only PyTorch uses a GPU.
 """
 
 import sys
@@ -30,16 +30,16 @@ Backend = Callable[[TrainedHead], nn.Module]
 INPUT, OUTPUT = "pixels", "logits"
 TOLERANCE = 1e-4  # of probabilities, against PyTorch's
 COMPARED = 8  # images
-# OpenVINO is given whole chunks alone: in a model for any number of images its int8 convolutions answer
-# wrongly (2026.4.1, on a processor with VNNI), and more at once are no faster.
+# OpenVINO gets whole chunks only: in a model for any number of images its int8 convolutions are wrong (2026.4.1, on
+# a processor with VNNI), and larger batches are no faster.
 CHUNK = 16
 
 
 class CheckedBackend(nn.Module):
-    """An engine's module whose first answers are held to those of PyTorch.
+    """A backend's module whose first batch is compared with PyTorch.
 
     Raises:
-        InputError: at the first call, where probabilities differ by more than `TOLERANCE`.
+        InputError: at the first call, if probabilities differ by more than `TOLERANCE`.
     """
 
     def __init__(self, module: nn.Module, trained: TrainedHead, name: str) -> None:
@@ -50,20 +50,20 @@ class CheckedBackend(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.module(pixels)
         if self.trained is not None and len(pixels):
-            its = self.trained.target.probabilities(logits[:COMPARED])
+            found = self.trained.target.probabilities(logits[:COMPARED])
             expected = self.trained.target.probabilities(self.trained.head(pixels[:COMPARED].cpu()))
-            far = (its - expected).abs().max().item()
-            if not far <= TOLERANCE:
+            difference = (found - expected).abs().max().item()
+            if not difference <= TOLERANCE:
                 raise InputError(
-                    f"--engine {self.name}: probabilities of {self.trained.config.task} differ from "
-                    f"PyTorch's by {far:.2g}, expected at most {TOLERANCE:g}; use --engine torch here"
+                    f"--engine {self.name}: probabilities of {self.trained.config.task} differ from PyTorch's by "
+                    f"{difference:.2g}, expected at most {TOLERANCE:g}; use --engine torch here"
                 )
             self.trained = None
         return logits
 
 
 class OnnxHead(nn.Module):
-    """A head's ONNX graph in ONNX Runtime, on the processor."""
+    """A head's ONNX graph in ONNX Runtime, on the CPU."""
 
     def __init__(self, graph: bytes) -> None:
         super().__init__()
@@ -77,29 +77,29 @@ class OnnxHead(nn.Module):
 
 
 class OpenVinoHead(nn.Module):
-    """A head's model in OpenVINO, on the processor, in chunks of one size.
+    """A head's model in OpenVINO, on the CPU, in chunks of one size.
 
     Args:
-        model: an `import_openvino.Model` that takes pixels; its batch is set to `CHUNK`.
+        model: an `openvino.Model` that takes pixels; its batch is set to `CHUNK`.
     """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         model.reshape([CHUNK, *(dimension.get_length() for dimension in model.input().partial_shape[1:])])
-        how = {
+        properties = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it
         }
-        self.compiled = import_openvino().Core().compile_model(model, "CPU", how)
+        self.compiled = import_openvino().Core().compile_model(model, "CPU", properties)
 
     def forward(self, pixels: Tensor) -> Tensor:
         chunks = [
             to_numpy(F.pad(part, (0, 0) * 3 + (0, CHUNK - len(part)))) for part in torch.split(pixels, CHUNK)
         ]
-        # A copy: the model writes its next answer into the same memory.
-        answers = [torch.from_numpy(np.array(self.compiled(chunk)[0])) for chunk in chunks]
-        return torch.cat(answers)[: len(pixels)]
+        # A copy: the model writes its next output into the same memory.
+        logits = [torch.from_numpy(np.array(self.compiled(chunk)[0])) for chunk in chunks]
+        return torch.cat(logits)[: len(pixels)]
 
 
 def torch_backend(trained: TrainedHead) -> nn.Module:
@@ -114,33 +114,38 @@ def onnx_backend(trained: TrainedHead) -> nn.Module:
 
 def openvino_backend(trained: TrainedHead) -> nn.Module:
     """OpenVINO in single precision."""
-    return CheckedBackend(OpenVinoHead(openvino_model(trained)), trained, "import_openvino")
+    return CheckedBackend(OpenVinoHead(openvino_model(trained)), trained, "openvino")
 
 
-BACKENDS: dict[str, Backend] = {
-    "torch": torch_backend,
-    "onnx": onnx_backend,
-    "import_openvino": openvino_backend,
-}
-PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "import_openvino": "import_openvino"}
+BACKENDS: dict[str, Backend] = {"torch": torch_backend, "onnx": onnx_backend, "openvino": openvino_backend}
+PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 
 
-def select_device(engine: str) -> torch.device:
-    """Where pixels go for an engine: to a GPU if there is one, and the engine is PyTorch."""
-    return torch.device("cuda" if engine == "torch" and torch.cuda.is_available() else "cpu")
+def select_device(backend: Backend) -> torch.device:
+    """Select the GPU for PyTorch if there is one, else the CPU."""
+    return torch.device("cuda" if backend is torch_backend and torch.cuda.is_available() else "cpu")
+
+
+def describe_device(backend: Backend) -> dict[str, object]:
+    """Describe what else decides the last bits of a backend's results: device, threads, version of PyTorch."""
+    return {
+        "device": select_device(backend),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def backend_version(engine: str) -> str:
-    """The version of the import_optional that an engine computes with.
+    """Name an engine, a key of `BACKENDS`, with the version of its package.
 
     Raises:
-        InputError: it is not installed.
+        InputError: the package is not installed.
     """
-    return str(import_optional(PACKAGES[engine], f"--engine {engine}").__version__)
+    return f"{engine} {import_optional(PACKAGES[engine], f'--engine {engine}').__version__}"
 
 
 def onnx_graph(trained: TrainedHead) -> bytes:
-    """A head as an ONNX file: any number of images at the size that the head is shown, to logits."""
+    """Export a head to ONNX: any number of images at the size of its evaluation pipeline, to logits."""
     example = torch.zeros(2, 3, *input_size(trained))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "head.onnx"
@@ -149,40 +154,39 @@ def onnx_graph(trained: TrainedHead) -> bytes:
 
 
 def openvino_model(trained: TrainedHead) -> Any:
-    """A head as an `import_openvino.Model`, read from its ONNX graph."""
+    """Convert a head to an `openvino.Model`, from its ONNX graph."""
     return import_openvino().Core().read_model(onnx_graph(trained))
 
 
 def input_size(trained: TrainedHead) -> tuple[int, int]:
-    """Height and width that a head's evaluation pipeline gives, the same for all images."""
+    """Height and width of the images from a head's evaluation pipeline."""
     black = np.zeros((256, 256, 3), dtype=np.uint8)
     height, width = Pipeline(trained.config.pixels.evaluate)(black, (0,)).shape[:2]
     return height, width
 
 
 def to_numpy(pixels: Tensor) -> npt.NDArray[np.float32]:
-    """Pixels as an engine takes them: float in 0..1, one image after the other."""
-    shown = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-    array: npt.NDArray[np.float32] = shown.cpu().contiguous().numpy()
+    """Convert pixels to contiguous float32 in 0..1."""
+    scaled = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+    array: npt.NDArray[np.float32] = scaled.cpu().contiguous().numpy()
     return array
 
 
 def import_openvino() -> ModuleType:
-    """The import_optional, if it is installed."""
-    return import_optional("import_openvino", "--engine import_openvino")
+    """Import OpenVINO, if it is installed."""
+    return import_optional("openvino", "--engine openvino")
 
 
 def import_optional(name: str, option: str) -> ModuleType:
-    """Import an optional import_optional.
+    """Import a package that only `option` needs.
 
     Raises:
         InputError: it is not installed.
     """
-    # OpenVINO and NNCF would tell their makers how they are used; where this import_optional is missing they do not.
+    # OpenVINO and NNCF send usage statistics through this package, and none where it cannot be imported.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what it will change in its next releases
+        with warnings.catch_warnings(action="ignore"):  # about changes in the package's next releases
             return import_module(name)
     except ImportError as error:
         raise InputError(

@@ -1,59 +1,79 @@
-"""Heads in int8: calibrated on images they were trained on, judged on those of their validation people.
+"""Heads in int8 for OpenVINO: post-training quantisation by NNCF, checked on each head's validation images.
 
-What was load_int8_backend is kept in a hidden folder `.int8` of the head's run, one file a head, whole or not at all.
-It is named by a digest of all that decides it (the head, the images to calibrate and to judge on, packages
-and processor), so that one that is out of date is never found; damage is told by the checksums inside.
+Weights have a scale per channel, activations one per tensor, from training images; biases are then corrected for the
+mean error (Nagel et al. 2019, arXiv:1906.04721). Quantised heads are cached in a hidden folder `.int8` of the head's
+run, one file a head, under a digest of all that decides it: the head, the images, packages and processor.
 """
 
 import hashlib
+import io
 import json
+import logging
 import os
-import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
-from data.annotations.table import read_table
-from data.audit.predictions import read_validation
-from data.dataset import Read
+from data.annotations.table import person_name, read_table
+from data.audit.predictions import UNREADABLE, read_validation
+from data.dataset import ImageDataset, SequentialIndices
 from data.images.crop import CroppedReader
-from data.runtime.errors import raise_all
+from data.images.decode import Read
+from data.runtime.errors import InputError, raise_all
 from data.runtime.files import remove_unfinished
 from data.runtime.locks import hold_lock
-from ensemble.backends.calibration_data import (
-    CalibrationData,
-    batches,
-    find_validation_images,
-    select_calibration_images,
+from data.runtime.machine import CPUINFO, instruction_sets
+from data.runtime.signals import init_worker
+from data.transforms.pipeline import Pipeline
+from ensemble.backends.engines import (
+    OpenVinoHead,
+    import_openvino,
+    import_optional,
+    openvino_model,
+    torch_backend,
 )
-from ensemble.backends.engines import torch_backend
-from ensemble.backends.quantise import Model, has_dot_products, quantise, run_model, versions
 from ensemble.inference.parts import fingerprint
 from ensemble.inference.predictor import Task
 from heads.build import TrainedHead
+from heads.objective.metrics import macro_f1
 from heads.run.folder import write_arrays
 from heads.run.manifest import verify_checksum
-from heads.train.validation import Predictions, compute_metrics
 
 FORMAT = 2
-MOST_LOST = 0.003  # of macro F1
-IN_FLOAT = (0, 1, 5)  # first convolutions, until that is kept; five are resnet18's up to its first stage
+OPTION = "--precision int8"
+CALIBRATION_IMAGES, MIN_CALIBRATION_IMAGES = 300, 50
+BATCH = 16
+MAX_LOSS = 0.003  # of macro F1
+FLOAT_CONVOLUTIONS = (
+    0,
+    1,
+    5,
+)  # first ones left in float, until the loss is small; 5 reach resnet18's first stage
 FOLDER = ".int8"
-DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+# Names of instructions that add products of bytes in 32 bits: of x86 and, last, of ARM.
+DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
+
+Model = tuple[bytes, bytes]  # OpenVINO's two files: the graph and the weights
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class QuantisedHead:
-    """A load_int8_backend head.
+    """A head in int8.
 
     Attributes:
-        model: what OpenVINO runs.
+        model: for OpenVINO.
         before, after: macro F1 on the validation images, in single precision and in int8.
     """
 
@@ -64,15 +84,15 @@ class QuantisedHead:
     @property
     def is_good(self) -> bool:
         """Whether it loses no more than is allowed."""
-        return self.before - self.after <= MOST_LOST
+        return self.before - self.after <= MAX_LOSS
 
 
 @dataclass(frozen=True)
 class Int8Backend:
-    """The engine that runs load_int8_backend heads.
+    """The backend that computes quantised heads.
 
     Attributes:
-        models: by the checksum of the head that they were made of.
+        models: by the checksum of the head.
         digest: of all that decided them.
     """
 
@@ -83,112 +103,255 @@ class Int8Backend:
         return run_model(self.models[trained.checksum])
 
 
+@dataclass(frozen=True)
+class CalibrationData:
+    """Training data to calibrate on.
+
+    Attributes:
+        table: of `data.annotations.table.read_table`.
+        name: for messages.
+        read: path -> RGB uint8 [H, W, 3].
+        workers: decoding processes.
+    """
+
+    table: pd.DataFrame
+    name: str
+    read: Read
+    workers: int
+
+
 def load_int8_backend(
-    tasks: Mapping[str, Task],
-    training: Sequence[Path],
-    beside: Path,
-    read: Read,
-    workers: int = 0,
+    tasks: Mapping[str, Task], training: Sequence[Path], beside: Path, read: Read, workers: int = 0
 ) -> Int8Backend:
-    """All heads of `tasks` in int8, made now or kept from before.
+    """Load all heads of `tasks` in int8 from the cache, or quantise them now.
 
     Args:
-        tasks: by name, their heads out of files; `validation.npz` stands beside each.
+        tasks: by name, their heads loaded from files; `validation.npz` is beside each.
         training: the data folders that the heads were trained on.
-        beside: takes the folder `.int8` where a run's folder cannot be written to.
-        read: gives an image's pixels.
+        beside: gets the folder `.int8` where a run's folder is read-only.
+        read: path -> RGB uint8 [H, W, 3].
         workers: decoding processes.
 
     Raises:
-        InputError: a package is missing; there are too few images to calibrate on; those of the validation
-            people are not there; or heads lose more than `MOST_LOST` of macro F1, which are told all at once.
+        InputError: a package is missing, there are too few images to calibrate on, validation images are missing,
+            or heads lose more than `MAX_LOSS` of macro F1; all such heads are named at once.
     """
-    mark = read.digest if isinstance(read, CroppedReader) else ""
-    how = [FORMAT, mark, MOST_LOST, *versions()]
-    sources = CalibrationData(read_table(training), ", ".join(map(str, training)), read, workers)
+    crops = read.digest if isinstance(read, CroppedReader) else ""
+    settings = [FORMAT, crops, MAX_LOSS, *versions()]
+    data = CalibrationData(read_table(training), ", ".join(map(str, training)), read, workers)
     models, keys, problems = {}, [], []
-    for task, its in tasks.items():
-        for trained in its.heads:
-            key, kept = _quantise_head(trained, sources, beside, how)
+    for name, task in tasks.items():
+        for trained in task.heads:
+            key, head = _quantise_head(trained, data, beside, settings)
             folder = trained.run.folder
-            told = f"macro F1 {kept.before:.4f} in float32, {kept.after:.4f} in int8 on its validation people"
-            print(f"{task}: {folder}: {told}", flush=True)
-            if not kept.is_good:
-                problems.append(f"{folder}: {told}, expected to lose at most {MOST_LOST}")
-            models[trained.checksum] = kept.model
+            loss = f"macro F1 {head.before:.4f} in float32, {head.after:.4f} in int8 on its validation images"
+            print(f"{name}: {folder}: {loss}", flush=True)
+            if not head.is_good:
+                problems.append(f"{folder}: {loss}, expected to lose at most {MAX_LOSS}")
+            models[trained.checksum] = head.model
             keys.append(key)
-    raise_all("--precision int8: heads lose too much, use --precision fp32", problems)
+    raise_all(f"{OPTION}: heads lose too much, use --precision fp32", problems)
     return Int8Backend(models, ",".join(keys))
 
 
 def _quantise_head(
-    trained: TrainedHead, sources: CalibrationData, beside: Path, how: Sequence[object]
+    trained: TrainedHead, data: CalibrationData, beside: Path, settings: Sequence[object]
 ) -> tuple[str, QuantisedHead]:
-    """A head in int8 and the key it is kept under."""
+    """Load or quantise a head; returns its key in the cache as well."""
     folder, validation = trained.run.folder, trained.run.validation
-    held_out, with_fix = read_validation(validation), not has_dot_products()
-    shown = select_calibration_images(sources, held_out)
-    judged = find_validation_images(sources, held_out, validation)
-    decides = [
-        how,
-        with_fix,
-        trained.checksum,
-        verify_checksum(validation)[0],
-        fingerprint(shown),
-        fingerprint(judged),
+    held_out, overflow_fix = read_validation(validation), not has_dot_products()
+    calibration = select_calibration_images(data, held_out)
+    test = find_validation_images(data, held_out, validation)
+    decisive = [
+        *(settings, overflow_fix, trained.checksum, verify_checksum(validation)[0]),
+        *(fingerprint(calibration), fingerprint(test)),
     ]
-    key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:24]
+    key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:24]
     place = folder / FOLDER if os.access(folder, os.W_OK) else beside / FOLDER / trained.checksum[:16]
     with hold_lock(place / ".lock", str(place), f"{place}: waiting for another process that quantises there"):
-        kept = _load(place / f"{key}.npz")
-        if kept is None:
-            pixels = list((torch.cat(list(batches(trained, shown, sources))).float() / 255).numpy())
-            truth = held_out["truth"].astype(np.int64)
-
-            def made(in_float: int) -> QuantisedHead:
-                model = quantise(trained, pixels, with_fix, in_float)
-                modules = (torch_backend(trained), run_model(model))
-                return QuantisedHead(model, *_macro_f1(trained, modules, judged, truth, sources))
-
-            kept = made(IN_FLOAT[0])
-            for in_float in IN_FLOAT[1:]:
-                kept = kept if kept.is_good else made(in_float)
-            _save(place / f"{key}.npz", kept)
-    return key, kept
+        head = _load(place / f"{key}.npz")
+        if head is None:
+            pixels = torch.cat(list(_batches(trained, calibration, data))).float() / 255
+            for in_float in FLOAT_CONVOLUTIONS:
+                model = quantise(trained, list(pixels.numpy()), overflow_fix, in_float)
+                modules = [torch_backend(trained), run_model(model)]
+                head = QuantisedHead(model, *_scores(trained, modules, test, held_out["truth"], data))
+                if head.is_good:
+                    break
+            assert head is not None
+            _save(place / f"{key}.npz", head)
+    return key, head
 
 
-def _macro_f1(
+def select_calibration_images(data: CalibrationData, held_out: Arrays) -> list[Path]:
+    """Select up to `CALIBRATION_IMAGES` images of people outside a head's validation set, always the same ones.
+
+    They are from the sources that contain its validation people, if any does: the head was trained on the others
+    there. People are compared by name only, so that a copy of the data in another folder leaks no one.
+
+    Raises:
+        InputError: there are fewer than `MIN_CALIBRATION_IMAGES`.
+    """
+    table = data.table
+    people = {person_name(str(person)) for person in held_out["person"]}
+    held = table["person"].map(person_name).isin(people) | table["path"].isin(held_out["path"].astype(str))
+    own = table["source"].isin(table["source"][held]) if held.any() else True
+    paths = sorted(table["path"][~held & own])
+    if len(paths) < MIN_CALIBRATION_IMAGES:
+        raise InputError(
+            f"{data.name}: found {len(paths)} images of people to train on, expected at least "
+            f"{MIN_CALIBRATION_IMAGES} to calibrate int8 on; give the training data with --calibration, or use "
+            "--precision fp32"
+        )
+    drawn = np.random.default_rng(0).choice(len(paths), min(CALIBRATION_IMAGES, len(paths)), replace=False)
+    return [Path(paths[place]) for place in sorted(drawn)]
+
+
+def find_validation_images(data: CalibrationData, held_out: Arrays, validation: Path) -> list[Path]:
+    """Find the images of `validation`, in its order: where they were in training, else in the training data.
+
+    Raises:
+        InputError: some are in neither place.
+    """
+    table = data.table
+    by_name = {
+        (person, Path(path).name): path for person, path in zip(table["person"], table["path"], strict=True)
+    }
+    paths = []
+    for person, name in zip(held_out["person"].astype(str), held_out["path"].astype(str), strict=True):
+        path = Path(name)
+        paths.append(path if path.is_file() else Path(by_name.get((person, path.name), path)))
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise InputError(
+            f"{validation}: {len(missing)} of its {len(paths)} images, on which int8 is checked, are not there, "
+            f"such as {missing[0]}; give all training data with --calibration, or use --precision fp32"
+        )
+    return paths
+
+
+def _batches(trained: TrainedHead, paths: Sequence[Path], data: CalibrationData) -> Iterator[torch.Tensor]:
+    """Yield batches of images from the head's evaluation pipeline: uint8 [B, 3, H, W]."""
+    images = ImageDataset(paths, [Pipeline(trained.config.pixels.evaluate)], read=data.read)
+    loader = DataLoader(
+        images,
+        BATCH,
+        sampler=SequentialIndices(len(paths)),
+        num_workers=data.workers,
+        worker_init_fn=init_worker,
+    )
+    return (batch.pixels[0] for batch in loader)
+
+
+def _scores(
     trained: TrainedHead,
     modules: Sequence[nn.Module],
     paths: Sequence[Path],
     truth: npt.NDArray[np.int64],
-    sources: CalibrationData,
+    data: CalibrationData,
 ) -> list[float]:
-    """Macro F1 of each of the modules that stand for a head, over all classes, one plain view each."""
-    answers: list[list[npt.NDArray[np.float32]]] = [[] for _ in modules]
+    """Macro F1 of each of some modules that compute a head, in the identity view."""
+    probabilities: list[list[npt.NDArray[np.float32]]] = [[] for _ in modules]
     with torch.inference_mode():
-        for pixels in batches(trained, paths, sources):
-            for module, its in zip(modules, answers, strict=True):
-                its.append(trained.target.probabilities(module(pixels)).numpy())
-    return [compute_metrics(Predictions(np.concatenate(its), None), truth, None)["macro_f1"] for its in answers]
+        for pixels in _batches(trained, paths, data):
+            for module, found in zip(modules, probabilities, strict=True):
+                found.append(trained.target.probabilities(module(pixels)).numpy())
+    classes = len(trained.target.classes)
+    return [macro_f1(truth, np.concatenate(found).argmax(axis=1), classes) for found in probabilities]
+
+
+def has_dot_products(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether the processor adds products of bytes without overflow; False where that is unknown.
+
+    Args:
+        cpuinfo: Linux's description of the processor.
+    """
+    cores = instruction_sets(cpuinfo)
+    return bool(cores) and all(DOT_PRODUCTS & each for each in cores)
+
+
+def quantise(
+    trained: TrainedHead,
+    images: Sequence[npt.NDArray[np.float32]],
+    overflow_fix: bool,
+    in_float: int = 0,
+) -> Model:
+    """Quantise a head's model to int8.
+
+    Args:
+        trained: is not changed.
+        images: to calibrate on, from the head's pipeline: float [3, H, W] in 0..1.
+        overflow_fix: limits weights to seven bits, for processors that add products of bytes in 16 bits.
+        in_float: number of convolutions, from the input on, that stay in float: slower, closer to the head.
+
+    Raises:
+        InputError: a package is not installed.
+    """
+    nncf = _import_nncf()
+    fix = nncf.OverflowFix.ENABLE if overflow_fix else nncf.OverflowFix.DISABLE
+    model = openvino_model(trained)
+    model.reshape([1, *images[0].shape])
+    convolutions = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
+    ignored = [convolution.get_friendly_name() for convolution in convolutions[:in_float]]
+    with _quiet():
+        quantised = nncf.quantize(
+            model,
+            nncf.Dataset([image[None] for image in images]),
+            subset_size=len(images),
+            preset=nncf.QuantizationPreset.MIXED,
+            target_device=nncf.TargetDevice.CPU,
+            ignored_scope=nncf.IgnoredScope(names=ignored),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        graph = Path(folder) / "model.xml"
+        import_openvino().save_model(quantised, graph, compress_to_fp16=False)
+        return graph.read_bytes(), graph.with_suffix(".bin").read_bytes()
+
+
+def run_model(model: Model) -> nn.Module:
+    """Make the module that computes a model of `quantise`: pixels to logits, as a head does."""
+    return OpenVinoHead(import_openvino().Core().read_model(*model))
+
+
+def versions() -> list[str]:
+    """Versions of the packages that decide the result of `quantise`."""
+    return [str(each.__version__) for each in (import_optional("openvino", OPTION), _import_nncf())]
+
+
+def _import_nncf() -> Any:
+    with _quiet():
+        return import_optional("nncf", OPTION)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the progress bars and messages of NNCF and of what it imports."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _load(file: Path) -> QuantisedHead | None:
-    """What is kept in a file, or None where nothing whole is there."""
+    """Load a head from the cache; None if the file is missing or damaged."""
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             model = arrays["graph"].tobytes(), arrays["weights"].tobytes()
             before, after = arrays["macro_f1"].tolist()
-    except DAMAGED:
+    except UNREADABLE:
         return None
     return QuantisedHead(model, before, after)
 
 
-def _save(file: Path, kept: QuantisedHead) -> None:
-    """Write one head's file in place of all others."""
+def _save(file: Path, head: QuantisedHead) -> None:
+    """Write one head's file and remove all others."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    graph, weights = (np.frombuffer(part, dtype=np.uint8) for part in kept.model)
-    write_arrays(file, {"graph": graph, "weights": weights, "macro_f1": [kept.before, kept.after]})
+    graph, weights = (np.frombuffer(part, dtype=np.uint8) for part in head.model)
+    write_arrays(file, {"graph": graph, "weights": weights, "macro_f1": [head.before, head.after]})
     remove_unfinished(file.parent)
     for other in file.parent.glob("*.npz"):
         if other != file:

@@ -1,8 +1,8 @@
-"""ParquetParts answered by many machines at once: Ray Data maps them over a pool of actors that hold the heads.
+"""Parts predicted by many machines at once: Ray Data maps them over a pool of actors that hold the heads.
 
-A part goes to one actor at a time. One that dies is started anew and its part done again, whose file appears
-whole under one name or not at all, so that nothing is lost or doubled. Each actor is given two parts at most
-and reads one batch ahead, so that no more is in memory however long the listing is.
+A part goes to one actor at a time. One that dies is restarted and its part predicted again; the part's file appears
+atomically under one name, so nothing is lost or written twice. Each actor gets two parts at most and reads one batch
+ahead, so memory does not grow with the listing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,8 +13,8 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from data.runtime.errors import InputError, raise_all
-from data.runtime.memory import reuse_freed_memory
-from ensemble.backends.engines import BACKENDS, select_device
+from data.runtime.machine import reuse_freed_memory
+from ensemble.backends.engines import BACKENDS
 from ensemble.cluster.parts import ParquetParts
 from ensemble.inference.predictor import Predictor, Task
 
@@ -22,35 +22,34 @@ PARTS_IN_FLIGHT = 2
 
 
 class PartPredictor:
-    """An actor: the heads, put on its device once, and the parts that it is given.
+    """An actor: the heads, moved to its device once, and the folder of the parts.
 
     Args:
         tasks: a reference to the heads (`ray.put`), so that each machine fetches them once.
-        parts: where the answers go.
+        parts: where predictions are written.
     """
 
     def __init__(self, tasks: Any, parts: ParquetParts) -> None:
         reuse_freed_memory()
-        engine = parts.plan.engine
-        self.predictor = Predictor(ray.get(tasks[0]), select_device(engine), BACKENDS[engine])
+        self.predictor = Predictor(ray.get(tasks[0]), BACKENDS[parts.plan.engine])
         self.parts = parts
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         rows, problems = [], []
         for part in batch["part"]:
             try:
-                rows.append(self.parts.answer(self.predictor, int(part)))
+                rows.append(self.parts.predict(self.predictor, int(part)))
                 problems.append("")
-            except InputError as error:  # told when all other parts are done
+            except InputError as error:  # raised when all other parts are done
                 rows.append(0)
                 problems.append(str(error))
         return {"rows": np.array(rows), "problem": np.array(problems)}
 
 
 def connect(engine: str) -> int:
-    """Join the cluster of RAY_ADDRESS, or begin one on this machine; return how many can work with an engine.
+    """Join the cluster of RAY_ADDRESS, or start one on this machine; return the number of actors that fit.
 
-    They are its GPUs, or its cores where it has none or the engine takes none.
+    They are its GPUs, or its cores where it has none or the engine uses none.
     """
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="WARNING")
@@ -58,26 +57,26 @@ def connect(engine: str) -> int:
 
 
 def predict_parts(tasks: Mapping[str, Task], parts: ParquetParts, actors: int) -> Iterator[int]:
-    """Have the missing parts answered; yield the number of images of each as it is done.
+    """Predict the missing parts; yield the number of images of each as it is done.
 
     Args:
         tasks: the heads.
-        parts: where the answers go; must be in reach of every machine.
-        actors: at most so many, one for each GPU, or each core where there is none.
+        parts: where predictions are written; every machine must be able to reach it.
+        actors: their number at most, one per GPU, or per core where there is none.
 
     Raises:
-        InputError: images cannot be read (of each part the first is told); all other parts are done.
+        InputError: images cannot be read (the first one of each part is named); all other parts are done.
     """
     missing = parts.missing()
     if not missing:
         return
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    listed = ray.data.from_items([{"part": part} for part in missing], override_num_blocks=len(missing))
+    dataset = ray.data.from_items([{"part": part} for part in missing], override_num_blocks=len(missing))
     pool = ActorPoolStrategy(
         min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=PARTS_IN_FLIGHT
     )
-    answered = listed.map_batches(
+    results = dataset.map_batches(
         PartPredictor,
         batch_size=1,
         compute=pool,
@@ -86,10 +85,12 @@ def predict_parts(tasks: Mapping[str, Task], parts: ParquetParts, actors: int) -
         fn_constructor_args=([ray.put(dict(tasks))], parts),
     )
     problems = []
-    for row in answered.iter_rows():
+    for row in results.iter_rows():
         yield int(row["rows"])
         problems += [row["problem"]] if row["problem"] else []
-    raise_all(f"{parts.place}: {len(problems)} parts lack answers; put these right and run again", problems)
+    raise_all(
+        f"{parts.place}: {len(problems)} parts have no predictions; repair these images and run again", problems
+    )
 
 
 def _gpus(engine: str) -> int:

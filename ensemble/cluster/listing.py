@@ -1,7 +1,7 @@
-"""A listing too long for one machine's memory: read as a stream, split_listing into parts of equal length.
+"""Listings too long for one machine's memory: read as a stream and split into parts of equal length.
 
-A listing is a CSV or a Parquet file with a column ImageID, or a folder of images. It is read once and kept in
-pieces beside the answers, so that any machine can take any part, and a run that stopped goes on with the same.
+A listing is a CSV or a Parquet file with a column ImageID, or a folder of images. It is read once and stored in parts
+beside the predictions, so that any machine can predict any part, and a stopped run resumes with the same ones.
 """
 
 import io
@@ -15,18 +15,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from data.annotations.listing import ID
 from data.images import remote as urls
-from data.images.find import IMAGES, LISTING, PARQUET_LISTING
+from data.images.find import ID, IMAGES, LISTING, PARQUET_LISTING
 from data.runtime.errors import InputError, raise_all
-from data.runtime.file_names import unsafe_reason
+from data.runtime.files import unsafe_reason
 
 
 def find_listing(data: str) -> tuple[str, str]:
-    """(the listing, the folder of its images) of `--data`: a listing, a folder that holds one, or of images.
+    """Find the listing and the folder of its images for `--data`: a listing, a folder that holds one, or of images.
 
-    A folder's are those of `data.images.find.list_images`, where it is on this machine and has an info.csv or no
-    listing.
+    For a folder on this machine with an info.csv or no listing, they are those of `data.images.find.list_images`.
     """
     if data.endswith((".csv", ".parquet")):
         return data, urls.join(data.rpartition("/")[0], IMAGES)
@@ -37,7 +35,7 @@ def find_listing(data: str) -> tuple[str, str]:
 
 
 def read_ids(listing: str) -> Iterator[str]:
-    """The image ids of a CSV, a Parquet file or a folder, in order, with a bounded part of it in memory."""
+    """Yield the image ids of a CSV, a Parquet file or a folder, in order, with a bounded part of it in memory."""
     if not listing.endswith((".csv", ".parquet")):
         yield from urls.find_images_below(listing)
         return
@@ -56,24 +54,24 @@ def read_ids(listing: str) -> Iterator[str]:
 def _batches(file: io.IOBase, listing: str) -> Iterable[pa.RecordBatch]:
     if listing.endswith(".parquet"):
         parquet_file = pq.ParquetFile(file)
-        _refuse_header(listing, parquet_file.schema_arrow.names)
+        _check_header(listing, parquet_file.schema_arrow.names)
         return parquet_file.iter_batches(columns=[ID])  # type: ignore[no-any-return]
-    _refuse_header(listing, pyarrow.csv.open_csv(file).schema.names)
+    _check_header(listing, pyarrow.csv.open_csv(file).schema.names)
     file.seek(0)
     convert = pyarrow.csv.ConvertOptions(include_columns=[ID], column_types={ID: pa.string()})
     return pyarrow.csv.open_csv(file, convert_options=convert)  # type: ignore[no-any-return]
 
 
-def _refuse_header(listing: str, columns: Sequence[str]) -> None:
+def _check_header(listing: str, columns: Sequence[str]) -> None:
     if columns.count(ID) != 1:
         raise InputError(f"{listing}: columns {', '.join(columns)}; expected {ID} once, one row per image")
 
 
 def split_listing(listing: str, pieces: str, rows: int) -> list[int]:
-    """Keep a listing as Parquet files of `rows` ids each (the last has the rest); return their lengths.
+    """Store a listing as Parquet files of `rows` ids each (the last has the rest); return their lengths.
 
     Raises:
-        InputError: no image, empty or doubled ids, or ids that lead out of the images' folder.
+        InputError: no image, empty or repeated ids, or ids that lead out of the images' folder.
     """
     ids = read_ids(listing)
     lengths: list[int] = []
@@ -93,26 +91,26 @@ def split_listing(listing: str, pieces: str, rows: int) -> list[int]:
         lengths.append(len(part))
     if not lengths:
         raise InputError(f"{listing}: found no image, expected at least one")
-    _refuse_doubles(listing, pieces, np.concatenate(hashes), len(lengths))
+    _check_duplicates(listing, pieces, np.concatenate(hashes), len(lengths))
     return lengths
 
 
 def piece_path(pieces: str, part: int) -> str:
-    """Where a part of the listing is kept."""
+    """Path or URL of a part of the listing."""
     return urls.join(pieces, f"part-{part:06d}.parquet")
 
 
 def read_piece(pieces: str, part: int) -> list[str]:
-    """The image ids of a part."""
+    """Read the image ids of a part."""
     table = pq.read_table(io.BytesIO(urls.read_bytes(piece_path(pieces, part))))
     return [str(name) for name in table.column(ID).to_pylist()]
 
 
 def to_parquet(columns: dict[str, object]) -> bytes:
-    """A Parquet file's bytes."""
-    written = io.BytesIO()
-    pq.write_table(pa.table(columns), written)
-    return written.getvalue()
+    """Convert columns to the bytes of a Parquet file."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer)
+    return buffer.getvalue()
 
 
 def _id_problem(name: str | None) -> str:
@@ -121,17 +119,16 @@ def _id_problem(name: str | None) -> str:
     return unsafe_reason(name)
 
 
-def _refuse_doubles(listing: str, pieces: str, hashes: npt.NDArray[np.int64], parts: int) -> None:
-    """Eight bytes an image find the ids that may stand twice; only those are then looked at as text."""
+def _check_duplicates(listing: str, pieces: str, hashes: npt.NDArray[np.int64], parts: int) -> None:
+    """Raise InputError for repeated ids; eight bytes per image find candidates, and only those are compared as text."""
     hashes.sort()
-    suspects = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
-    if not suspects:
+    candidates = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    if not candidates:
         return
     counts: Counter[str] = Counter()
     for part in range(parts):
-        counts.update(name for name in read_piece(pieces, part) if hash(name) in suspects)
-    doubled: Sequence[tuple[str, int]] = [item for item in counts.items() if item[1] > 1]
+        counts.update(name for name in read_piece(pieces, part) if hash(name) in candidates)
     raise_all(
         f"{listing}: bad rows",
-        [f"{ID}={name!r} is there {count} times, expected once" for name, count in doubled],
+        [f"{ID}={name!r} is there {count} times, expected once" for name, count in counts.items() if count > 1],
     )

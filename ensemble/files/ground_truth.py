@@ -1,22 +1,21 @@
-"""The right answers of images: as joint codes, or as the label of each task."""
+"""Ground truth of images: as joint codes, or as the label of each task."""
 
 from collections.abc import Mapping
 from itertools import chain
 from math import prod
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from data.annotations.listing import ID
+from data.images.find import ID
 from data.runtime.errors import InputError
-from ensemble.files.submission import ANSWER, read_answers, read_columns
+from ensemble.files.submission import ANSWER, read_codes, read_columns
 from ensemble.joint import encode
 from heads.config.task import Label
 
 
 def read_ground_truth(path: Path, labels: Mapping[str, Label]) -> pd.DataFrame:
-    """The right answers of a CSV file as `ensemble.files.submission.read_answers` gives them.
+    """Read the ground truth of a CSV file, as `ensemble.files.submission.read_codes` returns it.
 
     Args:
         path: it has `ImageID`, and `ans` or, without that, each column that the labels are read from, as a
@@ -30,7 +29,7 @@ def read_ground_truth(path: Path, labels: Mapping[str, Label]) -> pd.DataFrame:
     table = read_columns(path, [ID], [ANSWER, *columns])
     classes = [len(label.classes) for label in labels.values()]
     if ANSWER in table:
-        return read_answers(path, prod(classes))
+        return read_codes(path, prod(classes))
     if missing := [column for column in columns if column not in table]:
         found = f"found neither {ANSWER} nor {', '.join(missing)}"
         expected = f"expected {ANSWER}, or {', '.join(columns)} beside {ID}"
@@ -39,7 +38,7 @@ def read_ground_truth(path: Path, labels: Mapping[str, Label]) -> pd.DataFrame:
 
     named = table.assign(path=[f"{path}: row {row}" for row in table.index])
     digits = [build_target(label).class_indices(named) for label in labels.values()]
-    return table[[ID]].assign(**{ANSWER: np.asarray(encode(digits, classes), dtype=np.int64)})
+    return table[[ID]].assign(**{ANSWER: encode(digits, classes)})
 
 
 def _columns_of(label: Label) -> list[str]:

@@ -1,59 +1,35 @@
-"""The images to answer as paths: each is there, and within the one folder that holds them all."""
+"""Paths of listed images, checked to be files within the one folder that holds them."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
 
-import numpy as np
-import numpy.typing as npt
-
-from data.annotations.listing import ID
+from data.images.find import ID
 from data.runtime.errors import InputError, raise_all
-from data.runtime.file_names import unsafe_reason
+from data.runtime.files import unsafe_reason
 
-ABSENT = ("no such file", "cannot be followed")  # how reasons begin that harm nobody
-
-
-class ImagePaths(Sequence[Path]):
-    """The paths `folder`/id; only the ids are in memory, as one block, which forked workers share uncopied."""
-
-    def __init__(self, folder: Path, ids: npt.NDArray[np.bytes_]) -> None:
-        self.folder, self.ids = folder, ids
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @overload
-    def __getitem__(self, place: int) -> Path: ...
-    @overload
-    def __getitem__(self, place: slice) -> "ImagePaths": ...
-    def __getitem__(self, place: int | slice) -> "Path | ImagePaths":
-        if isinstance(place, slice):
-            return ImagePaths(self.folder, self.ids[place])
-        return self.folder / os.fsdecode(bytes(self.ids[place]))
+ABSENT = ("no such file", "cannot be followed")  # first words of reasons that `missing_ok` accepts
 
 
-def image_paths(folder: Path, ids: Sequence[str], missing_ok: bool = False) -> ImagePaths:
-    """The image files `folder`/id; no file is opened.
+def image_paths(folder: Path, ids: Sequence[str], missing_ok: bool = False) -> list[str]:
+    """Join `folder` and each id; no file is opened.
 
-    Raises InputError that tells all ids at once which are absolute, contain `..`, lead out of the folder
+    Raises InputError that names all ids at once which are absolute, contain `..`, lead out of the folder
     through links, or have no file, unless `missing_ok`.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder, expected the folder of the listed images")
     root = folder.resolve()
-    found = ((name, path_problem(root, name)) for name in ids)
-    wrong = [(name, told) for name, told in found if told and not (missing_ok and told.startswith(ABSENT))]
+    reasons = ((name, path_problem(root, name)) for name in ids)
+    bad = [(name, why) for name, why in reasons if why and not (missing_ok and why.startswith(ABSENT))]
     raise_all(
-        f"{folder}: {len(wrong)} of {len(ids)} listed images cannot be used",
-        [f"{ID}={name!r}: {reason}" for name, reason in wrong],
+        f"{folder}: {len(bad)} of {len(ids)} listed images cannot be used",
+        [f"{ID}={name!r}: {reason}" for name, reason in bad],
     )
-    return ImagePaths(folder, np.array([os.fsencode(name) for name in ids], dtype=np.bytes_))
+    return [str(folder / name) for name in ids]
 
 
 def path_problem(root: Path, name: str) -> str:
-    """Why `name` is no file within the resolved folder `root`, told for a message; empty if it is one."""
+    """Why `name` is no file within the resolved folder `root`; empty if it is one."""
     if why := unsafe_reason(name):
         return why
     try:

@@ -1,9 +1,9 @@
-"""probabilities.npz: what every head said of every image, as `combine.py` leaves it for whoever looks closer.
+"""Predictions of all tasks, in memory and as probabilities.npz.
 
-Arrays: `ImageID` [N]; for each task `NAME` [N, C] (all views merged), `NAME/identity` [N, C] (the plain view
-alone) and `NAME/classes` [C]. Rows of probabilities sum to 1. A task that predicts a number has `NAME/number`
-[N], in its unit (NaN: the image could not be seen). Where not every image was shown in all views, `NAME/views`
-[N] says in how many (0: it could not be seen); where that is 1, `NAME` is `NAME/identity`.
+Arrays of the file: `ImageID` [N]; for each task `NAME` [N, C] (all views merged), `NAME/identity` [N, C] (the identity
+view alone) and `NAME/classes` [C]; rows of probabilities sum to 1. A task that predicts a number has `NAME/number`
+[N] in its unit (NaN: the image could not be decoded). After `--views adaptive`, `NAME/views` [N] counts the views
+used (0: the image could not be decoded); where it is 1, `NAME` equals `NAME/identity`.
 """
 
 import struct
@@ -11,19 +11,21 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from data.annotations.listing import ID
+from data.images.find import ID
 from data.runtime.errors import InputError
 from data.runtime.files import write_atomically
+from ensemble.joint import argmax
 
 FILE_NAME = "probabilities.npz"
-IDENTITY, CLASSES, VIEWS, NUMBER = "identity", "classes", "views", "number"
+IDENTITY, NUMBER, VIEWS, CLASSES, REASON = "identity", "number", "views", "classes", "reason"
 CHUNK = 4096
 # What numpy and zipfile raise on bytes that break the format's rules; MemoryError: a header that lies.
 BROKEN = (
@@ -32,44 +34,105 @@ BROKEN = (
 )
 
 
+class TaskOutput(NamedTuple):
+    """Output of one task's heads for N images.
+
+    Attributes:
+        probabilities: float32 [N, C], all views merged; rows sum to 1.
+        identity: float32 [N, C], those of the identity view alone.
+        value: float32 [N], the expected number in the label's unit, mean over folds and views; None if the
+            task predicts classes only.
+        views: uint8 [N], number of views used for each image; None if every image was passed in all views.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    identity: npt.NDArray[np.float32] | None = None
+    value: npt.NDArray[np.float32] | None = None
+    views: npt.NDArray[np.uint8] | None = None
+
+    def first_view(self) -> npt.NDArray[np.float32]:
+        """Probabilities of the identity view; ValueError if they are unknown."""
+        if self.identity is None:
+            raise ValueError("no probabilities of the identity view")
+        return self.identity
+
+    @classmethod
+    def concat(cls, outputs: Sequence["TaskOutput"]) -> "TaskOutput":
+        """Concatenate outputs for the images of at least one batch."""
+        fields = zip(*outputs, strict=True)
+        return cls(*(None if each[0] is None else np.concatenate(each) for each in fields))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of every task for N images.
+
+    Attributes:
+        tasks: output by task name.
+        errors: for each image why it could not be decoded, or "". Such an image has equal probabilities.
+    """
+
+    tasks: dict[str, TaskOutput]
+    errors: list[str]
+
+    def __len__(self) -> int:
+        return len(self.errors)
+
+    @classmethod
+    def concat(cls, batches: Sequence["Predictions"]) -> "Predictions":
+        """Concatenate the predictions of at least one batch along the images."""
+        tasks = {name: TaskOutput.concat([batch.tasks[name] for batch in batches]) for name in batches[0].tasks}
+        return cls(tasks, [error for batch in batches for error in batch.errors])
+
+    def joint_codes(self) -> npt.NDArray[np.int64]:
+        """Joint codes [N] of every task's most probable class."""
+        return argmax([output.probabilities for output in self.tasks.values()])
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Arrays by the names that probabilities.npz uses, and the errors as `reason`."""
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for task, output in self.tasks.items():
+            fields = zip(_array_names(task), output, strict=True)
+            arrays |= {name: array for name, array in fields if array is not None}
+        return arrays | {REASON: np.array(self.errors, dtype=np.str_)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "Predictions":
+        """The inverse of `to_arrays`; other arrays of a probabilities.npz are ignored."""
+        names = [name for name in arrays if "/" not in name and name not in (ID, REASON)]
+        tasks = {name: TaskOutput(*map(arrays.get, _array_names(name))) for name in names}  # type: ignore[arg-type]
+        rows = len(next(iter(tasks.values())).probabilities)
+        return cls(tasks, arrays[REASON].tolist() if REASON in arrays else [""] * rows)
+
+
+def _array_names(task: str) -> tuple[str, ...]:
+    """Array names of a `TaskOutput`'s fields."""
+    return task, f"{task}/{IDENTITY}", f"{task}/{NUMBER}", f"{task}/{VIEWS}"
+
+
 def write_probabilities(
-    path: Path,
-    ids: Sequence[str],
-    classes: Mapping[str, Sequence[str]],
-    parts: Iterable[Mapping[str, Any]],
-    with_views: bool = False,
-    numbers: Collection[str] = (),
+    path: Path, ids: Sequence[str], classes: Mapping[str, Sequence[str]], parts: Iterable[Predictions]
 ) -> None:
-    """Write `ids` [N] and each task's probabilities to one .npz, whole or not at all, and a part at a time.
+    """Write predictions to one .npz, atomically and one part at a time.
 
     Args:
         path: of the file.
-        ids: of all images.
-        classes: each task's class names.
-        parts: arrays `NAME` and `NAME/identity` [B, C] of consecutive images; gone through once for each array.
-        with_views: the parts have `NAME/views` [B] as well.
-        numbers: tasks of which they have `NAME/number` [B].
+        ids: of all images, [N].
+        classes: class names of each task.
+        parts: predictions of consecutive images; iterated once for each array.
     """
-    rows = len(ids)
     with write_atomically(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         text = np.dtype(("U", max(map(len, ids), default=1)))
-        chunks = (np.array(ids[start : start + CHUNK], dtype=text) for start in range(0, rows, CHUNK))
-        _write_array(archive, ID, text, (rows,), chunks)
-        for task, names in classes.items():
-            for name in (task, f"{task}/{IDENTITY}"):
-                _write_array(archive, name, np.dtype("<f4"), (rows, len(names)), _each(parts, name))
-            if task in numbers:
-                name = f"{task}/{NUMBER}"
-                _write_array(archive, name, np.dtype("<f4"), (rows,), _each(parts, name))
-            if with_views:
-                name = f"{task}/{VIEWS}"
-                _write_array(archive, name, np.dtype("u1"), (rows,), _each(parts, name))
-            held = np.array(names, dtype=np.str_)
-            _write_array(archive, f"{task}/{CLASSES}", held.dtype, held.shape, [held])
-
-
-def _each(parts: Iterable[Mapping[str, Any]], name: str) -> Iterator[npt.NDArray[Any]]:
-    return (part[name] for part in parts)
+        chunks = (np.array(ids[start : start + CHUNK], dtype=text) for start in range(0, len(ids), CHUNK))
+        _write_array(archive, ID, text, (len(ids),), chunks)
+        first = next(iter(parts))
+        for task, labels in classes.items():
+            for field, (name, array) in enumerate(zip(_array_names(task), first.tasks[task], strict=True)):
+                if array is not None:
+                    shape = (len(ids), *array.shape[1:])
+                    _write_array(archive, name, array.dtype, shape, (part.tasks[task][field] for part in parts))
+            names = np.array(labels, dtype=np.str_)
+            _write_array(archive, f"{task}/{CLASSES}", names.dtype, names.shape, [names])
 
 
 def _write_array(
@@ -77,9 +140,9 @@ def _write_array(
     name: str,
     dtype: np.dtype[Any],
     shape: tuple[int, ...],
-    chunks: Iterable[npt.NDArray[Any]],
+    chunks: Iterable[npt.NDArray[Any] | None],
 ) -> None:
-    """Write one array as numpy's savez does, out of its rows in chunks."""
+    """Write one array as numpy's savez does, from consecutive chunks of its rows."""
     with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
@@ -88,12 +151,10 @@ def _write_array(
 
 
 def read_arrays(path: Path, expected: str = "the .npz file of combine.py") -> dict[str, Any]:
-    """The arrays of a .npz file by name; InputError if it is not `expected`, or would need a pickle."""
+    """Read the arrays of a .npz file by name; InputError if it is not `expected`, or would need a pickle."""
     try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            path.open("rb") as file,
-        ):  # numpy leaves a file open that it opened and could not read
+        # Opened here: numpy leaves a file open that it opened and could not read.
+        with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")

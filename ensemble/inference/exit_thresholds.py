@@ -1,37 +1,60 @@
-"""The margins of `--views adaptive`, chosen once on validation images and kept beside the runs."""
+"""Thresholds of `--views adaptive`: chosen on validation images so that joint codes rarely change, saved with the runs.
+
+Each task's threshold is the gap of its two largest probabilities from which the identity view is enough. An image
+whose joint code would differ from that of all views costs one of a budget that the tasks share; the budget is spent
+where it saves most forward passes.
+"""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from math import lgamma, log, log1p
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from tqdm import tqdm
+
+from data.audit.predictions import read_validation
+from data.runtime.errors import InputError, printable
 from data.runtime.files import write_text
+from ensemble.ensemble import Ensemble
+from ensemble.files.predictions import Predictions, TaskOutput
 from ensemble.inference.early_exit import ALL_VIEWS, needs_all_views
 from ensemble.inference.parts import make_key
 from ensemble.inference.predictor import Task
-from ensemble.inference.thresholds import (
-    AGREEMENT,
-    allowed_disagreements,
-    choose_thresholds,
-    early_exit_probabilities,
-)
-from ensemble.inference.validation_images import Predict, find_validation_images, predict_validation
-from ensemble.metrics.decide import argmax
+from ensemble.joint import argmax
 
 FILE_NAME = "margins.json"
+KEYS = (
+    "margins",
+    "photographs",
+    "agreement",
+    "passes",
+    "all_passes",
+)  # in the file, in the order of the fields
 FORMAT = 1
+AGREEMENT = 0.995  # of the joint codes, at least
+CONFIDENCE = 0.95
+# Rounding or another JPEG scale changes fewer classes than this; other images or crops change more.
+SAME_CLASSES = 0.9
+REMEDY = "give --margin, or --views all"
+
+Predict = Callable[[Ensemble, Sequence[str]], Iterator[Predictions]]
 
 
 @dataclass(frozen=True)
 class ExitThresholds:
-    """Margins, and what they did on the validation images.
+    """Thresholds, and their effect on the validation images that they were chosen on.
 
     Attributes:
-        margins: by task, see `ensemble.inference.early_exit.needs_all_views`.
-        images: on which they were chosen; none of the heads was trained on them.
-        agreement: share of their joint answers that are those of all views.
-        passes, all_passes: forward passes an image, on average and with all views.
+        margins: threshold by task, see `ensemble.inference.early_exit.needs_all_views`.
+        images: their number; no head was trained on them.
+        agreement: share of the joint codes that are those of all views.
+        passes, all_passes: forward passes per image, on average and with all views.
     """
 
     margins: dict[str, float]
@@ -43,80 +66,264 @@ class ExitThresholds:
     def __str__(self) -> str:
         if all(margin >= ALL_VIEWS for margin in self.margins.values()):
             return (
-                f"margins: none, so all views are shown: {self.images} validation images cannot "
-                f"promise that {AGREEMENT:.1%} of the answers stay what they are"
+                f"margins: none, so every image is passed in all views: {self.images} validation images are too few "
+                f"to ensure that {AGREEMENT:.1%} of the joint codes stay the same"
             )
-        told = ", ".join(f"{task} {margin:.3f}" for task, margin in self.margins.items())
+        margins = ", ".join(f"{task} {margin:.3f}" for task, margin in self.margins.items())
         return (
-            f"margins: {told}; on {self.images} validation images {self.agreement:.2%} of the "
-            f"answers are those of all views, in {self.passes:.2f} forward passes an image instead of "
-            f"{self.all_passes:g}"
+            f"margins: {margins}; on {self.images} validation images {self.agreement:.2%} of the joint codes are "
+            f"those of all views, in {self.passes:.2f} forward passes per image instead of {self.all_passes:g}"
         )
 
 
-def load_exit_thresholds(
+def select_thresholds(
+    views: str,
+    margin: float | None,
     runs: Path,
-    tasks: Mapping[str, Task],
+    ensemble: Ensemble,
     predict: Predict,
     options: Mapping[str, object],
-) -> ExitThresholds:
-    """The margins for these heads: those kept in `runs`, or chosen now and kept there.
+) -> dict[str, float] | None:
+    """Return the thresholds that --views and --margin ask for; None for all views of every image."""
+    if views == "all":
+        return None
+    if margin is not None:
+        return dict.fromkeys(ensemble.tasks, margin)
+    chosen = load_exit_thresholds(runs, ensemble, predict, options)
+    print(chosen, flush=True)
+    return chosen.margins
 
-    What is kept counts for the same heads (by checksum), views and options alone.
+
+def load_exit_thresholds(
+    runs: Path, ensemble: Ensemble, predict: Predict, options: Mapping[str, object]
+) -> ExitThresholds:
+    """Load the thresholds for these heads from `runs`, or choose them now and save them there.
+
+    Saved thresholds are used for the same heads (by checksum), views and options only.
 
     Args:
-        runs: holds the file.
-        tasks: by name, their heads out of files; validation.npz lies beside each.
-        predict: `predict_tasks` with all but its first two arguments.
-        options: whatever else changes what the heads answer.
+        runs: folder of the file.
+        ensemble: its heads loaded from files; validation.npz is beside each.
+        predict: predicts images with an ensemble, in all views.
+        options: whatever else changes the heads' predictions.
 
     Raises:
-        InputError: see `ensemble.inference.validation_images`.
+        InputError: see `choose_exit_thresholds`.
     """
-    views = {name: [*task.views, task.merge] for name, task in tasks.items()}
-    heads = {name: [head.checksum for head in task.heads] for name, task in tasks.items()}
-    key = make_key(heads, {**options, "views": views, "margins": (FORMAT, AGREEMENT)})
+    views = {name: [*task.views, task.merge] for name, task in ensemble.tasks.items()}
+    key = make_key(ensemble.checksums, {**options, "views": views, "margins": (FORMAT, AGREEMENT)})
     file = runs / FILE_NAME
-    kept = _read(file)
-    if key in kept:
-        return ExitThresholds(**kept[key])
-    choice = choose_exit_thresholds(tasks, predict)
+    saved = _read(file)
+    if key in saved:
+        return ExitThresholds(*saved[key].values())
+    chosen = choose_exit_thresholds(ensemble, predict)
     try:
-        write_text(file, json.dumps(kept | {key: asdict(choice)}, indent=2) + "\n")
+        write_text(
+            file, json.dumps(saved | {key: dict(zip(KEYS, astuple(chosen), strict=True))}, indent=2) + "\n"
+        )
     except OSError as error:
         print(f"{file}: cannot be written ({error.strerror}): the next run chooses margins again")
-    return choice
+    return chosen
 
 
-def choose_exit_thresholds(tasks: Mapping[str, Task], predict: Predict) -> ExitThresholds:
-    """Choose margins on the validation images that all tasks share; arguments as for `load_exit_thresholds`."""
-    validated = find_validation_images(
-        {name: [head.run.validation for head in task.heads] for name, task in tasks.items()}
-    )
+def choose_exit_thresholds(ensemble: Ensemble, predict: Predict) -> ExitThresholds:
+    """Choose thresholds on the validation images that all tasks share.
+
+    Raises:
+        InputError: a validation.npz or an image is missing, the tasks share no image, or the heads predict other
+            classes than in training: these are not the same images.
+    """
+    tasks = ensemble.tasks
+    predicted = {
+        name: [_read_probabilities(head.run.validation) for head in task.heads] for name, task in tasks.items()
+    }
+    groups = _group_images(predicted)
+    images = sum(map(len, groups.values()))
     further = {name: (len(task.views) - 1) * len(task.heads) for name, task in tasks.items()}
-    every = float(sum(len(task.views) * len(task.heads) for task in tasks.values()))
-    budget = allowed_disagreements(len(validated))
+    passes = float(sum(len(task.views) * len(task.heads) for task in tasks.values()))
+    budget = allowed_disagreements(images)
     if budget < 0:
-        return ExitThresholds(dict.fromkeys(tasks, ALL_VIEWS), len(validated), 1.0, every, every)
-    pairs = predict_validation(validated, tasks, predict)
-    margins = choose_thresholds(pairs, further, budget)
-    answers = argmax(list(early_exit_probabilities(pairs, margins).values()))
-    same = float((answers == argmax([merged for merged, _ in pairs.values()])).mean())
-    spared = [further[name] * (~needs_all_views(pair[1], margins[name])).mean() for name, pair in pairs.items()]
-    return ExitThresholds(margins, len(validated), same, every - float(sum(spared)), every)
+        return ExitThresholds(dict.fromkeys(tasks, ALL_VIEWS), images, 1.0, passes, passes)
+    outputs = _predict_validation(tasks, predicted, groups, predict).tasks
+    margins = choose_thresholds(outputs, further, budget)
+    same = argmax(exit_early(outputs, margins)) == argmax([each.probabilities for each in outputs.values()])
+    saved = [
+        further[name] * (~needs_all_views(output.first_view(), margins[name])).mean()
+        for name, output in outputs.items()
+    ]
+    return ExitThresholds(margins, images, float(same.mean()), passes - float(sum(saved)), passes)
+
+
+def allowed_disagreements(images: int, agreement: float = AGREEMENT) -> int:
+    """Count how many of so many images may have another joint code, so that `agreement` holds for new images as well.
+
+    That is, the one-sided Clopper-Pearson bound (1934, doi:10.1093/biomet/26.4.404) on the share that differs is
+    within 1 - `agreement` at `CONFIDENCE`, images taken to be independent. -1: too few images for any.
+
+    >>> allowed_disagreements(597), allowed_disagreements(598), allowed_disagreements(2600)
+    (-1, 0, 6)
+    """
+    share, few = 1 - agreement, range(int(images * (1 - agreement)) + 1)
+    # The binomial distribution in logarithms: its terms underflow where images are many.
+    ways = [lgamma(images + 1) - lgamma(n + 1) - lgamma(images - n + 1) for n in few]
+    logs = [way + n * log(share) + (images - n) * log1p(-share) for n, way in zip(few, ways, strict=True)]
+    return int((np.exp(logs).cumsum() <= 1 - CONFIDENCE).sum()) - 1
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """A task's possible thresholds, from the one at which no class changes down to 0.
+
+    Attributes:
+        thresholds: float [D + 1].
+        saved: forward passes that each threshold saves, [D + 1].
+        changed: images [D] whose class changes: those of threshold k are the first k.
+    """
+
+    thresholds: npt.NDArray[np.float64]
+    saved: npt.NDArray[np.float64]
+    changed: npt.NDArray[np.intp]
+
+
+def _candidates(output: TaskOutput, further_passes: int) -> _Candidates:
+    identity = output.first_view()
+    second, first = np.partition(identity.astype(np.float64), -2, axis=1)[:, -2:].T
+    gaps = first - second
+    changed = np.flatnonzero(identity.argmax(axis=1) != output.probabilities.argmax(axis=1))
+    changed = changed[np.argsort(-gaps[changed], kind="stable")]
+    # Just above the gap of the next image that would change, and 0 once there is none.
+    thresholds = np.minimum(np.append(np.nextafter(gaps[changed], np.inf), 0.0), ALL_VIEWS)
+    early = [(~needs_all_views(identity, float(threshold))).sum() for threshold in thresholds]
+    return _Candidates(thresholds, further_passes * np.array(early, dtype=np.float64), changed)
+
+
+def choose_thresholds(
+    outputs: Mapping[str, TaskOutput], further_passes: Mapping[str, int], disagreements: int
+) -> dict[str, float]:
+    """Choose each task's threshold (see `needs_all_views`), so that at most `disagreements` joint codes differ.
+
+    Greedy: of all steps down any task's thresholds that the budget still allows, take the one that saves most forward
+    passes for each code that it changes, until none is left. A code that several tasks change counts once.
+
+    Args:
+        outputs: of each task for the same N images.
+        further_passes: forward passes of each task beyond its first view.
+        disagreements: the budget; below 0 all thresholds are 1.
+    """
+    if disagreements < 0:
+        return dict.fromkeys(outputs, ALL_VIEWS)
+    candidates = {task: _candidates(output, further_passes[task]) for task, output in outputs.items()}
+    steps = dict.fromkeys(outputs, 0)
+    while True:
+        best: tuple[float, str, int] | None = None
+        for task, mine in candidates.items():
+            others = [each.changed[: steps[name]] for name, each in candidates.items() if name != task]
+            elsewhere = np.unique(np.concatenate([*others, np.empty(0, dtype=np.intp)]))
+            # Joint codes that differ at each of this task's thresholds, the other tasks left where they are.
+            spent = len(elsewhere) + np.append(0, (~np.isin(mine.changed, elsewhere)).cumsum())
+            here = steps[task]
+            gain = mine.saved - mine.saved[here]
+            reachable = (spent <= disagreements) & (gain > 0)
+            if reachable.any():
+                # A step that costs nothing comes before all that cost something.
+                worth = np.where(reachable, gain / np.maximum(spent - spent[here], 1e-9), -1.0)
+                step = int(worth.argmax())
+                if best is None or worth[step] > best[0]:
+                    best = float(worth[step]), task, step
+        if best is None:
+            return {task: float(mine.thresholds[steps[task]]) for task, mine in candidates.items()}
+        steps[best[1]] = best[2]
+
+
+def exit_early(
+    outputs: Mapping[str, TaskOutput], thresholds: Mapping[str, float]
+) -> list[npt.NDArray[np.float32]]:
+    """Probabilities [N, C] of each task with further views only for images that need them."""
+    return [
+        np.where(
+            needs_all_views(each.first_view(), thresholds[task])[:, None], each.probabilities, each.first_view()
+        )
+        for task, each in outputs.items()
+    ]
+
+
+def _read_probabilities(file: Path) -> pd.DataFrame:
+    """Read a head's probabilities of its validation images, with their absolute paths as index."""
+    if not file.is_file():
+        raise InputError(f"{file}: not there, but margins are chosen on the images that it lists; {REMEDY}")
+    arrays = read_validation(file)
+    paths = [os.path.abspath(path) for path in arrays["path"].tolist()]  # noqa: PTH100 (links stay)
+    table = pd.DataFrame(arrays["probabilities"], index=paths)
+    return table[~table.index.duplicated()]
+
+
+Heads = tuple[tuple[int, ...], ...]  # for each task, positions among its heads
+
+
+def _group_images(predicted: Mapping[str, Sequence[pd.DataFrame]]) -> dict[Heads, list[str]]:
+    """Group the images in every task's validation by the heads that were not trained on them."""
+    known = [{path for table in tables for path in table.index} for tables in predicted.values()]
+    groups: dict[Heads, list[str]] = {}
+    for path in sorted(set.intersection(*known)):
+        held_out = tuple(
+            tuple(place for place, table in enumerate(tables) if path in table.index)
+            for tables in predicted.values()
+        )
+        groups.setdefault(held_out, []).append(path)
+    paths = [path for group in groups.values() for path in group]
+    if not paths:
+        raise InputError(f"{', '.join(predicted)}: no image is in the validation of all of them; {REMEDY}")
+    absent = [path for path in paths if not Path(path).is_file()]
+    if absent:
+        raise InputError(
+            f"{len(absent)} of {len(paths)} validation images are not there, such as {printable(absent[0])}: "
+            f"margins are chosen on them; put them back where training read them, {REMEDY}"
+        )
+    return groups
+
+
+def _predict_validation(
+    tasks: Mapping[str, Task],
+    predicted: Mapping[str, Sequence[pd.DataFrame]],
+    groups: Mapping[Heads, Sequence[str]],
+    predict: Predict,
+) -> Predictions:
+    """Predict the images, each with the folds' heads that were not trained on it."""
+    found = []
+    for held_out, paths in groups.items():
+        heads = dict(zip(tasks, held_out, strict=True))
+        subset = {
+            name: replace(task, heads=[task.heads[place] for place in heads[name]])
+            for name, task in tasks.items()
+        }
+        batches = list(tqdm(predict(Ensemble(subset), paths), "margins", disable=None, unit="batch"))
+        found.append(Predictions.concat(batches))
+        for name, output in found[-1].tasks.items():
+            tables = [predicted[name][place].loc[list(paths)].to_numpy() for place in heads[name]]
+            _check_agreement(name, output.first_view(), np.mean(tables, axis=0))
+    return Predictions.concat(found)
+
+
+def _check_agreement(task: str, identity: npt.NDArray[np.floating], before: npt.NDArray[np.floating]) -> None:
+    same = float((identity.argmax(axis=1) == before.argmax(axis=1)).mean())
+    if same < SAME_CLASSES:
+        raise InputError(
+            f"{task}: {same:.0%} of its classes on its validation images are those of training, expected at least "
+            f"{SAME_CLASSES:.0%}: the images changed since, or are cropped otherwise; {REMEDY}"
+        )
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """What is kept, by key; nothing of a file that is not there or damaged: it is made anew."""
+    """Read the valid entries by key; none of a missing or damaged file, which is then written anew."""
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        return {key: entry for key, entry in kept.items() if _is_whole(entry)}
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        return {key: entry for key, entry in saved.items() if _is_valid(entry)}
     except (OSError, ValueError, AttributeError):
         return {}
 
 
-def _is_whole(entry: Any) -> bool:
-    if not isinstance(entry, dict) or entry.keys() != ExitThresholds.__annotations__.keys():
+def _is_valid(entry: Any) -> bool:
+    if not isinstance(entry, dict) or tuple(entry) != KEYS:
         return False
     margins, *figures = entry.values()
     numbers = [*margins.values(), *figures] if isinstance(margins, dict) else [None]

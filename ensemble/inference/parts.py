@@ -1,8 +1,8 @@
-"""Results on their way to the submission: kept in parts beside it, so that a run that was killed goes on.
+"""Predictions in parts beside the submission, so that an interrupted run resumes.
 
-A part holds the probabilities of consecutive rows of the listing. It is trusted only if its bytes have the
-checksum in its name, if it was made by the same heads and options (the folder's name), and if its images are as
-they were; what follows one that is not is made anew.
+A part holds the predictions of consecutive rows of the listing. It is used again only if its bytes have the checksum
+in its name, if the same heads and options wrote it (the folder's name), and if its images are unchanged; all parts
+after one that fails are predicted again.
 """
 
 import hashlib
@@ -13,28 +13,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from data.runtime.files import remove_unfinished, write_atomically
+from ensemble.files.predictions import Predictions
 
-FORMAT = 3  # 2: images decoded at the smallest JPEG scale that covers what is shown; 3: with numbers
-ROWS = 1024  # in a part; what a kill can cost
-Arrays = Mapping[str, npt.NDArray[Any]]
+FORMAT = 3  # 2: JPEGs decoded at the smallest scale that the pipelines need; 3: with numbers
+ROWS = 1024  # of a part, which is what a kill can cost
+IMAGES = "images"  # the array that holds the fingerprint
 
 
 def make_key(heads: Mapping[str, Sequence[str]], options: Mapping[str, object]) -> str:
-    """A name for what decides the results beside the images: each task's checksums of heads, and options."""
+    """Hash what decides the results beside the images: each task's checksums of heads, and options."""
     text = json.dumps([FORMAT, dict(heads), {name: str(value) for name, value in sorted(options.items())}])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def fingerprint(paths: Sequence[Path]) -> str:
-    """A name for images as they lie on the disk now: their paths, sizes and times of change."""
+def fingerprint(paths: Sequence[str | Path]) -> str:
+    """Hash the paths, sizes and modification times of images as they are on the disk now."""
     digest = hashlib.sha256()
-    for path in paths:
+    for path in map(Path, paths):
         try:
             status = path.stat()
             entry = [str(path), status.st_size, status.st_mtime_ns]
@@ -42,6 +41,11 @@ def fingerprint(paths: Sequence[Path]) -> str:
             entry = [str(path)]
         digest.update(json.dumps(entry).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def part_size(batch_size: int) -> int:
+    """Rows of a part: `ROWS`, rounded up to whole batches."""
+    return -(-ROWS // batch_size) * batch_size
 
 
 @dataclass
@@ -56,25 +60,25 @@ class ResultParts:
 
     place: Path
     key: str
-    paths: Sequence[Path]
+    paths: Sequence[str | Path]
 
     @property
     def folder(self) -> Path:
-        """Where the parts under this key lie."""
+        """The folder of the parts under this key."""
         return self.place / self.key
 
-    def finished(self, together: int) -> int:
-        """How many rows, from the first on, are there to be trusted; removes all that are not.
+    def count_finished(self, together: int) -> int:
+        """Count the rows, from the first on, that can be used again; remove all other parts.
 
-        They end where rows that are computed `together` do (a batch, or several): among others the last bits
-        of the results would be other ones.
+        They end on a multiple of `together`, the rows whose computation depends on one another (a batch, or a window
+        of batches): resumed results would differ in their last bits otherwise.
         """
         for other in self.place.glob("*"):
             if other.name != self.key and not other.name.startswith("."):
                 shutil.rmtree(other)
         remove_unfinished(self.folder)
         rows = 0
-        for file in sorted(self.folder.glob("part-*.npz")):
+        for file in self._files():
             start, stop = (int(number) for number in file.stem.split("-")[1:3])
             ends_well = stop % together == 0 or stop == len(self.paths)
             if start == rows and ends_well and self._is_sound(file, start, stop):
@@ -83,63 +87,39 @@ class ResultParts:
                 file.unlink()
         return rows
 
-    def write(self, start: int, arrays: Arrays) -> None:
-        """Keep the arrays [B, ...] of the rows from `start` on."""
-        stop = start + len(next(iter(arrays.values())))
+    def write(self, start: int, predictions: Predictions) -> int:
+        """Write the predictions of the rows from `start` on; return the row after them."""
+        stop = start + len(predictions)
+        images = np.array(fingerprint(self.paths[start:stop]))
         buffer = io.BytesIO()
-        np.savez(
-            buffer, allow_pickle=False, **{**arrays, "images": np.array(fingerprint(self.paths[start:stop]))}
-        )
+        np.savez(buffer, allow_pickle=False, **predictions.to_arrays(), **{IMAGES: images})
         content = buffer.getvalue()
         name = f"part-{start:09d}-{stop:09d}-{_checksum(content)}.npz"
         with write_atomically(self.folder / name) as temporary:
             temporary.write_bytes(content)
+        return stop
 
-    def __iter__(self) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """Each part's arrays, in order; one part is in memory at a time."""
-        for file in sorted(self.folder.glob("part-*.npz")):
+    def __iter__(self) -> Iterator[Predictions]:
+        """Yield each part's predictions, in order; one part is in memory at a time."""
+        for file in self._files():
             with np.load(file, allow_pickle=False) as arrays:
-                yield dict(arrays)
+                yield Predictions.from_arrays({name: arrays[name] for name in arrays if name != IMAGES})
 
     def remove(self) -> None:
-        """Remove all parts: the submission is there."""
+        """Remove all parts, once the submission is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(OSError):  # holds parts under another key, or was never made
+        with suppress(OSError):  # it holds parts under another key, or was never made
             self.place.rmdir()
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("part-*.npz"))
 
     def _is_sound(self, file: Path, start: int, stop: int) -> bool:
         content = file.read_bytes()
         if _checksum(content) != file.stem.split("-")[3]:
             return False
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return str(arrays["images"]) == fingerprint(self.paths[start:stop])
-
-
-def window_size(batch_size: int) -> int:
-    """Rows of the parts that a `Collector` makes: `ROWS`, made up to whole batches."""
-    return -(-ROWS // batch_size) * batch_size
-
-
-class Collector:
-    """Gathers batches into parts of at least `ROWS` rows."""
-
-    def __init__(self, parts: ResultParts, start: int) -> None:
-        self.parts, self.start = parts, start
-        self._batches: list[Arrays] = []
-
-    def add(self, batch: Arrays) -> None:
-        """Take one batch of arrays [B, ...]."""
-        self._batches.append(batch)
-        if sum(len(next(iter(arrays.values()))) for arrays in self._batches) >= ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what was gathered."""
-        if self._batches:
-            arrays = {n: np.concatenate([batch[n] for batch in self._batches]) for n in self._batches[0]}
-            self._batches = []
-            self.parts.write(self.start, arrays)
-            self.start += len(next(iter(arrays.values())))
+            return str(arrays[IMAGES]) == fingerprint(self.paths[start:stop])
 
 
 def _checksum(content: bytes) -> str:

@@ -1,164 +1,103 @@
-"""From heads and images to the submission, a part at a time: memory does not grow with the number of images."""
+"""From predictions to the submission, one part at a time: memory does not grow with the number of images."""
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from tqdm import tqdm
 
-from data.annotations.listing import ID
-from data.runtime.files import remove_unfinished, write_atomically
-from data.runtime.signals import Stopped
-from ensemble.backends.engines import Backend, torch_backend
-from ensemble.files.predictions import FILE_NAME, IDENTITY, NUMBER, VIEWS, write_probabilities
-from ensemble.files.submission import write_submission
-from ensemble.inference.early_exit import adaptive_views, count_views
-from ensemble.inference.parts import Collector, ResultParts, window_size
-from ensemble.inference.predictor import Read, Result, Task, all_views, predict_tasks, tasks_with_numbers
-from ensemble.metrics.decide import argmax
+from data.images.find import ID
+from data.runtime.files import remove_unfinished
+from data.runtime.signals import StopSignal
+from ensemble.files.predictions import FILE_NAME, NUMBER, REASON, Predictions, write_probabilities
+from ensemble.files.submission import write_rows, write_submission
+from ensemble.inference.parts import ResultParts
 
-UNSEEN, REASON = "unseen.csv", "reason"
+UNDECODABLE = "unseen.csv"
 
 
-def predict_to_parts(
-    parts: ResultParts,
-    tasks: Mapping[str, Task],
-    device: torch.device,
-    batch_size: int = 64,
-    workers: int = 0,
-    skip_bad: bool = False,
-    read: Read | None = None,
-    engine: Backend = torch_backend,
-    margins: Mapping[str, float] | None = None,
-) -> None:
-    """Fill `parts` with every task's probabilities of all its images, going on from those that are there.
-
-    Args:
-        parts: written to.
-        tasks: by name.
-        device: that the heads are moved to.
-        batch_size: images at once.
-        workers: decoding processes.
-        skip_bad: an image that cannot be decoded gets equal probabilities and a reason; else it is an error.
-        read: gives an image's pixels; decodes its file unless told otherwise.
-        engine: computes the heads.
-        margins: of `ensemble.inference.early_exit`, by task; without them every image is shown in all views.
+def write_parts(parts: ResultParts, start: int, predictions: Iterable[Predictions], rows: int) -> None:
+    """Write the predictions of the images from `start` on, in parts of at least `rows` images.
 
     Raises:
-        Stopped: a signal asked for the end; what was predicted is kept.
+        StopSignal: a signal ended the run; what was predicted is saved.
     """
-    paths = parts.paths
-    together = batch_size if margins is None else window_size(batch_size)
-    start = parts.finished(together)
+    total = len(parts.paths)
     if start:
-        print(f"going on after {start} of {len(paths)} answers", flush=True)
-    collector = Collector(parts, start)
-    unseen: list[tuple[int, str]] | None = [] if skip_bad else None
-    answer = (
-        all_views
-        if margins is None
-        else partial(adaptive_views, margins=margins, batch_size=batch_size, window=together)
-    )
-    batches = predict_tasks(tasks, paths[start:], device, batch_size, workers, unseen, read, engine, answer)
-    total = -(-len(paths) // batch_size)
+        print(f"resuming after {start} of {total} images", flush=True)
     try:
-        for batch in tqdm(batches, "combine", total, initial=start // batch_size, disable=None, unit="batch"):
-            arrays: dict[str, npt.NDArray[Any]] = {name: said.merged for name, said in batch.items()}
-            arrays |= {f"{name}/{IDENTITY}": said.identity for name, said in batch.items()}
-            arrays |= {
-                f"{name}/{NUMBER}": said.number for name, said in batch.items() if said.number is not None
-            }
-            reasons = [""] * len(next(iter(arrays.values())))
-            for row, reason in unseen or []:
-                reasons[row % batch_size] = reason
-            if unseen:
-                unseen.clear()
-            if margins is not None:
-                arrays |= _views(tasks, batch, margins, reasons)
-            collector.add({**arrays, REASON: np.array(reasons, dtype=np.str_)})
-    except Stopped as stopped:
-        if margins is None:  # else what was gathered ends in the middle of what is computed together
-            collector.flush()
-        stopped.kept = f"{collector.start} of {len(paths)} answers are kept; the same command goes on"
+        with tqdm(desc="combine", total=total, initial=start, disable=None, unit="image") as bar:
+            for part in _group(predictions, rows, bar):
+                start = parts.write(start, part)
+    except StopSignal as stop:
+        stop.saved = f"predictions of {start} of {total} images are saved; the same command resumes"
         raise
-    collector.flush()
+
+
+def _group(predictions: Iterable[Predictions], rows: int, bar: tqdm) -> Iterator[Predictions]:  # type: ignore[type-arg]
+    """Concatenate predictions until they have `rows` images; a signal ends the last part early."""
+    pending: list[Predictions] = []
+    try:
+        for each in predictions:
+            pending.append(each)
+            bar.update(len(each))
+            if sum(map(len, pending)) >= rows:
+                part, pending = pending, []
+                yield Predictions.concat(part)
+    except StopSignal:
+        if pending:
+            yield Predictions.concat(pending)
+        raise
+    if pending:
+        yield Predictions.concat(pending)
 
 
 def write_results(
-    out: Path, ids: Sequence[str], tasks: Mapping[str, Task], parts: ResultParts, with_views: bool = False
+    out: Path, ids: Sequence[str], classes: Mapping[str, Sequence[str]], parts: ResultParts
 ) -> int:
-    """Write what `parts` hold: probabilities.npz, then `out`, and beside them the list of unseen images.
+    """Write probabilities.npz, the submission `out` and the list of images that could not be decoded.
 
-    `with_views` tells that they were filled with margins, and hold in how many views each image was shown.
-    Returns the number of images that could not be seen; without any, a list of an earlier run is removed.
+    Returns the number of those images; without any, the list of an earlier run is removed.
     """
-    beside = out.parent / UNSEEN
-    for written in (out.parent / FILE_NAME, out, beside):
-        remove_unfinished(out.parent, written.stem)
-    classes = {name: task.classes for name, task in tasks.items()}
-    write_probabilities(out.parent / FILE_NAME, ids, classes, parts, with_views, tasks_with_numbers(tasks))
-    write_submission(out, ids, _answers(parts, list(tasks)))
-    unseen = [(name, reason) for name, reason in zip(ids, _reasons(parts), strict=True) if reason]
-    if not unseen:
+    beside = out.parent / UNDECODABLE
+    for path in (out.parent / FILE_NAME, out, beside):
+        remove_unfinished(out.parent, path.stem)
+    write_probabilities(out.parent / FILE_NAME, ids, classes, parts)
+    write_submission(out, ids, (code for part in parts for code in part.joint_codes().tolist()))
+    errors = (error for part in parts for error in part.errors)
+    bad = [(name, error) for name, error in zip(ids, errors, strict=True) if error]
+    if bad:
+        write_rows(beside, [ID, REASON], bad)
+    else:
         beside.unlink(missing_ok=True)
-        return 0
-    with write_atomically(beside) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([(ID, REASON), *unseen])
-    return len(unseen)
+    return len(bad)
 
 
-def write_names(out: Path, ids: Sequence[str], tasks: Mapping[str, Task], parts: ResultParts) -> None:
-    """Write every image's likeliest class of each task by name, its probability, and numbers, as CSV.
+def write_names(
+    out: Path, ids: Sequence[str], classes: Mapping[str, Sequence[str]], parts: ResultParts
+) -> None:
+    """Write each image's most probable class of every task by name, its probability, and numbers, as CSV.
 
-    They are empty for an image that could not be seen.
+    They are empty for an image that could not be decoded.
     """
-    numbers = tasks_with_numbers(tasks)
+    first = next(iter(parts))
     header = [ID]
-    for name in tasks:
-        header += [name, f"{name}_probability", *([f"{name}_{NUMBER}"] if name in numbers else [])]
-    listed = iter(ids)
-    with write_atomically(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        for part in parts:
-            for row, reason in enumerate(part[REASON].tolist()):
-                told = [""] * (len(header) - 1) if reason else _named(tasks, part, row)
-                writer.writerow([next(listed), *told])
+    for task in classes:
+        number = [] if first.tasks[task].value is None else [f"{task}_{NUMBER}"]
+        header += [task, f"{task}_probability", *number]
+    empty = [""] * (len(header) - 1)
+    rows = (
+        empty if error else _describe(part, classes, row)
+        for part in parts
+        for row, error in enumerate(part.errors)
+    )
+    write_rows(out, header, ([name, *row] for name, row in zip(ids, rows, strict=True)))
 
 
-def _named(tasks: Mapping[str, Task], part: Mapping[str, npt.NDArray[Any]], row: int) -> list[str]:
-    """Class, probability and number, if it predicts one, of each task for a row of a part."""
-    told = []
-    for name, task in tasks.items():
-        likeliest = int(part[name][row].argmax())
-        told += [task.classes[likeliest], f"{part[name][row, likeliest]:.3f}"]
-        if (number := part.get(f"{name}/{NUMBER}")) is not None:
-            told.append(f"{number[row]:.1f}")
-    return told
-
-
-def _views(
-    tasks: Mapping[str, Task], batch: Result, margins: Mapping[str, float], reasons: Sequence[str]
-) -> dict[str, npt.NDArray[np.uint8]]:
-    """`NAME/views` [B] of each task; 0 where there is a reason why the image could not be seen."""
-    seen = np.array([not reason for reason in reasons])
-    return {
-        f"{name}/{VIEWS}": count_views(said.identity, margins[name], len(tasks[name].views)) * seen
-        for name, said in batch.items()
-    }
-
-
-def _answers(parts: ResultParts, tasks: Sequence[str]) -> Iterator[int]:
-    for part in parts:
-        yield from argmax([part[name] for name in tasks]).tolist()
-
-
-def _reasons(parts: ResultParts) -> Iterator[str]:
-    for part in parts:
-        yield from part[REASON].tolist()
+def _describe(part: Predictions, classes: Mapping[str, Sequence[str]], row: int) -> list[str]:
+    """Class, its probability and the number, if there is one, of each task for one image."""
+    cells = []
+    for task, output in part.tasks.items():
+        place = int(output.probabilities[row].argmax())
+        number = [] if output.value is None else [f"{output.value[row]:.1f}"]
+        cells += [classes[task][place], f"{output.probabilities[row, place]:.3f}", *number]
+    return cells

@@ -1,0 +1,94 @@
+"""Predict the images of a listing on a Ray cluster, in Parquet parts.
+
+python -m ensemble.cluster --runs RUNS --data s3://bucket/eval --parts s3://bucket/parts
+"""
+
+import argparse
+import os
+from functools import partial
+from pathlib import Path
+
+from data.runtime.errors import InputError, run_script, whole_number_from
+from ensemble.options import add_ensemble_options, check_margin
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line; a flag wins over the environment."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ensemble.cluster", description="Predict the images of a listing on a Ray cluster."
+    )
+    data = os.environ.get("SM_CHANNEL_EVAL")
+    parser.add_argument(
+        "--data",
+        required=data is None,
+        default=data,
+        metavar="PLACE",
+        help="a listing (CSV, Parquet), a folder that holds one, or a folder of images; path or URL "
+        "(default: SM_CHANNEL_EVAL)",
+    )
+    parser.add_argument(
+        "--parts", required=True, metavar="PLACE", help="where the Parquet parts go, path or URL"
+    )
+    parser.add_argument(
+        "--part-rows",
+        type=whole_number_from(1),
+        default=16_384,
+        metavar="N",
+        help="images of a part (default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also one submission of all parts")
+    parser.add_argument(
+        "--workers",
+        type=whole_number_from(1),
+        metavar="N",
+        help="actors (default: one per GPU of the cluster, else one per core)",
+    )
+    add_ensemble_options(parser)
+    args = parser.parse_args()
+    check_margin(parser, args)
+    return args
+
+
+def predict_on_cluster(args: argparse.Namespace) -> None:
+    """Predict all parts that are missing; write the submission if asked for."""
+    try:
+        from ensemble.cluster.actors import connect, predict_parts
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed; pip install -r requirements-ray.txt") from None
+    from tqdm import tqdm
+
+    from data.runtime.processes import usable_workers
+    from ensemble.backends.engines import BACKENDS, backend_version
+    from ensemble.cluster.parts import ParquetParts, make_plan
+    from ensemble.ensemble import Ensemble
+    from ensemble.inference.exit_thresholds import select_thresholds
+
+    options = {"engine": backend_version(args.engine), "int8": None, "crops": None}  # fails here if missing
+    ensemble = Ensemble.load(args.runs, args.config)
+    predict = partial(
+        Ensemble.predict,
+        backend=BACKENDS[args.engine],
+        batch_size=args.batch_size,
+        workers=usable_workers(None),
+    )
+    thresholds = select_thresholds(args.views, args.margin, args.runs, ensemble, predict, options)
+    heads = {name: [head.file for head in task.heads] for name, task in ensemble.tasks.items()}
+    plan = make_plan(args.data, heads, args.batch_size, args.part_rows, args.engine, thresholds)
+    parts = ParquetParts(args.parts, plan)
+    fitting = connect(args.engine)
+    with tqdm(total=sum(parts.lengths), disable=None, unit="image") as bar:
+        for rows in predict_parts(ensemble.tasks, parts, args.workers or fitting):
+            bar.update(rows)
+    print(f"{args.parts}: {sum(parts.lengths)} images in {len(parts.lengths)} parts")
+    if args.out is not None:
+        parts.write_submission(args.out)
+        print(f"{args.out}: {sum(parts.lengths)} images")
+
+
+def main() -> None:
+    """Read the command line, then predict; slow imports wait until after parsing, for --help."""
+    predict_on_cluster(parse())
+
+
+if __name__ == "__main__":
+    run_script(main)
