@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.runtime.errors import add_debug_option, run_script
+from data.runtime.errors import add_debug_option, run_script, whole_number_from
 
 FORMATS = {"json": "metrics.json", "html": "report.html", "md": "report.md"}
 
@@ -20,40 +20,37 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     output, ground_truth = os.environ.get("SM_OUTPUT_DATA_DIR"), os.environ.get("SM_GROUND_TRUTH_DIR")
     parser = argparse.ArgumentParser(description="Score a submission against the ground truth.")
 
-    def add_path(option: str, text: str, metavar: str = "FILE", default: Path | None = None) -> None:
+    def add(option: str, text: str, default: Path | None = None, metavar: str = "FILE") -> None:
         parser.add_argument(option, type=Path, metavar=metavar, default=default, help=text)
 
-    add_path(
-        "--submission",
-        "CSV of ImageID, ans (default: submission.csv in $SM_OUTPUT_DATA_DIR)",
-        default=Path(output, "submission.csv") if output else None,
-    )
-    add_path(
+    submission = Path(output, "submission.csv") if output else None
+    add("--submission", "CSV of ImageID, ans (default: submission.csv in $SM_OUTPUT_DATA_DIR)", submission)
+    add(
         "--answers",
         "ground truth: CSV of ImageID and ans, or of the labels by name, as a labels.csv has them (default: "
         "answers.csv in $SM_GROUND_TRUTH_DIR)",
-        default=Path(ground_truth, "answers.csv") if ground_truth else None,
+        Path(ground_truth, "answers.csv") if ground_truth else None,
     )
     parser.add_argument(
-        "--validation",
-        action="store_true",
-        help="in place of a submission: score the heads of --runs on the images that all of them were validated on",
+        "--validation", action="store_true", help="in place of a submission: validation predictions of --runs"
     )
-    add_path(
+    add(
         "--out",
-        "where the report goes (default: $SM_OUTPUT_DATA_DIR, else beside the submission, with --validation in "
-        "--runs)",
-        "DIR",
+        "where the report goes (default: $SM_OUTPUT_DATA_DIR, else beside the submission, or in --runs)",
         Path(output) if output else None,
+        "DIR",
     )
-    add_path(
-        "--config", "the tasks of the joint code (default: %(default)s)", default=Path("configs/joint.yaml")
-    )
-    add_path(
+    add("--config", "the tasks of the joint code (default: %(default)s)", Path("configs/joint.yaml"))
+    add(
         "--probabilities",
-        "probabilities of the heads, for calibration (default: probabilities.npz beside the submission, if it has "
-        "the same answers)",
+        "for calibration (default: probabilities.npz beside the submission, if it has the same answers)",
     )
+    add(
+        "--people",
+        "CSV of ImageID, person (or id) and age, for intervals by person and errors by age (default: --answers)",
+    )
+    add("--runs", "runs of the heads, for training curves and temperatures", metavar="DIR")
+    add("--images", "the images, or --data of combine.py, to embed thumbnails", metavar="DIR")
     parser.add_argument(
         "--compare",
         type=Path,
@@ -62,27 +59,22 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=[],
         help="further submissions on the same answers; without --submission the first one is reported on",
     )
-    add_path(
-        "--people",
-        "CSV of ImageID, person (or id) and age in years, for intervals by person and errors by year (default: "
-        "such columns of the answers)",
-    )
-    add_path("--runs", "runs of the heads, for training curves and temperatures", "DIR")
-    add_path("--images", "the images, or --data of combine.py, for thumbnails of the wrong predictions", "DIR")
     parser.add_argument(
-        "--wrong", type=int, default=300, metavar="N", help="wrong predictions to list (default: %(default)s)"
+        "--wrong",
+        type=whole_number_from(0),
+        default=300,
+        metavar="N",
+        help="errors to list (default: %(default)s)",
     )
     parser.add_argument(
         "--format",
         nargs="+",
         choices=list(FORMATS),
         default=["json", "html"],
-        help="what to write (default: json html)",
+        help="files to write (default: json html)",
     )
     add_debug_option(parser)
     options = parser.parse_args(arguments)
-    if options.wrong < 0:
-        parser.error("--wrong starts at 0")
     if options.validation:
         others = ("submission", "answers", "probabilities", "compare", "people")
         given = [f"--{name}" for name in others if getattr(options, name) != parser.get_default(name)]

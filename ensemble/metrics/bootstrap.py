@@ -14,16 +14,12 @@ Codes = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
 DRAWS = 1000
 CHUNK = 100
-LEVEL = 0.95
 
 
 def draw_weights(counts: Codes, draws: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
     """Number of times [draws, kinds] that each kind of unit is drawn in resamples with replacement.
 
-    Args:
-        counts: number of units of each kind [kinds]; a resample has as many units as there are in total.
-        draws: number of resamples.
-        generator: source of the randomness.
+    `counts` [kinds] is the number of units of each kind; a resample has as many units as there are in total.
     """
     kinds, total = len(counts), int(counts.sum())
     if kinds < total:
@@ -82,7 +78,7 @@ def task_confusions(confusions: Floats, radices: Sequence[int], position: int) -
     return np.asarray(unfolded.sum(axis=tuple(others)))
 
 
-def interval(values: Floats, level: float = LEVEL) -> tuple[float, float]:
+def interval(values: Floats, level: float = 0.95) -> tuple[float, float]:
     """Percentile interval of resampled `values` [draws] that contains `level` of them.
 
     >>> interval(np.arange(101.0), 0.5)

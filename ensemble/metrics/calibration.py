@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.metrics.scores import check_classes
-
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Probabilities = npt.NDArray[np.floating]
@@ -38,19 +36,16 @@ def expected_calibration_error(
         bins: number of parts.
 
     Raises:
-        ValueError: shapes or values that do not fit.
+        ValueError: rows that are no probabilities.
 
     >>> error, bins = expected_calibration_error(np.array([[0.8, 0.2], [0.8, 0.2]]), np.array([0, 1]))
     >>> round(error, 6), bins.accuracy, bins.count
     (0.3, [0.5], [2])
     """
-    if probabilities.ndim != 2 or len(probabilities) != len(truth):
-        raise ValueError(f"expected probabilities [{len(truth)}, C], found {list(probabilities.shape)}")
     probabilities = probabilities.astype(np.float64)
     if not ((probabilities >= 0).all() and np.allclose(probabilities.sum(axis=1), 1, atol=1e-3)):
         raise ValueError("expected probabilities from 0 to 1 whose rows sum to 1")
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    check_classes(truth, predicted, probabilities.shape[1])
     correct = predicted == truth
     edges = np.linspace(0, 1, bins + 1)[1:-1]
     places = np.searchsorted(edges, confidence)  # side="left": a value on an edge is in the bin below it

@@ -36,7 +36,10 @@ def score(truth: Codes, predicted: Codes, class_names: Sequence[str]) -> Score:
     >>> round(figures["macro_f1"], 3), figures["accuracy"], figures["absent_classes"]
     (0.667, 1.0, ['normal'])
     """
-    check_classes(truth, predicted, len(class_names))
+    for name, indices in (("truth", truth), ("predicted", predicted)):
+        if indices.min() < 0 or indices.max() >= len(class_names):
+            found = f"{indices.min()}..{indices.max()}"
+            raise ValueError(f"{name}: found classes {found}, expected 0..{len(class_names) - 1}")
     columns = precision_recall_fscore_support(truth, predicted, labels=range(len(class_names)), zero_division=0)
     confusion = confusion_matrix(truth, predicted, len(class_names))
     keys = ("name", "precision", "recall", "f1", "support", "predicted")
@@ -82,19 +85,3 @@ def score_joint(
             reached = macro_f1(truth_codes, encode(corrected, radices), len(names))
             each["joint_cost"] = reached - scores[JOINT]["macro_f1"]
     return scores
-
-
-def check_classes(truth: Codes, predicted: Codes, classes: int) -> None:
-    """ValueError unless both are class indices [N] in 0..classes-1, with the same N of at least one."""
-    if np.ndim(truth) != 1 or np.shape(truth) != np.shape(predicted):
-        raise ValueError(
-            f"expected truth and predicted of one length, found {np.shape(truth)} and {np.shape(predicted)}"
-        )
-    if len(truth) == 0:
-        raise ValueError("no samples to score, expected at least one")
-    for name, values in (("truth", truth), ("predicted", predicted)):
-        if np.asarray(values).dtype.kind not in "iu":
-            raise ValueError(f"{name}: expected class indices, found {np.asarray(values).dtype}")
-        wrong = [int(value) for value in (np.min(values), np.max(values)) if not 0 <= value < classes]
-        if wrong:
-            raise ValueError(f"{name}: {wrong[0]} is out of range, expected 0..{classes - 1}")

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensemble.joint import argmax
-from ensemble.metrics.calibration import Reliability, error_by_confidence, expected_calibration_error, scale
+from ensemble.metrics.calibration import (
+    Floats,
+    Reliability,
+    error_by_confidence,
+    expected_calibration_error,
+    scale,
+)
 from ensemble.metrics.scores import JOINT
 from ensemble.report.analysis.compare import Estimates, paired_difference
 from ensemble.report.load.evaluation import Codes, Evaluation
@@ -17,13 +23,9 @@ CURVE_POINTS = 200
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration of one head.
+    """Expected calibration error, 0..1, and reliability of one head, before and after temperature scaling.
 
-    Attributes:
-        error: expected calibration error, 0..1, of the probabilities as they are.
-        before: reliability of the same.
-        temperature: fitted on validation people, or None if unknown.
-        error_scaled, after: error and reliability after temperature scaling, or None.
+    The temperature was fitted on validation people; without one there is nothing after scaling.
     """
 
     error: float
@@ -34,21 +36,11 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Error rate (0..1) of the most confident predictions, by their share (coverage, 0..1)."""
-
-    coverage: list[float]
-    error: list[float]
-
-
-@dataclass(frozen=True)
 class ViewsEffect:
     """Effect of merging views on the predictions of one task, or of the joint code.
 
-    Attributes:
-        changed, better, worse: predictions that changed; of them those that became right, and those that became
-            wrong. The rest were wrong before and after.
-        plain, merged: macro F1 of the identity view alone and of all views.
+    Of the `changed` predictions, `better` became right and `worse` became wrong; the rest were wrong before and
+    after. `plain` and `merged` are the macro F1 of the identity view alone and of all views.
     """
 
     changed: int
@@ -72,8 +64,11 @@ def calibrations(evaluation: Evaluation) -> dict[str, Calibration]:
     return result
 
 
-def confidence_curves(evaluation: Evaluation) -> dict[str, Curve]:
-    """Error rate by confidence of each head's most probable class, and of the submission under "joint"."""
+def confidence_curves(evaluation: Evaluation) -> dict[str, tuple[Floats, Floats]]:
+    """(coverage, error rate), both 0..1, of the most confident predictions.
+
+    Of each head's most probable class, and of the submission under "joint"; at most `CURVE_POINTS` points each.
+    """
     pairs = {}
     if evaluation.confidence is not None:
         pairs[JOINT] = (evaluation.confidence.astype(np.float32), evaluation.wrong[JOINT])
@@ -83,7 +78,7 @@ def confidence_curves(evaluation: Evaluation) -> dict[str, Curve]:
     for name, (confidence, wrong) in pairs.items():
         coverage, error = error_by_confidence(confidence, wrong)
         points = np.unique(np.linspace(0, len(coverage) - 1, CURVE_POINTS).astype(int))
-        curves[name] = Curve(coverage[points].tolist(), error[points].tolist())
+        curves[name] = (coverage[points], error[points])
     return curves
 
 

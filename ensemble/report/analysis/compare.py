@@ -29,26 +29,17 @@ Estimates = dict[str, dict[str, Estimate]]  # by joint or task, then by metric
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Scores of `first` minus those of `second`, on the same images and the same resamples."""
-
-    first: str
-    second: str
-    estimates: Estimates
-
-
-@dataclass(frozen=True)
 class Comparison:
     """Submissions side by side.
 
     Attributes:
         scores: of each submission by its name, with intervals.
-        differences: of every pair.
+        differences: of every pair of submissions, the first minus the second, on the same resamples.
         rows: images on which not all submissions agree; first those that some of them have right.
     """
 
     scores: dict[str, Estimates]
-    differences: list[Difference]
+    differences: dict[tuple[str, str], Estimates]
     rows: list[int]
 
 
@@ -66,14 +57,14 @@ def compare(evaluation: Evaluation) -> Comparison:
     none_right = (stacked != truth).all(axis=0)
     return Comparison(
         {name: _estimates(each) for name, each in values.items()},
-        [Difference(a, b, _estimates(values[a], values[b])) for a, b in combinations(values, 2)],
+        {(a, b): _estimates(values[a], values[b]) for a, b in combinations(values, 2)},
         differ[np.argsort(none_right[differ], kind="stable")].tolist(),
     )
 
 
 def paired_difference(evaluation: Evaluation, first: Codes, second: Codes) -> Estimates:
     """Scores of joint codes `first` [N] minus those of `second` [N], with paired intervals."""
-    return compare(replace(evaluation, submissions={"a": first, "b": second})).differences[0].estimates
+    return compare(replace(evaluation, submissions={"a": first, "b": second})).differences["a", "b"]
 
 
 def _scores(evaluation: Evaluation, confusions: npt.NDArray[np.float64]) -> Values:

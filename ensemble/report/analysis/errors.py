@@ -1,7 +1,7 @@
 """Errors: which task causes them, in which groups of images they occur, and every wrong prediction."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -35,13 +35,9 @@ class Cause:
 
 @dataclass(frozen=True)
 class Group:
-    """Images with the same value of each factor in `parts`.
+    """Images with the same value of each factor in `parts`; `people` is None if unknown.
 
-    Attributes:
-        parts: value by factor.
-        count: number of images.
-        people: number of people, or None if unknown.
-        errors: error rate, 0..1, of the joint code under "joint" and of each task.
+    `errors` has the error rate, 0..1, of the joint code under "joint" and of each task.
     """
 
     parts: dict[str, str]
@@ -80,14 +76,9 @@ class TaskPrediction:
 
 @dataclass(frozen=True)
 class WrongPrediction:
-    """One image with a wrong joint prediction.
+    """One image with a wrong joint prediction: joint class names, their confidence, and each task's prediction.
 
-    Attributes:
-        image: its name.
-        truth, predicted: joint class names.
-        confidence: probability of the predicted joint class, or None if unknown.
-        tasks: prediction of each task.
-        metadata: name and value of what else is known of the image, such as ("age", "61").
+    `confidence` is None if unknown. `metadata` has name and value of what else is known, such as ("age", "61").
     """
 
     image: str
@@ -136,19 +127,18 @@ def error_groups(evaluation: Evaluation) -> dict[int, list[Group]]:
 
     Factors are the true classes of each task, and each numeric label in bands of ten, cut at its borders too.
     """
-    truth = evaluation.true_classes
-    factors: dict[str, Texts] = {task: np.array(names)[truth[task]] for task, names in evaluation.tasks.items()}
+    tasks = evaluation.tasks
     bands = {f"{number.name} by tens": number for number in evaluation.numbers}
-    every = factors | {name: _bands(number) for name, number in bands.items()}
+    factors: dict[str, Texts] = {task: np.array(tasks[task])[evaluation.true_classes[task]] for task in tasks}
+    factors |= {name: _bands(number) for name, number in bands.items()}
     # A numeric label crossed with a task that is cut from it would add nothing.
     redundant = [{name, task} for name, number in bands.items() for task in number.task_borders]
     result = {}
-    for size in sorted({1, 2, len(factors)}):
-        chosen = combinations(every, size) if size < 3 else [tuple(factors)]
-        kept = [names for names in chosen if not any(pair <= set(names) for pair in redundant)]
-        groups = [
-            group for names in kept for group in _group_by(evaluation, {name: every[name] for name in names})
-        ]
+    for size in sorted({1, 2, len(tasks)}):
+        groups = []
+        for names in combinations(factors, size) if size < 3 else [tuple(tasks)]:
+            if not any(pair <= set(names) for pair in redundant):
+                groups += _group_by(evaluation, {name: factors[name] for name in names})
         result[size] = sorted(groups, key=lambda group: (-group.errors[JOINT], -group.count, group.name))
     return result
 
@@ -161,23 +151,18 @@ def number_errors(evaluation: Evaluation, number: NumericLabel) -> NumberErrors:
     edges = list(ticks.tick_values(known.min(), max(known.max(), known.min() + 1)))
     if edges[-1] <= known.max():  # the last tick may be the highest value, which then needs a bin
         edges.append(2 * edges[-1] - edges[-2])
-    centres, bins, near = [], [], []
-    for low, high in pairwise(edges):
-        inside = (low <= number.value) & (number.value < high)
-        if inside.any():
-            centres.append((low + high) / 2)
-            bins.append(_group(evaluation, {number.name: f"{low:g} to {high:g}"}, np.flatnonzero(inside)))
+    bins = _intervals(number.value, edges)
     distance = np.abs(number.value[:, None] - np.array(number.borders)).min(axis=1)
-    for low, high in pairwise((0, *NEAR, np.inf)):
-        inside = (low <= distance) & (distance < high)
+    key, near = f"{number.name}, distance to the next border", []
+    for low, high, rows in _intervals(distance, (0, *NEAR, np.inf)):
         name = f"{low} and more" if high == np.inf else f"{low} to {high}" if low else f"less than {high}"
-        if inside.any():
-            near.append(
-                _group(
-                    evaluation, {f"{number.name}, distance to the next border": name}, np.flatnonzero(inside)
-                )
-            )
-    return NumberErrors(number, centres, bins, near)
+        near.append(_group(evaluation, {key: name}, rows))
+    return NumberErrors(
+        number,
+        [(low + high) / 2 for low, high, _ in bins],
+        [_group(evaluation, {number.name: f"{low:g} to {high:g}"}, rows) for low, high, rows in bins],
+        near,
+    )
 
 
 def hardest(groups: Iterable[Group], part: str, fewest: int = 20) -> Group | None:
@@ -192,34 +177,24 @@ def wrong_predictions(evaluation: Evaluation) -> list[WrongPrediction]:
     confidence = evaluation.confidence
     if confidence is not None:
         rows = rows[np.argsort(-confidence[rows], kind="stable")]
-    return [
-        WrongPrediction(
-            evaluation.ids[row],
-            evaluation.joint_classes[evaluation.truth[row]],
-            evaluation.joint_classes[evaluation.predicted[row]],
-            None if confidence is None else float(confidence[row]),
-            [_task_prediction(evaluation, task, row) for task in evaluation.tasks],
-            _metadata(evaluation, row),
+    found = []
+    for row in rows.tolist():
+        tasks = []
+        for task, names in evaluation.tasks.items():
+            truth, predicted = evaluation.true_classes[task][row], evaluation.predicted_classes[task][row]
+            values = evaluation.outputs[task].probabilities[row].tolist() if task in evaluation.outputs else []
+            probabilities = dict(zip(names, values, strict=False))
+            tasks.append(TaskPrediction(task, names[truth], names[predicted], probabilities))
+        numbers = [(number.name, number.value[row]) for number in evaluation.numbers]
+        metadata = [(name, f"{value:g}") for name, value in numbers if not np.isnan(value)]
+        if evaluation.people is not None and not evaluation.people[row].startswith("\n"):
+            metadata.append(("person", str(evaluation.people[row])))
+        truth, predicted = (
+            evaluation.joint_classes[each[row]] for each in (evaluation.truth, evaluation.predicted)
         )
-        for row in rows.tolist()
-    ]
-
-
-def _task_prediction(evaluation: Evaluation, task: str, row: int) -> TaskPrediction:
-    names, output = evaluation.tasks[task], evaluation.outputs.get(task)
-    truth, predicted = (
-        names[each[task][row]] for each in (evaluation.true_classes, evaluation.predicted_classes)
-    )
-    values = [] if output is None else output.probabilities[row].tolist()
-    return TaskPrediction(task, truth, predicted, dict(zip(names, values, strict=False)))
-
-
-def _metadata(evaluation: Evaluation, row: int) -> list[tuple[str, str]]:
-    values = [(number.name, number.value[row]) for number in evaluation.numbers]
-    known = [(name, f"{value:g}") for name, value in values if not np.isnan(value)]
-    if evaluation.people is not None and not evaluation.people[row].startswith("\n"):
-        known.append(("person", str(evaluation.people[row])))
-    return known
+        sure = None if confidence is None else float(confidence[row])
+        found.append(WrongPrediction(evaluation.ids[row], truth, predicted, sure, tasks, metadata))
+    return found
 
 
 def _bands(number: NumericLabel) -> Texts:
@@ -230,6 +205,14 @@ def _bands(number: NumericLabel) -> Texts:
     high = np.minimum(tens + 10, np.where(borders > values, borders, np.inf).min(axis=0))
     names = ["" if np.isnan(a) else f"{a:g} to {b:g}" for a, b in zip(low, high, strict=True)]
     return np.array(names, dtype=np.str_)
+
+
+def _intervals(
+    values: npt.NDArray[np.float64], edges: Sequence[float]
+) -> list[tuple[float, float, npt.NDArray[np.intp]]]:
+    """(low, high, rows with low <= value < high) of each pair of neighbouring `edges` with any row."""
+    cut = [(low, high, np.flatnonzero((low <= values) & (values < high))) for low, high in pairwise(edges)]
+    return [(low, high, rows) for low, high, rows in cut if len(rows)]
 
 
 def _group_by(evaluation: Evaluation, factors: Mapping[str, Texts]) -> list[Group]:
@@ -245,6 +228,5 @@ def _group_by(evaluation: Evaluation, factors: Mapping[str, Texts]) -> list[Grou
 
 def _group(evaluation: Evaluation, parts: dict[str, str], rows: npt.NDArray[np.intp]) -> Group:
     people = None if evaluation.people is None else len(np.unique(evaluation.people[rows]))
-    return Group(
-        parts, len(rows), people, {part: float(w[rows].mean()) for part, w in evaluation.wrong.items()}
-    )
+    errors = {part: float(wrong[rows].mean()) for part, wrong in evaluation.wrong.items()}
+    return Group(parts, len(rows), people, errors)

@@ -4,28 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ensemble.metrics.calibration import Floats
 from ensemble.metrics.scores import Score, score_joint
-from ensemble.report.analysis.calibration import (
-    Calibration,
-    Curve,
-    ViewsEffect,
-    calibrations,
-    confidence_curves,
-    views_effects,
-)
+from ensemble.report.analysis import calibration, errors
 from ensemble.report.analysis.compare import Comparison, Estimates, compare
-from ensemble.report.analysis.errors import (
-    Cause,
-    Group,
-    NumberErrors,
-    WrongPrediction,
-    costliest,
-    error_causes,
-    error_groups,
-    number_errors,
-    scores_if_right,
-    wrong_predictions,
-)
 from ensemble.report.load.evaluation import Evaluation
 from ensemble.report.load.runs import TrainingRun
 
@@ -43,14 +25,14 @@ class Report:
     comparison: Comparison
     scores_if_right: dict[str, float]
     costliest: str
-    causes: list[Cause]
-    groups: dict[int, list[Group]]
-    numbers: list[NumberErrors]
-    calibrations: dict[str, Calibration]
-    curves: dict[str, Curve]
-    views: dict[str, ViewsEffect]
+    causes: list[errors.Cause]
+    groups: dict[int, list[errors.Group]]
+    numbers: list[errors.NumberErrors]
+    calibrations: dict[str, calibration.Calibration]
+    curves: dict[str, tuple[Floats, Floats]]
+    views: dict[str, calibration.ViewsEffect]
     views_difference: Estimates | None
-    wrong: list[WrongPrediction]
+    wrong: list[errors.WrongPrediction]
     runs: Sequence[TrainingRun]
     notes: Sequence[str]
 
@@ -58,28 +40,28 @@ class Report:
 def analyse(evaluation: Evaluation, runs: Sequence[TrainingRun] = (), notes: Sequence[str] = ()) -> Report:
     """Compute all results of a report."""
     scores = score_joint(evaluation.truth, evaluation.predicted, evaluation.tasks)
-    comparison, calibrated = compare(evaluation), calibrations(evaluation)
+    comparison, calibrated = compare(evaluation), calibration.calibrations(evaluation)
     for part, estimates in next(iter(comparison.scores.values())).items():
         for metric, estimate in estimates.items():
             scores[part][f"{metric}_interval"] = [estimate.low, estimate.high]
     for task, each in calibrated.items():
         scores[task]["expected_calibration_error"] = each.error
-    if_right = scores_if_right(evaluation)
-    views, views_difference = views_effects(evaluation)
+    if_right = errors.scores_if_right(evaluation)
+    views, views_difference = calibration.views_effects(evaluation)
     return Report(
         evaluation,
         scores,
         comparison,
         if_right,
-        costliest(scores, if_right),
-        error_causes(evaluation),
-        error_groups(evaluation),
-        [number_errors(evaluation, number) for number in evaluation.numbers],
+        errors.costliest(scores, if_right),
+        errors.error_causes(evaluation),
+        errors.error_groups(evaluation),
+        [errors.number_errors(evaluation, number) for number in evaluation.numbers],
         calibrated,
-        confidence_curves(evaluation),
+        calibration.confidence_curves(evaluation),
         views,
         views_difference,
-        wrong_predictions(evaluation),
+        errors.wrong_predictions(evaluation),
         runs,
         notes,
     )
@@ -87,7 +69,6 @@ def analyse(evaluation: Evaluation, runs: Sequence[TrainingRun] = (), notes: Seq
 
 def to_json(report: Report) -> dict[str, Any]:
     """Contents of metrics.json: the scores of "joint" and each task, and the other results under "findings"."""
-    compared = report.comparison
     findings: dict[str, Any] = {
         "resampled_by": "photograph" if report.evaluation.people is None else "person",
         "costliest": report.costliest,
@@ -101,19 +82,11 @@ def to_json(report: Report) -> dict[str, Any]:
         "views": {part: asdict(each) for part, each in report.views.items()},
         "notes": list(report.notes),
     }
-    if len(compared.scores) > 1:
+    if report.comparison.differences:
+        plain = asdict(report.comparison)
         findings["comparison"] = {
-            "scores": {name: _plain(each) for name, each in compared.scores.items()},
-            "differences": [
-                {"first": each.first, "second": each.second, **_plain(each.estimates)}
-                for each in compared.differences
-            ],
-            "disagree": [report.evaluation.ids[row] for row in compared.rows],
+            "scores": plain["scores"],
+            "differences": [{"first": a, "second": b, **each} for (a, b), each in plain["differences"].items()],
+            "disagree": [report.evaluation.ids[row] for row in report.comparison.rows],
         }
     return {**report.scores, "findings": findings}
-
-
-def _plain(estimates: Estimates) -> dict[str, Any]:
-    return {
-        part: {metric: asdict(each) for metric, each in metrics.items()} for part, metrics in estimates.items()
-    }

@@ -89,42 +89,26 @@ def _read_metadata(
     people_file: Path | None, answers: Path, ids: Sequence[str], borders: Borders
 ) -> tuple[npt.NDArray[np.str_] | None, list[NumericLabel], list[str]]:
     """(person on each image [N] or None, numeric labels, notes), from `--people`, then from the answers."""
-    people: npt.NDArray[np.str_] | None = None
+    people, notes = [""] * len(ids), []
     numbers: dict[str, NumericLabel] = {}
-    notes = []
     for path in filter(None, (people_file, answers)):
         table = read_columns(path, [ID], [*PERSON_COLUMNS, *borders])
         if path == people_file and not table[ID].isin(ids).any():
             raise InputError(
                 f"{path}: none of its {len(table)} images is among the answers; expected the same images"
             )
-        if people is None:
-            people, unknown = _people(table, ids)
-            if people is not None and unknown:
-                notes.append(
-                    f"{path}: {unknown} of {len(ids)} images name no person; each counts as a person of its own."
-                )
+        column = next((name for name in PERSON_COLUMNS if name in table), None)
+        if column is not None and not any(people):
+            people = table.set_index(ID)[column].reindex(list(ids)).fillna("").tolist()
+            unknown = people.count("")
+            if 0 < unknown < len(ids):
+                text = f"{unknown} of {len(ids)} images name no person; each counts as a person of its own."
+                notes.append(f"{path}: {text}")
         missing = {column: each for column, each in borders.items() if column not in numbers}
         numbers |= {number.name: number for number in _numbers(path, table, ids, missing)}
-    return people, list(numbers.values()), notes
-
-
-def _people(table: pd.DataFrame, ids: Sequence[str]) -> tuple[npt.NDArray[np.str_] | None, int]:
-    """(person on each of `ids` [N], number of images without), from the column person, else id.
-
-    An image without a person is given one of its own. None if no person of any image is known.
-    """
-    column = next((name for name in PERSON_COLUMNS if name in table), None)
-    if column is None:
-        return None, len(ids)
-    people = table.set_index(ID)[column].reindex(list(ids)).fillna("").tolist()
-    unknown = people.count("")
-    if unknown == len(ids):
-        return None, unknown
-    # The line break tells the image's name from a person's.
-    return np.array(
-        [person or f"\n{name}" for person, name in zip(people, ids, strict=True)], dtype=np.str_
-    ), unknown
+    # An image without a person is a person of its own; the line break tells it from the names of people.
+    marked = [person or f"\n{name}" for person, name in zip(people, ids, strict=True)]
+    return np.array(marked, dtype=np.str_) if any(people) else None, list(numbers.values()), notes
 
 
 def _numbers(path: Path, table: pd.DataFrame, ids: Sequence[str], borders: Borders) -> Iterator[NumericLabel]:

@@ -27,16 +27,10 @@ NAME = "validation"  # of the heads' validation predictions, where a submission 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One run of one head.
+    """One run of one head; `name` is the task, with the fold if there are several.
 
-    Attributes:
-        name: the task, with the fold if there are several.
-        history: metrics of each epoch by column, "epoch" among them.
-        config: the resolved YAML as text.
-        minutes: duration of the training; None if it was not recorded.
-        versions: of packages.
-        machine: that it was trained on; empty if it was not recorded.
-        best: metrics of the best epoch.
+    `history` has the metrics of each epoch by column, "epoch" among them, and `best` those of the best epoch.
+    `minutes` (of training) may be None and `machine` empty: early runs did not record them.
     """
 
     name: str
@@ -146,17 +140,11 @@ def load_validation(runs: Path, labels: Mapping[str, Label]) -> tuple[Evaluation
 def _read_table(run: RunFolder, label: Label) -> pd.DataFrame:
     """Read a run's validation predictions: truth, probabilities, person and value (NaN: unknown), by path."""
     arrays = read_validation(run.validation)
-    expected = {"classes": label.classes, "borders": label.borders or []}
-    raise_all(
-        f"{run.validation}: is of another label than the config's",
-        [
-            f"found the {key} {arrays[key].tolist()}, expected {values}"
-            for key, values in expected.items()
-            if arrays[key].tolist() != values
-        ],
-    )
-    probabilities = arrays["probabilities"].astype(np.float32)
+    for key, expected in (("classes", label.classes), ("borders", label.borders or [])):
+        found = arrays[key].tolist()
+        if found != expected:
+            raise InputError(f"{run.validation}: found the {key} {found}, expected {expected} as in the config")
     columns = {name: arrays[name].tolist() for name in ("truth", "person")}
-    values = arrays.get("value", np.full(len(probabilities), np.nan))
-    table = {**columns, "probabilities": list(probabilities), "value": values}
-    return pd.DataFrame(table, index=arrays["path"].tolist())
+    columns["probabilities"] = list(arrays["probabilities"].astype(np.float32))
+    columns["value"] = arrays.get("value", np.nan)
+    return pd.DataFrame(columns, index=arrays["path"].tolist())

@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from data.images.find import IMAGES, LISTING
+from data.images.find import IMAGES, LISTING, image_paths
 from data.images.thumbnail import thumbnail
 from data.runtime.errors import InputError, printable
 from data.runtime.files import write_text
 from data.runtime.html.render import render_page
-from ensemble.files.image_paths import image_paths
 from ensemble.metrics.scores import JOINT
 from ensemble.report.analysis.errors import WrongPrediction, hardest
 from ensemble.report.analysis.report import Report, to_json
 from ensemble.report.load.runs import TrainingRun
 from ensemble.report.render import plots, tables
-from ensemble.report.render.text import to_markdown
+from ensemble.report.render.text import absent_classes, to_markdown
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 MOST_DISAGREEMENTS = 500
@@ -28,13 +27,13 @@ MOST_DISAGREEMENTS = 500
 def write_reports(
     paths: Sequence[Path], report: Report, sources: Mapping[str, Path], images: Path | None, most_wrong: int
 ) -> None:
-    """Write `report` to each of `paths`, as a page, as JSON or as Markdown, by the suffix html, json or md.
+    """Write `report` to each of `paths`, as a page, as JSON or as Markdown by its suffix; all of them or none.
 
     Args:
-        paths: of the files; if one cannot be rendered, none is written.
+        paths: of the files, ending in .html, .json or .md.
         report: the contents.
         sources: the files that were evaluated, by label.
-        images: folder of the images, or one with `info.csv` and `images/`, for thumbnails; None for names alone.
+        images: folder of the images, or of `info.csv` and `images/`, for thumbnails; None for names alone.
         most_wrong: number of wrong predictions to list.
 
     Raises:
@@ -63,7 +62,7 @@ def render_report(
         TEMPLATE,
         title="Evaluation",
         lead=report.costliest,
-        notes=[*report.notes, *_absent_classes(report), *unreadable],
+        notes=[*report.notes, *absent_classes(JOINT, report.scores[JOINT]), *unreadable],
         f=report,
         t=tables,
         plots=plots,
@@ -87,17 +86,6 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
     ]
     detail = "" if people is None else f"of {len(np.unique(people)):,} people"
     return [*tiles, (f"{joint['count']:,}", f"images, {len(joint['classes'])} joint classes", detail)]
-
-
-def _absent_classes(report: Report) -> list[str]:
-    joint = report.scores[JOINT]
-    absent = joint["absent_classes"]
-    if not absent:
-        return []
-    return [
-        f"{len(absent)} of {len(joint['classes'])} joint classes have no image in the answers and count "
-        f"as F1 0 in the macro F1: {', '.join(absent)}."
-    ]
 
 
 def _hardest(report: Report) -> list[str]:

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from data.runtime.html.plots import CELL, INK, SERIES, ink, legend, new_plot, svg
-from ensemble.metrics.calibration import Reliability
+from ensemble.metrics.calibration import Floats, Reliability
 from ensemble.metrics.scores import JOINT, Score
-from ensemble.report.analysis.calibration import Calibration, Curve
+from ensemble.report.analysis.calibration import Calibration
 from ensemble.report.analysis.errors import NumberErrors
 from ensemble.report.load.runs import TrainingRun
 
@@ -49,8 +49,7 @@ def confusion_figure(confusion: npt.NDArray[np.integer], class_names: Sequence[s
     axes.set_yticks(ticks, class_names, parse_math=False)
     axes.invert_yaxis()
     axes.tick_params(length=0)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("truth")
+    axes.set(xlabel="predicted", ylabel="truth")
     axes.spines[:].set_visible(False)
     return figure
 
@@ -66,8 +65,7 @@ def number_plot(errors: NumberErrors) -> Markup:
         axes.axvline(border, color=GREY, linestyle="--", linewidth=1)
     axes.set_ylim(bottom=0)
     tasks = " and ".join(errors.number.task_borders)
-    axes.set_xlabel(f"{name} (dashed: borders of the {tasks} classes)")
-    axes.set_ylabel("wrong predictions, %")
+    axes.set(xlabel=f"{name} (dashed: borders of the {tasks} classes)", ylabel="wrong predictions, %")
     legend(axes)
     borders = " and ".join(f"{border:g}" for border in errors.number.borders)
     text = (
@@ -86,10 +84,7 @@ def reliability_plot(name: str, calibration: Calibration) -> Markup:
     if calibration.after is not None:
         _plot_bins(axes, calibration.after, SERIES[1], "after scaling")
         text += f", {calibration.error_scaled:.3f} after temperature scaling"
-    axes.set_xlim(0, 1.02)
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel("confidence")
-    axes.set_ylabel("accuracy")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
     legend(axes)
     return svg(figure, f"reliability {name}", text)
 
@@ -100,20 +95,18 @@ def _plot_bins(axes: mpl.axes.Axes, bins: Reliability, colour: str, label: str) 
     axes.scatter(bins.confidence, bins.accuracy, s=sizes, color=colour)
 
 
-def confidence_plot(curves: Mapping[str, Curve]) -> Markup:
+def confidence_plot(curves: Mapping[str, tuple[Floats, Floats]]) -> Markup:
     """Error rate of the most confident predictions by their share, for each head and the joint code."""
     figure, axes = new_plot(7, 3.2)
-    for colour, (name, curve) in zip(_colours(), curves.items(), strict=False):
-        coverage, error = (100 * np.array(each) for each in (curve.coverage, curve.error))
-        axes.plot(coverage, error, color=colour, label=name, linewidth=2 if name == JOINT else 1.2)
+    for colour, (name, (coverage, error)) in zip(_colours(), curves.items(), strict=False):
+        axes.plot(100 * coverage, 100 * error, color=colour, label=name, linewidth=2 if name == JOINT else 1.2)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("most confident predictions, %")
-    axes.set_ylabel("wrong among them, %")
+    axes.set(xlabel="most confident predictions, %", ylabel="wrong among them, %")
     legend(axes)
     text = "; ".join(
-        f"{name} {100 * float(np.interp(0.5, each.coverage, each.error)):.1f} % in the most confident half, "
-        f"{100 * each.error[-1]:.1f} % of all"
-        for name, each in curves.items()
+        f"{name} {100 * np.interp(0.5, coverage, error):.1f} % in the most confident half, "
+        f"{100 * error[-1]:.1f} % of all"
+        for name, (coverage, error) in curves.items()
     )
     return svg(figure, "confidence", f"Wrong predictions by confidence: {text}")
 

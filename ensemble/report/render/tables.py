@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from data.runtime.html.tables import Cell, Table, count, number, percent, signed, text
 from ensemble.metrics.scores import JOINT, Score
-from ensemble.report.analysis.compare import Estimate, Estimates
+from ensemble.report.analysis.compare import Estimates
 from ensemble.report.analysis.errors import Group
 from ensemble.report.analysis.report import Report
 
@@ -104,33 +104,28 @@ def views_table(report: Report) -> Table:
     return Table("Predictions that test-time views changed", columns, rows, name="views-changed")
 
 
-def comparison_table(report: Report) -> Table:
-    """Scores of every submission with intervals."""
-    parts = list(report.scores)
-    columns = ["submission", *(f"{part} macro F1" for part in parts), "joint accuracy"]
-    rows = [
-        [text(name), *(_estimate(each) for each in _chosen(estimates, parts))]
-        for name, estimates in report.comparison.scores.items()
+def comparison_tables(report: Report) -> list[Table]:
+    """Scores of every submission, and paired differences of every pair, with intervals."""
+    parts, compared = list(report.scores), report.comparison
+    columns = [*(f"{part} macro F1" for part in parts), "joint accuracy"]
+    scores = [[text(name), *estimate_cells(each, parts)] for name, each in compared.scores.items()]
+    pairs = [
+        [text(f"{first} minus {second}"), *estimate_cells(each, parts, "+")]
+        for (first, second), each in compared.differences.items()
     ]
-    return Table("Submissions side by side", columns, rows, name="submissions")
-
-
-def difference_table(report: Report) -> Table:
-    """Difference of every pair of submissions with its paired interval."""
-    parts = list(report.scores)
-    columns = ["pair", *(f"{part} macro F1" for part in parts), "joint accuracy"]
-    rows = [
-        [text(f"{each.first} minus {each.second}"), *differences(each.estimates, parts)]
-        for each in report.comparison.differences
-    ]
-    return Table("Differences, paired", columns, rows, name="differences")
-
-
-def differences(estimates: Estimates, parts: Sequence[str]) -> list[Cell]:
-    """Differences of the macro F1 of `parts` and of the joint accuracy, with intervals."""
     return [
-        Cell(f"{signed(each.value).text} ({signed(each.low).text} to {signed(each.high).text})", each.value)
-        for each in _chosen(estimates, parts)
+        Table("Submissions side by side", ["submission", *columns], scores, name="submissions"),
+        Table("Differences, paired", ["pair", *columns], pairs, name="differences"),
+    ]
+
+
+def estimate_cells(estimates: Estimates, parts: Sequence[str], sign: str = "") -> list[Cell]:
+    """Macro F1 of `parts` and joint accuracy with their intervals; `sign` "+" for differences."""
+    write = signed if sign else number
+    chosen = [*(estimates[part]["macro_f1"] for part in parts), estimates[JOINT]["accuracy"]]
+    return [
+        Cell(f"{write(each.value).text} ({write(each.low).text} to {write(each.high).text})", each.value)
+        for each in chosen
     ]
 
 
@@ -143,12 +138,3 @@ def disagreement_table(report: Report, most: int) -> Table:
         rows.append([text(evaluation.ids[row]), text(evaluation.joint_classes[truth]), *cells])
     columns = ["image", "truth", *evaluation.submissions]
     return Table("Images on which they disagree", columns, rows, name="disagreements")
-
-
-def _chosen(estimates: Estimates, parts: Sequence[str]) -> list[Estimate]:
-    """Macro F1 of `parts`, and joint accuracy."""
-    return [*(estimates[part]["macro_f1"] for part in parts), estimates[JOINT]["accuracy"]]
-
-
-def _estimate(estimate: Estimate) -> Cell:
-    return Cell(f"{estimate.value:.3f} ({interval_text(estimate.low, estimate.high)})", estimate.value)

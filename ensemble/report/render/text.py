@@ -1,6 +1,6 @@
 """The report as text: a summary for the terminal, and its tables as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from data.runtime.html.tables import Table
@@ -12,10 +12,10 @@ from ensemble.report.render import tables
 def summary(report: Report) -> str:
     """The summary for the terminal: scores, costliest task, differences between submissions, notes."""
     lines = [score_table(report.scores), "", report.costliest]
-    for each in report.comparison.differences:
-        joint = each.estimates[JOINT]["macro_f1"]
+    for (first, second), estimates in report.comparison.differences.items():
+        joint = estimates[JOINT]["macro_f1"]
         interval = f"{joint.low:+.3f} to {joint.high:+.3f}"
-        lines.append(f"{each.first} minus {each.second}: joint macro F1 {joint.value:+.3f} ({interval})")
+        lines.append(f"{first} minus {second}: joint macro F1 {joint.value:+.3f} ({interval})")
     if report.comparison.differences:
         lines.append(f"They disagree on {len(report.comparison.rows)} images.")
     return "\n".join([*lines, *report.notes])
@@ -44,13 +44,15 @@ def score_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(line if error is None else f"{line}  {error:17.3f}")
     lines += ["", f"{scores[JOINT]['count']} images"]
     for name, each in ordered:
-        absent = each["absent_classes"]
-        if absent:
-            lines.append(
-                f"{name}: no image of {len(absent)} of {len(each['classes'])} classes, "
-                f"each counted as F1 0 in the macro F1: {', '.join(absent)}"
-            )
+        lines += absent_classes(name, each)
     return "\n".join(lines)
+
+
+def absent_classes(name: str, score: Mapping[str, Any]) -> list[str]:
+    """A sentence on the classes of one task, or of the joint code, without an image; none if there are none."""
+    absent, count = score["absent_classes"], len(score["classes"])
+    text = f"{name}: no image of {len(absent)} of {count} classes, each counted as F1 0 in the macro F1"
+    return [f"{text}: {', '.join(absent)}"] if absent else []
 
 
 def to_markdown(report: Report, sources: Mapping[str, str]) -> str:
@@ -69,7 +71,7 @@ def to_markdown(report: Report, sources: Mapping[str, str]) -> str:
     if report.views:
         chosen += [tables.views_table(report)]
     if report.comparison.differences:
-        chosen += [tables.comparison_table(report), tables.difference_table(report)]
+        chosen += tables.comparison_tables(report)
     return "\n\n".join([*blocks, *(_table(each) for each in chosen)]) + "\n"
 
 
@@ -86,11 +88,7 @@ def _table(table: Table) -> str:
     """
     rows = [table.columns, [":---", *["---:"] * (len(table.columns) - 1)]]
     rows += [[_escape(f"{cell.text} {cell.note}") for cell in row] for row in table.rows]
-    return "\n".join([f"## {_escape(table.caption)}", "", *(_row(row) for row in rows)])
-
-
-def _row(values: Sequence[str]) -> str:
-    return f"| {' | '.join(values)} |"
+    return "\n".join([f"## {_escape(table.caption)}", "", *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def _escape(text: str) -> str:
