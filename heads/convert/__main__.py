@@ -1,8 +1,8 @@
-"""A Keras ResNet-50, with its output layer where it has one, to a backbone's file for `backbone.weights`.
+"""Convert a Keras ResNet-50, with its output layer if it has one, to a file for `backbone.weights`.
 
 python -m heads.convert FILE.hdf5 OUT.safetensors [--input bgr]
 
-The file says which backbone it fills and how its pixels are scaled; `train_task.py` goes by that.
+The new file describes its backbone and the scaling of its pixels, which `train_task.py` then uses.
 """
 
 import argparse
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from data.runtime.errors import InputError, add_debug_option, raise_all, run_script
 from heads.convert.keras_file import Arrays, KerasFile, read_keras
-from heads.model.backbones import build_backbone, fill_backbone
-from heads.model.keras_resnet import RELEASES, Release
+from heads.model.backbones import RELEASES, Release, build_backbone
+from heads.model.weights import fill_backbone
 from heads.run.checkpoint import save_tensors
 
-# How pixels go into the network: mean and std per channel in 0..1, red first, and the order of the channels.
 CAFFE = (103.939 / 255, 116.779 / 255, 123.68 / 255)
+# Scaling of the pixels: mean (red first) and std of the values in 0..1, and whether the network takes blue first.
 INPUTS: dict[str, tuple[tuple[float, ...], float, bool]] = {
     "caffe": (CAFFE[::-1], 1 / 255, True),  # keras.applications' preprocess_input for ResNet50
     "bgr": ((0.0, 0.0, 0.0), 1 / 255, True),  # 0..255 as OpenCV reads them
@@ -39,7 +39,7 @@ _PLACES = {"1": "0", "2a": "1", "2b": "2", "2c": "3"}
 
 
 def backbone_module(layer: str) -> tuple[str, str] | None:
-    """Where a Keras layer's arrays belong in the backbone, and whether they are a "conv" or a "bn".
+    """The backbone's module for a Keras layer, and its kind, "conv" or "bn"; None for other layers.
 
     >>> backbone_module("conv3_block1_0_bn"), backbone_module("res5c_branch2b"), backbone_module("pred_age")
     (('layer2.0.downsample.1', 'bn'), ('layer4.2.conv2', 'conv'), None)
@@ -53,35 +53,32 @@ def backbone_module(layer: str) -> tuple[str, str] | None:
         block = ord(found["block"]) - ord("a")
     else:
         return None
-    own = f"downsample.{int(kind == 'bn')}" if place == "0" else f"{kind}{place}"
-    return f"layer{int(found['stage']) - 1}.{block}.{own}", kind
+    module = f"downsample.{int(kind == 'bn')}" if place == "0" else f"{kind}{place}"
+    return f"layer{int(found['stage']) - 1}.{block}.{module}", kind
 
 
 def backbone_tensors(arrays: Mapping[str, Arrays]) -> dict[str, Tensor]:
-    """The backbone's tensors out of the layers' arrays; layers that are none of a ResNet's are left."""
+    """The backbone's tensors from the layers' arrays; layers of no ResNet are not used."""
     tensors: dict[str, Tensor] = {}
     problems = []
     for layer, values in arrays.items():
-        found = backbone_module(layer)
-        if found is None:
-            continue
-        module, kind = found
-        if len(values) != len(FIELDS[kind]):
+        module, kind = backbone_module(layer) or ("", "")
+        if module and len(values) != len(FIELDS[kind]):
             problems.append(f"{layer}: {len(values)} arrays, expected {', '.join(FIELDS[kind])}")
-            continue
-        for field, value in zip(FIELDS[kind], values, strict=True):
-            # Keras keeps kernels as [height, width, in, out], PyTorch as [out, in, height, width].
-            moved = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
-            tensors[f"{module}.{field}"] = torch.from_numpy(np.ascontiguousarray(moved))
+        elif module:
+            for field, value in zip(FIELDS[kind], values, strict=True):
+                # Keras stores kernels as [height, width, in, out], PyTorch as [out, in, height, width].
+                moved = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
+                tensors[f"{module}.{field}"] = torch.from_numpy(np.ascontiguousarray(moved))
     raise_all("not the layers of a Keras ResNet-50:", problems)
     return tensors
 
 
 def find_release(file: KerasFile, name: str) -> str:
-    """Name of the backbone (a key of `RELEASES`) that the file's layers are, by their settings or their names.
+    """The backbone (a key of `RELEASES`) with the settings of the file's layers, or else with their names.
 
     Raises:
-        InputError: no release has a ResNet-50 of these settings; all that differ are told.
+        InputError: no release has a ResNet-50 of these settings; all differences are listed.
     """
     new = "conv1_conv" in file.arrays
     modules = {layer: found for layer in file.arrays if (found := backbone_module(layer))}
@@ -89,7 +86,7 @@ def find_release(file: KerasFile, name: str) -> str:
     epsilons = {float(s["epsilon"]) for layer, s in settings.items() if modules[layer][1] == "bn"}
     stem = settings.get("conv1_conv" if new else "conv1")
     padded = any("pad" in layer for layer in file.layers if layer != "pool1_pad")
-    its = Release(
+    release = Release(
         epsilon=max(epsilons, default=1.001e-5 if new else 1e-3),
         same=stem["padding"] == "same" if stem else not (new or padded),
         pool_padding=int(new or "pool1_pad" in file.layers),
@@ -106,25 +103,25 @@ def find_release(file: KerasFile, name: str) -> str:
         if kind == "conv" and strides is not None and list(strides) != [1 + halves] * 2:
             problems.append(f"{layer}: strides {list(strides)}, expected {[1 + halves] * 2}")
     raise_all(f"{name}: not laid out as Keras's own ResNet-50:", problems)
-    for backbone, release in RELEASES.items():
-        if release == its:
+    for backbone, known in RELEASES.items():
+        if known == release:
             return backbone
-    raise InputError(f"{name}: found {its}, expected one of {', '.join(map(str, RELEASES.values()))}")
+    raise InputError(f"{name}: found {release}, expected one of {', '.join(map(str, RELEASES.values()))}")
 
 
-def find_output(arrays: Mapping[str, Arrays], name: str, wanted: str | None) -> dict[str, Tensor]:
-    """The dense layer [2048, K] on the backbone as our classifier's tensors; none, where there is none.
+def find_classifier(arrays: Mapping[str, Arrays], name: str, output: str | None) -> dict[str, Tensor]:
+    """The dense layer [2048, K] on the backbone as our classifier's tensors; none if there is none.
 
-    A layer without a bias gets one of zeros, which is the same function.
+    A layer without a bias gets one of zeros.
     """
     dense = {layer: a for layer, a in arrays.items() if a[0].ndim == 2 and len(a[0]) == FEATURES}
-    if wanted is not None and wanted not in dense:
-        raise InputError(f"--output {wanted}: found {', '.join(dense) or 'none'} on the backbone's features")
-    if wanted is None and len(dense) > 1:
+    if output is not None and output not in dense:
+        raise InputError(f"--output {output}: found {', '.join(dense) or 'none'} on the backbone's features")
+    if output is None and len(dense) > 1:
         raise InputError(f"{name}: found several outputs, {', '.join(dense)}: choose one with --output LAYER")
     if not dense:
         return {}
-    kernel, *bias = dense[wanted or next(iter(dense))]
+    kernel, *bias = dense[output or next(iter(dense))]
     return {
         "classifier.1.weight": torch.from_numpy(np.ascontiguousarray(kernel.T)),
         "classifier.1.bias": torch.from_numpy(bias[0]) if bias else torch.zeros(kernel.shape[1]),
@@ -132,24 +129,24 @@ def find_output(arrays: Mapping[str, Arrays], name: str, wanted: str | None) -> 
 
 
 def convert(path: Path, scaling: str, output: str | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors `backbone.*` and `classifier.*` of a Keras file, and the description that goes with them.
+    """Convert a Keras file to tensors `backbone.*` and `classifier.*`, and their description.
 
     Args:
         path: of the file.
-        scaling: a key of `INPUTS`; no file of Keras says how its pixels were scaled.
-        output: which dense layer is the output; only needed where there are several.
+        scaling: a key of `INPUTS`; Keras's files do not contain it.
+        output: the dense layer that is the output; only needed if there are several.
     """
     file = read_keras(path)
     tensors = backbone_tensors(file.arrays)
     if not tensors:
         raise InputError(f"{path}: found {', '.join(list(file.arrays)[:4])}, ..., expected Keras's ResNet-50")
     name = find_release(file, str(path))
-    mean, std, swapped = INPUTS[scaling]
-    if swapped:
-        tensors["conv1.weight"] = tensors["conv1.weight"].flip(1)  # so that red comes first, as everywhere here
+    mean, std, blue_first = INPUTS[scaling]
+    if blue_first:
+        tensors["conv1.weight"] = tensors["conv1.weight"].flip(1)
     backbone, _ = build_backbone(name)
-    fill_backbone(backbone, tensors, str(path))  # refuses what is not whole, or more than a ResNet-50
-    classifier = find_output(file.arrays, str(path), output)
+    fill_backbone(backbone, tensors, str(path))  # refuses less or more than a ResNet-50
+    classifier = find_classifier(file.arrays, str(path), output)
     description = {
         "trunk": {"name": name, "mean": list(mean), "std": [std] * 3},
         "outputs": len(classifier["classifier.1.bias"]) if classifier else 0,
@@ -164,9 +161,9 @@ def main() -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help=".hdf5, .h5, .weights.h5 or .keras")
     parser.add_argument("out", type=Path, metavar="OUT.safetensors")
     parser.add_argument(
-        "--input", choices=INPUTS, default="caffe", help="how its pixels were scaled (default: %(default)s)"
+        "--input", choices=INPUTS, default="caffe", help="scaling of its pixels (default: %(default)s)"
     )
-    parser.add_argument("--output", metavar="LAYER", help="the output, where the file has several")
+    parser.add_argument("--output", metavar="LAYER", help="the output layer, if the file has several")
     add_debug_option(parser)
     args = parser.parse_args()
     if args.out.suffix != ".safetensors":

@@ -1,7 +1,7 @@
-"""Files that Keras writes, read without Keras: every layer's arrays by the layer's name.
+"""Read files of Keras without Keras: every layer's arrays by the layer's name; only h5py is needed.
 
 Three layouts: HDF5 with `layer_names` (Keras 1 and 2, and Keras 3's legacy .h5), Keras 3's `.weights.h5`, and
-`.keras`, a zip archive with such a file and the model's config. Only h5py is needed.
+`.keras`, a zip archive of such a file and the model's config.
 """
 
 import io
@@ -26,13 +26,13 @@ LIMIT = 2**31  # bytes that an archive unpacks to; ResNet-50 takes 0.1 GB
 
 @dataclass(frozen=True)
 class KerasFile:
-    """What a file holds.
+    """The contents of a file.
 
     Attributes:
         arrays: of each layer that has any, in Keras's order: kernel, bias; gamma, beta, mean, variance.
-        layers: names of all layers that the file names, also of those without arrays.
-        configs: each layer's settings by its name; empty where the file holds weights alone.
-        written_by: the release of Keras, or "Keras" where the file does not say.
+        layers: names of all layers in the file, with or without arrays.
+        configs: each layer's settings by its name; empty for a file of weights alone.
+        written_by: the release of Keras, or "Keras" if unknown.
     """
 
     arrays: dict[str, Arrays]
@@ -57,55 +57,49 @@ def read_keras(path: Path) -> KerasFile:
         raise InputError(f"{path}: no such file, expected weights written by Keras (.hdf5, .h5 or .keras)")
     try:
         if zipfile.is_zipfile(path):
-            return _read_archive(path, h5py)
-        with h5py.File(path) as file:
-            model = _loads(file.attrs.get("model_config"))
-            root = file.get("model_weights", file)
-            read = _legacy if "layer_names" in root.attrs else _by_path
-            return _check(path, *read(root), model, _text(root.attrs.get("keras_version", "")))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(each.file_size for each in archive.infolist())
+                if unpacked > LIMIT:
+                    raise InputError(f"{path}: unpacks to {unpacked} bytes, expected at most {LIMIT}")
+                model = _parse(archive.read("config.json"))
+                version = _parse(archive.read("metadata.json")).get("keras_version", "")
+                with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+                    arrays, layers = _read_by_path(file, model)
+        else:
+            with h5py.File(path) as file:
+                root = file.get("model_weights", file)
+                model, version = _parse(file.attrs.get("model_config")), root.attrs.get("keras_version", "")
+                read = _read_by_layer if "layer_names" in root.attrs else _read_by_path
+                arrays, layers = read(root, {})
+        if not arrays:
+            raise InputError(f"{path}: found no layer with weights, expected those of a Keras model")
+        configs = {layer["config"]["name"]: layer["config"] for layer in _layers_of(model)}
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: not readable as a file of Keras: {error}") from None
+    written_by = f"Keras {_text(version)}".strip()
+    return KerasFile(arrays, tuple(dict.fromkeys([*layers, *configs])), configs, written_by)
 
 
-def _read_archive(path: Path, h5py: Any) -> KerasFile:
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(each.file_size for each in archive.infolist())
-        if unpacked > LIMIT:
-            raise InputError(f"{path}: unpacks to {unpacked} bytes, expected at most {LIMIT}")
-        model = _loads(archive.read("config.json"))
-        version = _loads(archive.read("metadata.json")).get("keras_version", "")
-        with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
-            return _check(path, *_by_path(file, model), model, version)
-
-
-def _check(
-    path: Path, arrays: dict[str, Arrays], layers: list[str], model: dict[str, Any], version: str
-) -> KerasFile:
-    if not arrays:
-        raise InputError(f"{path}: found no layer with weights, expected those of a Keras model")
-    configs = {layer["config"]["name"]: layer["config"] for layer in _layers_of(model)}
-    return KerasFile(arrays, tuple(dict.fromkeys([*layers, *configs])), configs, f"Keras {version}".strip())
-
-
-def _legacy(root: Any) -> tuple[dict[str, Arrays], list[str]]:
-    """Layers of the layout with `layer_names`; a model within the model is a layer with many weights."""
+def _read_by_layer(root: Any, _: dict[str, Any]) -> tuple[dict[str, Arrays], list[str]]:
+    """Arrays and names of all layers in the layout with `layer_names`; a nested model is one layer there."""
     arrays: dict[str, Arrays] = {}
     layers = [_text(name) for name in root.attrs["layer_names"]]
     for layer in layers:
         names = [_text(name) for name in root[layer].attrs["weight_names"]]
         # `conv1/kernel:0`, and `resnet50/conv1/kernel:0` or `conv1_1/kernel:0`; Keras 1 wrote `conv1_W`.
         owners = [name.rpartition("/")[0].rpartition("/")[2] or layer for name in names]
-        alone = len(set(owners)) == 1
+        single = len(set(owners)) == 1
         for owner, name in zip(owners, names, strict=True):
-            arrays.setdefault(layer if alone else owner, []).append(np.asarray(root[layer][name], np.float32))
+            values = np.asarray(root[layer][name], np.float32)
+            arrays.setdefault(layer if single else owner, []).append(values)
     return arrays, layers
 
 
-def _by_path(root: Any, model: dict[str, Any] | None = None) -> tuple[dict[str, Arrays], list[str]]:
-    """Layers of Keras 3's layout: groups `layers/conv2d_4/vars`, which in later releases tell the name."""
+def _read_by_path(root: Any, model: dict[str, Any]) -> tuple[dict[str, Arrays], list[str]]:
+    """Arrays and names in Keras 3's layout: groups `layers/conv2d_4/vars`, with names in later releases."""
     groups: list[tuple[str, Any]] = []
     root.visititems(lambda path, item: groups.append((path, item)) if path.endswith("/vars") else None)
-    names = _names_by_path(model or {})
+    names = _names_by_path(model)
     arrays, layers = {}, []
     for path, group in groups:
         name = _text(group.attrs.get("name", "")) or names.get(path.removesuffix("/vars"))
@@ -119,7 +113,7 @@ def _by_path(root: Any, model: dict[str, Any] | None = None) -> tuple[dict[str, 
 
 
 def _names_by_path(model: dict[str, Any]) -> dict[str, str]:
-    """Where Keras 3 puts each layer: by its class in snake case, numbered in the order of the config."""
+    """Layer names by Keras 3's paths: the class in snake case, numbered in the order of the config."""
     counts: Counter[str] = Counter()
     names = {}
     for layer in model.get("config", {}).get("layers", []):
@@ -131,7 +125,7 @@ def _names_by_path(model: dict[str, Any]) -> dict[str, str]:
 
 
 def _layers_of(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All layers of a model's config, also of models within it."""
+    """All layers of a model's config, also of nested models."""
     layers = model.get("config", {})
     for layer in layers if isinstance(layers, list) else layers.get("layers", []):
         if "name" in layer.get("config", {}):
@@ -139,9 +133,9 @@ def _layers_of(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _layers_of(layer)
 
 
-def _loads(text: bytes | str | None) -> dict[str, Any]:
-    loaded = json.loads(text) if text else {}
-    return loaded if isinstance(loaded, dict) else {}
+def _parse(text: bytes | str | None) -> dict[str, Any]:
+    parsed = json.loads(text) if text else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _text(value: bytes | str) -> str:

@@ -1,4 +1,4 @@
-"""Modules to files that run without this program: ONNX and TorchScript, from images of any size."""
+"""Modules as ONNX and TorchScript files that run without this program, from images of any size."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,22 +12,22 @@ from data.runtime.files import write_atomically
 from heads.build import TrainedHead
 from heads.export.letterbox import make_letterbox
 
-INPUT = "photographs"
-# Any would do; a graph must not depend on it, so that no side equals another one.
+INPUT = "photographs"  # part of the file format: programs feed the graph by this name
+# The sides differ from each other and from every other size, so that none is recorded as a constant.
 EXAMPLE = (2, 150, 110, 3)
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
 
 
 def output_shapes(trained: TrainedHead) -> dict[str, tuple[int, ...]]:
-    """The outputs of a head's graph in their order: names, and sizes beside the number of images."""
+    """The outputs of a head's graph in their order: names, and sizes without the number of images."""
     outputs: dict[str, tuple[int, ...]] = {"probabilities": (len(trained.config.label.classes),)}
     return outputs if trained.target.numbers is None else outputs | {"number": ()}
 
 
 class HeadGraph(nn.Module):
-    """Images uint8 [N, h, w, 3] (RGB) to what one head says of its one plain view.
+    """Images uint8 [N, h, w, 3] (RGB) to class probabilities [N, C] of the identity view.
 
-    That is the probabilities of its classes [N, C] and, of a head that predicts a number, that [N].
+    For a head that predicts a number, that [N] is the second output.
     """
 
     def __init__(self, trained: TrainedHead, name: str) -> None:
@@ -51,15 +51,15 @@ def write_onnx(
     example: Tensor | None = None,
     free: Sequence[str] = ("n", "height", "width"),
 ) -> None:
-    """Write `graph` as one ONNX file; unless told otherwise it takes `images` [n, height, width, 3].
+    """Write `graph` as one ONNX file, atomically.
 
     Args:
-        path: written whole or not at all.
+        path: of the file.
         graph: takes one tensor.
         outputs: their names.
-        name: of the input, as the graph's `forward` calls it.
-        example: an input; images if none is given.
-        free: names of its first dimensions, which may be any number; the others stay as in the example.
+        name: of the input; the graph's `forward` may call it otherwise.
+        example: an input; None: images [n, height, width, 3].
+        free: names of its first dimensions, which may have any size; the others stay as in the example.
 
     Raises:
         InputError: onnx or onnxscript is not installed.
@@ -71,25 +71,24 @@ def write_onnx(
         raise InputError(
             f"ONNX takes {error.name}, which is not installed: pip install -r requirements-bring.txt"
         ) from None
-    dimensions = {place: torch.export.Dim(called) for place, called in enumerate(free)}
     with write_atomically(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, on what it will change in its next releases
+        warnings.simplefilter("ignore")  # the exporter warns of changes in its next releases
         torch.onnx.export(
             graph.eval(),
             (torch.zeros(EXAMPLE, dtype=torch.uint8) if example is None else example,),
             temporary,
             input_names=[name],
             output_names=list(outputs),
-            dynamic_shapes={name: dimensions},
+            dynamic_shapes=({place: torch.export.Dim(size) for place, size in enumerate(free)},),
             external_data=False,
             verbose=False,
         )
 
 
 def write_torchscript(path: Path, graph: nn.Module) -> None:
-    """Write `graph` as TorchScript, which `torch.jit.load` runs without its source."""
+    """Write `graph` as TorchScript, which `torch.jit.load` runs without its source, atomically."""
     example = torch.zeros(EXAMPLE, dtype=torch.uint8)
     with write_atomically(path) as temporary, warnings.catch_warnings(), torch.inference_mode():
-        # That torch deprecates the format, and of constants in the graph: a head's classes, which are constant.
+        # torch warns that the format is deprecated, and of the number of classes, which is a constant.
         warnings.simplefilter("ignore")
         torch.jit.trace(graph.eval(), example, check_trace=False).save(str(temporary))  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""The step `letterbox` of `data.transforms.ops` as a module, so that an exported graph starts from an image.
+"""The step `letterbox` of `data.transforms.ops` as a module, so that an exported graph takes whole images.
 
-It gives OpenCV's pixels, by two matrices an image: what shrinks is averaged by area, what grows
-is interpolated (a level of 255 may differ), and what is left over stays black.
+It gives OpenCV's pixels by two matrices per image: shrinking averages by area, enlarging interpolates (a level
+of 255 may differ), and the rest stays black.
 """
 
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from data.runtime.errors import InputError
 
-LEAST_SHARE = 1e-3  # of a pixel, below which OpenCV leaves it out of an average
-LINEAR_STEPS = 2048  # OpenCV's weights of a pixel's neighbours are whole numbers of so many parts
+MIN_SHARE = 1e-3  # of a pixel, below which OpenCV leaves it out of an average
+LINEAR_STEPS = 2048  # OpenCV's interpolation weights are multiples of 1 / LINEAR_STEPS
 
 
 class Letterbox(nn.Module):
     """Images uint8 [N, h, w, 3] of any one size to whole levels 0..255, float [N, 3, height, width].
 
-    Sizes are counted from the tensors rather than read as numbers: every way to export records tensors, and
-    some would write the size of the example into the graph.
+    Sizes are computed from tensors rather than read as numbers: some exporters would otherwise record the size of the
+    example as a constant.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -44,33 +44,33 @@ class Letterbox(nn.Module):
 
 
 def _weights(places: Tensor, old: Tensor, new: Tensor, total: int, scale: Tensor) -> Tensor:
-    """Shares [total, old] that each pixel of one side has in each of the new side, which stands in the middle.
+    """Weights [total, old] of each old pixel in each new one, along one side; the new image is centred.
 
     Args:
         places: 0..old-1, float64.
         old, new: number of pixels before and after, float64.
-        total: number of pixels with what is left over.
+        total: number of pixels with the black border.
         scale: below 1 it shrinks; float64.
     """
     before = ((total - new) / 2).floor()
     target = torch.arange(total, dtype=torch.float64, device=places.device) - before
     step = old / new
     low = target[:, None] * step
-    shared = torch.minimum(low + step, places[None] + 1) - torch.maximum(low, places[None])
-    area = torch.where(shared > LEAST_SHARE, shared, torch.zeros_like(shared)) / step
+    overlap = torch.minimum(low + step, places[None] + 1) - torch.maximum(low, places[None])
+    area = torch.where(overlap > MIN_SHARE, overlap, torch.zeros_like(overlap)) / step
     centre = torch.minimum(((target + 0.5) * step - 0.5).clamp(min=0.0), old - 1)
     near = (1 - (centre[:, None] - places[None]).abs()).clamp(min=0.0)
     linear = (near * LINEAR_STEPS).round() / LINEAR_STEPS
     inside = (target >= 0) & (target < new)
-    shares = torch.where(scale < 1, area, linear)
-    return torch.where(inside[:, None], shares, torch.zeros_like(shares)).float()
+    weights = torch.where(scale < 1, area, linear)
+    return torch.where(inside[:, None], weights, torch.zeros_like(weights)).float()
 
 
 def make_letterbox(steps: Sequence[Any], name: str) -> Letterbox:
-    """The module of a head's `pixels.evaluate`, which must be one letterbox.
+    """Make the module for `pixels.evaluate` of the head `name`, which must be one letterbox.
 
     Raises:
-        InputError: other steps, which no graph has.
+        InputError: other steps, which cannot be exported.
     """
     step = steps[0] if len(steps) == 1 else None
     size = step.get("letterbox") if isinstance(step, dict) else None

@@ -1,48 +1,59 @@
-"""The page beside exported weights: what they answer, how well, where they fail and under whose terms."""
+"""The model card of exported weights: inputs and outputs, validation figures, limits and terms."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from data.runtime.files import write_text
 from heads.build import TrainedHead
+from heads.export.graph import INPUT
 from heads.run.folder import RunFolder
 
 UNKNOWN_TERMS = (
-    "Not told by whoever exported this. Weights come under the terms of the images they were trained on "
-    "and of the weights that they began from; ask before they are passed on or used commercially."
+    "Not stated. Weights come under the terms of the images they were trained on and of the initial weights; ask "
+    "before they are passed on or used commercially."
 )
-LIMITS = """- Figures are of people held out of the same data; other cameras, light and people give others.
-- Made for images with one upright face that fills the image; a face in a scene must be cropped first.
-- Groups that are rare in the data are answered worse: see the figures of each class.
-- Gender and age are guesses from appearance. They tell neither identity nor anybody's documents, and are not
+LIMITS = """- Figures are of held-out people of the same data; other cameras, light and people give others.
+- The input is an image with one upright face that fills it; a face in a scene must be cropped first.
+- Groups that are rare in the data have worse figures: see the figures of each class.
+- Gender and age are guesses from appearance. They are neither identity nor anybody's documents, and are not
   fit for decisions about a person."""
 
 
+def describe_interface(kind: str, outputs: str) -> str:
+    """Describe input and outputs for a model card; `kind` is a key of `heads.export.graph.SUFFIXES`."""
+    if kind == "safetensors":
+        return "Weights with their config, for `heads.build.load_head`."
+    return (
+        f"Input: `{INPUT}` uint8 [n, height, width, 3], RGB, upright, any size. Output: {outputs}; rows of "
+        "probabilities sum to 1. Scaling to the working size and normalisation are inside."
+    )
+
+
 def head_section(trained: TrainedHead) -> str:
-    """One head's classes, origin and validation figures in Markdown; its run's files add to them."""
+    """One head's classes, origin and validation figures in Markdown, with those of its run's files."""
     config, run = trained.config, trained.run
     lines = [
         f"## {config.task}",
         "",
         f"- Classes: {', '.join(config.label.classes)}",
-        f"- Network: {config.backbone.name}, begun from {Path(config.backbone.weights).name!r}",
+        f"- Network: {config.backbone.name}, initial weights {Path(config.backbone.weights).name!r}",
         f"- Pixels: {json.dumps(config.pixels.evaluate)}; mean {config.pixels.mean}, std {config.pixels.std}",
-        f"- Data: {_data(run, config.split.fold, config.split.folds)}",
-        *_crops(trained.box_margin),
-        "",
-        "| figure | on validation |",
-        "| --- | --- |",
+        f"- Data: {_describe_data(run, config.split.fold, config.split.folds)}",
     ]
-    known = {
-        key: trained.validation[key] for key in ("macro_f1", "accuracy", "mae") if key in trained.validation
-    }
-    lines += [f"| {key} | {value:.3f} |" for key, value in known.items()]
-    for name, figures in _metrics(run).get("classes", {}).items():
-        lines.append(f"| F1 of {name} ({figures['support']:g} images) | {figures['f1-score']:.3f} |")
+    if trained.box_margin is not None:
+        margin = f"{trained.box_margin:g} times the margin of docs/boxes.md"
+        lines.append(f"- Images: cropped to boxes of faces, with {margin}")
+    lines += ["", "| figure | on validation |", "| --- | --- |"]
+    for key in ("macro_f1", "accuracy", "mae"):
+        if key in trained.validation:
+            lines.append(f"| {key} | {trained.validation[key]:.3f} |")
+    if run.metrics.is_file():
+        classes = json.loads(run.metrics.read_text(encoding="utf-8")).get("classes", {})
+        for name, figures in classes.items():
+            lines.append(f"| F1 of {name} ({figures['support']:g} images) | {figures['f1-score']:.3f} |")
     return "\n".join(lines)
 
 
@@ -53,11 +64,11 @@ def write_card(
 
     Args:
         path: of the page.
-        name: of what was exported.
-        interface: what goes in and what comes out.
-        sections: one of each head, from `head_section`.
-        data: what it was trained on, in the words of whoever exports.
-        terms: the terms of that data, likewise; None says that nobody told.
+        name: of the exported model.
+        interface: inputs and outputs (`describe_interface`).
+        sections: one per head (`head_section`).
+        data: the training data, as the user describes it.
+        terms: the terms of that data, likewise; None: not stated.
     """
     parts = [f"# {name}", interface]
     parts += ["## Trained on\n\n" + data] if data else []
@@ -65,22 +76,9 @@ def write_card(
     write_text(path, "\n\n".join(parts) + "\n")
 
 
-def _crops(box_margin: float | None) -> list[str]:
-    if box_margin is None:
-        return []
-    return [f"- Images: cropped to boxes of faces, with {box_margin:g} times the margin of docs/boxes.md"]
-
-
-def _data(run: RunFolder, fold: int, folds: int) -> str:
-    told = f"fold {fold} of {folds} held out by person"
+def _describe_data(run: RunFolder, fold: int, folds: int) -> str:
+    text = f"fold {fold} of {folds} held out by person"
     if run.validation.is_file():
         with np.load(run.validation) as saved:
-            told += f": {len(saved['path'])} images of {len(np.unique(saved['person']))} people"
-    return told
-
-
-def _metrics(run: RunFolder) -> dict[str, Any]:
-    if not run.metrics.is_file():
-        return {}
-    metrics: dict[str, Any] = json.loads(run.metrics.read_text(encoding="utf-8"))
-    return metrics
+            text += f": {len(saved['path'])} images of {len(np.unique(saved['person']))} people"
+    return text

@@ -1,5 +1,6 @@
 """One head: normalisation, backbone and classifier in one module, from pixels to logits."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Self
@@ -13,15 +14,15 @@ LastLayer = Callable[[int, int], nn.Module]
 
 
 class Head(nn.Module):
-    """Pixels [N, 3, H, W], uint8 or float in 0..1, to logits [N, outputs].
+    """Pixels [N, 3, H, W], uint8 or float in 0..1, to logits [N, outputs]; normalisation is part of it.
 
-    Normalisation is inside, so that whoever has the head cannot feed it wrongly.
+    It also takes features [N, F] in place of pixels, to train on them where the backbone is frozen.
 
     Args:
-        backbone: a name in `heads.model.backbones.BACKBONES`; the weights are random until a loader fills `backbone`.
+        backbone: a key of `heads.model.backbones.BACKBONES`; its weights are random.
         outputs: number of logits.
         hidden: widths of hidden layers on the backbone, each followed by ReLU.
-        dropout: share dropped before each linear layer, from 0 to below 1.
+        dropout: probability before each linear layer, from 0 to below 1.
         mean, std: per channel, in 0..1.
         last: makes the last layer from the numbers of its features and outputs.
     """
@@ -57,23 +58,32 @@ class Head(nn.Module):
             module.eval()
         return self
 
+    def features(self, pixels: Tensor) -> Tensor:
+        """The backbone's features [N, F] of pixels, which are normalised first, in channels-last memory."""
+        pixels = pixels.to(memory_format=torch.channels_last)
+        if pixels.dtype == torch.uint8:
+            pixels = pixels.float() / 255
+        features: Tensor = self.backbone((pixels - self.mean) / self.std)
+        return features
+
     def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.backbone(normalise(pixels, self.mean, self.std)))
+        logits: Tensor = self.classifier(pixels if pixels.ndim == 2 else self.features(pixels))
         return logits
 
-
-def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Pixels [N, 3, H, W], uint8 or float in 0..1, less `mean` over `std`, in channels-last memory."""
-    pixels = pixels.to(memory_format=torch.channels_last)
-    if pixels.dtype == torch.uint8:
-        pixels = pixels.float() / 255
-    return (pixels - mean) / std
+    def features_checksum(self) -> str:
+        """SHA-256 of all tensors that `features` depends on."""
+        tensors = {f"layers.{name}": tensor for name, tensor in self.backbone.state_dict().items()}
+        digest = hashlib.sha256()
+        for name, tensor in sorted((tensors | {"mean": self.mean, "std": self.std}).items()):
+            values = tensor.detach().cpu().contiguous().numpy()
+            digest.update(f"{name} {values.dtype} {values.shape} ".encode() + values.tobytes())
+        return digest.hexdigest()
 
 
 def make_classifier(
     features: int, outputs: int, hidden: Sequence[int], dropout: float, last: LastLayer = nn.Linear
 ) -> nn.Sequential:
-    """Linear layers features -> hidden... -> outputs, with ReLU between and dropout before each."""
+    """Make linear layers features -> hidden... -> outputs, with ReLU between and dropout before each."""
     layers: list[nn.Module] = []
     for width in hidden:
         layers += [nn.Dropout(dropout), nn.Linear(features, width), nn.ReLU()]
@@ -82,10 +92,10 @@ def make_classifier(
 
 
 class SumOfParts(nn.Module):
-    """Joint logits [N, prod C] as sums of the parts' own logits [N, sum C]; the first part is on top.
+    """Joint logits [N, prod C] as sums of the parts' logits [N, sum C], the first part most significant.
 
     The softmax of the sums is the product of the parts' softmaxes, so that one backbone with an output for each
-    part trains and answers as any head over the joint classes does.
+    part trains and predicts as a head over the joint classes.
 
     Args:
         sizes: number of classes of each part.

@@ -6,7 +6,8 @@ import pytest
 
 from data.annotations.table import read_table
 from ensemble.config import load_tasks
-from heads.model.backbones import build_backbone, load_backbone
+from heads.model.backbones import build_backbone
+from heads.model.weights import load_backbone
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,5 +31,5 @@ def test_a_folder_of_real_images_is_read_whole(folder: str, column: str, rows: i
 def test_the_imagenet_file_fills_the_whole_backbone() -> None:
     backbone, _ = build_backbone("resnet18")
     report = load_backbone(backbone, shared("weights/resnet18_imagenet.safetensors"))
-    assert len(report.taken) == len(backbone.state_dict())
-    assert (report.missing, report.left) == ((), ("fc.bias", "fc.weight"))
+    assert len(report.loaded) == len(backbone.state_dict())
+    assert (report.missing, report.unused) == ((), ("fc.bias", "fc.weight"))

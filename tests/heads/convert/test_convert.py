@@ -23,9 +23,8 @@ from heads.build import build_head, load_backbone_weights
 from heads.config.task import Backbone, TaskConfig
 from heads.convert import __main__ as convert
 from heads.convert.keras_file import read_keras
-from heads.model.backbones import BACKBONES, build_backbone, fill_backbone
-from heads.model.keras_resnet import RELEASES
-from heads.model.weights_metadata import apply_weights_metadata
+from heads.model.backbones import BACKBONES, RELEASES, build_backbone
+from heads.model.weights import apply_weights_metadata, fill_backbone
 from heads.run.checkpoint import save_tensors
 
 SIDE = 64
@@ -163,7 +162,7 @@ def test_a_head_on_the_converted_file_gives_keras_s_features_and_ages(
     assert config.backbone.name == "resnet50_keras"
     head = build_head(config)
     told = load_backbone_weights(head, config.backbone, emptied, None)
-    assert "0 left, 0 missing; with its classifier" in told
+    assert "0 unused, 0 missing; with its classifier" in told
     seen = torch.from_numpy(images.transpose(0, 3, 1, 2))
     head.eval()
     with torch.inference_mode():
@@ -206,7 +205,7 @@ def old_resnet50(same: bool, pool_pad: bool, epsilon: float = 1e-3) -> Model:
 
 
 @pytest.mark.parametrize(
-    ("trunk", "same", "pool_pad"),
+    ("backbone", "same", "pool_pad"),
     [
         ("resnet50_keras_2_0", False, False),
         ("resnet50_keras_2_1", True, False),

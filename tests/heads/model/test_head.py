@@ -1,21 +1,33 @@
-"""A head normalises as torchvision does, takes bytes and shares alike, and keeps frozen stages still."""
+"""A head normalises as torchvision does, takes bytes, shares and features alike, and leaves frozen stages unchanged."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import normalize
 
-from heads.model.backbones import fill_backbone
+from heads.model.backbones import STAGES
 from heads.model.head import Head, SumOfParts, make_classifier
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
 
 @pytest.fixture
-def head(resnet18_state: dict[str, Tensor]) -> Head:
+def head() -> Head:
     head = Head("resnet18", 3, dropout=0.5, mean=MEAN, std=STD)
-    fill_backbone(head.backbone, resnet18_state, "resnet18")
+    for name, buffer in head.backbone.named_buffers():  # as a trained head has them
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.1)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 2)
     return head
+
+
+def train_step(head: Head, inputs: Tensor) -> None:
+    head.train()
+    optimiser = torch.optim.SGD([p for p in head.parameters() if p.requires_grad], lr=0.1)
+    nn.functional.cross_entropy(head(inputs), torch.tensor([0, 1, 2, 0])).backward()
+    optimiser.step()
 
 
 def test_normalisation_inside_is_torchvisions(head: Head, pixels: Tensor) -> None:
@@ -24,28 +36,15 @@ def test_normalisation_inside_is_torchvisions(head: Head, pixels: Tensor) -> Non
     plain.load_state_dict(head.state_dict() | {"mean": plain.mean, "std": plain.std})
     with torch.inference_mode():
         assert torch.equal(head.eval()(shares), plain(normalize(shares, MEAN, STD)))
+        assert torch.equal(head(pixels), head(shares))
+        assert torch.equal(head(pixels), head(head.features(pixels)))
 
 
-def test_bytes_and_shares_give_the_same_logits(head: Head, pixels: Tensor) -> None:
-    with torch.inference_mode():
-        logits = head.eval()(pixels)
-        assert torch.equal(logits, head(pixels.float() / 255))
-    assert logits.shape == (4, 3)
-
-
-def test_a_images_logits_do_not_depend_on_its_batch(head: Head, pixels: Tensor) -> None:
+def test_an_images_logits_do_not_depend_on_its_batch(head: Head, pixels: Tensor) -> None:
     head.eval()
     with torch.inference_mode():
         alone = torch.cat([head(pixels[row : row + 1]) for row in range(len(pixels))])
         assert torch.allclose(alone, head(pixels), atol=1e-4)
-
-
-def test_dropout_acts_in_training_alone(head: Head) -> None:
-    features = torch.ones(1, 512)
-    first, second = head.classifier(features), head.classifier(features)
-    assert not torch.equal(first, second)
-    head.eval()
-    assert torch.equal(head.classifier(features), head.classifier(features))
 
 
 def test_a_classifier_is_dropout_and_linear_layers_with_relu_between() -> None:
@@ -57,23 +56,42 @@ def test_a_classifier_is_dropout_and_linear_layers_with_relu_between() -> None:
     assert {layer.p for layer in layers if isinstance(layer, nn.Dropout)} == {0.3}
 
 
-def test_frozen_stages_keep_weights_and_statistics_while_the_others_move(head: Head, pixels: Tensor) -> None:
-    head.freeze("layer2")
-    head.train()
-    before = {key: tensor.clone() for key, tensor in head.state_dict().items()}
-    head(pixels).square().sum().backward()
-    torch.optim.SGD([p for p in head.parameters() if p.requires_grad], lr=0.1).step()
-    moved = {key for key, tensor in head.state_dict().items() if not torch.equal(tensor, before[key])}
-    still = ("mean", "std", "backbone.conv1", "backbone.bn1", "backbone.layer1", "backbone.layer2")
-    assert moved == {key for key in before if not key.startswith(still)}
-
-
-def test_an_eval_and_train_round_trip_keeps_frozen_batch_norm_in_eval_mode(head: Head) -> None:
-    head.freeze("stem")
+@pytest.mark.parametrize("up_to", ["none", *STAGES, "all"])
+def test_a_step_changes_weights_and_statistics_of_unfrozen_stages_only(
+    up_to: str, head: Head, pixels: Tensor
+) -> None:
+    head.freeze(up_to)
     head.eval().train()
-    assert not head.backbone.get_submodule("bn1").training
-    assert head.backbone.get_submodule("layer1.0.bn1").training
-    assert head.classifier.training
+    before = {key: tensor.clone() for key, tensor in head.state_dict().items()}
+    train_step(head, pixels)
+    moved = {key for key, tensor in head.state_dict().items() if not torch.equal(tensor, before[key])}
+    stages = list(STAGES)
+    last = {"none": 0, "all": len(stages)}.get(up_to, stages.index(up_to) + 1 if up_to in stages else 0)
+    frozen = tuple(f"backbone.{module}." for stage in stages[:last] for module in STAGES[stage])
+    assert moved == {key for key in before if not key.startswith(("mean", "std", *frozen))}
+
+
+def test_a_step_on_features_of_a_frozen_backbone_is_one_on_pixels(pixels: Tensor) -> None:
+    states = []
+    for cached in (False, True):
+        torch.manual_seed(3)
+        head = Head("resnet18", 3)
+        head.freeze("all")
+        train_step(head, head.features(pixels).detach() if cached else pixels)
+        states.append(head.state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
+def test_the_features_checksum_is_that_of_backbone_and_normalisation(head: Head) -> None:
+    first = head.features_checksum()
+    with torch.no_grad():
+        head.classifier[1].weight.add_(1)
+    assert head.features_checksum() == first
+    for tensor in (head.mean, head.backbone.get_buffer("layer3.0.bn1.running_var")):
+        changed = head.features_checksum()
+        tensor.add_(1)
+        assert head.features_checksum() != changed
 
 
 def test_the_softmax_of_summed_parts_is_the_product_of_their_softmaxes() -> None:

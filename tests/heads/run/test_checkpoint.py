@@ -22,7 +22,7 @@ from data.runtime.errors import InputError
 from heads.build import build_head, load_head
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
-from heads.model.backbones import read_tensors
+from heads.model.weights import read_tensors
 from heads.run.checkpoint import (
     load_state,
     load_tensors,

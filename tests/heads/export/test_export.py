@@ -1,0 +1,138 @@
+"""Each head of a folder is exported with its model card and predicts what it did before."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from data.runtime.errors import InputError
+from heads.build import build_head, load_head
+from heads.config.task import TaskConfig
+from heads.export import __main__ as export
+from heads.export.graph import HeadGraph
+from heads.export.model_card import head_section
+from heads.run.folder import save_head, write_json
+
+pytestmark = [
+    pytest.mark.usefixtures("tiny_backbone"),
+    pytest.mark.filterwarnings("ignore:.torch.jit.load:FutureWarning"),
+]
+LETTERBOX = {"letterbox": {"height": 48, "width": 36}}
+AGE = {
+    "column": "age",
+    "classes": ["under 30", "30 and over"],
+    "borders": [30],
+    "distribution": {"low": 0, "high": 100, "sigma": 2.5},
+}
+
+
+def write_run(folder: Path, task: str, label: dict[str, Any], *steps: dict[str, Any]) -> Path:
+    """Write a head with random weights as a run of 0.2 does; return its checkpoint."""
+    config = TaskConfig.model_validate(
+        {
+            "task": task,
+            "label": label,
+            "loss": {"terms": [{"name": "focal"}]},
+            "pixels": {"train": [LETTERBOX], "evaluate": list(steps or [LETTERBOX])},
+            "training": {"epochs": 1},
+        }
+    )
+    folder.mkdir(parents=True)
+    path = folder / "best.safetensors"
+    save_head(path, build_head(config).eval(), config.model_dump(), {"macro_f1": 0.5})
+    return path
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    runs = tmp_path / "runs"
+    write_run(runs / "age", "age", AGE)
+    write_run(runs / "mask" / "fold-0", "mask", {"column": "mask", "classes": ["wear", "normal"]})
+    write_json(runs / "age" / "metrics.json", {"classes": {"under 30": {"support": 9, "f1-score": 0.75}}})
+    return runs
+
+
+def run(*arguments: object) -> None:
+    with patch.object(sys, "argv", ["heads.export", *map(str, arguments)]):
+        export.main()
+
+
+def by_onnx(path: Path, pixels: torch.Tensor) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = ["probabilities", "number"][: len(session.get_outputs())]
+    assert [output.name for output in session.get_outputs()] == names
+    return session.run(None, {"photographs": pixels.numpy()})
+
+
+READERS: dict[str, Callable[[Path, torch.Tensor], Any]] = {
+    "onnx": by_onnx,
+    "pt": lambda path, pixels: torch.jit.load(path)(pixels),
+    "safetensors": lambda path, pixels: HeadGraph(load_head(path), path.stem)(pixels),
+}
+
+
+@pytest.mark.parametrize("suffix", READERS)
+def test_an_exported_head_predicts_what_its_checkpoint_does(
+    suffix: str, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = "torchscript" if suffix == "pt" else suffix
+    run("--runs", runs, "--format", kind, "--trained-on", "drawn faces", "--terms", "free")
+    out = runs / "export"
+    names = ("age", "mask-fold-0")
+    assert {path.name for path in out.iterdir()} == {f"{n}.{end}" for n in names for end in (suffix, "md")}
+    assert f"python -m ensemble.export --runs {runs} --format {kind}" in capsys.readouterr().out
+    pixels = torch.randint(0, 256, (3, 80, 71, 3), dtype=torch.uint8)
+    for name in names:
+        graph = HeadGraph(load_head(runs.joinpath(*name.split("-", 1)) / "best.safetensors"), name)
+        with torch.inference_mode():
+            expected, found = graph(pixels), READERS[suffix](out / f"{name}.{suffix}", pixels)
+            logits = graph.head(graph.letterbox(pixels) / 255)
+        assert torch.equal(expected[0], graph.target.probabilities(logits))
+        assert len(found) == len(expected) == (2 if name == "age" else 1)
+        for one, other, tolerance in zip(found, expected, (1e-5, 1e-2), strict=False):
+            np.testing.assert_allclose(one, other.numpy(), rtol=0, atol=tolerance)
+    card = (out / "age.md").read_text(encoding="utf-8")
+    for text in (
+        "Weights with their config"
+        if suffix == "safetensors"
+        else "Output: `probabilities` [n, 2], `number` [n]; ",
+        "## Trained on\n\ndrawn faces\n",
+        "- Classes: under 30, 30 and over\n",
+        "| macro_f1 | 0.500 |\n| F1 of under 30 (9 images) | 0.750 |\n",
+        "## Limits\n",
+        "## Terms\n\nfree\n",
+    ):
+        assert text in card
+
+
+def test_the_card_names_the_box_margin(runs: Path, tmp_path: Path) -> None:
+    whole = load_head(runs / "age" / "best.safetensors")
+    assert "cropped to boxes" not in head_section(whole)
+    cropped = replace(whole, box_margin=0.5)
+    line = "- Images: cropped to boxes of faces, with 0.5 times the margin of docs/boxes.md"
+    assert line in head_section(cropped).splitlines()
+    assert load_head(export.export_head(cropped, "age", tmp_path, "safetensors")).box_margin == 0.5
+
+
+def test_a_head_without_a_letterbox_is_exported_as_weights_only(tmp_path: Path) -> None:
+    write_run(tmp_path / "age", "age", AGE, {"resize": {"height": 48, "width": 36}})
+    run("--runs", tmp_path, "--format", "safetensors", "--out", tmp_path / "out")
+    assert "## Terms\n\nNot stated." in (tmp_path / "out" / "age.md").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match=r"age: pixels\.evaluate is .*expected one letterbox"):
+        run("--runs", tmp_path, "--format", "onnx")
+
+
+@pytest.mark.parametrize("option", ["--heads-only", "--config=joint.yaml"])
+def test_options_of_0_1_are_refused(option: str, runs: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("--runs", runs, option)
+    assert ended.value.code == 2
+    with pytest.raises(InputError, match=r"found no TASK/best\.safetensors"):
+        run("--runs", runs / "age")

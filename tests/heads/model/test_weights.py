@@ -1,0 +1,293 @@
+"""A backbone loads its weights from any common file, all or nothing; other networks are refused with the reason."""
+
+import argparse
+import copy
+import os
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision import models
+
+from data.runtime.errors import InputError
+from heads.build import build_head, load_backbone_weights
+from heads.config.task import Backbone, TaskConfig
+from heads.model.backbones import build_backbone
+from heads.model.weights import fill_backbone, load_backbone, load_imagenet, read_tensors
+from heads.run.checkpoint import save_tensors
+
+State = dict[str, Tensor]
+FC = ("fc.bias", "fc.weight")
+
+
+@pytest.fixture
+def backbone() -> nn.Module:
+    return build_backbone("resnet18")[0].eval()
+
+
+def same(first: State, second: State) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def features(model: nn.Module, pixels: Tensor) -> Tensor:
+    """What goes into torchvision's or timm's classifier."""
+    model.fc = nn.Identity()
+    with torch.inference_mode():
+        return model.eval()(pixels.float() / 255)
+
+
+def compiled_blocks(model: nn.Module) -> State:
+    """As where each stage was compiled alone: the prefix stands within the names."""
+    return {name.replace("layer2.", "layer2._orig_mod."): t for name, t in model.state_dict().items()}
+
+
+def parallel(model: nn.Module) -> State:
+    # A copy, since DataParallel moves the model to a GPU if there is one.
+    return nn.DataParallel(copy.deepcopy(model)).state_dict()
+
+
+def lightning(model: nn.Module) -> dict[str, Any]:
+    """A Lightning checkpoint: the module's attributes before every name, and all that belongs to training."""
+    state = {f"model.{name}": t for name, t in model.state_dict().items()}
+    return {
+        "epoch": 3,
+        "pytorch-lightning_version": "2.6.6",
+        "state_dict": state | {"metric.total": torch.zeros(1), "teacher.conv1.weight": torch.zeros(3)},
+        "hyper_parameters": {"lr": 1e-3, "data": Path("images")},
+        "optimizer_states": [torch.optim.AdamW(model.parameters()).state_dict()],
+        "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5)}},
+    }
+
+
+def full_training(model: nn.Module) -> dict[str, Any]:
+    """A training script's checkpoint: weights beside optimiser, averaged weights and parsed arguments."""
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    sum(p.sum() for p in model.parameters()).backward()
+    optimiser.step()
+    model.zero_grad()
+    return {
+        "arch": "resnet18",
+        "model": model.state_dict(),
+        "model_ema": {name: torch.zeros_like(t) for name, t in model.state_dict().items()},
+        "optimizer": optimiser.state_dict(),
+        "args": argparse.Namespace(lr=0.1, out=Path("runs")),
+        "best": np.float64(0.5),
+    }
+
+
+def averaged(name: str, average: str) -> Callable[[nn.Module], State]:
+    """The network's weights under a name, beside averages of them under another one."""
+
+    def write(model: nn.Module) -> State:
+        state = model.state_dict()
+        zeros = {f"{average}.{key}": torch.zeros_like(tensor) for key, tensor in state.items()}
+        return zeros | {f"{name}.{key}": tensor for key, tensor in state.items()}
+
+    return write
+
+
+def children(model: nn.Module) -> State:
+    return nn.Sequential(*list(model.children())[:-1]).state_dict()
+
+
+def without_counters(model: nn.Module) -> State:
+    return {k: tensor for k, tensor in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+
+
+WRITERS: dict[str, Callable[[nn.Module], Any]] = {
+    "plain.safetensors": lambda model: model.state_dict(),
+    "plain.pth": lambda model: model.state_dict(),
+    "nested.pt": lambda model: {"epoch": 3, "state_dict": OrderedDict(model.state_dict())},
+    "twice.pt": lambda model: {"model": {"net": model.state_dict()}, "optimizer": {}},
+    "parallel.pth.tar": lambda model: {"state_dict": parallel(model)},
+    "compiled.pt": lambda model: torch.compile(model).state_dict(),
+    "compiled_parallel.pt": lambda model: parallel(torch.compile(model)),
+    "compiled_blocks.pt": compiled_blocks,
+    "lightning.ckpt": lightning,
+    "full.pt": full_training,
+    "averaged.pt": averaged("net", "ema_net.module"),
+    "averaged_shorter.pt": averaged("encoder_q", "ema"),
+    "averaged_as_long.pt": averaged("encoder_q", "encoder_k"),
+    "children.bin": children,
+    "encoder.pt": lambda model: {f"encoder.{key}": tensor for key, tensor in children(model).items()},
+    "before_0_4_1.pth": without_counters,
+    "integers_beside.pt": lambda model: {1: torch.zeros(3), **model.state_dict()},
+    "other_classes.pt": lambda model: (
+        model.state_dict() | {FC[1]: torch.zeros(18, 512), FC[0]: torch.zeros(18)}
+    ),
+}
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["fp32", "fp16"])
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_backbone_from_any_dialect_has_its_networks_features(
+    name: str, half: bool, resnet18: nn.Module, backbone: nn.Module, pixels: Tensor, tmp_path: Path
+) -> None:
+    model = copy.deepcopy(resnet18)
+    content = WRITERS[name](model.half() if half else model)
+    save_file(content, tmp_path / name) if name.endswith("safetensors") else torch.save(
+        content, tmp_path / name
+    )
+    report = load_backbone(backbone, tmp_path / name)
+    (tmp_path / name).unlink()  # 23 MB that pytest would store
+    assert len(report.loaded) == (100 if name.startswith("before") else 120)
+    assert {key.rpartition(".")[2] for key in report.missing} <= {"num_batches_tracked"}
+    assert backbone.get_parameter("conv1.weight").dtype == torch.float32
+    assert torch.equal(features(backbone, pixels), features(model.float(), pixels))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "backbone.", "trunk.", "module.model.backbone."])
+def test_any_prefix_is_understood_and_unused_tensors_are_reported(
+    backbone: nn.Module, resnet18_state: State, prefix: str
+) -> None:
+    state = {prefix + key: tensor for key, tensor in resnet18_state.items()}
+    report = fill_backbone(backbone, state | {"head.weight": torch.zeros(3)}, "x.pt")
+    assert same(backbone.state_dict(), {key: t for key, t in resnet18_state.items() if key not in FC})
+    assert set(report.loaded) == backbone.state_dict().keys()
+    assert report.unused == tuple(sorted(["head.weight", *(prefix + name for name in FC)]))
+    assert str(report).startswith("120 tensors loaded, 3 unused, 0 missing; unused: ")
+
+
+def test_timms_resnet18_is_loaded_as_it_is(backbone: nn.Module, pixels: Tensor) -> None:
+    theirs = timm.create_model("resnet18.a1_in1k", pretrained=False)
+    fill_backbone(backbone, theirs.state_dict(), "timm")
+    assert np.abs(features(backbone, pixels).numpy() - features(theirs, pixels).numpy()).max() < 1e-5
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+def test_a_head_of_0_1_is_loaded_with_its_classifier(tmp_path: Path) -> None:
+    config = TaskConfig.model_validate(
+        {
+            "task": "mask",
+            "label": {"column": "mask", "classes": ["wear", "normal"]},
+            "loss": {"terms": [{"name": "focal"}]},
+            "pixels": {key: [{"resize": {"height": 8, "width": 8}}] for key in ("train", "evaluate")},
+            "training": {"epochs": 1},
+        }
+    )
+    theirs, ours, path = build_head(config), build_head(config), tmp_path / "best.safetensors"
+    stored = config.model_dump()
+    stored["label"]["training"] = {"borders": None, "leave_out": []}
+    stored["training"]["resizing"] = None
+    tensors = {key.replace("backbone.", "trunk."): tensor for key, tensor in theirs.state_dict().items()}
+    save_tensors(path, tensors, {"config": stored})
+    backbone = Backbone(weights=str(path), with_classifier=True)
+    message = load_backbone_weights(ours, backbone, tmp_path, None, {"label.classes": ["wear", "normal"]})
+    assert "0 missing; unused: mean, std; with its classifier" in message
+    assert same(ours.state_dict(), theirs.state_dict())
+
+
+def not_finite(state: State) -> State:
+    return state | {"layer3.0.conv1.weight": torch.full_like(state["layer3.0.conv1.weight"], torch.nan)}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda state: state | {"layer3.0.conv1.weight": torch.zeros(7, 7)},
+            r"fits 119 of the backbone's 120 tensors \(layer3\.0\.conv1\.weight is \[7, 7\], expected \[256, 128, 3",
+        ),
+        (
+            lambda state: {k: t for k, t in state.items() if not k.startswith("layer4.1.")},
+            r"fits 108 of the backbone's 120 tensors \(missing layer4\.1\.conv1\.weight, .*match the file\?",
+        ),
+        (lambda state: {"fc.weight": state["fc.weight"]}, "fits 0 of the backbone's 120 tensors"),
+        (lambda state: {}, "fits 0 of the backbone's 120 tensors"),
+        # resnet34 holds all that resnet18 has, under the same names and in the same shapes, and more.
+        (lambda state: models.resnet34(weights=None).state_dict(), r"layer1\.2\.bn1.*match the file\?"),
+        (
+            lambda state: {f"a.{k}": t for k, t in models.resnet34(weights=None).state_dict().items()},
+            r"a\.layer1\.2\.bn1.*match the file\?",
+        ),
+        (not_finite, r"layer3\.0\.conv1\.weight: not finite, expected numbers"),
+        (lambda state: dict.fromkeys(("conv1.weight", "layer1.0.prelu.weight"), torch.zeros(1)), "IR kind"),
+        (lambda state: {"module.body.0.res_layer.1.weight": torch.zeros(1)}, "IR kind"),
+        (lambda state: timm.create_model("resnet18d").state_dict(), "stem of three convolutions"),
+    ],
+    ids=["shape", "part", "classifier", "nothing", "deeper", "prefixed", "nan", "iresnet", "ir", "resnet18d"],
+)
+def test_other_tensors_are_refused_and_change_nothing(
+    backbone: nn.Module, resnet18_state: State, change: Callable[[State], State], expected: str
+) -> None:
+    before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
+    with pytest.raises(InputError, match=rf"^x\.pt: .*{expected}"):
+        fill_backbone(backbone, change(resnet18_state), "x.pt")
+    assert same(backbone.state_dict(), before)
+
+
+class MakesAFolder:
+    """A pickle that would run code when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path: Path, save: Any) -> None:
+    trap, path = tmp_path / "created", tmp_path / "weights.pt"
+    save({"conv1.weight": MakesAFolder(trap)}, path)
+    with pytest.raises(InputError, match=r"weights\.pt: not readable as tensors alone"):
+        read_tensors(path)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.safetensors", b"not tensors", "not readable as safetensors"),
+        ("a.pt", b"not tensors", "not readable as tensors alone"),
+        ("a.pt", b"", "not readable as tensors alone"),
+        ("a.zip", b"", r"found \.zip, expected one of \.safetensors, \.pt"),
+        ("a", b"", "found no suffix, expected"),
+        ("a.pt", None, "no such file"),
+        ("a.pt", torch.zeros(3), "found a Tensor, expected tensors by name"),
+        (
+            "a.pt",
+            nn.Linear(2, 2),
+            r"holds a torch\.nn.*Linear; save its tensors: torch\.save\(model\.state_dict",
+        ),
+    ],
+)
+def test_an_unreadable_file_is_named_with_the_reason(
+    tmp_path: Path, name: str, content: Any, expected: str
+) -> None:
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    elif content is not None:
+        torch.save(content, tmp_path / name)
+    with pytest.raises(InputError, match=f"^{tmp_path / name}: .*{expected}"):
+        read_tensors(tmp_path / name)
+
+
+def test_without_a_download_the_error_names_the_option(
+    backbone: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(InputError, match=r"no route to host.*--set backbone\.weights=FILE"):
+        load_imagenet(backbone, "resnet18")
+
+
+@pytest.mark.parametrize(("name", "size"), [("resnet18", 512), ("resnet34", 512), ("resnet50", 2048)])
+def test_backbone_and_classifier_together_are_torchvisions_resnet(name: str, size: int, pixels: Tensor) -> None:
+    model = models.get_model(name, weights=None).eval()
+    backbone, features = build_backbone(name)
+    fill_backbone(backbone.eval(), model.state_dict(), name)
+    with torch.inference_mode():
+        found = backbone(pixels.float())
+        assert found.shape == (4, features) == (4, size)
+        assert torch.equal(model.fc(found), model(pixels.float()))
