@@ -66,11 +66,11 @@ def parse() -> argparse.Namespace:
 
 def combine(args: argparse.Namespace) -> None:
     """Predict all images of a folder; write the submission, and their probabilities beside it."""
-    from data.images.find import list_images
-    from ensemble.files.image_paths import image_paths
+    from data.images.find import image_paths, list_images
 
+    skip_bad = args.on_bad_image == "skip"
     ids, folder = list_images(Path(args.data))
-    paths = image_paths(folder, ids, missing_ok=args.on_bad_image == "skip")
+    paths = image_paths(folder, ids, missing_ok=skip_bad)
 
     from data.runtime.locks import hold_lock
     from data.runtime.machine import reuse_freed_memory
@@ -78,8 +78,7 @@ def combine(args: argparse.Namespace) -> None:
     from ensemble.backends.engines import BACKENDS, backend_version, describe_device
     from ensemble.ensemble import Ensemble
     from ensemble.inference.exit_thresholds import select_thresholds
-    from ensemble.inference.parts import ResultParts, make_key, part_size
-    from ensemble.inference.run import UNDECODABLE, write_names, write_parts, write_results
+    from ensemble.inference.parts import UNDECODABLE, ResultParts, make_key, write_results
 
     reuse_freed_memory()
     read, workers = make_reader(args.boxes, args.box_margin), usable_workers(args.workers)
@@ -88,31 +87,26 @@ def combine(args: argparse.Namespace) -> None:
         print(crops.summary(paths))
     ensemble = Ensemble.load(args.runs, args.config, crops.margin if crops else None)
     backend: Backend = BACKENDS[args.engine]
-    key: dict[str, object] = {
-        "engine": backend_version(args.engine),
-        "int8": None,
-        "crops": crops.digest if crops else None,
-    }
+    # What decides the predictions beside heads and images: parts of an earlier run count if it is the same.
+    key: dict[str, object] = {"engine": backend_version(args.engine), "int8": None}
+    key |= {"crops": crops.digest if crops else None}
     if args.precision == "int8":
-        from ensemble.backends.int8 import load_int8_backend
+        from ensemble.backends.int8 import Int8Backend
 
-        backend = load_int8_backend(ensemble.tasks, args.calibration, args.out.parent, read, workers)
+        backend = Int8Backend(ensemble.tasks, args.calibration, args.out.parent, read, workers)
         key["int8"] = backend.digest
     predict = partial(
         Ensemble.predict, backend=backend, batch_size=args.batch_size, workers=workers, read=crops
     )
     thresholds = select_thresholds(args.views, args.margin, args.runs, ensemble, predict, key)
-    key |= describe_device(backend)
-    key |= {"batch_size": args.batch_size, "on_bad_image": args.on_bad_image, "thresholds": thresholds}
+    key |= {"device": describe_device(backend), "batch_size": args.batch_size, "skip_bad": skip_bad}
+    key |= {"thresholds": thresholds}
     parts = ResultParts(args.out.parent / f"{args.out.name}.parts", make_key(ensemble.checksums, key), paths)
     # The folder's lock, since probabilities.npz has one name whatever the submission is called.
     with hold_lock(args.out.parent / ".combine.lock", str(args.out.parent)):
-        start = parts.count_finished(args.batch_size if thresholds is None else part_size(args.batch_size))
-        predictions = predict(ensemble, paths[start:], thresholds, skip_bad=args.on_bad_image == "skip")
-        write_parts(parts, start, predictions, part_size(args.batch_size))
-        bad = write_results(args.out, ids, ensemble.classes, parts)
-        if args.names is not None:
-            write_names(args.names, ids, ensemble.classes, parts)
+        run = partial(predict, ensemble, thresholds=thresholds, skip_bad=skip_bad)
+        parts.fill(run, args.batch_size, adaptive=thresholds is not None)
+        bad = write_results(args.out, ids, ensemble.classes, parts, args.names)
         parts.remove()
     views = ", ".join(f"{name} {len(task.views)}" for name, task in ensemble.tasks.items())
     print(f"{args.out}: {len(ids)} images (views: {'at most ' if thresholds else ''}{views})")

@@ -16,6 +16,7 @@ IMAGE_EXTENSIONS = frozenset(
 LISTING, IMAGES = "info.csv", "images"
 PARQUET_LISTING = "info.parquet"  # may be too long for one machine
 MAX_EXAMPLES = 3
+ABSENT = ("no such file", "cannot be followed")  # first words of the reasons that `missing_ok` accepts
 
 
 def read_id_rows(
@@ -24,9 +25,7 @@ def read_id_rows(
     """Read a CSV file with one row per image; see `read_csv` for the arguments.
 
     Returns (line in the file, value by column) for each row, and the problems with the ids: empty or repeated.
-
-    Raises:
-        InputError: the file cannot be read, lacks a required column or has no rows, or rows of another length.
+    Raises `InputError` for all other problems, and for a file without rows.
     """
     table = read_csv(path, required, optional)
     none = (
@@ -45,11 +44,7 @@ def read_id_rows(
 
 
 def read_listing(path: Path) -> list[str]:
-    """Read the image ids of a listing such as info.csv, as text and in its order; ignore other columns.
-
-    Raises:
-        InputError: as `read_id_rows` does, and for empty or repeated ids.
-    """
+    """Read the image ids of a listing such as info.csv, in its order; `InputError` for a bad one."""
     rows, problems = read_id_rows(path)
     raise_all(f"{path}: bad rows", problems)
     return [row[ID] for _, row in rows]
@@ -66,7 +61,7 @@ def is_image_name(name: str) -> bool:
 
 
 def find_images(folder: Path) -> list[str]:
-    """List all images below `folder`, sorted and relative to it; broken links too.
+    """List all images below `folder`, sorted and relative to it, with broken links.
 
     Links to folders are followed, except to a folder that contains them.
     """
@@ -102,13 +97,42 @@ def list_images(data: Path) -> tuple[list[str], Path]:
 def list_image_paths(data: Path) -> list[str]:
     """List the absolute paths of the images of `list_images`, which need not exist; links are kept.
 
-    Raises:
-        InputError: as `list_images` does, and for listed ids that lead out of the folder.
+    Raises `InputError` as it does, and for ids that lead out of the folder.
     """
     names, folder = list_images(data)
     found = ((name, unsafe_reason(name)) for name in names)
     raise_all(f"{folder}: images that cannot be used", [f"{ID}={name!r}: {why}" for name, why in found if why])
     return [os.path.abspath(folder / name) for name in names]  # noqa: PTH100
+
+
+def image_paths(folder: Path, ids: Sequence[str], missing_ok: bool = False) -> list[str]:
+    """Join `folder` and each id; no file is opened.
+
+    Raises InputError that names all ids at once which are absolute, contain `..`, lead out of the folder
+    through links, or have no file, unless `missing_ok`.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder, expected the folder of the listed images")
+    root = folder.resolve()
+    reasons = ((name, path_problem(root, name)) for name in ids)
+    bad = [(name, why) for name, why in reasons if why and not (missing_ok and why.startswith(ABSENT))]
+    raise_all(
+        f"{folder}: {len(bad)} of {len(ids)} listed images cannot be used",
+        [f"{ID}={name!r}: {reason}" for name, reason in bad],
+    )
+    return [str(folder / name) for name in ids]
+
+
+def path_problem(root: Path, name: str) -> str:
+    """Why `name` is no file within the resolved folder `root`; empty if it is one."""
+    if why := unsafe_reason(name):
+        return why
+    try:
+        if not (root / name).resolve().is_relative_to(root):
+            return "leads out of the folder through a link, expected a file within it"
+        return "" if (root / name).is_file() else ABSENT[0]
+    except (OSError, RuntimeError) as error:  # a name too long for the file system, or links in a circle
+        return f"{ABSENT[1]} ({error})"
 
 
 def _files_below(folder: Path) -> Iterator[str]:

@@ -126,13 +126,9 @@ def select_device(backend: Backend) -> torch.device:
     return torch.device("cuda" if backend is torch_backend and torch.cuda.is_available() else "cpu")
 
 
-def describe_device(backend: Backend) -> dict[str, object]:
-    """Describe what else decides the last bits of a backend's results: device, threads, version of PyTorch."""
-    return {
-        "device": select_device(backend),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
+def describe_device(backend: Backend) -> str:
+    """Describe what else decides the last bits of a backend's results: device, version of PyTorch and threads."""
+    return f"{select_device(backend)}, torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 
 def backend_version(engine: str) -> str:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,12 @@ class QuantisedHead:
     """A head in int8.
 
     Attributes:
+        key: digest of all that decided it.
         model: for OpenVINO.
         before, after: macro F1 on the validation images, in single precision and in int8.
     """
 
+    key: str
     model: Model
     before: float
     after: float
@@ -85,22 +88,6 @@ class QuantisedHead:
     def is_good(self) -> bool:
         """Whether it loses no more than is allowed."""
         return self.before - self.after <= MAX_LOSS
-
-
-@dataclass(frozen=True)
-class Int8Backend:
-    """The backend that computes quantised heads.
-
-    Attributes:
-        models: by the checksum of the head.
-        digest: of all that decided them.
-    """
-
-    models: Mapping[str, Model]
-    digest: str
-
-    def __call__(self, trained: TrainedHead) -> nn.Module:
-        return run_model(self.models[trained.checksum])
 
 
 @dataclass(frozen=True)
@@ -120,10 +107,8 @@ class CalibrationData:
     workers: int
 
 
-def load_int8_backend(
-    tasks: Mapping[str, Task], training: Sequence[Path], beside: Path, read: Read, workers: int = 0
-) -> Int8Backend:
-    """Load all heads of `tasks` in int8 from the cache, or quantise them now.
+class Int8Backend:
+    """The backend that computes quantised heads; they are loaded from the cache, or made, at first use.
 
     Args:
         tasks: by name, their heads loaded from files; `validation.npz` is beside each.
@@ -133,31 +118,51 @@ def load_int8_backend(
         workers: decoding processes.
 
     Raises:
-        InputError: a package is missing, there are too few images to calibrate on, validation images are missing,
-            or heads lose more than `MAX_LOSS` of macro F1; all such heads are named at once.
+        InputError: at first use: a package is missing, there are too few images to calibrate on, validation images
+            are missing, or heads lose more than `MAX_LOSS` of macro F1; all such heads are named at once.
     """
-    crops = read.digest if isinstance(read, CroppedReader) else ""
-    settings = [FORMAT, crops, MAX_LOSS, *versions()]
-    data = CalibrationData(read_table(training), ", ".join(map(str, training)), read, workers)
-    models, keys, problems = {}, [], []
-    for name, task in tasks.items():
-        for trained in task.heads:
-            key, head = _quantise_head(trained, data, beside, settings)
-            folder = trained.run.folder
-            loss = f"macro F1 {head.before:.4f} in float32, {head.after:.4f} in int8 on its validation images"
-            print(f"{name}: {folder}: {loss}", flush=True)
-            if not head.is_good:
-                problems.append(f"{folder}: {loss}, expected to lose at most {MAX_LOSS}")
-            models[trained.checksum] = head.model
-            keys.append(key)
-    raise_all(f"{OPTION}: heads lose too much, use --precision fp32", problems)
-    return Int8Backend(models, ",".join(keys))
+
+    def __init__(
+        self, tasks: Mapping[str, Task], training: Sequence[Path], beside: Path, read: Read, workers: int = 0
+    ) -> None:
+        self.tasks, self.training, self.beside = tasks, training, beside
+        self.read, self.workers = read, workers
+
+    def __call__(self, trained: TrainedHead) -> nn.Module:
+        return run_model(self.heads[trained.checksum].model)
+
+    @property
+    def digest(self) -> str:
+        """Digest of all that decides the heads' results."""
+        return ",".join(head.key for head in self.heads.values())
+
+    @cached_property
+    def heads(self) -> dict[str, QuantisedHead]:
+        """The quantised heads by the checksum of the head."""
+        crops = self.read.digest if isinstance(self.read, CroppedReader) else ""
+        settings = [FORMAT, crops, MAX_LOSS, *versions()]
+        name = ", ".join(map(str, self.training))
+        data = CalibrationData(read_table(self.training), name, self.read, self.workers)
+        heads, problems = {}, []
+        for task_name, task in self.tasks.items():
+            for trained in task.heads:
+                head = _load_or_quantise(trained, data, self.beside, settings)
+                folder = trained.run.folder
+                loss = (
+                    f"macro F1 {head.before:.4f} in float32, {head.after:.4f} in int8 on its validation images"
+                )
+                print(f"{task_name}: {folder}: {loss}", flush=True)
+                if not head.is_good:
+                    problems.append(f"{folder}: {loss}, expected to lose at most {MAX_LOSS}")
+                heads[trained.checksum] = head
+        raise_all(f"{OPTION}: heads lose too much, use --precision fp32", problems)
+        return heads
 
 
-def _quantise_head(
+def _load_or_quantise(
     trained: TrainedHead, data: CalibrationData, beside: Path, settings: Sequence[object]
-) -> tuple[str, QuantisedHead]:
-    """Load or quantise a head; returns its key in the cache as well."""
+) -> QuantisedHead:
+    """Load a head from the cache, or quantise it and write it there."""
     folder, validation = trained.run.folder, trained.run.validation
     held_out, overflow_fix = read_validation(validation), not has_dot_products()
     calibration = select_calibration_images(data, held_out)
@@ -175,12 +180,12 @@ def _quantise_head(
             for in_float in FLOAT_CONVOLUTIONS:
                 model = quantise(trained, list(pixels.numpy()), overflow_fix, in_float)
                 modules = [torch_backend(trained), run_model(model)]
-                head = QuantisedHead(model, *_scores(trained, modules, test, held_out["truth"], data))
+                head = QuantisedHead(key, model, *_scores(trained, modules, test, held_out["truth"], data))
                 if head.is_good:
                     break
             assert head is not None
             _save(place / f"{key}.npz", head)
-    return key, head
+    return head
 
 
 def select_calibration_images(data: CalibrationData, held_out: Arrays) -> list[Path]:
@@ -344,7 +349,7 @@ def _load(file: Path) -> QuantisedHead | None:
             before, after = arrays["macro_f1"].tolist()
     except UNREADABLE:
         return None
-    return QuantisedHead(model, before, after)
+    return QuantisedHead(file.stem, model, before, after)
 
 
 def _save(file: Path, head: QuantisedHead) -> None:

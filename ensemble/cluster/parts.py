@@ -23,11 +23,10 @@ from torch.utils.data import default_collate
 from data.dataset import Sample, apply_pipelines
 from data.images import remote as urls
 from data.images.decode import decode_bytes
-from data.images.find import ID
+from data.images.find import ID, path_problem
 from data.runtime.errors import InputError, raise_all
 from data.transforms.pipeline import Pipeline, least_size
 from ensemble.cluster import listing
-from ensemble.files.image_paths import path_problem
 from ensemble.files.predictions import REASON, Predictions
 from ensemble.files.submission import ANSWER, write_rows
 from ensemble.inference.early_exit import predict_adaptive

@@ -1,4 +1,4 @@
-"""Predictions in parts beside the submission, so that an interrupted run resumes.
+"""Predictions in parts beside the submission, so that an interrupted run resumes, and the files made of them.
 
 A part holds the predictions of consecutive rows of the listing. It is used again only if its bytes have the checksum
 in its name, if the same heads and options wrote it (the folder's name), and if its images are unchanged; all parts
@@ -9,19 +9,24 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
+from data.images.find import ID
 from data.runtime.files import remove_unfinished, write_atomically
-from ensemble.files.predictions import Predictions
+from data.runtime.signals import StopSignal
+from ensemble.files.predictions import FILE_NAME, NUMBER, REASON, Predictions, write_probabilities
+from ensemble.files.submission import write_rows, write_submission
 
 FORMAT = 3  # 2: JPEGs decoded at the smallest scale that the pipelines need; 3: with numbers
 ROWS = 1024  # of a part, which is what a kill can cost
 IMAGES = "images"  # the array that holds the fingerprint
+UNDECODABLE = "unseen.csv"
 
 
 def make_key(heads: Mapping[str, Sequence[str]], options: Mapping[str, object]) -> str:
@@ -87,6 +92,34 @@ class ResultParts:
                 file.unlink()
         return rows
 
+    def fill(
+        self,
+        predict: Callable[[Sequence[str | Path]], Iterable[Predictions]],
+        batch_size: int,
+        adaptive: bool = False,
+    ) -> None:
+        """Predict the images that have no part yet, and write their parts.
+
+        Args:
+            predict: images by their paths, a batch or, with `adaptive`, a window of `part_size` at a time.
+            batch_size: images computed together.
+            adaptive: whether what is computed for an image depends on others of its window.
+
+        Raises:
+            StopSignal: a signal ended the run; what was predicted is saved.
+        """
+        rows, total = part_size(batch_size), len(self.paths)
+        start = self.count_finished(rows if adaptive else batch_size)
+        if start:
+            print(f"resuming after {start} of {total} images", flush=True)
+        try:
+            with tqdm(desc="combine", total=total, initial=start, disable=None, unit="image") as bar:
+                for part in _group(predict(self.paths[start:]), rows, bar):
+                    start = self.write(start, part)
+        except StopSignal as stop:
+            stop.saved = f"predictions of {start} of {total} images are saved; the same command resumes"
+            raise
+
     def write(self, start: int, predictions: Predictions) -> int:
         """Write the predictions of the rows from `start` on; return the row after them."""
         stop = start + len(predictions)
@@ -124,3 +157,79 @@ class ResultParts:
 
 def _checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _group(predictions: Iterable[Predictions], rows: int, bar: tqdm) -> Iterator[Predictions]:  # type: ignore[type-arg]
+    """Concatenate predictions until they have `rows` images; a signal ends the last part early."""
+    pending: list[Predictions] = []
+    try:
+        for each in predictions:
+            pending.append(each)
+            bar.update(len(each))
+            if sum(map(len, pending)) >= rows:
+                part, pending = pending, []
+                yield Predictions.concat(part)
+    except StopSignal:
+        if pending:
+            yield Predictions.concat(pending)
+        raise
+    if pending:
+        yield Predictions.concat(pending)
+
+
+def write_results(
+    out: Path,
+    ids: Sequence[str],
+    classes: Mapping[str, Sequence[str]],
+    parts: ResultParts,
+    names: Path | None = None,
+) -> int:
+    """Write probabilities.npz, the submission `out`, the images that could not be decoded and `names` if asked for.
+
+    Returns the number of images that could not be decoded; without any, the list of an earlier run is removed.
+    """
+    beside = out.parent / UNDECODABLE
+    for path in (out.parent / FILE_NAME, out, beside):
+        remove_unfinished(out.parent, path.stem)
+    write_probabilities(out.parent / FILE_NAME, ids, classes, parts)
+    write_submission(out, ids, (code for part in parts for code in part.joint_codes().tolist()))
+    errors = (error for part in parts for error in part.errors)
+    bad = [(name, error) for name, error in zip(ids, errors, strict=True) if error]
+    if bad:
+        write_rows(beside, [ID, REASON], bad)
+    else:
+        beside.unlink(missing_ok=True)
+    if names is not None:
+        write_names(names, ids, classes, parts)
+    return len(bad)
+
+
+def write_names(
+    out: Path, ids: Sequence[str], classes: Mapping[str, Sequence[str]], parts: ResultParts
+) -> None:
+    """Write each image's most probable class of every task by name, its probability, and numbers, as CSV.
+
+    They are empty for an image that could not be decoded.
+    """
+    first = next(iter(parts))
+    header = [ID]
+    for task in classes:
+        number = [] if first.tasks[task].value is None else [f"{task}_{NUMBER}"]
+        header += [task, f"{task}_probability", *number]
+    empty = [""] * (len(header) - 1)
+    rows = (
+        empty if error else _describe(part, classes, row)
+        for part in parts
+        for row, error in enumerate(part.errors)
+    )
+    write_rows(out, header, ([name, *row] for name, row in zip(ids, rows, strict=True)))
+
+
+def _describe(part: Predictions, classes: Mapping[str, Sequence[str]], row: int) -> list[str]:
+    """Class, its probability and the number, if there is one, of each task for one image."""
+    cells = []
+    for task, output in part.tasks.items():
+        place = int(output.probabilities[row].argmax())
+        number = [] if output.value is None else [f"{output.value[row]:.1f}"]
+        cells += [classes[task][place], f"{output.probabilities[row, place]:.3f}", *number]
+    return cells

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data.runtime.errors import InputError
-from ensemble.files.image_paths import image_paths
+from data.images.find import image_paths
 
 
 def test_images_within_the_folder_are_found(tmp_path: Path) -> None:
