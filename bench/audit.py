@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.annotations.labels_csv import read_csv
 from data.annotations.table import person_name, read_table
+from data.runtime.csv_files import read_csv
 from data.runtime.errors import InputError, add_debug_option, raise_all, run_script, whole_number_from
 from data.runtime.files import write_text
 

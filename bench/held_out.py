@@ -2,7 +2,7 @@
 
 python -m bench.held_out --runs RUNS --task gender --data OUT/held_out --by csv_source
 
-Folds and test-time views are averaged as `combine.py` does. `python -m bench.holdout` makes such a folder.
+Folds and test-time views are averaged as in `combine.py`. `python -m bench.holdout` makes such a folder.
 """
 
 import argparse
@@ -19,38 +19,36 @@ from ensemble.inference.predictor import Task
 from heads.objective.metrics import compute_metrics
 
 
-def predict_views(task: Task, paths: list[Path], workers: int) -> TaskOutput:
-    """A task's merged probabilities [N, C]; where it predicts numbers, their mean over folds and views [N]."""
+def predict_task(task: Task, paths: list[Path], workers: int = 0) -> TaskOutput:
+    """Predict images with the heads of one task."""
     batches = Ensemble({"task": task}).predict(paths, workers=workers)
     return TaskOutput.concat([batch.tasks["task"] for batch in batches])
 
 
-def table_of(task: Task, rows: pd.DataFrame, predictions: TaskOutput, by: str | None) -> str:
-    """A Markdown table: all rows, then those of each value of the column `by`."""
-    target = task.target
-    truth = target.class_indices(rows)
-    values = target.values(rows).numpy() if target.numbers is not None else None
+def score_table(task: Task, rows: pd.DataFrame, output: TaskOutput, by: str | None) -> str:
+    """Write a Markdown table: all rows, then those of each value of the column `by`."""
+    truth = task.target.class_indices(rows)
+    numbers = task.target.values(rows).numpy() if task.predicts_number else None
     groups = {"all": np.ones(len(rows), dtype=bool)}
     if by is not None:
         groups |= {
             f"{by} {value}": (rows[by] == value).to_numpy() for value in sorted(rows[by].dropna().unique())
         }
     lines: list[str] = []
-    for name, mine in groups.items():
-        expected = None if predictions.value is None else predictions.value[mine]
-        true_values = None if values is None else values[mine]
-        found = compute_metrics(predictions.probabilities[mine], truth[mine], expected, true_values)
+    for name, group in groups.items():
+        expected, values = (None if each is None else each[group] for each in (output.value, numbers))
+        metrics = compute_metrics(output.probabilities[group], truth[group], expected, values)
         if not lines:
             lines += [
-                f"| people held out | images | {' | '.join(found)} |",
-                "| --- |" + " --- |" * (1 + len(found)),
+                f"| people held out | images | {' | '.join(metrics)} |",
+                "|" + " --- |" * (2 + len(metrics)),
             ]
-        lines.append(f"| {name} | {mine.sum()} | {' | '.join(f'{value:.3f}' for value in found.values())} |")
+        lines.append(f"| {name} | {group.sum()} | {' | '.join(f'{value:.3f}' for value in metrics.values())} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Read heads and labels, answer, print the table."""
+    """Load heads and labels, predict, print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.held_out", description="Score one task's heads.")
     parser.add_argument("--runs", type=Path, required=True, metavar="DIR")
     parser.add_argument("--task", required=True, metavar="NAME")
@@ -63,8 +61,8 @@ def main() -> None:
     rows = task.target.select_rows(read_table(args.data))
     if args.by is not None and args.by not in rows:
         raise InputError(f"--by {args.by}: no such column, expected one of {', '.join(map(str, rows))}")
-    predictions = predict_views(task, [Path(path) for path in rows["path"]], args.workers)
-    print(table_of(task, rows, predictions, args.by))
+    output = predict_task(task, [Path(path) for path in rows["path"]], args.workers)
+    print(score_table(task, rows, output, args.by))
 
 
 if __name__ == "__main__":

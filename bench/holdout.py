@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.annotations.labels_csv import PATH_COLUMNS, read_csv, read_labels
+from data.annotations.labels_csv import PATH_COLUMNS, read_labels
 from data.annotations.table import LABELS_FILE
+from data.runtime.csv_files import read_csv
 from data.runtime.errors import InputError, add_debug_option, raise_all, run_script, whole_number_from
 from data.runtime.files import write_folder_atomically
 

@@ -43,6 +43,7 @@ from heads.config.task import TaskConfig
 from heads.model.head import Head
 from heads.objective.metrics import compute_metrics
 from heads.run.folder import run_folder, save_head, write_json
+from heads.run.leakage import find_source_run
 from heads.train.loop import predict
 from heads.train.optimiser import make_optimiser, make_schedule
 from heads.train.sampler import BalancedSampler
@@ -104,7 +105,8 @@ def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int)
     torch.manual_seed(t.seed)
     head = build_head(config)
     meaning = describe_outputs(config.label, config.classifier.factored)
-    load_backbone_weights(head, config.backbone.model_copy(update={"freeze": "none"}), runs, None, meaning)
+    run, section = find_source_run(config.backbone.weights, runs, None), config.backbone
+    load_backbone_weights(head, section.model_copy(update={"freeze": "none"}), run, meaning)
     net, backbone, classifier = PlainHead(head), head.backbone, head.classifier
     loss = build_loss(config.loss, split.counts, target)
     optimiser = make_optimiser(

@@ -13,7 +13,7 @@ import pandas as pd
 
 from bench.ablate.plan import Ablations, Run, default_run, list_runs
 from bench.ablate.table import COLUMNS, KEY, read_figures
-from bench.held_out import predict_views
+from bench.held_out import predict_task
 from data.audit.predictions import read_arrays, read_validation
 from data.runtime.files import write_text
 from ensemble.config import load_tasks
@@ -149,11 +149,11 @@ def _predict(folder: RunFolder, wanted: pd.DataFrame) -> pd.DataFrame:
         if wanted.index.isin(table.index).all():
             return table.loc[wanted.index]
     task = replace(build_task([load_head(folder.best)]), views=make_views([]))
-    predictions = predict_views(task, [Path(path) for path in wanted.index], workers=0)
-    arrays = {"path": wanted.index.to_numpy(str), "probabilities": predictions.probabilities}
+    output = predict_task(task, [Path(path) for path in wanted.index])
+    arrays = {"path": wanted.index.to_numpy(str), "probabilities": output.probabilities}
     arrays["truth"] = wanted["truth"].to_numpy()
-    if predictions.expected is not None:
-        arrays |= {"expected": predictions.expected, "value": wanted["value"].to_numpy()}
+    if output.value is not None:
+        arrays |= {"expected": output.value, "value": wanted["value"].to_numpy()}
     write_arrays(cache, arrays)
     return _table(arrays)
 

@@ -1,27 +1,25 @@
-"""Trained heads on the images that they were validated on, in every view that merging is judged with."""
+"""Trained heads on their validation images, in every view that is compared."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from data.dataset import ImageDataset, SequentialIndices, make_scaled_reader
+from data.audit.predictions import read_validation
 from data.runtime.errors import raise_all
 from data.runtime.processes import usable_workers
-from data.transforms.pipeline import Pipeline
 from ensemble.config import load_tasks
-from ensemble.ensemble import crop_warning, find_checkpoints
-from ensemble.inference.predictor import build_task
-from ensemble.inference.views import ViewCache, make_views
-from heads.build import load_head
-from heads.run.folder import RunFolder
+from ensemble.ensemble import Ensemble
+from ensemble.inference.predictor import Predictor, build_task, load_batches
+from ensemble.inference.views import make_views
+from heads.build import TrainedHead
+from heads.run.folder import find_trained_runs
 
 JOINT_YAML = Path("configs/joint.yaml")
 Array = npt.NDArray[np.float32]
@@ -37,87 +35,80 @@ VIEW_SETS: dict[str, list[Any]] = {
     "hflip, brightness": ["hflip", *LIGHTS],
     "all of these": ["hflip", *SHIFTS, *CROPS, *LIGHTS],
 }
+VIEWS = make_views(VIEW_SETS["all of these"])
 
 
 @dataclass(frozen=True)
 class ViewScores:
-    """A task's heads on their validation images: probabilities [N, C] by view, truth, person, path [N]."""
+    """A task's heads on their validation images: probabilities [V, N, C] in the order of VIEWS, and labels [N]."""
 
-    views: dict[str, Array]
+    probabilities: Array
     truth: npt.NDArray[np.int64]
     person: npt.NDArray[np.str_]
     path: npt.NDArray[np.str_]
 
     def merged(self, steps: Sequence[Any]) -> Array:
-        """Mean probabilities [N, C] over identity and `steps`."""
-        mean: Array = np.mean([self.views[name] for name in make_views(steps)], axis=0)
+        """Average probabilities [N, C] over the identity and the views `steps`."""
+        names = list(VIEWS)
+        mean: Array = self.probabilities[[names.index(name) for name in make_views(steps)]].mean(axis=0)
         return mean
 
-    def at(self, paths: Sequence[str]) -> "ViewScores":
-        """The same head on some of its images, in their order."""
-        places = {path: row for row, path in enumerate(self.path.tolist())}
-        rows = np.array([places[path] for path in paths])
-        views = {name: each[rows] for name, each in self.views.items()}
-        return ViewScores(views, self.truth[rows], self.person[rows], self.path[rows])
-
-
-def score_views(file: Path) -> ViewScores:
-    """Run the head of a checkpoint over its validation images with every view of `VIEW_SETS`."""
-    head = load_head(file)
-    if (told := crop_warning(head.box_margin, None)) is not None:
-        print(f"{file}: {told}", file=sys.stderr)
-    with np.load(RunFolder(file.parent).validation) as arrays:
-        truth, person, path = arrays["truth"], arrays["person"], arrays["path"]
-    views = head.config.views.model_copy(update={"steps": VIEW_SETS["all of these"]})
-    shown = build_task([replace(head, config=head.config.model_copy(update={"views": views}))])
-    pipelines = [Pipeline(head.config.pixels.evaluate)]
-    images = ImageDataset(path.tolist(), pipelines, read=make_scaled_reader(pipelines))
-    loader = DataLoader(images, BATCH, sampler=SequentialIndices(len(images)), num_workers=usable_workers(None))
-    parts = []
-    for batch in tqdm(loader, str(file.parent), disable=None):
-        with torch.inference_mode():
-            parts.append(shown.probabilities(shown.view_logits(ViewCache(batch.pixels[0]))).numpy())
-    return ViewScores(dict(zip(shown.views, np.concatenate(parts, axis=1), strict=True)), truth, person, path)
-
-
-def pooled(folds: Sequence[ViewScores]) -> ViewScores:
-    """What several folds answered, one after the other: out-of-fold probabilities of all their people."""
-    views = {name: np.concatenate([fold.views[name] for fold in folds]) for name in folds[0].views}
-    truth, person, path = (
-        np.concatenate([getattr(fold, name) for fold in folds]) for name in ("truth", "person", "path")
-    )
-    return ViewScores(views, truth, person, path)
-
-
-def shared(heads: Mapping[str, ViewScores]) -> list[ViewScores]:
-    """The heads on the images that all of them have, in one order."""
-    paths = sorted(set.intersection(*(set(head.path.tolist()) for head in heads.values())))
-    return [head.at(paths) for head in heads.values()]
+    def select(self, rows: npt.NDArray[np.int64]) -> "ViewScores":
+        """The same for some of the images."""
+        return ViewScores(self.probabilities[:, rows], self.truth[rows], self.person[rows], self.path[rows])
 
 
 def score_run(runs: Path) -> dict[str, ViewScores]:
-    """The heads of each task on all that their folds were validated on."""
-    files = find_checkpoints(runs, load_tasks(JOINT_YAML))
-    return {task: pooled([score_views(file) for file in found]) for task, found in files.items()}
+    """Predict the validation images of each task's heads."""
+    tasks = Ensemble.load(runs, JOINT_YAML).tasks
+    return {name: pool([score_head(head) for head in task.heads]) for name, task in tasks.items()}
 
 
-def check_alike(runs: Sequence[Path]) -> list[int]:
-    """How many folds each task has; InputError where runs were not validated on the same people."""
-    named = [find_checkpoints(folder, load_tasks(JOINT_YAML)) for folder in runs]
-    asked = [{task: list(map(_asked, files)) for task, files in each.items()} for each in named]
+def score_head(head: TrainedHead) -> ViewScores:
+    """Predict the validation images of a head in all VIEWS."""
+    arrays = read_validation(head.run.validation)
+    predictor = Predictor({"head": replace(build_task([head]), views=VIEWS)})
+    task, paths = predictor.tasks["head"], arrays["path"].tolist()
+    batches = load_batches(paths, predictor, BATCH, usable_workers(None))
+    parts = []
+    for batch in tqdm(batches, str(head.run.folder), ceil(len(paths) / BATCH), disable=None):
+        with torch.inference_mode():
+            logits = task.view_logits(predictor.to_device(batch)["head"])
+            parts.append(task.probabilities(logits).cpu().numpy())
+    return ViewScores(np.concatenate(parts, axis=1), arrays["truth"], arrays["person"], arrays["path"])
+
+
+def pool(folds: Sequence[ViewScores]) -> ViewScores:
+    """Concatenate the out-of-fold predictions of several folds."""
+    labels = (np.concatenate([getattr(fold, name) for fold in folds]) for name in ("truth", "person", "path"))
+    return ViewScores(np.concatenate([fold.probabilities for fold in folds], axis=1), *labels)
+
+
+def select_shared(heads: Mapping[str, ViewScores]) -> list[ViewScores]:
+    """Restrict the heads to the images that all of them have, in one order."""
+    paths = sorted(set.intersection(*(set(head.path.tolist()) for head in heads.values())))
+    orders = [dict(zip(head.path.tolist(), range(len(head.path)), strict=True)) for head in heads.values()]
+    rows = [np.array([order[path] for path in paths]) for order in orders]
+    return [head.select(each) for head, each in zip(heads.values(), rows, strict=True)]
+
+
+def count_folds(runs: Sequence[Path]) -> dict[str, int]:
+    """Count the folds of each task; raise InputError if the runs were validated on different people."""
+    tasks = load_tasks(JOINT_YAML)
+    labels = [{task: _labels(folder, task) for task in tasks} for folder in runs]
     raise_all(
         f"runs that are not seeds of one recipe, expected the folds and validation people of {runs[0]}",
         [
             f"{folder}: {task}"
-            for folder, each in zip(runs, asked, strict=True)
-            for task, people in each.items()
-            if people != asked[0][task]
+            for folder, each in zip(runs, labels, strict=True)
+            for task in tasks
+            if each[task] != labels[0][task]
         ],
     )
-    return [len(files) for files in named[0].values()]
+    return {task: len(folds) for task, folds in labels[0].items()}
 
 
-def _asked(file: Path) -> list[tuple[str, int]]:
-    """The person and class of each image that the head of a checkpoint was validated on."""
-    with np.load(RunFolder(file.parent).validation) as arrays:
-        return list(zip(arrays["person"].tolist(), arrays["truth"].tolist(), strict=True))
+def _labels(runs: Path, task: str) -> list[list[tuple[str, int]]]:
+    """Person and class of each validation image, for each fold."""
+    folds = [read_validation(run.validation) for run in find_trained_runs(runs, task)]
+    return [list(zip(each["person"].tolist(), each["truth"].tolist(), strict=True)) for each in folds]

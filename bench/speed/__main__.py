@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.speed import combining, forward, training
-from bench.speed.results import merged, spread, table, this_machine
+from bench.speed.results import machine_header, merge_page, spread, table
 from bench.speed.running import python, run
 from data.runtime.errors import InputError, add_debug_option, run_script, whole_number_from
 from data.runtime.files import write_text
@@ -21,8 +21,8 @@ FAST = "--views adaptive --engine openvino --precision int8"
 OURS = "--cache CACHE"
 
 
-def helps(rounds: int) -> str:
-    """The section on `--help`: seconds until it is there."""
+def measure_help(rounds: int) -> str:
+    """Write the section on `--help`: seconds until it is printed."""
     seconds: dict[str, list[float]] = {script: [] for script in SCRIPTS}
     for _ in range(rounds):
         for script in SCRIPTS:
@@ -30,9 +30,9 @@ def helps(rounds: int) -> str:
     return table(["--help of", "seconds"], [[script, spread(each)] for script, each in seconds.items()])
 
 
-def sections(args: argparse.Namespace, work: Path) -> dict[str, Callable[[], str]]:
-    """What can be measured, by name."""
-    cache = str(work / "training" / "cache")  # made anew in each round, as all of the training is
+def make_sections(args: argparse.Namespace, work: Path) -> dict[str, Callable[[], str]]:
+    """Functions that measure a section and write it, by name."""
+    cache = str(work / "training" / "cache")  # inside the folder that each round of trainings removes first
     ours = [cache if word == "CACHE" else word for word in shlex.split(args.ours)]
     recipe = training.Recipe(args.data / "train", args.weights, args.configs, args.set, ours)
     joint, fast = args.configs / "joint.yaml", shlex.split(args.fast)
@@ -44,9 +44,9 @@ def sections(args: argparse.Namespace, work: Path) -> dict[str, Callable[[], str
             args.data / "eval", args.runs, joint, args.images, args.rounds, fast, work
         ),
         "forward": lambda: forward.measure(args.configs / "gender.yaml", args.rounds),
-        "frozen": lambda: training.frozen(recipe, args.rounds, work / "frozen"),
-        "training": lambda: training.whole(recipe, args.rounds, work / "training"),
-        "help": lambda: helps(args.rounds),
+        "frozen": lambda: training.measure_frozen(recipe, args.rounds, work / "frozen"),
+        "training": lambda: training.measure_whole(recipe, args.rounds, work / "training"),
+        "help": lambda: measure_help(args.rounds),
     }
 
 
@@ -59,48 +59,39 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--configs", type=Path, default=Path("configs"), metavar="DIR")
     parser.add_argument("--only", nargs="+", metavar="SECTION", help="combine forward frozen training help")
     parser.add_argument("--rounds", type=whole_number_from(1), default=5, metavar="N")
-    parser.add_argument(
-        "--images", type=whole_number_from(1), default=1000, metavar="N", help="that combine answers"
-    )
+    parser.add_argument("--images", type=whole_number_from(1), default=1000, metavar="N", help="for combine")
     parser.add_argument("--fast", default=FAST, metavar="OPTIONS", help="of combine.py (default: %(default)s)")
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        nargs="+",
-        metavar="DIR",
-        help="what the heads of --runs were trained on, for int8 (default: train/)",
-    )
-    parser.add_argument(
-        "--ours", default=OURS, metavar="OPTIONS", help="of train_task.py in the whole training (%(default)s)"
-    )
+    calibration = "training data of the heads of --runs, for int8 (default: train/)"
+    parser.add_argument("--calibration", type=Path, nargs="+", metavar="DIR", help=calibration)
+    ours = "of train_task.py in the whole training (default: %(default)s)"
+    parser.add_argument("--ours", default=OURS, metavar="OPTIONS", help=ours)
     parser.add_argument("--set", action="append", default=[], metavar="key=value", help="for all trainings")
     parser.add_argument("--out", type=Path, default=Path("bench/results.md"), metavar="FILE")
-    parser.add_argument(
-        "--work", type=Path, metavar="DIR", help="for copies and runs (default: a temporary one)"
-    )
+    work = "for copies and runs (default: a temporary folder)"
+    parser.add_argument("--work", type=Path, metavar="DIR", help=work)
     add_debug_option(parser)
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure the sections that are asked for; each goes into the page as soon as it is there."""
+    """Measure the wanted sections; each is written into the page as soon as it is finished."""
     args = parse()
     for name in ("data", "weights", "runs", "configs"):
         setattr(args, name, getattr(args, name).resolve())  # commands run in the project's root
     args.calibration = [folder.resolve() for folder in args.calibration or []]
     with tempfile.TemporaryDirectory() as temporary:
-        # A folder of its own, since what stands in it is removed or replaced.
+        # A subfolder, since its content is removed or replaced.
         work = (args.work or Path(temporary)).resolve() / "bench-speed"
-        known = sections(args, work)
-        unknown = sorted(set(args.only or []) - known.keys())
+        sections = make_sections(args, work)
+        unknown = sorted(set(args.only or []) - sections.keys())
         if unknown:
-            raise InputError(f"--only {' '.join(unknown)}: expected some of {', '.join(known)}")
-        for name in args.only or known:
+            raise InputError(f"--only {' '.join(unknown)}: expected some of {', '.join(sections)}")
+        for name in args.only or sections:
             load = os.getloadavg()[0]
             print(f"{name} ...", flush=True)
-            text = f"{known[name]()}\n\n({args.rounds} rounds; load of the machine before them: {load:.1f})"
+            text = f"{sections[name]()}\n\n({args.rounds} rounds; load of the machine before them: {load:.1f})"
             before = args.out.read_text(encoding="utf-8") if args.out.is_file() else ""
-            write_text(args.out, merged(before, this_machine(), {name: text}))
+            write_text(args.out, merge_page(before, machine_header(), {name: text}))
             print(f"{text}\n", flush=True)
 
 

@@ -1,8 +1,8 @@
-"""combine.py against the plain loop: images a second, and whether the answers are the same."""
+"""combine.py against the plain loop: images per second, and whether the answers are the same."""
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from shutil import rmtree
@@ -11,109 +11,143 @@ import numpy as np
 import pandas as pd
 
 from bench.speed.results import ratio, spread, table
-from bench.speed.running import Missing, python, read_output, run
-from data.annotations.listing import ID, read_listing
+from bench.speed.running import Missing, python, run, without_folders
+from data.images.find import ID, read_listing
 from data.runtime.errors import InputError
 from ensemble.config import load_tasks
 from ensemble.files.predictions import FILE_NAME, read_arrays
-from ensemble.files.submission import match, read_answers
-from heads.build import load_head
+from ensemble.files.submission import match, read_codes
 from heads.objective.metrics import macro_f1
 from heads.run.checkpoint import load_tensors, save_tensors
 from heads.run.folder import run_folder
 
 PLAIN, EXACT, FAST = "plain loop", "combine.py", "combine.py, fast"
-ON_OPENVINO = "combine.py --engine openvino"
-# Beside identity, which is always among them.
-FURTHER_VIEWS = [
+FURTHER_VIEWS = [  # beside the identity
     *("hflip", {"shift": {"x": 0.04}}, {"shift": {"x": -0.04}}),
     *({"shift": {"y": 0.04}}, {"center_crop": {"share": 0.92}}),
 ]
-START = 64  # images of the short run whose time is that of starting
+START = 64  # images of the short run, whose time is that of starting
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A command that answers a listing: its beginning, and its images a second in each round."""
+    """A command that answers a listing, the folder of its answers, and its images per second in each round."""
 
     command: Sequence[str]
-    speeds: list[float]
+    folder: Path
+    speeds: list[float] = field(default_factory=list)
+
+    def answer(self, listing: Path, name: str) -> float:
+        """Answer a listing into the subfolder `name`; return the seconds."""
+        out = self.folder / name
+        rmtree(out, ignore_errors=True)
+        return run([*self.command, "--data", str(listing), "--out", str(out / "submission.csv")]).seconds
 
 
 def measure(
     data: Path, runs: Path, config: Path, images: int, rounds: int, fast: Sequence[str], work: Path
 ) -> str:
-    """The section: speeds over `rounds`, macro F1 and equality of answers, as Markdown.
+    """Write the section: speeds over `rounds`, macro F1 and equality of answers, as Markdown.
 
-    Images a second are those beyond a start: a run over `images` less a run over 64, which holds the imports,
-    the opening of heads and, for engines, their compilation. What the fast contender costs in macro F1 is told
-    on the whole listing, which it and the exact one answer once more, untimed.
+    Images per second are those after the start: the time of a run over `images` minus that of a run over 64, which
+    covers imports, loading of heads and, for engines, compilation. Macro F1 of the fast contender is also compared
+    on the whole listing, untimed.
 
     Args:
         data: info.csv, images/ and answers.csv.
-        runs: trained heads, which are given six views each.
-        images: of the listing that are answered.
+        runs: trained heads; they are given six views each.
+        config: joint.yaml.
+        images: number of images that are answered.
+        rounds: repetitions.
         fast: options of combine.py for the fast contender.
-        work: a folder for copies and answers.
+        work: folder for copies and answers.
     """
-    ids = read_listing(data / "info.csv")
+    ids, tasks = read_listing(data / "info.csv"), load_tasks(config)
     if not START < images <= len(ids):
         raise InputError(f"--images {images}: expected more than {START}, at most the {len(ids)} of {data}")
-    with_six_views(runs, list(load_tasks(config)), work / "runs")
-    listings = {count: listing(data, ids, count, work / f"images-{count}") for count in (START, images)}
-    given = ["--config", config, "--runs", work / "runs"]
-    contenders = {
-        PLAIN: Contender(python("-m", "bench.plain", "answer", *given), []),
-        EXACT: Contender(python("combine.py", *given), []),
-        ON_OPENVINO: Contender(python("combine.py", *given, "--engine", "openvino"), []),
-        FAST: Contender(python("combine.py", *given, *fast), []),
+    copy_with_six_views(runs, list(tasks), work / "runs")
+    counts = {"start": START, "timed": images, "all": len(ids)}
+    listings = {name: write_listing(data, ids, n, work / f"images-{name}") for name, n in counts.items()}
+    options = ["--config", config, "--runs", work / "runs"]
+    commands = {
+        PLAIN: python("-m", "bench.plain", "answer", *options),
+        EXACT: python("combine.py", *options),
+        "combine.py --engine openvino": python("combine.py", *options, "--engine", "openvino"),
+        FAST: python("combine.py", *options, *fast),
     }
+    contenders = {name: Contender(command, work / name) for name, command in commands.items()}
     missing: dict[str, str] = {}
     for name, contender in contenders.items():
-        try:  # what is chosen or compiled once and kept, such as margins, is not timed
-            answer(contender, listings[START], work / "start")
-        except Missing as absent:
-            missing[name] = str(absent)
+        try:  # what is computed once and cached, such as exit thresholds, is not timed
+            contender.answer(listings["start"], "start")
+        except Missing as reason:
+            missing[name] = str(reason)
     for _ in range(rounds):
-        for name in [name for name in contenders if name not in missing]:
-            took = [answer(contenders[name], listings[n], work / name / str(n)) for n in (START, images)]
-            if took[1] <= took[0]:
-                raise InputError(f"--images {images}: too few to be told from a start; give more")
-            contenders[name].speeds.append((images - START) / (took[1] - took[0]))
-    page = _page(contenders, missing, data, config, work, images, fast)
+        for name, contender in contenders.items():
+            if name not in missing:
+                start, whole = (contender.answer(listings[each], each) for each in ("start", "timed"))
+                if whole <= start:
+                    raise InputError(f"--images {images}: takes no longer than the start; give more")
+                contender.speeds.append((images - START) / (whole - start))
+    truth = read_codes(data / "answers.csv", prod(map(len, tasks.values())))
+    rows = [
+        [name, missing[name], "", "", "", ""] if name in missing else _row(name, contenders, tasks, truth)
+        for name in contenders
+    ]
+    header = ["", "images a second", "times plain", "joint macro F1", "answers as plain", "largest difference"]
+    page = f"{images} images, {len(tasks)} heads, six views each; fast is `{without_folders(fast)}`."
+    page = f"{page}\n\n{table(header, rows)}"
     if FAST in missing:
         return page
-    whole = listing(data, ids, len(ids), work / "images-all")
-    for name in (EXACT, FAST):
-        answer(contenders[name], whole, work / name / "all")
-    return f"{page}\n\n{_of_all(data, config, work / EXACT / 'all', work / FAST / 'all')}"
+    exact, quick = contenders[EXACT], contenders[FAST]
+    for contender in (exact, quick):
+        contender.answer(listings["all"], "all")
+    f1, same = _compare(exact.folder / "all", quick.folder / "all", tasks, truth)
+    fast_f1, _ = _compare(quick.folder / "all", exact.folder / "all", tasks, truth)
+    figures = f"joint macro F1 {f1:.4f} exact, {fast_f1:.4f} fast; {same:.2%} of the answers are the same"
+    return f"{page}\n\nOn all {len(truth)} images: {figures}."
 
 
-def answer(contender: Contender, data: Path, out: Path) -> float:
-    """Seconds to answer a listing into `out`."""
-    rmtree(out, ignore_errors=True)
-    return run([*contender.command, "--data", str(data), "--out", str(out / "submission.csv")]).seconds
+def _row(
+    name: str, contenders: Mapping[str, Contender], tasks: Mapping[str, Sequence[str]], truth: pd.DataFrame
+) -> list[str]:
+    """The table's row of one contender, compared with the plain loop."""
+    own, plain = contenders[name], contenders[PLAIN]
+    f1, same = _compare(own.folder / "timed", plain.folder / "timed", tasks, truth)
+    arrays, plain_arrays = (read_arrays(each.folder / "timed" / FILE_NAME) for each in (own, plain))
+    difference = max(np.abs(arrays[task] - plain_arrays[task]).max() for task in tasks)
+    speed = [spread(own.speeds), ratio(own.speeds, plain.speeds)]
+    return [name, *speed, f"{f1:.4f}", f"{same:.2%}", f"{difference:.1e}"]
 
 
-def with_six_views(runs: Path, tasks: Sequence[str], into: Path) -> None:
-    """Copies of the runs whose heads have six views each; all but the checkpoint are links."""
+def _compare(
+    folder: Path, other: Path, tasks: Mapping[str, Sequence[str]], truth: pd.DataFrame
+) -> tuple[float, float]:
+    """Joint macro F1 of the answers in `folder`, and the share that are the same in `other`."""
+    classes = prod(map(len, tasks.values()))
+    codes, others = (read_codes(each / "submission.csv", classes) for each in (folder, other))
+    right, answers = match(codes, truth[truth[ID].isin(codes[ID])])
+    return macro_f1(right, answers, classes), float(np.mean(np.equal(*match(codes, others))))
+
+
+def copy_with_six_views(runs: Path, tasks: Sequence[str], into: Path) -> None:
+    """Copy runs, with six views in each head's config; all but the checkpoint are links."""
     for task in tasks:
         source, copy = run_folder(runs, task), run_folder(into, task)
-        load_head(source.best)  # refuses what is none
+        tensors, description = load_tensors(source.best)
         copy.folder.mkdir(parents=True, exist_ok=True)
         for path in source.folder.iterdir():
-            # What is hidden is written to by whoever runs: locks, heads in int8.
+            # Hidden files are written during inference: locks, heads in int8.
             if path not in (source.best, source.folder / "manifest.json") and not path.name.startswith("."):
                 link = copy.folder / path.name
                 link.unlink(missing_ok=True)
                 link.symlink_to(path.resolve())
-        tensors, description = load_tensors(source.best)
         description["config"]["views"] = {"steps": FURTHER_VIEWS, "merge": "mean"}
         save_tensors(copy.best, tensors, description)
 
 
-def listing(data: Path, ids: Sequence[str], count: int, folder: Path) -> Path:
-    """A folder that lists `count` of the images, evenly spread, and links to all of them."""
+def write_listing(data: Path, ids: Sequence[str], count: int, folder: Path) -> Path:
+    """Write a folder that lists `count` of the images, evenly spread, and links to all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "images").unlink(missing_ok=True)
     (folder / "images").symlink_to((data / "images").resolve())
@@ -122,56 +156,3 @@ def listing(data: Path, ids: Sequence[str], count: int, folder: Path) -> Path:
         writer.writerow([ID])
         writer.writerows([ids[place]] for place in np.linspace(0, len(ids) - 1, count).astype(int))
     return folder
-
-
-def _of_all(data: Path, config: Path, exact: Path, fast: Path) -> str:
-    """What the fast contender's answers to the whole listing are, beside the exact one's."""
-    classes = prod(len(names) for names in load_tasks(config).values())
-    truth = read_answers(data / "answers.csv", classes)
-    first, second = (read_answers(out / "submission.csv", classes) for out in (exact, fast))
-    one, two = (_joint_f1(truth, answers, classes) for answers in (first, second))
-    same = float(np.mean(np.equal(*match(first, second))))
-    told = f"joint macro F1 {one:.4f} exact, {two:.4f} fast; {same:.2%} of the answers are the same"
-    return f"On all {len(truth)} images: {told}."
-
-
-def _joint_f1(truth: pd.DataFrame, answers: pd.DataFrame, classes: int) -> float:
-    """Macro F1 over all joint classes, of the images that are answered."""
-    right, given = match(answers, truth[truth[ID].isin(answers[ID])])
-    return macro_f1(right, given, classes)
-
-
-def _page(
-    contenders: Mapping[str, Contender],
-    missing: Mapping[str, str],
-    data: Path,
-    config: Path,
-    work: Path,
-    images: int,
-    fast: Sequence[str],
-) -> str:
-    tasks = list(load_tasks(config))
-    classes = prod(len(names) for names in load_tasks(config).values())
-    rows = []
-    for name, contender in contenders.items():
-        if name in missing:
-            rows.append([name, missing[name], "", "", "", ""])
-            continue
-        out = work / name / str(images)
-        answers = read_answers(out / "submission.csv", classes)
-        plain = read_answers(work / PLAIN / str(images) / "submission.csv", classes)
-        truth = read_answers(data / "answers.csv", classes)
-        said, plainly = (read_arrays(folder / FILE_NAME) for folder in (out, work / PLAIN / str(images)))
-        rows.append(
-            [
-                name,
-                spread(contender.speeds),
-                ratio(contender.speeds, contenders[PLAIN].speeds),
-                f"{_joint_f1(truth, answers, classes):.4f}",
-                f"{np.mean(np.equal(*match(answers, plain))):.2%}",
-                f"{max(np.abs(said[task] - plainly[task]).max() for task in tasks):.1e}",
-            ]
-        )
-    header = ["", "images a second", "times plain", "joint macro F1", "answers as plain", "largest difference"]
-    told = f"{images} images, {len(tasks)} heads, six views each; fast is `{' '.join(read_output(fast))}`."
-    return f"{told}\n\n{table(header, rows)}"

@@ -1,4 +1,4 @@
-"""Command lines, timed: whole, or between the lines that tell of epochs."""
+"""Command lines, timed: the whole run, and each epoch by the line that reports it."""
 
 import os
 import re
@@ -10,79 +10,80 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.speed.results import MISSING
 from data.runtime.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-EPOCH = re.compile(r"(?:(\S+) \| )?epoch \d+: .*macro_f1 ([\d.e+-]+)")  # named where heads train side by side
-# How programs say that an option or a package is not there; other failures are failures.
-ABSENT = re.compile(r"unrecognized arguments|invalid choice|not installed|No module named")
+EPOCH = re.compile(r"(?:(\S+) \| )?epoch \d+: .*macro_f1 ([\d.e+-]+)")  # named if heads train side by side
+# How commands report a missing option or package; other failures are failures.
+MISSING = re.compile(r"unrecognized arguments|invalid choice|not installed|No module named")
 
 
 class Missing(Exception):
-    """What was to be measured is not there: an option, or a package."""
+    """An option or a package of what should be measured is missing."""
 
 
 @dataclass
 class Process:
-    """A command that ended well: its wall time, and at which second each epoch was told with which macro F1.
+    """A command that succeeded.
 
     Attributes:
-        named: the same of each head by its name, where the command trained several.
+        seconds: wall time.
+        ends: second at which each epoch was reported.
+        macro_f1: of each epoch.
+        heads: the same for each head by name, if the command trained several.
     """
 
     seconds: float = 0.0
     ends: list[float] = field(default_factory=list)
     macro_f1: list[float] = field(default_factory=list)
-    named: dict[str, "Process"] = field(default_factory=dict)
+    heads: dict[str, "Process"] = field(default_factory=dict)
 
     @property
     def epochs(self) -> list[float]:
-        """Seconds of each epoch from the second on, its validation and all that is kept of it included."""
+        """Seconds of each epoch from the second on, validation and checkpoint included."""
         return [end - start for start, end in zip(self.ends, self.ends[1:], strict=False)]
 
 
 def python(*arguments: object) -> list[str]:
-    """A command line of this interpreter."""
+    """Build a command line for this interpreter."""
     return [sys.executable, *map(str, arguments)]
 
 
-def read_output(options: Sequence[str]) -> list[str]:
-    """Options for a page: folders of the machine by their names alone.
+def without_folders(options: Sequence[str]) -> str:
+    """Write options for a page, absolute paths by their last name.
 
-    >>> read_output(["--calibration", "/home/me/faces/train"])
-    ['--calibration', 'train']
+    >>> without_folders(["--calibration", "/home/me/faces/train"])
+    '--calibration train'
     """
-    return [Path(option).name if Path(option).is_absolute() else option for option in options]
+    return " ".join(Path(option).name if Path(option).is_absolute() else option for option in options)
 
 
 def run(command: Sequence[str]) -> Process:
     """Run a command in the project's root to its end.
 
     Raises:
-        Missing: it says that an option or a package is not there.
-        InputError: it refused what it was given.
+        Missing: it reported a missing option or package.
+        InputError: it refused its input.
         RuntimeError: it failed otherwise.
     """
-    ran, began, told = Process(), time.perf_counter(), []
+    finished, start, lines = Process(), time.perf_counter(), [""]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            told.append(line.rstrip())
-            if found := EPOCH.match(line):
-                its = ran if found[1] is None else ran.named.setdefault(found[1], Process())
-                its.ends.append(time.perf_counter() - began)
-                its.macro_f1.append(float(found[2]))
-    ran.seconds = time.perf_counter() - began
+            lines.append(line.rstrip())
+            if match := EPOCH.match(line):
+                head = finished if match[1] is None else finished.heads.setdefault(match[1], Process())
+                head.ends.append(time.perf_counter() - start)
+                head.macro_f1.append(float(match[2]))
+    finished.seconds = time.perf_counter() - start
     if process.returncode:
-        last = told[-1] if told else ""
-        if ABSENT.search(last):
-            raise Missing(f"{MISSING} ({last.removeprefix('error: ')})")
+        if MISSING.search(lines[-1]):
+            raise Missing(f"not installed ({lines[-1].removeprefix('error: ')})")
+        message = "\n".join(lines[-5:]).strip().removeprefix("error: ")
         if process.returncode == 2:
-            refused = "\n".join(told[-5:]).removeprefix("error: ")
-            raise InputError(f"{shlex.join(command)}\n{refused}")
-        raise RuntimeError(f"{shlex.join(command)} ended with {process.returncode}: " + "\n".join(told[-5:]))
-    return ran
+            raise InputError(f"{shlex.join(command)}\n{message}")
+        raise RuntimeError(f"{shlex.join(command)} ended with {process.returncode}: {message}")
+    return finished

@@ -1,4 +1,4 @@
-"""train_task.py against the plain loop: an epoch of a frozen backbone, and all four trainings to their end."""
+"""train_task.py against the plain loop: an epoch with a frozen backbone, and four whole trainings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from shutil import rmtree
 from statistics import fmean, median
 
 from bench.speed.results import ratio, spread, table
-from bench.speed.running import python, read_output, run
+from bench.speed.running import Process, python, run, without_folders
 from data.runtime.errors import InputError
 from data.runtime.files import write_text
 from heads.config.loader import load_config
@@ -17,22 +17,22 @@ from heads.run.jobs import list_devices
 TASKS = ("age_backbone", "age", "gender", "mask")
 FROZEN = "gender"
 PLAIN, OURS = "plain loop", "train_task.py"
-PLAINLY = ("-m", "bench.plain", "train")
+PLAIN_TRAIN = ("-m", "bench.plain", "train")
 PLAIN_EPOCHS, FROZEN_EPOCHS = 2, 6
-# What the plain loop does not have, so that both train the same; it validates after every epoch.
+# The plain loop has neither of the first two and validates after every epoch: both loops train the same.
 WITHOUT = ("training.mix=null", "training.ema=0.0", "training.validate_every=1")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What both loops are given.
+    """The same input for both loops.
 
     Attributes:
         data: the training folder.
-        weights: of the backbone that trainings begin with.
-        configs: the folder of YAMLs.
-        settings: key=value over the YAMLs, for both loops.
-        ours: further options of train_task.py, in the whole training.
+        weights: initial weights of backbones.
+        configs: folder of the YAML files.
+        settings: key=value over the YAML files, for both loops.
+        ours: further options of train_task.py in the whole training.
     """
 
     data: Path
@@ -42,32 +42,30 @@ class Recipe:
     ours: Sequence[str] = ()
 
     def options(self, tasks: Sequence[str], configs: Path, runs: Path) -> list[str]:
-        """Options of either loop for some heads, with the YAMLs of a folder."""
+        """Options of either loop for some heads, with the YAML files of a folder."""
         return ["--task", *tasks, "--config", str(configs), "--data", str(self.data), "--runs", str(runs)]
 
     def write(self, tasks: Sequence[str], into: Path, settings: Sequence[str] = ()) -> Path:
-        """YAMLs of heads with the settings laid over, and with the weights in place of those from ImageNet."""
-        into.mkdir(parents=True, exist_ok=True)
+        """Write YAML files of heads with all settings, and with the weights in place of those from ImageNet."""
         for task in tasks:
-            file, laid_over = self.configs / f"{task}.yaml", [*WITHOUT, *self.settings, *settings]
-            config = load_config(TaskConfig, file, laid_over)
+            file, overrides = self.configs / f"{task}.yaml", [*WITHOUT, *self.settings, *settings]
+            config = load_config(TaskConfig, file, overrides)
             if config.backbone.weights == "imagenet":
-                config = load_config(TaskConfig, file, [*laid_over, f"backbone.weights={self.weights}"])
+                config = load_config(TaskConfig, file, [*overrides, f"backbone.weights={self.weights}"])
             write_text(into / f"{task}.yaml", config.to_yaml())
         return into
 
 
-def frozen(recipe: Recipe, rounds: int, work: Path) -> str:
-    """The section on an epoch with the backbone frozen, from the second on, as Markdown."""
-    begun = [f"backbone.weights={recipe.weights}"]
-    still = ["backbone.freeze=all", "training.feature_views=2", f"training.epochs={FROZEN_EPOCHS}"]
-    plainly = recipe.write([FROZEN], work / "moving", [*begun, f"training.epochs={PLAIN_EPOCHS}"])
-    frozenly = recipe.write([FROZEN], work / "still", [*begun, *still])
+def measure_frozen(recipe: Recipe, rounds: int, work: Path) -> str:
+    """Write the section on an epoch with the backbone frozen, from the second on, as Markdown."""
+    weights = f"backbone.weights={recipe.weights}"
+    frozen = ["backbone.freeze=all", "training.feature_views=2"]
+    plain_yaml = recipe.write([FROZEN], work / "moving", [weights, f"training.epochs={PLAIN_EPOCHS}"])
+    our_yaml = recipe.write([FROZEN], work / "still", [weights, *frozen, f"training.epochs={FROZEN_EPOCHS}"])
+    cache = ("--cache", work / "cache")
     commands = {
-        PLAIN: python(*PLAINLY, *recipe.options([FROZEN], plainly, work / "plain")),
-        OURS: python(
-            "train_task.py", *recipe.options([FROZEN], frozenly, work / "ours"), "--cache", work / "cache"
-        ),
+        PLAIN: python(*PLAIN_TRAIN, *recipe.options([FROZEN], plain_yaml, work / "plain")),
+        OURS: python("train_task.py", *recipe.options([FROZEN], our_yaml, work / "ours"), *cache),
     }
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(rounds):
@@ -78,109 +76,100 @@ def frozen(recipe: Recipe, rounds: int, work: Path) -> str:
         [name, spread(each), ratio(each, seconds[PLAIN], smaller_is_better=True)]
         for name, each in seconds.items()
     ]
-    told = f"{FROZEN}, `--set {' --set '.join(still[:2])}`; the plain loop trains all of the backbone."
-    return f"{told}\n\n{table(['an epoch from the second on', 'seconds', 'times plain'], rows)}"
+    intro = f"{FROZEN}, `--set {' --set '.join(frozen)}`; the plain loop trains all of the backbone."
+    return f"{intro}\n\n{table(['an epoch from the second on', 'seconds', 'times plain'], rows)}"
 
 
 @dataclass(frozen=True)
-class Trained:
-    """One round of a loop: the seconds that all of it took, and each head's epochs.
-
-    Attributes:
-        ends: by head, the second of the round at which each epoch was told.
-        macro_f1: by head, that of each epoch on validation people.
-    """
+class Round:
+    """One round of a loop: its seconds and, by head, its epochs (`ends` counted from the start of the round)."""
 
     seconds: float
-    ends: Mapping[str, Sequence[float]]
-    macro_f1: Mapping[str, Sequence[float]]
+    heads: Mapping[str, Process]
 
     def best(self, task: str) -> float:
         """A head's best macro F1."""
-        return max(self.macro_f1[task])
+        return max(self.heads[task].macro_f1)
 
-    def until(self, levels: Mapping[str, float]) -> float:
-        """The second at which the last head has come to its level; nothing is stopped there."""
-        return max(
-            next(end for end, f1 in zip(self.ends[task], self.macro_f1[task], strict=True) if f1 >= level)
-            for task, level in levels.items()
-        )
+    def seconds_to(self, levels: Mapping[str, float]) -> float:
+        """Second at which the last head has reached its level of macro F1."""
+        first = []
+        for task, level in levels.items():
+            epochs = zip(self.heads[task].ends, self.heads[task].macro_f1, strict=True)
+            first.append(next(end for end, f1 in epochs if f1 >= level))
+        return max(first)
 
 
-def one_after_the_other(recipe: Recipe, configs: Path, runs: Path) -> Trained:
-    """The plain loop's round: each head in a process of its own."""
-    began, ends, macro_f1 = 0.0, {}, {}
+def run_plain(recipe: Recipe, configs: Path, runs: Path) -> Round:
+    """A round of the plain loop: one head after the other."""
+    start, heads = 0.0, {}
     for task in TASKS:
-        ran = run(python(*PLAINLY, *recipe.options([task], configs, runs)))
-        ends[task], macro_f1[task] = [began + end for end in ran.ends], ran.macro_f1
-        began += ran.seconds
-    return Trained(began, ends, macro_f1)
+        process = run(python(*PLAIN_TRAIN, *recipe.options([task], configs, runs)))
+        heads[task] = Process(process.seconds, [start + end for end in process.ends], process.macro_f1)
+        start += process.seconds
+    return Round(start, heads)
 
 
-def all_at_once(recipe: Recipe, configs: Path, runs: Path) -> Trained:
-    """The round of train_task.py: all heads by one command."""
-    ran = run(python("train_task.py", *recipe.options(TASKS, configs, runs), *recipe.ours))
-    ends = {task: ran.named[task].ends for task in TASKS}
-    macro_f1 = {task: ran.named[task].macro_f1 for task in TASKS}
-    return Trained(ran.seconds, ends, macro_f1)
+def run_ours(recipe: Recipe, configs: Path, runs: Path) -> Round:
+    """A round of train_task.py: all heads by one command."""
+    process = run(python("train_task.py", *recipe.options(TASKS, configs, runs), *recipe.ours))
+    return Round(process.seconds, process.heads)
 
 
-def whole(recipe: Recipe, rounds: int, work: Path) -> str:
-    """The section on the age backbone and three heads, each loop from nothing to its end, as Markdown.
+def measure_whole(recipe: Recipe, rounds: int, work: Path) -> str:
+    """Write the section on the age backbone and three heads, trained from start to end, as Markdown.
 
-    Each round has a seed of its own, for both loops: one training's macro F1 tells little on few people.
+    Each round has a seed of its own, for both loops, since macro F1 of one training varies on few people.
 
     Raises:
-        InputError: heads would train one after another, and not be told apart.
+        InputError: train_task.py would train the heads one after another, which does not print their names.
     """
     if len(list_devices(len(TASKS))) < 2:
         raise InputError(
             "training: found room for one head at a time, expected for two, on cores or GPUs of their own; "
             "unset OMP_NUM_THREADS, or leave this section out with --only"
         )
-    loops: dict[str, list[Trained]] = {PLAIN: [], OURS: []}
+    loops: dict[str, list[Round]] = {PLAIN: [], OURS: []}
     for seed in range(rounds):
         rmtree(work, ignore_errors=True)
         configs = recipe.write(TASKS, work / "configs", [f"training.seed={seed}"])
-        loops[PLAIN].append(one_after_the_other(recipe, configs, work / "plain"))
-        loops[OURS].append(all_at_once(recipe, configs, work / "ours"))
-        latest = "; ".join(f"{name} {summary(each[-1])}" for name, each in loops.items())
-        print(f"round {seed + 1} of {rounds}: {latest}", flush=True)
-    return page(recipe, loops)
+        loops[PLAIN].append(run_plain(recipe, configs, work / "plain"))
+        loops[OURS].append(run_ours(recipe, configs, work / "ours"))
+        for name, each in loops.items():
+            best = ", ".join(f"{task} {each[-1].best(task):.3f}" for task in TASKS)
+            print(
+                f"round {seed + 1} of {rounds}: {name} {each[-1].seconds:.0f} s, best macro F1 {best}",
+                flush=True,
+            )
+    return write_section(recipe, loops)
 
 
-def summary(trained: Trained) -> str:
-    """A finished round in a line."""
-    best = ", ".join(f"{task} {trained.best(task):.3f}" for task in TASKS)
-    return f"{trained.seconds:.0f} s, best macro F1 {best}"
+def write_section(recipe: Recipe, loops: Mapping[str, Sequence[Round]]) -> str:
+    """Write finished rounds as a table.
 
-
-def page(recipe: Recipe, loops: Mapping[str, Sequence[Trained]]) -> str:
-    """Finished rounds as a table, and how it was made.
-
-    The level that both loops reach is, for each head and round, the lower one of both loops' best macro F1; a
-    loop has reached it when its last head has.
+    The macro F1 that both loops reach is, for each head and round, the lower one of their best; a loop has reached
+    it when its last head has.
     """
     pairs = list(zip(loops[PLAIN], loops[OURS], strict=True))
     levels = [{task: min(each.best(task) for each in pair) for task in TASKS} for pair in pairs]
     seconds = {name: [each.seconds for each in rounds] for name, rounds in loops.items()}
     to_level = {
-        name: [each.until(level) for each, level in zip(rounds, levels, strict=True)]
+        name: [each.seconds_to(level) for each, level in zip(rounds, levels, strict=True)]
         for name, rounds in loops.items()
     }
     rows = []
     for name, rounds in loops.items():
-        against, to_same = (ratio(of[name], of[PLAIN], smaller_is_better=True) for of in (seconds, to_level))
-        f1 = [spread([each.best(task) for each in rounds]) for task in TASKS]
-        rows.append([name, spread(seconds[name]), against, spread(to_level[name]), to_same, *f1])
+        row = [name]
+        for each in (seconds, to_level):
+            row += [spread(each[name]), ratio(each[name], each[PLAIN], smaller_is_better=True)]
+        rows.append([*row, *(spread([each.best(task) for each in rounds]) for task in TASKS)])
     header = ["", "seconds", "times plain", "seconds to the same macro F1", "times plain", *TASKS]
     both = " ".join(f"--set {setting}" for setting in recipe.settings) or "nothing set"
-    less = [fmean(ours.best(task) - plain.best(task) for task in TASKS) for plain, ours in pairs]
-    change = f"{fmean(less):+.3f} ({min(less):+.3f} to {max(less):+.3f})"
-    how = (
-        f"Both loops: `{both}`, each round with a seed of its own; train_task.py, all heads by one command:",
-        f"`{' '.join(read_output(recipe.ours))}`. The same macro F1 is, for each head and round, what both loops",
-        "come to, and reached when the last head has. The last columns are the best macro F1 on validation;",
-        f"from plain to ours its mean over the four is {change}.",
+    change = [fmean(ours.best(task) - plain.best(task) for task in TASKS) for plain, ours in pairs]
+    intro = (
+        f"Both loops: `{both}`, each round with a seed of its own; train_task.py, all heads by one command: "
+        f"`{without_folders(recipe.ours)}`. The same macro F1 is, for each head and round, what both loops reach; it "
+        "is reached when the last head has. The last columns are the best macro F1 on validation; from plain to ours "
+        f"its mean over the four changes by {fmean(change):+.3f} ({min(change):+.3f} to {max(change):+.3f})."
     )
-    return f"{' '.join(how)}\n\n{table(header, rows)}"
+    return f"{intro}\n\n{table(header, rows)}"

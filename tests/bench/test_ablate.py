@@ -234,7 +234,7 @@ def test_a_lever_with_less_data_predicts_the_other_images_of_the_default(runs: P
         )
     found = load_scores(plan, alone, tmp_path).loc[whole.index]
     pd.testing.assert_frame_equal(found, whole, rtol=0, atol=1e-4)
-    with patch("bench.ablate.figures.predict_views", side_effect=AssertionError("predicted again")):
+    with patch("bench.ablate.figures.predict_task", side_effect=AssertionError("predicted again")):
         pd.testing.assert_frame_equal(load_scores(plan, alone, tmp_path).loc[whole.index], found)
         shutil.copy(runs / "gender" / "best.safetensors", folder.best)
         with pytest.raises(AssertionError, match="predicted again"):  # it is another head
