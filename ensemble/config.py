@@ -10,7 +10,7 @@ from data.runtime.errors import InputError
 from heads.config.loader import Section, load_config
 from heads.config.task import Label, TaskConfig
 
-# What else metrics.json, probabilities.npz, the parts of a submission and its columns hold by name.
+# Other names in metrics.json, probabilities.npz, the parts of a submission and its columns.
 RESERVED = ("joint", "findings", "reason", "images", "ImageID", "ans")
 
 
@@ -21,36 +21,36 @@ class JointConfig(Section):
 
 
 def load_joint(path: Path) -> JointConfig:
-    """Read joint.yaml; a task named twice is refused, as are an unknown key and a name of `RESERVED`."""
+    """Read joint.yaml; InputError for a task named twice, an unknown key or a name of `RESERVED`."""
     config = load_config(JointConfig, path)
     if len(set(config.tasks)) != len(config.tasks):
         raise InputError(f"{path}: tasks {config.tasks} name one task twice")
     taken = [task for task in config.tasks if task in RESERVED]
     if taken:
         raise InputError(
-            f"{path}: tasks: {', '.join(taken)} stands for something else in what is written, expected a name "
+            f"{path}: tasks: {', '.join(taken)} has another meaning in the written files, expected a name "
             f"other than {', '.join(RESERVED)}; rename the task in its YAML and its folder of runs"
         )
     return config
 
 
 def load_labels(path: Path) -> dict[str, Label]:
-    """Task names of the joint code, most significant first, with their labels.
+    """Read the labels of the joint code's tasks, the most significant first.
 
-    They are read from each task's YAML, `<task>.yaml` beside `path`; one of another task is refused.
+    They are in each task's YAML, `<task>.yaml` beside `path`; InputError for the YAML of another task.
     """
     labels = {}
     for task in load_joint(path).tasks:
-        its = path.parent / f"{task}.yaml"
-        config = load_config(TaskConfig, its)
+        file = path.parent / f"{task}.yaml"
+        config = load_config(TaskConfig, file)
         if config.task != task:
-            raise InputError(f"{its}: task is {config.task!r}, expected {task!r} as {path} says")
+            raise InputError(f"{file}: task is {config.task!r}, expected {task!r} as {path} says")
         labels[task] = config.label
     return labels
 
 
 def numeric_borders(labels: Mapping[str, Label]) -> dict[str, dict[str, list[float]]]:
-    """For each column of numbers that tasks are cut from, the borders of each such task.
+    """Borders of the tasks that are cut from a column of numbers, by column and task.
 
     >>> age = Label(column="age", classes=["young", "old"], borders=[60])
     >>> mask = Label(column="mask", classes=["wear", "normal"])
@@ -65,5 +65,5 @@ def numeric_borders(labels: Mapping[str, Label]) -> dict[str, dict[str, list[flo
 
 
 def load_tasks(path: Path) -> dict[str, list[str]]:
-    """Task names of the joint code, most significant first, with their class names (see `load_labels`)."""
+    """Read the class names of the joint code's tasks, the most significant first (see `load_labels`)."""
     return {task: label.classes for task, label in load_labels(path).items()}

@@ -1,7 +1,7 @@
-"""Test-time views: ways to look at the same pixels again, and ways to merge what a head said of each.
+"""Test-time augmentation: views of the same pixels, and ways to merge a head's probabilities of them.
 
-A view is a function of float pixels [N, 3, H, W] in 0..1 to pixels of the same shape. Probabilities are
-merged, never logits: a head's logits are not on one scale from image to image.
+A view maps float pixels [N, 3, H, W] in 0..1 to pixels of the same shape. Probabilities are merged and not logits,
+whose scale differs from image to image.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ Offset = Annotated[float, Field(ge=-0.5, le=0.5)]
 
 
 def identity(pixels: Tensor) -> Tensor:
-    """The image as it is."""
+    """Return the pixels unchanged."""
     return pixels
 
 
 def hflip(pixels: Tensor) -> Tensor:
-    """Left and right exchanged.
+    """Flip left and right.
 
     >>> hflip(torch.arange(3.0).view(1, 1, 1, 3)).flatten().tolist()
     [2.0, 1.0, 0.0]
@@ -35,16 +35,16 @@ def hflip(pixels: Tensor) -> Tensor:
 
 
 def center_crop(pixels: Tensor, share: Annotated[float, Field(gt=0, le=1)] = 0.9) -> Tensor:
-    """The middle `share` of each side, scaled up to the full size."""
+    """Crop the middle `share` of each side and resize it to the full size."""
     height, width = _size(pixels)
-    kept_height, kept_width = max(round(height * share), 1), max(round(width * share), 1)
-    top, left = (height - kept_height) // 2, (width - kept_width) // 2
-    kept = pixels[..., top : top + kept_height, left : left + kept_width]
-    return F.interpolate(kept, (height, width), mode="bilinear", align_corners=False, antialias=True)
+    inner_height, inner_width = max(round(height * share), 1), max(round(width * share), 1)
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    cropped = pixels[..., top : top + inner_height, left : left + inner_width]
+    return F.interpolate(cropped, (height, width), mode="bilinear", align_corners=False, antialias=True)
 
 
 def shift(pixels: Tensor, x: Offset = 0.0, y: Offset = 0.0) -> Tensor:
-    """Moved right by `x` of the width and down by `y` of the height; edges repeat into the gap."""
+    """Move right by `x` of the width and down by `y` of the height; edges repeat into the gap."""
     height, width = _size(pixels)
     across, down = round(x * width), round(y * height)
     padding = (max(across, 0), max(-across, 0), max(down, 0), max(-down, 0))
@@ -54,18 +54,18 @@ def shift(pixels: Tensor, x: Offset = 0.0, y: Offset = 0.0) -> Tensor:
 
 
 def _size(pixels: Tensor) -> tuple[int, int]:
-    """Height and width as whole numbers: while a graph is traced for an export, a shape holds tensors."""
+    """Height and width as ints; while a graph is traced for an export, a shape holds tensors."""
     height, width = pixels.shape[-2:]
     return int(height), int(width)
 
 
 def brightness(pixels: Tensor, factor: Annotated[float, Field(gt=0, le=4)] = 1.1) -> Tensor:
-    """Every channel times `factor`, cut off at 1."""
+    """Multiply every channel by `factor` and clip at 1."""
     return (pixels * factor).clamp(max=1.0)
 
 
 class ViewCache:
-    """A batch of images in views, each computed once however many heads look at it.
+    """A batch of images whose views are computed once each, for any number of heads.
 
     Args:
         pixels: uint8 [N, 3, H, W].
@@ -74,13 +74,13 @@ class ViewCache:
     def __init__(self, pixels: Tensor) -> None:
         self.pixels = pixels
         self._identity = pixels.float() / 255
-        self._seen: dict[str, Tensor] = {}
+        self._views: dict[str, Tensor] = {}
 
     def __call__(self, name: str, view: View) -> Tensor:
-        """The batch in a view, float [N, 3, H, W] in 0..1; a view is known by its name (see `make_views`)."""
-        if name not in self._seen:
-            self._seen[name] = view(self._identity)
-        return self._seen[name]
+        """Return the batch in a view, float [N, 3, H, W] in 0..1, cached under its name (see `make_views`)."""
+        if name not in self._views:
+            self._views[name] = view(self._identity)
+        return self._views[name]
 
 
 VIEWS: dict[str, Callable[..., Tensor]] = {
@@ -93,20 +93,20 @@ VIEWS: dict[str, Callable[..., Tensor]] = {
 
 
 def make_views(steps: Sequence[Step]) -> dict[str, View]:
-    """Views by their description, in order; identity comes first whether listed or not.
+    """Make views by their description, in order; identity comes first whether listed or not.
 
     Raises:
         ValueError: an unknown view, wrong arguments or the same view twice.
     """
     views: dict[str, View] = {"identity": identity}
-    seen: list[tuple[str, dict[str, Any]]] = []
-    # Each is called on a single pixel, so that wrong arguments are told here and not at the first image.
+    known: list[tuple[str, dict[str, Any]]] = []
+    # Each is called on a single pixel, so that wrong arguments raise here and not at the first image.
     for step in build_ops(steps, VIEWS, torch.zeros(1, 3, 1, 1)):
         bound = signature(VIEWS[step.name]).bind(None, **step.arguments)
         bound.apply_defaults()
-        if (step.name, bound.arguments) in seen and step.name != "identity":
-            raise ValueError(f"{step} stands in the list twice; it would only count double")
-        seen.append((step.name, bound.arguments))
+        if (step.name, bound.arguments) in known and step.name != "identity":
+            raise ValueError(f"{step} is in the list twice, expected each view once")
+        known.append((step.name, bound.arguments))
         views[str(step)] = partial(VIEWS[step.name], **step.arguments)
     return views
 
@@ -117,15 +117,15 @@ def mean(probabilities: Tensor) -> Tensor:
 
 
 def geometric(probabilities: Tensor) -> Tensor:
-    """Geometric mean over views, rows made to sum to 1 again: [V, N, C] -> [N, C]."""
+    """Geometric mean over views, normalised to rows that sum to 1: [V, N, C] -> [N, C]."""
     logs = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
     return logs.mean(dim=0).softmax(dim=1)
 
 
 def vote(probabilities: Tensor) -> Tensor:
-    """Share of views whose answer is each class: [V, N, C] -> [N, C]; a tie goes to the larger mean.
+    """Share of views that predict each class: [V, N, C] -> [N, C]; a tie goes to the larger mean.
 
-    The mean probability is mixed in at a weight too small to outvote a view.
+    The mean probability is added with a weight too small to outvote a view.
     """
     views, _, classes = probabilities.shape
     votes = F.one_hot(probabilities.argmax(dim=2), classes).to(probabilities.dtype).mean(dim=0)
