@@ -1,4 +1,4 @@
-"""A folder of bare faces becomes a data folder with masks: labels, people, chance, refusals."""
+"""python -m data.masked: labels, people, random choices and refusals."""
 
 import errno
 import hashlib
@@ -14,7 +14,7 @@ from PIL import Image
 from data import masked
 from data.annotations.folds import assign_folds
 from data.annotations.table import read_table
-from data.masked import MaskPlan, bare_faces, write_masked
+from data.masked import bare_faces, write_masked
 from data.runtime.errors import InputError
 
 PEOPLE = ("000001_female_Drawn_20", "000002_male_Drawn_40", "000003_female_Drawn_70")
@@ -53,7 +53,7 @@ def people(tmp_path: Path) -> Path:
 
 def test_each_face_comes_bare_and_masked_with_its_own_labels(portraits: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert write_masked(read_table([portraits]), out, MaskPlan(3, 0.5, 0), processes=1) == 24
+    assert write_masked(read_table([portraits]), out, 3, 0.5, 0, processes=1) == 24
     table = read_table([out])
     assert len(table) == 24
     assert (table["mask"] == "normal").sum() == 6
@@ -65,16 +65,16 @@ def test_each_face_comes_bare_and_masked_with_its_own_labels(portraits: Path, tm
     assert (folds == 1).all()
 
 
-def test_the_share_worn_incorrectly_is_as_asked(portraits: Path, tmp_path: Path) -> None:
-    write_masked(read_table([portraits]), tmp_path / "right", MaskPlan(2, 0.0, 0), processes=1)
-    write_masked(read_table([portraits]), tmp_path / "wrong", MaskPlan(2, 1.0, 0), processes=1)
+def test_the_share_worn_incorrectly_is_the_requested_one(portraits: Path, tmp_path: Path) -> None:
+    write_masked(read_table([portraits]), tmp_path / "right", 2, 0.0, 0, processes=1)
+    write_masked(read_table([portraits]), tmp_path / "wrong", 2, 1.0, 0, processes=1)
     assert read_table([tmp_path / "right"])["mask"].value_counts().to_dict() == {"wear": 12, "normal": 6}
     assert read_table([tmp_path / "wrong"])["mask"].value_counts().to_dict() == {"incorrect": 12, "normal": 6}
 
 
 def test_the_same_seed_draws_the_same_with_any_number_of_processes(portraits: Path, tmp_path: Path) -> None:
     for name, seed, processes in (("one", 3, 1), ("two", 3, 2), ("other", 4, 1)):
-        write_masked(read_table([portraits]), tmp_path / name, MaskPlan(2, 0.5, seed), processes)
+        write_masked(read_table([portraits]), tmp_path / name, 2, 0.5, seed, processes)
     files = {name: files_in(tmp_path / name / "images") for name in ("one", "two", "other")}
     assert files["one"] == files["two"] != files["other"]
 
@@ -86,9 +86,9 @@ def test_only_bare_faces_are_drawn_on() -> None:
         bare_faces(table[:1])
 
 
-def test_no_face_is_lost_where_everybody_has_a_file_of_the_same_name(people: Path, tmp_path: Path) -> None:
+def test_no_face_is_lost_where_files_of_several_people_have_the_same_name(people: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert write_masked(bare_faces(read_table([people])), out, MaskPlan(2, 0.5, 0), processes=1) == 9
+    assert write_masked(bare_faces(read_table([people])), out, 2, 0.5, 0, processes=1) == 9
     table = read_table([out])
     assert len(set(table["path"])) == len(list((out / "images").iterdir())) == 9
     assert table.groupby("person")["age"].agg(list).tolist() == [[20] * 3, [40] * 3, [70] * 3]
@@ -96,67 +96,59 @@ def test_no_face_is_lost_where_everybody_has_a_file_of_the_same_name(people: Pat
         person = next(name for name in PEOPLE if row["person"].endswith(name))
         with Image.open(people / "images" / person / "normal.jpg") as own, Image.open(row["path"]) as bare:
             difference = np.abs(np.asarray(own, float) - np.asarray(bare, float)).mean()
-        assert difference < 5  # written as JPEG once more; that of another's noise is 40 and more
+        assert difference < 5  # compressed as JPEG again; another image of noise differs by 40 and more
 
 
-def test_what_is_drawn_does_not_depend_on_where_the_folder_lies(people: Path, tmp_path: Path) -> None:
-    write_masked(bare_faces(read_table([people])), tmp_path / "here", MaskPlan(2, 0.5, 0), processes=1)
+def test_the_images_do_not_depend_on_the_place_of_the_folder(people: Path, tmp_path: Path) -> None:
+    write_masked(bare_faces(read_table([people])), tmp_path / "here", 2, 0.5, 0, processes=1)
     moved = people.rename(tmp_path / "elsewhere")
-    write_masked(bare_faces(read_table([moved])), tmp_path / "there", MaskPlan(2, 0.5, 0), processes=1)
+    write_masked(bare_faces(read_table([moved])), tmp_path / "there", 2, 0.5, 0, processes=1)
     assert files_in(tmp_path / "here" / "images") == files_in(tmp_path / "there" / "images")
 
 
-def test_a_file_name_of_its_own_is_all_that_counts(portraits: Path, people: Path, tmp_path: Path) -> None:
-    """What was drawn once is drawn again when other images are given too."""
-    write_masked(read_table([portraits]), tmp_path / "alone", MaskPlan(1, 0.5, 0), processes=1)
+def test_a_unique_file_name_alone_decides_what_is_drawn(portraits: Path, people: Path, tmp_path: Path) -> None:
+    write_masked(read_table([portraits]), tmp_path / "alone", 1, 0.5, 0, processes=1)
     both = bare_faces(read_table([portraits, people]))
-    write_masked(both, tmp_path / "with_others", MaskPlan(1, 0.5, 0), processes=1)
+    write_masked(both, tmp_path / "with_others", 1, 0.5, 0, processes=1)
     alone, with_others = (files_in(tmp_path / name / "images") for name in ("alone", "with_others"))
     assert alone.items() <= with_others.items()
     assert hashlib.sha256(b"0.png").hexdigest()[:20] + "_bare.jpg" in alone
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_all_broken_portraits_are_told_and_the_same_command_works_once_they_are_gone(
+def test_all_broken_portraits_are_listed_and_the_same_command_works_without_them(
     portraits: Path, tmp_path: Path, processes: int
 ) -> None:
-    out, plan, table = tmp_path / "out", MaskPlan(1, 0.5, 0), read_table([portraits])
+    out, table = tmp_path / "out", read_table([portraits])
     for name in ("2.png", "5.png"):
         whole = (portraits / "images" / name).read_bytes()
         (portraits / "images" / name).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="cannot be decoded; replace or remove them") as refused:
-        write_masked(table, out, plan, processes)
+        write_masked(table, out, 1, 0.5, 0, processes)
     assert [f"{number}.png" in str(refused.value) for number in range(6)] == [
         *(False, False, True),
         *(False, False, True),
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["portraits"]
-    assert write_masked(table.drop([2, 5]).reset_index(drop=True), out, plan, processes) == 8
+    assert write_masked(table.drop([2, 5]).reset_index(drop=True), out, 1, 0.5, 0, processes) == 8
 
 
-def test_a_folder_appears_only_when_complete(
+def test_the_folder_appears_only_when_complete(
     portraits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def fail(*_: object) -> None:
         assert not (tmp_path / "out").exists()
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("data.masked.write_text", full)
+    monkeypatch.setattr("data.masked.write_text", fail)
     with pytest.raises(OSError, match="No space left") as failed:
-        write_masked(read_table([portraits]), tmp_path / "out", MaskPlan(1, 0.5, 0), processes=1)
+        write_masked(read_table([portraits]), tmp_path / "out", 1, 0.5, 0, processes=1)
     assert failed.value.filename == str(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["portraits"]
 
 
-def test_a_folder_with_files_is_refused(portraits: Path) -> None:
-    before = files_in(portraits)
-    with pytest.raises(InputError, match="not an empty folder; name a new folder or remove it first"):
-        write_masked(read_table([portraits]), portraits, MaskPlan(1, 0.5, 0), processes=1)
-    assert files_in(portraits) == before
-
-
-def test_who_is_drawn_stays_in_the_fold_of_the_images_that_were_drawn_on(people: Path, tmp_path: Path) -> None:
-    write_masked(bare_faces(read_table([people])), tmp_path / "masked", MaskPlan(1, 0.5, 0), processes=1)
+def test_masked_people_are_in_the_fold_of_their_bare_images(people: Path, tmp_path: Path) -> None:
+    write_masked(bare_faces(read_table([people])), tmp_path / "masked", 1, 0.5, 0, processes=1)
     both = read_table([people, tmp_path / "masked"])
     for seed in range(4):
         fold = assign_folds(both, 3, {}, seed)

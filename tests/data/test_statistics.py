@@ -1,17 +1,18 @@
-"""The statistics are numpy's over all pixels, and can be pasted into a config."""
+"""python -m data.statistics: numpy's mean and standard deviation over all pixels, as lines of a config."""
 
-import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from data.runtime.errors import run_script
-from data.statistics import count_all, main, mean_and_std
+from data import statistics
 
 
-def make_images(folder, sizes=((5, 7), (11, 3), (1, 1), (20, 16))):
+def make_images(folder: Path, sizes: Any = ((5, 7), (11, 3), (1, 1), (20, 16))) -> np.ndarray:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 200 + 20 * i, (*size, 3)).astype(np.uint8) for i, size in enumerate(sizes)]
     (folder / "images").mkdir(parents=True)
@@ -21,17 +22,12 @@ def make_images(folder, sizes=((5, 7), (11, 3), (1, 1), (20, 16))):
     return np.concatenate([image.reshape(-1, 3) for image in images]) / 255
 
 
-def test_mean_and_std_are_numpys_over_the_stacked_pixels(tmp_path):
-    pixels = make_images(tmp_path / "faces")
-    mean, std = mean_and_std(count_all((tmp_path / "faces/images").iterdir()))
-    np.testing.assert_allclose(mean, pixels.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(std, pixels.std(axis=0), rtol=1e-12)
-
-
-def test_the_command_prints_yaml_over_all_folders(tmp_path, capsys):
+def test_the_statistics_are_numpys_over_the_pixels_of_all_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folders = [tmp_path / "a", tmp_path / "b"]
     pixels = np.concatenate([make_images(folders[0]), make_images(folders[1], sizes=((9, 9),))])
-    main(["--data", str(folders[0]), "--data", str(folders[1])])
+    statistics.main(["--data", str(folders[0]), "--data", str(folders[1])])
     printed = capsys.readouterr().out
     assert printed.startswith(f"# 5 images, {len(pixels)} pixels\n")
     values = yaml.safe_load(printed)
@@ -39,14 +35,11 @@ def test_the_command_prints_yaml_over_all_folders(tmp_path, capsys):
     np.testing.assert_allclose(values["std"], pixels.std(axis=0), atol=5e-7)
 
 
-def test_every_bad_image_is_told_and_the_exit_code_is_2(tmp_path, capsys, monkeypatch):
+def test_all_bad_images_are_listed_and_the_exit_code_is_2(tmp_path: Path, call: Callable[..., Any]) -> None:
     make_images(tmp_path)
     for name in ("1.png", "2.png"):
         (tmp_path / "images" / name).write_bytes(b"")
-    monkeypatch.setattr(sys, "argv", ["statistics", "--data", str(tmp_path)])
-    with pytest.raises(SystemExit) as stopped:
-        run_script(main)
-    assert stopped.value.code == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert [name in told.err for name in ("0.png", "1.png", "2.png", "3.png")] == [False, True, True, False]
+    outcome = call(statistics, "--data", tmp_path)
+    assert (outcome.code, outcome.out) == (2, "")
+    listed = [name in outcome.err for name in ("0.png", "1.png", "2.png", "3.png")]
+    assert listed == [False, True, True, False]
