@@ -15,7 +15,7 @@ from bench.speed.running import Missing, python, run, without_folders
 from data.images.find import ID, read_listing
 from data.runtime.errors import InputError
 from ensemble.config import load_tasks
-from ensemble.files.predictions import FILE_NAME, read_arrays
+from ensemble.files.predictions import FILE_NAME, read_probabilities
 from ensemble.files.submission import match, read_codes
 from heads.objective.metrics import macro_f1
 from heads.run.checkpoint import load_tensors, save_tensors
@@ -114,7 +114,7 @@ def _row(
     """The table's row of one contender, compared with the plain loop."""
     own, plain = contenders[name], contenders[PLAIN]
     f1, same = _compare(own.folder / "timed", plain.folder / "timed", tasks, truth)
-    arrays, plain_arrays = (read_arrays(each.folder / "timed" / FILE_NAME) for each in (own, plain))
+    arrays, plain_arrays = (read_probabilities(each.folder / "timed" / FILE_NAME) for each in (own, plain))
     difference = max(np.abs(arrays[task] - plain_arrays[task]).max() for task in tasks)
     speed = [spread(own.speeds), ratio(own.speeds, plain.speeds)]
     return [name, *speed, f"{f1:.4f}", f"{same:.2%}", f"{difference:.1e}"]

@@ -6,11 +6,7 @@ view alone) and `NAME/classes` [C]; rows of probabilities sum to 1. A task that 
 used (0: the image could not be decoded); where it is 1, `NAME` equals `NAME/identity`.
 """
 
-import struct
-import tokenize
-import warnings
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from data.audit.predictions import read_arrays
 from data.images.find import ID
-from data.runtime.errors import InputError
 from data.runtime.files import write_atomically
 from ensemble.joint import argmax
 
 FILE_NAME = "probabilities.npz"
 IDENTITY, NUMBER, VIEWS, CLASSES, REASON = "identity", "number", "views", "classes", "reason"
 CHUNK = 4096
-# What numpy and zipfile raise on bytes that break the format's rules; MemoryError: a header that lies.
-BROKEN = (
-    *(OSError, ValueError, EOFError, SyntaxError, TypeError, LookupError, ArithmeticError, RuntimeError),
-    *(AttributeError, MemoryError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
-)
 
 
 class TaskOutput(NamedTuple):
@@ -150,14 +141,6 @@ def _write_array(
             file.write(np.ascontiguousarray(chunk, dtype).tobytes())
 
 
-def read_arrays(path: Path, expected: str = "the .npz file of combine.py") -> dict[str, Any]:
-    """Read the arrays of a .npz file by name; InputError if it is not `expected`, or would need a pickle."""
-    try:
-        # Opened here: numpy leaves a file open that it opened and could not read.
-        with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
-            return {name: archive[name] for name in archive.files}
-    except BROKEN as error:
-        raise InputError(f"{path}: cannot be read ({error}), expected {expected}") from None
+def read_probabilities(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read the arrays of a probabilities.npz by name; InputError if it is another file."""
+    return read_arrays(path, "the .npz file of combine.py")

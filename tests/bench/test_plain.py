@@ -8,7 +8,7 @@ import pytest
 
 import combine
 from bench import plain
-from ensemble.files.predictions import FILE_NAME, read_arrays
+from ensemble.files.predictions import FILE_NAME, read_probabilities
 from heads.build import load_head
 
 
@@ -21,7 +21,7 @@ def test_the_plain_loop_predicts_as_combine(
         assert outcome.code == 0, outcome.err
     expected, found = (tmp_path / script.__name__ for script in (combine, plain))
     assert (found / "submission.csv").read_text() == (expected / "submission.csv").read_text()
-    expected_arrays, arrays = (read_arrays(folder / FILE_NAME) for folder in (expected, found))
+    expected_arrays, arrays = (read_probabilities(folder / FILE_NAME) for folder in (expected, found))
     for name in ("mask", "gender", "age", "age/identity"):
         assert arrays[name] == pytest.approx(expected_arrays[name], abs=1e-4)
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from data.annotations.listing import read_listing
 from data.annotations.table import read_table
 from data.images.decode import decode_bytes
+from data.images.find import read_listing
 from data.runtime.errors import InputError
-from ensemble.files.predictions import read_arrays
-from ensemble.files.submission import read_answers
+from ensemble.files.predictions import read_probabilities
+from ensemble.files.submission import read_codes
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.run.checkpoint import load_tensors
@@ -41,7 +41,7 @@ def labels(content: bytes, folder: Path) -> object:
 
 def listing(content: bytes, folder: Path) -> object:
     (folder / "info.csv").write_bytes(content)
-    return read_listing(folder / "info.csv"), read_answers(folder / "info.csv", 18)
+    return read_listing(folder / "info.csv"), read_codes(folder / "info.csv", 18)
 
 
 def config(content: bytes, folder: Path) -> object:
@@ -56,7 +56,7 @@ def checkpoint(content: bytes, folder: Path) -> object:
 
 def arrays(content: bytes, folder: Path) -> object:
     (folder / "x.npz").write_bytes(content)
-    return read_arrays(folder / "x.npz")
+    return read_probabilities(folder / "x.npz")
 
 
 def images() -> list[bytes]:

@@ -14,7 +14,7 @@ from data.images.find import ID
 from data.runtime.errors import InputError, printable, raise_all
 from ensemble.config import numeric_borders
 from ensemble.files.ground_truth import read_ground_truth
-from ensemble.files.predictions import FILE_NAME, IDENTITY, TaskOutput, read_arrays
+from ensemble.files.predictions import FILE_NAME, IDENTITY, TaskOutput, read_probabilities
 from ensemble.files.submission import ANSWER, match, read_codes, read_columns
 from ensemble.report.load.evaluation import Evaluation, NumericLabel
 from ensemble.report.load.runs import TrainingRun, find_task_runs, read_run, validation_temperature
@@ -165,7 +165,7 @@ def _load_outputs(
 
 def _read_outputs(path: Path, evaluation: Evaluation) -> tuple[dict[str, TaskOutput], list[str]]:
     """(probabilities by task in the order of the images, notes); InputError for other images or classes."""
-    arrays, ids = read_arrays(path), evaluation.ids
+    arrays, ids = read_probabilities(path), evaluation.ids
     if ID not in arrays:
         raise InputError(f"{path}: holds {', '.join(arrays) or 'nothing'}; expected {ID} among them")
     names = pd.Index(arrays[ID].astype(str))

@@ -1,4 +1,4 @@
-"""What is no .npz of combine.py is refused by its path."""
+"""probabilities.npz: written as numpy writes it, refused by its path if it is something else."""
 
 import io
 import pickle
@@ -10,7 +10,46 @@ import numpy as np
 import pytest
 
 from data.runtime.errors import InputError
-from ensemble.files.predictions import read_arrays
+from ensemble.files.predictions import Predictions, TaskOutput, read_probabilities, write_probabilities
+
+
+def test_streamed_arrays_are_numpy_s_own_and_read_back(tmp_path: Path) -> None:
+    rows = np.arange(30, dtype=np.float32).reshape(10, 3)
+    views = np.arange(10, dtype=np.uint8)
+    errors = [f"error {row}" if row % 4 == 0 else "" for row in range(10)]
+    whole = Predictions({"mask": TaskOutput(rows, -rows, rows[:, 1], views), "age": TaskOutput(rows)}, errors)
+    parts = [
+        Predictions(
+            {
+                name: TaskOutput(*(each if each is None else each[part] for each in output))
+                for name, output in whole.tasks.items()
+            },
+            errors[part],
+        )
+        for part in (slice(0, 4), slice(4, 8), slice(8, 10))
+    ]
+    joined = Predictions.concat(parts)
+    assert joined.errors == errors
+    assert len(joined) == 10
+    back = Predictions.from_arrays(joined.to_arrays())
+    assert back.errors == errors
+    for name, output in whole.tasks.items():
+        for found, expected in zip(back.tasks[name], output, strict=True):
+            assert (found is None) == (expected is None)
+            assert expected is None or np.array_equal(found, expected)
+
+    ids = [f"ä{number}.jpg" for number in range(10)]
+    names = ["wear", "incorrect", "normal"]
+    write_probabilities(tmp_path / "streamed.npz", ids, {"mask": names, "age": names}, parts)
+    expected = {
+        "ImageID": np.array(ids),
+        **{"mask": rows, "mask/identity": -rows, "mask/number": rows[:, 1], "mask/views": views},
+        **{"mask/classes": np.array(names), "age": rows, "age/classes": np.array(names)},
+    }
+    np.savez_compressed(tmp_path / "numpy.npz", allow_pickle=False, **expected)
+    assert (tmp_path / "streamed.npz").read_bytes() == (tmp_path / "numpy.npz").read_bytes()
+    read = read_probabilities(tmp_path / "streamed.npz")
+    assert {name: array.dtype for name, array in read.items()} == {n: a.dtype for n, a in expected.items()}
 
 
 def archive(name: str, content: bytes) -> bytes:
@@ -48,14 +87,14 @@ CONTENTS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", CONTENTS)
-def test_what_is_none_is_refused(kind: str, tmp_path: Path) -> None:
+def test_other_files_are_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "probabilities.npz"
     path.write_bytes(CONTENTS[kind]())
     with pytest.raises(InputError, match=r"probabilities\.npz: cannot be read .* expected the \.npz file"):
-        read_arrays(path)
+        read_probabilities(path)
 
 
-def test_a_header_in_an_old_dialect_is_no_warning(tmp_path: Path) -> None:
-    header = "{'descr': '<i8', 'fortran_order': False, 'shape': (1L,)}\n"  # as Python 2 wrote it
+def test_a_header_of_python_2_is_no_warning(tmp_path: Path) -> None:
+    header = "{'descr': '<i8', 'fortran_order': False, 'shape': (1L,)}\n"
     (tmp_path / "old.npz").write_bytes(archive("mask.npy", npy(header) + bytes(8)))
-    assert read_arrays(tmp_path / "old.npz")["mask"].tolist() == [0]
+    assert read_probabilities(tmp_path / "old.npz")["mask"].tolist() == [0]
