@@ -4,25 +4,30 @@ from pathlib import Path
 
 import pytest
 
-from data.runtime.errors import InputError
 from data.images.find import image_paths
+from data.runtime.errors import InputError
 
 
-def test_images_within_the_folder_are_found(tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    (images / "sub").mkdir(parents=True)
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    (tmp_path / "images" / "sub").mkdir(parents=True)
+    return tmp_path / "images"
+
+
+def test_images_within_the_folder_are_found(images: Path, tmp_path: Path) -> None:
     for name in ("a.jpg", "sub/b.jpg", "..c.jpg"):
         (images / name).touch()
     (images / "link.jpg").symlink_to(images / "a.jpg")
     (tmp_path / "linked").symlink_to(images)
     ids = ["sub/b.jpg", "a.jpg", "link.jpg", "..c.jpg"]
-    assert list(image_paths(images, ids)) == [images / name for name in ids]
-    assert list(image_paths(tmp_path / "linked", ids)) == [tmp_path / "linked" / name for name in ids]
+    for folder in (images, tmp_path / "linked"):
+        assert image_paths(folder, ids) == [str(folder / name) for name in ids]
+    assert image_paths(images, ["gone.jpg"], missing_ok=True) == [str(images / "gone.jpg")]
+    with pytest.raises(InputError, match="none: no such folder"):
+        image_paths(tmp_path / "none", ["a"])
 
 
-def test_all_ids_that_leave_the_folder_or_have_no_file_are_told_at_once(tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    (images / "sub").mkdir(parents=True)
+def test_all_ids_that_leave_the_folder_or_have_no_file_are_named_at_once(images: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.jpg"
     secret.touch()
     (images / "good.jpg").touch()
@@ -52,8 +57,3 @@ def test_all_ids_that_leave_the_folder_or_have_no_file_are_told_at_once(tmp_path
     assert lines[0] == f"{images}: 15 of 16 listed images cannot be used"
     for line, (name, reason) in zip(lines[1:], wrong.items(), strict=True):
         assert line.startswith(f"  ImageID={name!r}: {reason}")
-
-
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="none: no such folder"):
-        image_paths(tmp_path / "none", ["a"])

@@ -1,4 +1,4 @@
-"""Right answers by name are those of the codes, which scikit-learn and NumPy make of the same labels."""
+"""Ground truth by name gives the codes that scikit-learn and NumPy make of the same labels."""
 
 from pathlib import Path
 
@@ -28,36 +28,34 @@ def table() -> pd.DataFrame:
 
 
 def codes(table: pd.DataFrame) -> np.ndarray:
-    digits = [table["mask"].map(MASKS.index), 1 - LabelEncoder().fit_transform(table["gender"])]
-    return digits[0].to_numpy() * 6 + digits[1] * 3 + np.digitize(table["age"], [30, 60])
+    gender = 1 - LabelEncoder().fit_transform(table["gender"])
+    return table["mask"].map(MASKS.index).to_numpy() * 6 + gender * 3 + np.digitize(table["age"], [30, 60])
 
 
-def test_labels_by_name_are_the_joint_codes(table: pd.DataFrame, tmp_path: Path) -> None:
-    table.to_csv(tmp_path / "labels.csv", index=False)
-    named = read_ground_truth(tmp_path / "labels.csv", LABELS)
-    assert named["ImageID"].tolist() == table["ImageID"].tolist()
-    assert named["ans"].tolist() == codes(table).tolist()
-    table.assign(ans=codes(table)).to_csv(tmp_path / "codes.csv", index=False)
-    pd.testing.assert_frame_equal(read_ground_truth(tmp_path / "codes.csv", LABELS), named, check_dtype=False)
-
-
-def test_codes_go_before_names(table: pd.DataFrame, tmp_path: Path) -> None:
-    table.assign(ans=17).to_csv(tmp_path / "both.csv", index=False)
-    assert set(read_ground_truth(tmp_path / "both.csv", LABELS)["ans"]) == {17}
-
-
-def test_a_joint_label_is_read_from_the_columns_of_its_parts(table: pd.DataFrame, tmp_path: Path) -> None:
-    table.to_csv(tmp_path / "labels.csv", index=False)
+def test_labels_by_name_are_the_joint_codes_and_codes_win_over_names(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "labels.csv"
+    table.to_csv(path, index=False)
     parts = [
         LabelPart(column=label.column or "", classes=label.classes, borders=label.borders)
         for label in LABELS.values()
     ]
-    named = read_ground_truth(tmp_path / "labels.csv", {"joint18": Label(parts=parts)})
-    assert named["ans"].tolist() == codes(table).tolist()
+    for labels in (LABELS, {"joint18": Label(parts=parts)}):
+        named = read_ground_truth(path, labels)
+        assert named["ImageID"].tolist() == table["ImageID"].tolist()
+        assert named["ans"].tolist() == codes(table).tolist()
+    table.assign(ans=17).to_csv(path, index=False)
+    assert set(read_ground_truth(path, LABELS)["ans"]) == {17}
+    table.drop(columns="gender").to_csv(path, index=False)
+    with pytest.raises(
+        InputError, match="found neither ans nor gender; expected ans, or mask, gender, age beside"
+    ):
+        read_ground_truth(path, LABELS)
 
 
 @pytest.mark.parametrize(
-    ("row", "column", "value", "told"),
+    ("row", "column", "value", "expected"),
     [
         (3, "gender", "Female", "row 5: found 'Female', expected one of male, female"),
         (0, "age", "", "row 2: found '', expected a number from 0.* up"),
@@ -65,18 +63,11 @@ def test_a_joint_label_is_read_from_the_columns_of_its_parts(table: pd.DataFrame
         (2, "ImageID", "0.jpg", "0.jpg"),
     ],
 )
-def test_what_is_no_label_is_told_with_its_row(
-    row: int, column: str, value: str, told: str, table: pd.DataFrame, tmp_path: Path
+def test_values_that_are_no_label_are_refused_with_their_row(
+    row: int, column: str, value: str, expected: str, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     text = table.astype(str)
     text.loc[row, column] = value
     text.to_csv(tmp_path / "labels.csv", index=False)
-    with pytest.raises(InputError, match=told):
-        read_ground_truth(tmp_path / "labels.csv", LABELS)
-
-
-def test_neither_codes_nor_all_names_are_told(table: pd.DataFrame, tmp_path: Path) -> None:
-    table.drop(columns="gender").to_csv(tmp_path / "labels.csv", index=False)
-    told = "found neither ans nor gender; expected ans, or mask, gender, age beside ImageID"
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=expected):
         read_ground_truth(tmp_path / "labels.csv", LABELS)
