@@ -98,8 +98,7 @@ def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int)
     """Train a head by its YAML, but its whole backbone; yield each epoch's metrics, save the best in `runs`."""
     t, o, s = config.training, config.optimiser, config.schedule
     split = build_split(config, sources)
-    target, rows, valid_rows = split.target, split.train, split.valid
-    persons = rows["person"].tolist()
+    persons = split.train["person"].tolist()
     sampler = BalancedSampler(split.labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
 
     torch.manual_seed(t.seed)
@@ -108,14 +107,14 @@ def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int)
     run, section = find_source_run(config.backbone.weights, runs, None), config.backbone
     load_backbone_weights(head, section.model_copy(update={"freeze": "none"}), run, meaning)
     net, backbone, classifier = PlainHead(head), head.backbone, head.classifier
-    loss = build_loss(config.loss, split.counts, target)
+    loss = build_loss(config.loss, split.counts, split.target)
     optimiser = make_optimiser(
         backbone, classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr
     )
     steps = -(-len(sampler) // t.batch_size)
     schedule = make_schedule(optimiser, s.name, t.epochs, steps, s.warmup, s.step_epochs, s.step_factor)
-    images = PlainImages(rows["path"].tolist(), Pipeline(config.pixels.train), target.encode(rows))
-    valid_images = PlainImages(valid_rows["path"].tolist(), Pipeline(config.pixels.evaluate))
+    images = PlainImages(split.train["path"].tolist(), Pipeline(config.pixels.train), split.targets)
+    valid_images = PlainImages(split.valid["path"].tolist(), Pipeline(config.pixels.evaluate))
     settings, history = FitSettings(t.epochs, t.select_by), []
     for epoch in range(t.epochs):
         order = sampler.rows(epoch).tolist()
@@ -128,9 +127,8 @@ def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int)
             optimiser.step()
             schedule.step()
         batches = (batch.pixels[0] for batch in DataLoader(valid_images, BATCH, num_workers=workers))
-        output = predict(net, target, batches)
-        numbers = target.values(valid_rows).numpy() if target.numbers else None
-        truth = target.class_indices(valid_rows)
+        output = predict(net, split.target, batches)
+        truth, numbers = split.valid_labels, split.valid_values
         history.append(compute_metrics(output.probabilities, truth, output.expected, numbers))
         if settings.best_epoch(history) == epoch:
             save_head(run_folder(runs, config.task).best, head, config.model_dump(), history[-1])

@@ -1,9 +1,10 @@
-"""Where a config becomes objects: a target, a head, its loss and its learner, and a head out of its file.
+"""Build objects from a config: split, head, training data, optimiser, loss and recorder; load heads from files.
 
-Scripts call this; everything else takes plain arguments.
+Only this module and the scripts know configs; everything else takes plain arguments.
 """
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,40 +13,49 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from accelerate import Accelerator
 from torch import nn
+from torch.utils.data import Dataset
 
 from data.annotations.class_balance import balanced_weights
+from data.dataset import ImageDataset, Sample, SequentialIndices
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import unsafe_reason
+from data.transforms.pipeline import Pipeline
 from heads.config import task as schema
-from heads.config.loader import check_config, read_stored_config
+from heads.config.loader import load_config, read_stored_config
 from heads.config.task import Label
-from heads.model.backbones import load_backbone, load_imagenet, read_tensors
-from heads.model.frozen_split import TrainedLayers
 from heads.model.head import Head, LastLayer, SumOfParts
+from heads.model.weights import apply_weights_metadata, load_backbone, load_imagenet, read_tensors
 from heads.objective.losses import WeightedSum, make_loss
 from heads.objective.ordinal import CoralLayer
 from heads.objective.targets import Target
 from heads.run.checkpoint import check_shapes, find_description, load_tensors, load_tensors_into
 from heads.run.folder import RunFolder
-from heads.run.leakage import find_source_run
-from heads.train.mixing import Mixing
-from heads.train.optimiser import make_optimiser, make_schedule
-from heads.train.state import TrainState, make_average
+from heads.run.leakage import find_source_run, leakage_warning
+from heads.train.distributed import prepare, synchronise_batch_norm
+from heads.train.loaders import ImageSource, ProcessBatches, check_batch_size, make_feature_sets, make_loader
+from heads.train.loop import TrainingData
+from heads.train.mixing import mix_halves
+from heads.train.optimiser import make_average, make_optimiser, make_schedule
+from heads.train.recorder import RunRecorder, fingerprint_data
+from heads.train.sampler import BalancedSampler
+from heads.train.split import DataSplit, load_split
+from heads.train.state import FitSettings, TrainState
 
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A head out of its checkpoint, in eval mode, with what it says of itself.
+    """A head loaded from its checkpoint, in eval mode.
 
     Attributes:
-        head: a `Head`, or what an engine made of one: pixels to the same logits.
-        target: what the logits mean.
-        config: that it was trained by.
-        validation: its figures on the validation people.
-        file: the checkpoint, `validation.npz` beside it; of no meaning for a head made in memory.
-        checksum: the file's SHA-256, where it was asked for.
-        box_margin: of the boxes that its training images were cropped to; None: they were shown whole.
+        head: a `Head`, or its replacement by a backend: pixels to the same logits.
+        target: meaning of the logits.
+        config: that it was trained with.
+        validation: its metrics on the validation set.
+        file: the checkpoint, beside `validation.npz`; empty for a head made in memory.
+        checksum: SHA-256 of the file, if it was computed.
+        box_margin: margin of the boxes that its training images were cropped to; None: they were whole.
     """
 
     head: nn.Module
@@ -58,12 +68,37 @@ class TrainedHead:
 
     @property
     def run(self) -> RunFolder:
-        """The folder of its run, where the file stands."""
+        """The folder of the file."""
         return RunFolder(self.file.parent)
 
 
+def load_task_config(
+    task: str, path: Path | None, overrides: Sequence[str] = (), fold: int | None = None
+) -> schema.TaskConfig:
+    """Load the YAML of a task and check it.
+
+    Args:
+        path: the file, or the folder of `task`.yaml; None: configs/`task`.yaml.
+        overrides: `key.sub=value` each.
+        fold: overrides split.fold.
+
+    Raises:
+        InputError: the config is wrong, of another task, or has settings without effect.
+    """
+    path = path or Path("configs")
+    if path.is_dir():
+        path /= f"{task}.yaml"
+    config = load_config(
+        schema.TaskConfig, path, [*overrides, *([] if fold is None else [f"split.fold={fold}"])]
+    )
+    if config.task != task:
+        raise InputError(f"{path}: task is {config.task!r}, expected {task!r} as in --task")
+    raise_all(f"{path}: settings without effect", schema.find_unused_settings(config))
+    return apply_weights_metadata(config, str(path))
+
+
 def build_target(label: Label) -> Target:
-    """The target that a label section describes."""
+    """Build the target that a label section describes."""
     borders = None if label.borders is None else tuple(label.borders)
     ordinal = None if label.ordinal == "none" else label.ordinal
     d = label.distribution
@@ -76,39 +111,57 @@ def build_target(label: Label) -> Target:
     return Target(column, tuple(label.classes), borders, (d.low, d.high), d.sigma)
 
 
-def build_mixing(mix: schema.Mix | None, counts: npt.NDArray[np.int64], target: Target) -> Mixing | None:
-    """The config's mixing of images; the rarest class is that of the training fold's `counts` [C]."""
-    if mix is None:
-        return None
-    return Mixing(mix.method, mix.p, 1.0, int(counts.argmin()) if mix.rarest else None, target.pool)
+def build_split(config: schema.TaskConfig, sources: Sequence[Path], skip_bad: bool = False) -> DataSplit:
+    """Read the sources and split their images; see `heads.train.split.load_split`."""
+    s, corrections = config.split, config.corrections
+    fixes = None if corrections is None else Path(corrections)
+    return load_split(sources, build_target(config.label), s.folds, s.fold, s.strata, s.seed, fixes, skip_bad)
 
 
 def build_head(config: schema.TaskConfig) -> Head:
-    """The config's head with random weights, drawn from PyTorch's generator, in channels-last memory."""
-    target = build_target(config.label)
+    """Build a head with random weights from PyTorch's generator, in channels-last memory."""
+    last: LastLayer = CoralLayer if config.label.ordinal == "coral" else nn.Linear
+    if config.classifier.factored:
+        last = partial(SumOfParts, [len(part.classes) for part in config.label.parts])
     head = Head(
         config.backbone.name,
-        target.outputs,
+        build_target(config.label).outputs,
         config.classifier.hidden,
         config.classifier.dropout,
         config.pixels.mean,
         config.pixels.std,
-        last=_last_layer(config),
+        last=last,
     )
     return head.to(memory_format=torch.channels_last)
 
 
-def _last_layer(config: schema.TaskConfig) -> LastLayer:
-    """What makes the logits: a plain layer, one with one weight vector, or one summed over a label's parts."""
-    if config.classifier.factored:
-        return partial(SumOfParts, [len(part.classes) for part in config.label.parts])
-    return CoralLayer if config.label.ordinal == "coral" else nn.Linear
+def init_head(
+    config: schema.TaskConfig, runs: Path, fold: int | None, people: Iterable[str], accelerator: Accelerator
+) -> Head:
+    """Build a head on the accelerator's device and load its backbone; print its source and data leakage.
+
+    Args:
+        runs, fold: where to find a backbone of run:NAME.
+        people: of the validation set.
+
+    Raises:
+        InputError: see `load_backbone_weights`.
+    """
+    torch.manual_seed(config.training.seed)
+    head, outputs = build_head(config), describe_outputs(config.label, config.classifier.factored)
+    synchronise_batch_norm(head, accelerator)
+    run = find_source_run(config.backbone.weights, runs, fold)
+    report = load_backbone_weights(head, config.backbone, run, outputs)
+    accelerator.print(f"backbone from {report}", flush=True)
+    if run is not None and accelerator.is_main_process:
+        print(leakage_warning(run, people), end="", file=sys.stderr, flush=True)
+    return head.to(accelerator.device)
 
 
 def describe_outputs(label: Label, factored: bool) -> dict[str, Any]:
-    """What tells the outputs of two heads apart where there are as many, by the config's keys.
+    """Describe the meaning of a head's outputs by the config's keys, to compare two heads.
 
-    Outputs that are numbers mean the same whatever classes the borders cut of them.
+    Outputs that are numbers mean the same for any classes that the borders cut.
     """
     d = label.distribution
     return {
@@ -123,85 +176,137 @@ def describe_outputs(label: Label, factored: bool) -> dict[str, Any]:
 def load_backbone_weights(
     head: Head,
     backbone: schema.Backbone,
-    runs: Path,
-    fold: int | None,
-    meaning: Mapping[str, Any] | None = None,
+    run: RunFolder | None = None,
+    outputs: Mapping[str, Any] | None = None,
 ) -> str:
-    """Give the head's backbone the weights that its config names, freeze it; return what to tell the user.
+    """Load the weights of the head's backbone and freeze it; return a report for the user.
 
     Args:
-        head: its backbone is filled in place.
+        head: changed in place.
         backbone: `weights` is imagenet, random, run:NAME or a file.
-        runs: where run:NAME stands.
-        fold: whose run:NAME/fold-K is taken where there is one.
-        meaning: of the head's outputs (`describe_outputs`), for a classifier that comes along; None: any will do.
+        run: that run:NAME refers to.
+        outputs: of the head (`describe_outputs`), compared with the file's for `with_classifier`; None: not compared.
 
     Raises:
-        InputError: the file is not there or does not fit, or says that its pixels are scaled otherwise, or that
-            its classifier's outputs mean others.
+        InputError: the file is missing or does not fit, its pixels are scaled differently, or the outputs of its
+            classifier have another meaning.
     """
-    weights = backbone.weights
-    if weights == "random":
-        told = "random weights"
-    elif weights == "imagenet":
-        told = f"imagenet: {load_imagenet(head.backbone, backbone.name)}"
+    if backbone.weights == "random":
+        report = "random weights"
+    elif backbone.weights == "imagenet":
+        report = f"imagenet: {load_imagenet(head.backbone, backbone.name)}"
     else:
-        run = find_source_run(weights, runs, fold)
-        path = Path(weights) if run is None else run.best
-        _check_normalisation(path, head)
-        report = load_backbone(head.backbone, path)
+        path = Path(backbone.weights) if run is None else run.best
+        _check_origin(path, head, outputs if backbone.with_classifier else None)
+        loaded = load_backbone(head.backbone, path)
         if backbone.with_classifier:
-            _check_outputs(path, meaning)
             prefix, tensors = "classifier.", read_tensors(path)
-            own = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-            if not own:
+            classifier = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+            if not classifier:
                 raise InputError(
                     f"{path}: has no classifier, expected a head's file as backbone.with_classifier is true; "
-                    "give one, or set that to false"
+                    "choose one, or set that to false"
                 )
-            load_tensors_into(head.classifier, own, f"{path} ({prefix[:-1]})")
-            report = replace(report, left=tuple(name for name in report.left if not name.startswith(prefix)))
-        told = f"{path}: {report}" + ("; with its classifier" if backbone.with_classifier else "")
+            load_tensors_into(head.classifier, classifier, f"{path} ({prefix[:-1]})")
+            loaded = replace(loaded, unused=tuple(key for key in loaded.unused if not key.startswith(prefix)))
+        report = f"{path}: {loaded}" + ("; with its classifier" if backbone.with_classifier else "")
     head.freeze(backbone.freeze)
-    return f"{told}; frozen: {backbone.freeze}"
+    return f"{report}; frozen: {backbone.freeze}"
 
 
-def _check_normalisation(path: Path, head: Head) -> None:
-    """Refuse a head's file whose backbone was fed with pixels that `head` would scale otherwise."""
+def _check_origin(path: Path, head: Head, outputs: Mapping[str, Any] | None) -> None:
+    """Refuse a head's file that was trained on other normalisation or, with `outputs`, has other outputs.
+
+    A file without a config is accepted.
+    """
     config = (find_description(path) or {}).get("config")
     if not isinstance(config, dict):
         return
-    pixels = check_config(schema.Pixels, config.get("pixels"), f"{path}: pixels")
-    raise_all(
-        f"{path}: its backbone has learnt from pixels of another scale than this head's",
-        [
-            f"pixels.{key}: found {mine.flatten().tolist()}, expected {its}; set it to that"
-            for key, its, mine in (("mean", pixels.mean, head.mean), ("std", pixels.std, head.std))
-            if not torch.equal(torch.tensor(its), mine.flatten())
-        ],
-    )
-
-
-def _check_outputs(path: Path, meaning: Mapping[str, Any] | None) -> None:
-    """Refuse a head's file whose outputs are not those of `meaning`; a file that says nothing may be any."""
-    config = (find_description(path) or {}).get("config")
-    if meaning is None or not isinstance(config, dict):
-        return
     stored = read_stored_config(schema.TaskConfig, config, str(path))
-    found = describe_outputs(stored.label, stored.classifier.factored)
-    raise_all(
-        f"{path}: the outputs of its classifier mean others than this head's; give both the same label, or set "
-        "backbone.with_classifier to false",
-        [
-            f"{key}: found {found[key]}, expected {expected}"
-            for key, expected in meaning.items()
-            if found[key] != expected
-        ],
+    problems = [
+        f"pixels.{key}: found {found.flatten().tolist()}, expected {expected}; its pixels were scaled so"
+        for key, expected, found in (
+            ("mean", stored.pixels.mean, head.mean),
+            ("std", stored.pixels.std, head.std),
+        )
+        if not torch.equal(torch.tensor(expected), found.flatten())
+    ]
+    origin = describe_outputs(stored.label, stored.classifier.factored)
+    problems += [
+        f"{key}: found {value}, expected {origin[key]} as in its classifier; or set backbone.with_classifier=false"
+        for key, value in (outputs or {}).items()
+        if origin[key] != value
+    ]
+    raise_all(f"{path}: its weights were trained with other settings than this head's", problems)
+
+
+def build_training_data(
+    config: schema.TaskConfig, split: DataSplit, head: Head, source: ImageSource, accelerator: Accelerator
+) -> TrainingData:
+    """Build one process's loaders of images, or of features if `training.feature_views` is set.
+
+    Raises:
+        InputError: a batch is too small for batch norm, or features are asked for without a cache.
+    """
+    t, mix, steps = config.training, config.training.mix, (config.pixels.train, config.pixels.evaluate)
+    pipelines = [Pipeline(each) for each in steps]
+    images = (
+        ImageDataset(split.train["path"].tolist(), pipelines[:1], split.targets, t.seed, source.read),
+        ImageDataset(split.valid["path"].tolist(), pipelines[1:], read=source.read),
     )
+    persons = split.train["person"].tolist()
+    sampler = BalancedSampler(split.labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
+    datasets: Sequence[Dataset[Sample]] = images
+    workers = t.workers
+    if t.feature_views is not None:
+        if source.cache is None:
+            raise InputError("training.feature_views: needs --cache DIR for the features")
+        datasets = make_feature_sets(head, images, steps, t.feature_views, source, workers, accelerator)
+        workers = 0  # reading features is faster than passing them between processes
+    elif config.backbone.freeze not in ("layer4", "all"):
+        size = images[0][next(iter(sampler))].pixels[0].shape[-2:]
+        check_batch_size(size, len(sampler), t.batch_size, accelerator.num_processes)
+    batches = partial(
+        ProcessBatches,
+        batch_size=t.batch_size,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    rare_class = int(split.counts.argmin()) if mix is not None and mix.rarest else None
+    return TrainingData(
+        split.target,
+        make_loader(datasets[0], batches(sampler), workers, t.seed),
+        make_loader(datasets[1], batches(SequentialIndices(len(split.valid)), whole=True), workers, t.seed),
+        sampler,
+        split.valid_labels,
+        split.valid_values,
+        None if mix is None else partial(mix_halves, p=mix.p, rare_class=rare_class, pool=split.target.pool),
+    )
+
+
+def build_train_state(
+    config: schema.TaskConfig, head: Head, steps_per_epoch: int, accelerator: Accelerator
+) -> TrainState:
+    """Build optimiser, schedule and, if asked for, the moving average of the weights of `head`."""
+    o, s = config.optimiser, config.schedule
+    optimiser = make_optimiser(
+        head.backbone, head.classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr
+    )
+    schedule = make_schedule(
+        optimiser, s.name, config.training.epochs, steps_per_epoch, s.warmup, s.step_epochs, s.step_factor
+    )
+    average = make_average(head, config.training.ema) if config.training.ema else None
+    return TrainState(*prepare(head, optimiser, accelerator), schedule, average, steps_per_epoch)
+
+
+def build_settings(training: schema.Training) -> FitSettings:
+    """Build the settings of the training loop."""
+    t = training
+    return FitSettings(t.epochs, t.select_by, t.validate_every, t.patience, t.clip_norm, t.seed)
 
 
 def build_loss(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target) -> nn.Module:
-    """The config's loss, its class weights taken from the training fold's `counts` [C] where balanced."""
+    """Build the loss; balanced class weights are those of `counts` [C] in the training set."""
     weight: torch.Tensor | None = None
     if loss.class_weights != "none":
         listed = loss.class_weights
@@ -211,27 +316,37 @@ def build_loss(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target)
     return WeightedSum(terms, [t.factor for t in loss.terms])
 
 
-def build_train_state(
-    config: schema.TaskConfig, head: Head | TrainedLayers, steps_per_epoch: int
-) -> TrainState:
-    """Head (or what of it is trained), optimiser, schedule and, where asked for, average of weights."""
-    o, s = config.optimiser, config.schedule
-    optimiser = make_optimiser(
-        head.backbone, head.classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr
+def build_recorder(
+    config: schema.TaskConfig, run: RunFolder, split: DataSplit, source: ImageSource, head: Head
+) -> RunRecorder:
+    """Build the recorder of a run: what it writes about its validation set, and what it may resume with."""
+    valid, crops = split.valid, source.crops
+    validation = {
+        "person": valid["person"].to_numpy(dtype=np.str_),
+        "path": valid["path"].to_numpy(dtype=np.str_),
+        "shot": valid["shot"].fillna("").to_numpy(dtype=np.str_),
+        "column": np.array(config.label.column or ""),
+        "borders": np.array(config.label.borders or [], dtype=np.float64),
+        "folds": np.array(config.split.folds),
+        "classes": np.array(config.label.classes),
+        "truth": split.valid_labels,
+    }
+    if split.valid_values is not None:
+        validation["value"] = split.valid_values
+    frozen = None if config.training.feature_views is None else head.features_checksum()
+    cached = source.cache is not None
+    fingerprints = fingerprint_data(split.train, valid, split.target, crops, cached, frozen)
+    return RunRecorder(
+        run, config.model_dump(), fingerprints, validation, None if crops is None else crops.margin
     )
-    schedule = make_schedule(
-        optimiser, s.name, config.training.epochs, steps_per_epoch, s.warmup, s.step_epochs, s.step_factor
-    )
-    average = make_average(head, config.training.ema) if config.training.ema else None
-    return TrainState(head, optimiser, schedule, average, steps_per_epoch=steps_per_epoch)
 
 
 def load_head(path: Path) -> TrainedHead:
-    """Read a checkpoint written by `heads.run.folder.save_head`; everything that it needs stands in it.
+    """Load a head from a checkpoint of `heads.run.folder.save_head`, which holds everything it needs.
 
     Raises:
-        InputError: not a whole checkpoint of ours, one whose tensors and config disagree, or one that names a
-            file outside. No file that it names is opened in any case.
+        InputError: no complete checkpoint of ours, one whose tensors do not fit its config, or one that names a
+            file outside. No file that it names is opened.
     """
     tensors, description = load_tensors(path)
     if not isinstance(description.get("config"), dict):
@@ -240,7 +355,7 @@ def load_head(path: Path) -> TrainedHead:
     for key, name in (("backbone.weights", config.backbone.weights), ("corrections", config.corrections)):
         if name is not None and unsafe_reason(name):
             raise InputError(f"{path}: its {key} is {name!r}, outside of its folder; expected a name alone")
-    with torch.device("meta"):  # takes no memory: what a config asks for, its tensors must have paid for
+    with torch.device("meta"):  # uses no memory: a hostile config may ask for any size
         check_shapes(build_head(config), tensors, str(path))
     head = build_head(config)
     load_tensors_into(head, tensors, str(path))

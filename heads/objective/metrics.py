@@ -1,4 +1,4 @@
-"""Macro F1, the metric that selects the best epoch and scores every prediction."""
+"""Metrics of a head on its validation set; macro F1 selects the best epoch and scores every prediction."""
 
 from typing import Any
 
@@ -40,3 +40,25 @@ def macro_f1(truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer],
     0.667
     """
     return float(macro_f1_of_confusion(confusion_matrix(truth, predicted, classes)))
+
+
+def compute_metrics(
+    probabilities: npt.NDArray[np.floating],
+    truth: npt.NDArray[np.integer],
+    expected: npt.NDArray[np.floating] | None = None,
+    values: npt.NDArray[np.floating] | None = None,
+) -> dict[str, float]:
+    """Macro F1 and accuracy; for a predicted number also the mean absolute error, `mae`.
+
+    Args:
+        probabilities: [N, C].
+        truth: class indices [N].
+        expected: predicted numbers [N].
+        values: true numbers [N], in the same unit.
+    """
+    predicted = probabilities.argmax(axis=1)
+    accuracy = float((predicted == truth).mean())
+    metrics = {"macro_f1": macro_f1(truth, predicted, probabilities.shape[1]), "accuracy": accuracy}
+    if expected is not None and values is not None:
+        metrics["mae"] = float(np.abs(expected - values).mean())
+    return metrics

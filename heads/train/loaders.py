@@ -1,61 +1,294 @@
-"""Batches of images (or kept features) for one head, ready for whoever deals them to processes."""
+"""Readers and loaders of images, or of features that a frozen backbone computed from them.
 
-from collections.abc import Sequence
+Batches are shared out to the processes that train one head together.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, default_collate
 
-from data.dataset import Sample
+from data.dataset import ImageDataset, Sample, SampleIndex
+from data.images.crop import CroppedReader, make_reader
+from data.images.decode import Read
+from data.images.pixel_cache import CachedReader, make_cached_reader, open_array, stat_files
 from data.runtime.errors import InputError
 from data.runtime.processes import usable_workers
 from data.runtime.signals import init_worker
+from data.transforms.pipeline import working_size
+from data.transforms.registry import Step
+from heads.model.head import Head
+from heads.run.folder import PACKAGES
 from heads.train.distributed import local_processes
+from heads.train.split import DataSplit
 
-STRIDE = 32  # of a resnet's last stage: of smaller images it sees one place
+FEATURES_FORMAT = 1
+FEATURES_BATCH = 64  # fixed, since features' last digits depend on how many are computed at once
+STRIDE = 32  # of a resnet's last stage, which has one place for images up to this size
 
 
-def check_batch_size(size: Sequence[int], rows: int, batch_size: int, processes: int) -> None:
-    """Refuse batches of which batch norm would be shown a single value of a channel, which it cannot train on.
+@dataclass(frozen=True)
+class ImageSource:
+    """How images are read: from their files or from a cache, whole or cropped.
+
+    Attributes:
+        read: path -> pixels.
+        crops: crops images to face boxes; None: they stay whole.
+        cache: folder of decoded images and features; None: no cache.
+        limit: bytes that the cache may take.
+    """
+
+    read: Read
+    crops: CroppedReader | None = None
+    cache: Path | None = None
+    limit: int = 0
+
+    @property
+    def cache_files(self) -> list[Path]:
+        """The files that `read` reads from, if it reads from a cache."""
+        return self.read.files if isinstance(self.read, CachedReader) else []
+
+
+def open_images(
+    split: DataSplit,
+    steps: tuple[Sequence[Step], Sequence[Step]],
+    boxes: Path | None,
+    box_margin: float,
+    cache: Path | None,
+    limit: int,
+    accelerator: Accelerator,
+) -> ImageSource:
+    """Open the images of a split; make their cache if it is missing, also of images without this head's label.
 
     Args:
-        size: height and width of the images.
-        rows: that an epoch draws.
-        batch_size: of all processes together.
-        processes: that share each batch.
+        steps: pixel steps of training and evaluation.
+        boxes: CSV file of face boxes to crop to.
+        box_margin: see `data.images.crop.make_reader`.
+        cache: folder of the cache.
+        limit: bytes that it may take.
 
     Raises:
-        InputError: images are so small that the last stage has one place, and some share is one image.
+        InputError: the steps have no common working size, the cache would take more than `limit`, or an image is bad.
     """
-    last = rows % batch_size or batch_size
-    if max(size) <= STRIDE and last < 2 * processes:
+    read = make_reader(boxes, box_margin)
+    crops = read if isinstance(read, CroppedReader) else None
+    if crops is not None:
+        accelerator.print(crops.summary([*split.train["path"], *split.valid["path"]]))
+    if cache is None:
+        return ImageSource(read, crops)
+    size = working_size(*steps)
+    if size is None:
         raise InputError(
-            f"training.batch_size={batch_size}: of {rows} images an epoch the last {last} come together, "
-            f"processes: {processes}, and from one image of {size[0]}x{size[1]} batch norm cannot learn; "
-            f"expected another batch size, or images larger than {STRIDE}x{STRIDE}"
+            "--cache: pixels.train and pixels.evaluate do not both letterbox to one size before any crop, "
+            "expected that; change the YAML or leave --cache out"
         )
+    mark = "" if crops is None else crops.digest
+    with accelerator.main_process_first():  # one process makes the cache, the others find it
+        read = make_cached_reader(cache, split.images, size, limit, read=read, mark=mark)
+    return ImageSource(read, crops, cache, limit)
+
+
+class ProcessBatches(Sampler[list[SampleIndex]]):
+    """The batches of one process among several: its share of each batch, or whole batches in turn.
+
+    Every process draws the same list of rows, so that the images of each step are those of one process, whatever
+    the sampler. A share may be empty.
+
+    >>> rows = [(0, row, 0) for row in (5, 6, 7, 8)]
+    >>> list(ProcessBatches(rows, 3, 0, 2)), list(ProcessBatches(rows, 3, 1, 2))
+    ([[(0, 5, 0), (0, 7, 0)], [(0, 8, 0)]], [[(0, 6, 0)], []])
+    >>> list(ProcessBatches(rows, 3, 0, 2, whole=True)), list(ProcessBatches(rows, 3, 1, 2, whole=True))
+    ([[(0, 5, 0), (0, 6, 0), (0, 7, 0)]], [[(0, 8, 0)]])
+
+    Args:
+        sampler: rows of an epoch, as indices of `data.dataset.ImageDataset`; its length must not change.
+        batch_size: of all processes together.
+        process: from 0.
+        whole: for validation, since an image's last digits depend on the size of its batch.
+    """
+
+    def __init__(
+        self, sampler: Any, batch_size: int, process: int = 0, processes: int = 1, whole: bool = False
+    ) -> None:
+        self.batches: Any = BatchSampler(sampler, batch_size, drop_last=False)
+        self.length = -(-len(sampler) // batch_size)
+        self.batch_size, self.process, self.processes, self.whole = batch_size, process, processes, whole
+
+    def __len__(self) -> int:
+        return len(range(self.process, self.length, self.processes)) if self.whole else self.length
+
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
+        if self.whole:
+            return islice(self.batches, self.process, None, self.processes)
+        return (batch[self.process :: self.processes] for batch in self.batches)
 
 
 def make_loader(
-    images: Dataset[Sample], sampler: Any, batch_size: int, workers: int | None, seed: int
-) -> DataLoader[Any]:
-    """Batches of `images` in the sampler's order, each once an epoch, the last one as long as it comes.
+    images: Dataset[Sample], batches: ProcessBatches, workers: int | None, seed: int
+) -> DataLoader[Sample]:
+    """Make a loader of `images` in the given batches, the last one as long as it is.
 
     Args:
-        images: indexed by what `sampler` draws, gives a `Sample`.
-        sampler: its draws are those of `heads.train.sampler.BalancedSampler`.
-        batch_size: of all processes that train a head together.
-        workers: processes that load; None takes one a core, up to 8, and 0 this process alone.
-        seed: of the workers; what they augment is seeded by the draw, whichever worker it is.
+        workers: loader processes; None: one per core, at most 8; 0: none.
+        seed: of the workers; augmentation depends on the sample's index alone.
     """
     count = usable_workers(workers, local_processes())
     return DataLoader(
         images,
-        batch_size,
-        sampler=sampler,
+        batch_sampler=batches,
         num_workers=count,
+        collate_fn=partial(_collate, images),
         worker_init_fn=init_worker,
         persistent_workers=count > 0,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),  # else starting an epoch draws from dropout's generator
     )
+
+
+def _collate(images: Dataset[Sample], samples: list[Sample]) -> Sample:
+    """Stack samples; for none make tensors [0, ...], so that all processes take every step."""
+    if samples:
+        return Sample(*default_collate(samples))
+    one = default_collate([images[(0, 0, 0)]])
+    return Sample(tuple(pixels[:0] for pixels in one.pixels), one.target[:0], [])
+
+
+def check_batch_size(size: Sequence[int], rows: int, batch_size: int, processes: int) -> None:
+    """Refuse batches in which batch norm has a single value per channel, of which it cannot train.
+
+    Args:
+        size: height and width of the images.
+        rows: images per epoch.
+        batch_size: of all processes together.
+
+    Raises:
+        InputError: the last stage has one place per image, and a process would get one image of the last batch.
+    """
+    last = rows % batch_size or batch_size
+    if max(size) <= STRIDE and last < 2 * processes:
+        raise InputError(
+            f"training.batch_size={batch_size}: the last of {rows} images per epoch make a batch of {last} for "
+            f"{processes} process{'es' * (processes > 1)}; batch norm needs at least 2 images of "
+            f"{size[0]}x{size[1]} in each; expected another batch size, or images larger than {STRIDE}x{STRIDE}"
+        )
+
+
+class FeatureDataset(Dataset[Sample]):
+    """Features of a frozen backbone as samples, indexed like `data.dataset.ImageDataset`.
+
+    Augmentation is drawn for a number of views of each image; epoch e uses view e mod that number, and the next ones
+    for images that it draws again. So with as many views as epochs, training equals that on images, apart from images
+    drawn again.
+
+    Args:
+        file: an .npy file [views, N, F].
+        targets: [N, ...].
+    """
+
+    def __init__(self, file: Path, targets: Tensor) -> None:
+        self.features, self.targets = np.load(file, mmap_mode="r"), targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: SampleIndex) -> Sample:
+        epoch, row, repeat = index
+        features = np.array(self.features[(epoch + repeat) % len(self.features), row])
+        return Sample((torch.from_numpy(features),), self.targets[row], "")
+
+
+def make_feature_sets(
+    head: Head,
+    images: tuple[ImageDataset, ImageDataset],
+    steps: tuple[Sequence[Step], Sequence[Step]],
+    views: int,
+    source: ImageSource,
+    workers: int | None,
+    accelerator: Accelerator,
+) -> tuple[FeatureDataset, FeatureDataset]:
+    """Find the features of the training and the validation images in the cache, or compute them.
+
+    Args:
+        head: on its device, its backbone frozen.
+        images: for training and validation.
+        steps: their pixel steps, which the features depend on.
+        views: of each training image, those of the epochs 0 to `views` - 1.
+        accelerator: its precision is that of training features; validation features are in single precision.
+
+    Raises:
+        InputError: the cache's limit is exceeded, or images are missing or cannot be decoded.
+    """
+    # The names of the pixel caches depend on their images, crops and size.
+    common = [
+        *sorted(file.name for file in source.cache_files),
+        accelerator.device.type,
+        *map(version, PACKAGES),
+    ]
+    common += [FEATURES_FORMAT, head.features_checksum(), torch.get_num_threads()]
+    sets = []
+    with accelerator.main_process_first():  # one process computes, the others find the file
+        for dataset, pixel_steps, count, precision in (
+            (images[0], steps[0], views, accelerator.mixed_precision),
+            (images[1], steps[1], 1, "no"),
+        ):
+            with nullcontext() if precision == "no" else accelerator.autocast():
+                file = cache_features(head, dataset, count, [pixel_steps, precision, *common], source, workers)
+            sets.append(FeatureDataset(file, dataset.targets))
+    return sets[0], sets[1]
+
+
+def cache_features(
+    head: Head,
+    images: ImageDataset,
+    views: int,
+    depends_on: Sequence[Any],
+    source: ImageSource,
+    workers: int | None,
+) -> Path:
+    """Return the file of the features [views, N, F] float32 of `images`, which it computes if it is missing.
+
+    Args:
+        depends_on: what the features depend on beside the images, views and seed, JSON-ready.
+    """
+    assert source.cache is not None
+    shape = (views, len(images), _compute(head, images[(0, 0, 0)].pixels[0][None]).shape[1])
+    text = json.dumps([images.seed, list(shape), stat_files(images.paths), *depends_on])
+    name = f"features-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}"
+    what = f"{views} views of {len(images)} images as features"
+    fill = partial(_fill, head, images, what, workers)
+    return open_array(source.cache, name, shape, np.float32, source.limit, fill, what)
+
+
+def _fill(head: Head, images: ImageDataset, what: str, workers: int | None, file: Path) -> None:
+    """Compute all features into the file."""
+    started = time.perf_counter()
+    features = np.load(file, mmap_mode="r+")
+    print(f"features: computing {what} once, {features.nbytes / 1e9:.2f} GB in {file.parent}", flush=True)
+    indices = [(view, row, 0) for view in range(len(features)) for row in range(len(images))]
+    rows, place = features.reshape(-1, features.shape[-1]), 0
+    for batch in make_loader(images, ProcessBatches(indices, FEATURES_BATCH), workers, images.seed):
+        computed = _compute(head, batch.pixels[0])
+        rows[place : place + len(computed)] = computed
+        place += len(computed)
+    features.flush()
+    print(f"features: made in {time.perf_counter() - started:.1f} s", flush=True)
+
+
+def _compute(head: Head, pixels: Tensor) -> npt.NDArray[np.float32]:
+    with torch.inference_mode():
+        features: npt.NDArray[np.float32] = head.features(pixels.to(head.mean.device)).float().cpu().numpy()
+    return features

@@ -1,194 +1,238 @@
-"""Fit one head: the loop, top to bottom; what a run keeps and shows is its caller's, told after each epoch."""
+"""Train one head: the loop over epochs, one epoch, one step, and validation."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from data.dataset import Sample
 from data.runtime.errors import InputError
-from data.runtime.signals import Stopped, defer_signals
+from data.runtime.signals import StopSignal, defer_signals
+from heads.objective.metrics import compute_metrics
 from heads.objective.targets import Target
-from heads.train.distributed import gather_predictions, share_buffers, unwrap
-from heads.train.mixing import Mixing
-from heads.train.precision import without_autocast
-from heads.train.progress import Progress
+from heads.train.distributed import share_buffers, unwrap
+from heads.train.loaders import ProcessBatches
 from heads.train.sampler import BalancedSampler
-from heads.train.settings import FitSettings, Record
-from heads.train.state import TrainState
-from heads.train.validation import Labels, Predictions, compute_metrics, predict
+from heads.train.state import EpochProgress, FitSettings, Record, TrainState
 
-Resize = Callable[[Tensor, int], Tensor]
-AfterEpoch = Callable[[TrainState, Predictions | None, bool], None]
-WhenStopped = Callable[[TrainState], str]
+Mixing = Callable[[Tensor, Tensor, Sequence[int]], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a head learns from and is judged on.
+    """Training and validation batches of one process, and the validation labels.
 
     Attributes:
-        target: what its logits mean.
-        train, validation: batches of pixels [B, 3, H, W] and targets, as the processes share them.
-        sampler: the one that `train` draws from; the loop tells it the epoch.
-        truth: labels of `validation`, in its order.
-        mixing: of each training batch, or None.
-        resizing: of each training batch in an epoch (`heads.train.resizing`), after mixing, or None.
+        target: meaning of the logits.
+        sampler: of `train`; `fit` sets its epoch.
+        labels: class indices of the validation set, [N].
+        values: its numbers if the target is a distribution, [N].
+        mixing: mixes pixels and targets of a training batch, given numbers that seed it; None: not mixed.
     """
 
     target: Target
-    train: DataLoader[Any]
-    validation: DataLoader[Any]
+    train: DataLoader[Sample]
+    valid: DataLoader[Sample]
     sampler: BalancedSampler
-    truth: Labels
+    labels: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64] | None = None
     mixing: Mixing | None = None
-    resizing: Resize | None = None
+
+
+@dataclass(frozen=True)
+class ValidationOutput:
+    """Predictions of the validation set, in its order.
+
+    Attributes:
+        probabilities: [N, C], rows sum to 1.
+        expected: predicted numbers [N] if the target is a distribution.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    expected: npt.NDArray[np.float32] | None = None
+
+
+class Callbacks(Protocol):
+    """What `fit` calls, in the main process."""
+
+    def after_epoch(self, state: TrainState, output: ValidationOutput | None, is_best: bool) -> None:
+        """Handle the end of an epoch; `output` is None if it was not validated."""
+
+    def on_stop(self, state: TrainState) -> str:
+        """Save the state when a signal stops the run between two steps; return a message for the user."""
 
 
 def fit(
-    learner: TrainState,
-    material: TrainingData,
+    state: TrainState,
+    data: TrainingData,
     loss: nn.Module,
-    plan: FitSettings,
+    settings: FitSettings,
     accelerator: Accelerator,
-    after_epoch: AfterEpoch,
-    when_stopped: WhenStopped | None = None,
+    callbacks: Callbacks,
 ) -> None:
-    """Train `learner` until its plan ends, going on from its history of epochs and its progress within one.
+    """Train until the last epoch or early stopping, from the state's epoch and step on.
 
-    The head computes in the accelerator's precision in its steps unwrap: losses and validation are in single.
+    Steps are computed in the accelerator's precision; losses and validation in single precision.
 
     Args:
-        learner: changed in place; its parts are prepared by `accelerator`, as are the loaders.
-        material: stays as it is, but for the epoch of its sampler.
-        loss: (logits, targets) -> scalar; of the whole batch where processes share it.
-        after_epoch: called with the learner, the validation predictions (None: this epoch has none) and whether
-            they are the best so far; by one process where there are several.
-        when_stopped: called where a signal ends the run, between two steps; returns what it kept, for the user.
+        state: changed in place; head and optimiser are prepared by `heads.train.distributed.prepare`.
+        loss: (logits, targets) -> scalar; of the whole batch if processes share it.
 
     Raises:
-        InputError: the loss is no longer a number.
-        Stopped: a signal asked for the end.
+        InputError: the loss or the predictions are not finite.
+        StopSignal: a signal stopped the run.
     """
-    without_autocast(learner.head)
     started = time.perf_counter()
     try:
-        for epoch in range(len(learner.history), plan.epochs):
-            if plan.is_out_of_patience(learner.history):
+        for epoch in range(len(state.history), settings.epochs):
+            if settings.stops_early(state.history):
                 break
-            # Dropout draws from here on, the same whether the run was interrupted before or not.
-            # Other images in another process: their dropout must not be the same.
-            torch.manual_seed(plan.seed * 100_003 + epoch + accelerator.process_index * 1_000_000_007)
-            material.sampler.epoch = epoch
-            train_loss = _train_epoch(learner, material, loss, plan, accelerator)
+            # Seeded every epoch, so that a resumed run draws the same dropout; differently in each process.
+            torch.manual_seed(settings.seed * 100_003 + epoch + accelerator.process_index * 1_000_000_007)
+            data.sampler.epoch = epoch
+            train_loss = _train_epoch(state, data, loss, settings, accelerator)
             trained = time.perf_counter()
-            predictions = _validate(learner, material, accelerator, epoch) if plan.validates(epoch) else None
+            output = _validate(state.eval_head, data, accelerator) if settings.validates(epoch) else None
+            metrics: Record = {}
+            if output is not None:
+                metrics = compute_metrics(output.probabilities, data.labels, output.expected, data.values)
             with defer_signals():
-                before, learner.progress = learner.progress.seconds, Progress()
-                learner.history.append(
+                before, state.progress = state.progress.seconds, EpochProgress()
+                state.history.append(
                     {
                         "epoch": epoch + 1,
-                        "lr": float(learner.schedule.get_last_lr()[-1]),
+                        "lr": float(state.schedule.get_last_lr()[-1]),
                         "train_loss": train_loss,
-                        **_figures(predictions, material.truth),
-                        "images_per_second": round(len(material.sampler) / (before + trained - started), 1),
+                        **metrics,
+                        "images_per_second": round(len(data.sampler) / (before + trained - started), 1),
                         "seconds": round(before + time.perf_counter() - started, 1),
                     }
                 )
                 if accelerator.is_main_process:
-                    is_best = predictions is not None and plan.best(learner.history) == epoch
-                    after_epoch(learner, predictions, is_best)
+                    is_best = output is not None and settings.best_epoch(state.history) == epoch
+                    callbacks.after_epoch(state, output, is_best)
                 started = time.perf_counter()
-    except Stopped as stopped:  # anywhere, between two epochs too
-        # Several processes hear of a signal at different steps: what they share is the last whole epoch.
-        if when_stopped is not None and accelerator.num_processes == 1:
-            learner.progress.note(time.perf_counter() - started)
-            stopped.kept = when_stopped(learner)
-        elif accelerator.num_processes > 1:
-            stopped.kept = "start the same command with --resume to go on after the last whole epoch"
+    except StopSignal as stop:  # also between two epochs
+        if accelerator.num_processes == 1:
+            state.progress.pause(time.perf_counter() - started)
+            stop.saved = callbacks.on_stop(state)
+        else:  # they receive the signal at different steps; the last whole epoch is common to all
+            stop.saved = "start the same command with --resume to go on after the last whole epoch"
         raise
 
 
 def _train_epoch(
-    learner: TrainState, material: TrainingData, loss: nn.Module, plan: FitSettings, accelerator: Accelerator
+    state: TrainState, data: TrainingData, loss: nn.Module, settings: FitSettings, accelerator: Accelerator
 ) -> float:
-    """What is left of one pass over the training batches; returns the mean loss over all images of it."""
-    learner.head.train()
-    train, sampler, mixing, resizing = material.train, material.sampler, material.mixing, material.resizing
-    progress, epoch = learner.progress, sampler.epoch
-    progress.restore()
-    together = _rows_in_a_step(train)
-    sampler.skip = progress.steps * together
-    title = f"epoch {epoch + 1}/{plan.epochs}"
-    total = len(train)
-    hidden = None if accelerator.is_main_process else True  # None: where somebody looks at a terminal
-    with tqdm(train, title, total, initial=progress.steps, leave=False, disable=hidden, unit="batch") as bar:
+    """Train the remaining batches of an epoch; return the mean loss per image of the whole epoch."""
+    state.head.train()
+    progress, sampler, epoch = state.progress, data.sampler, data.sampler.epoch
+    progress.restore_generators()
+    assert isinstance(data.train.batch_sampler, ProcessBatches)
+    batch_size = data.train.batch_sampler.batch_size
+    sampler.skip = progress.steps * batch_size
+    title = f"epoch {epoch + 1}/{settings.epochs}"
+    hidden = None if accelerator.is_main_process else True  # None: shown on a terminal
+    bar = tqdm(data.train, title, initial=progress.steps, leave=False, disable=hidden, unit="batch")
+    with bar:
         for batch in bar:
-            pixels, targets = batch.pixels[0], batch.target
             with defer_signals():
-                if mixing is not None:
+                pixels = batch.pixels[0].to(accelerator.device, non_blocking=True)
+                targets = batch.target.to(accelerator.device, non_blocking=True)
+                if data.mixing is not None:
                     share = progress.steps * accelerator.num_processes + accelerator.process_index
-                    pixels, targets = mixing(pixels, targets, (plan.seed, epoch, share))
-                if resizing is not None:
-                    pixels = resizing(pixels, epoch)
-                value = _step(learner, loss, pixels, targets, plan, accelerator)
+                    pixels, targets = data.mixing(pixels, targets, (settings.seed, epoch, share))
+                value = _step(state, loss, pixels, targets, settings.clip_norm, accelerator)
                 if not np.isfinite(value):
-                    raise _divergence_error(epoch, f"the loss is {value}")
-                progress.count(value, min(together, len(sampler) - progress.images))
-            bar.set_postfix(loss=f"{progress.loss:.4f}")
-    return progress.loss
-
-
-def _validate(learner: TrainState, material: TrainingData, accelerator: Accelerator, epoch: int) -> Predictions:
-    """What the judged head makes of all validation images, those of other processes too."""
-    share_buffers(learner.judged, accelerator)
-    own = predict(learner.judged, material.target, material.validation)
-    predictions = gather_predictions(own, material.validation, accelerator)
-    if not np.isfinite(predictions.probabilities).all():
-        raise _divergence_error(epoch, "its predictions are not numbers")
-    return predictions
-
-
-def _figures(predictions: Predictions | None, truth: Labels) -> Record:
-    return {} if predictions is None else compute_metrics(predictions, truth.indices, truth.numbers)
-
-
-def _rows_in_a_step(train: DataLoader[Any]) -> int:
-    """Rows that a step draws in all processes; a loader that was not dealt knows its own batch size only."""
-    return int(getattr(train, "total_batch_size", train.batch_size or 1))
+                    raise _not_finite(epoch, f"the loss is {value}")
+                progress.add_step(value, min(batch_size, len(sampler) - progress.images))
+            bar.set_postfix(loss=f"{progress.mean_loss:.4f}")
+    return progress.mean_loss
 
 
 def _step(
-    learner: TrainState,
+    state: TrainState,
     loss: nn.Module,
     pixels: Tensor,
     targets: Tensor,
-    plan: FitSettings,
+    clip_norm: float | None,
     accelerator: Accelerator,
 ) -> float:
-    """One step of the optimiser, unless the loss is no number; returns the loss."""
+    """Take one step of the optimiser, unless the loss is not finite; return the loss."""
     with accelerator.autocast():
-        logits = learner.head(pixels)
-    # Outside: autocast would take a loss's products to half precision, and the error of an age with them.
+        logits = state.head(pixels)
+    # Outside: autocast would compute products in a loss in half precision, with the error of an age.
     value = loss(logits.float(), targets)
     if torch.isfinite(value):
         accelerator.backward(value)
-        if plan.clip_norm is not None:
-            accelerator.clip_grad_norm_(learner.head.parameters(), plan.clip_norm)
-        learner.optimiser.step()
-        learner.schedule.step()
-        learner.optimiser.zero_grad()
-        if learner.average is not None:
-            learner.average.update_parameters(unwrap(learner.head))
+        if clip_norm is not None:
+            accelerator.clip_grad_norm_(state.head.parameters(), clip_norm)
+        state.optimiser.step()
+        state.schedule.step()
+        state.optimiser.zero_grad()
+        if state.average is not None:
+            state.average.update_parameters(unwrap(state.head))
     return float(value.item())
 
 
-def _divergence_error(epoch: int, found: str) -> InputError:
+def _validate(head: nn.Module, data: TrainingData, accelerator: Accelerator) -> ValidationOutput:
+    """Predict the whole validation set, gathered from all processes."""
+    share_buffers(head, accelerator)
+    batches = (batch.pixels[0].to(accelerator.device, non_blocking=True) for batch in data.valid)
+    output = predict(head, data.target, batches)
+    if accelerator.num_processes > 1:
+        assert data.valid.batch_sampler is not None
+        rows = [row for batch in data.valid.batch_sampler for _, row, _ in batch]
+        parts = gather_object([(rows, output.probabilities, output.expected)])
+        order = np.argsort(np.concatenate([np.asarray(part[0], dtype=np.int64) for part in parts]))
+        if sorted(row for part in parts for row in part[0]) != list(range(len(data.labels))):
+            raise RuntimeError("validation rows were shared out twice or not at all")
+        output = ValidationOutput(
+            np.concatenate([part[1] for part in parts])[order],
+            None if output.expected is None else np.concatenate([part[2] for part in parts])[order],
+        )
+    if not np.isfinite(output.probabilities).all():
+        raise _not_finite(data.sampler.epoch, "its predictions are not numbers")
+    return output
+
+
+def predict(head: nn.Module, target: Target, batches: Iterable[Tensor]) -> ValidationOutput:
+    """Predict batches of pixels [B, 3, H, W], one plain view each."""
+    # A process may have no batch.
+    probabilities = [np.empty((0, len(target.classes)), dtype=np.float32)]
+    expected = [np.empty(0, dtype=np.float32)]
+    with eval_mode(head):
+        for pixels in batches:
+            logits = head(pixels)
+            probabilities.append(target.probabilities(logits).cpu().numpy())
+            if target.numbers is not None:
+                expected.append(target.expectation(logits).cpu().numpy())
+    numbers = None if target.numbers is None else np.concatenate(expected)
+    return ValidationOutput(np.concatenate(probabilities), numbers)
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Set eval mode without gradients in the block, and the earlier mode after it."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        module.train(was_training)
+
+
+def _not_finite(epoch: int, found: str) -> InputError:
     advice = "lower optimiser.lr, set training.clip_norm or training.precision=fp32"
     return InputError(f"epoch {epoch + 1}: {found}, expected finite numbers; {advice}")

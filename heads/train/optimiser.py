@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by name, all PyTorch's own."""
+"""PyTorch's optimisers and learning-rate schedules by name, and the moving average of the weights."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
     StepLR,
 )
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from heads.model.backbones import STAGES
 
@@ -26,25 +27,31 @@ def make_optimiser(
     classifier: nn.Module,
     name: str,
     lr: float,
-    trunk_lr: float = 1.0,
+    backbone_lr: float = 1.0,
     weight_decay: float = 0.0,
     momentum: float = 0.9,
     stage_lr: float = 1.0,
 ) -> Optimizer:
-    """An optimiser over what is not frozen: the classifier at `lr`, the backbone at `lr * trunk_lr`.
+    """Make an optimiser of the parameters that are not frozen.
 
     Biases and batch norm are not decayed: decay is for weights that multiply activations.
 
     Args:
         name: adamw, adam or sgd.
-        momentum: read by sgd alone, in all schedules; one_cycle moves the first beta of adamw and adam.
-        stage_lr: each stage of the backbone learns at this share of the rate of the next one (Howard & Ruder 2018,
-            doi:10.18653/v1/P18-1031); the last one at the backbone's rate.
+        lr: learning rate of the classifier.
+        backbone_lr: learning rate of the backbone (its last stage), as a share of `lr`.
+        momentum: of sgd, constant in all schedules; one_cycle changes the first beta of adamw and adam.
+        stage_lr: learning rate of a backbone stage as a share of the next stage's (Howard & Ruder 2018,
+            doi:10.18653/v1/P18-1031).
     """
-    rates = [*_stage_rates(backbone, lr * trunk_lr, stage_lr), (classifier, lr)]
-    groups = [group for module, rate in rates for group in _groups(module, rate, weight_decay)]
+    rates = [(backbone, lr * backbone_lr)]
+    if stage_lr != 1.0:
+        stages = [nn.ModuleList(map(backbone.get_submodule, names)) for names in STAGES.values()]
+        rates = [(stage, lr * backbone_lr * stage_lr**depth) for depth, stage in enumerate(reversed(stages))]
+    rates.append((classifier, lr))
+    groups = [group for module, rate in rates for group in _parameter_groups(module, rate, weight_decay)]
     optimiser: Optimizer
-    # Fused: one pass over the weights in place of one for each operation.
+    # Fused: one pass over the weights instead of one for each operation.
     if name == "adamw":
         optimiser = AdamW(groups, lr=lr, fused=True)
     elif name == "adam":
@@ -53,15 +60,24 @@ def make_optimiser(
         optimiser = SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
     else:
         raise ValueError(f"unknown optimiser {name!r}")
-    optimiser.register_load_state_dict_post_hook(_lay_as_parameters)
+    optimiser.register_load_state_dict_post_hook(_match_memory_format)
     return optimiser
 
 
-def _lay_as_parameters(optimiser: Optimizer) -> None:
-    """Lay what was loaded out in memory as the parameters are.
+def _parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> Iterator[dict[str, Any]]:
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    for decayed in (True, False):
+        # Biases and batch norm are vectors; every weight that multiplies activations has more dimensions.
+        group = [p for p in parameters if (p.ndim > 1) == decayed]
+        if group:
+            yield {"params": group, "lr": lr, "weight_decay": weight_decay if decayed else 0.0}
+
+
+def _match_memory_format(optimiser: Optimizer) -> None:
+    """Copy loaded moments into the memory format of their parameters.
 
     The fused kernels walk parameter, gradient and moments in the order of memory, whatever their strides: a
-    checkpoint's moments, which lie row by row, would meet the wrong weights of a channels-last convolution.
+    checkpoint's contiguous moments would meet the wrong weights of a channels-last convolution.
     """
     for parameter, slots in optimiser.state.items():
         for name, value in slots.items():
@@ -78,23 +94,22 @@ def make_schedule(
     step_epochs: int = 1,
     step_factor: float = 0.1,
 ) -> LRScheduler:
-    """A schedule to be stepped after every batch.
+    """Make a learning-rate schedule, to be stepped after every batch.
 
     Args:
-        name: one_cycle (Smith & Topin 2017, arXiv:1708.07120), cosine to zero, or step. Of adamw and adam
-            one_cycle also moves the first beta, from 0.95 to 0.85 as the rate rises and back as it falls; the
-            momentum of sgd stays as it is.
-        warmup: share of all steps that the rate rises, linearly (one_cycle: along its cosine).
-        step_epochs, step_factor: step multiplies the rate by the factor every so many epochs from the first one
-            on, also while it rises.
+        name: one_cycle (Smith & Topin 2017, arXiv:1708.07120), cosine to zero, or step. one_cycle also moves
+            the first beta of adamw and adam, from 0.95 to 0.85 and back; the momentum of sgd is constant.
+        warmup: share of all steps in which the rate rises, linearly (one_cycle: along its cosine).
+        step_epochs, step_factor: step multiplies the rate by the factor after every `step_epochs` epochs, counted
+            from the first one, also within the warm-up.
     """
     steps = epochs * steps_per_epoch
     if name == "one_cycle":
         peaks = [group["lr"] for group in optimiser.param_groups]
-        # Of a step or two, or with a rise of exactly one, the cycle's own arithmetic divides by zero.
+        # With one or two steps, or with a rise of exactly one step, the cycle's arithmetic divides by zero.
         total, rise = max(steps, 4), max(warmup, 0.01)
         rise = rise * 0.99 if rise * total == 1 else rise
-        # Of sgd it would put 0.95 to 0.85 in the place of the momentum that was asked for.
+        # For sgd it would replace the momentum by 0.95 to 0.85.
         moves_beta = "betas" in optimiser.defaults
         return OneCycleLR(optimiser, peaks, total, pct_start=rise, cycle_momentum=moves_beta)
     rising = round(warmup * steps)
@@ -108,23 +123,21 @@ def make_schedule(
     if not rising:
         return main
     first = LinearLR(optimiser, start_factor=WARMUP_START, total_iters=rising)
-    if name == "step":  # after the warm-up, one at a time, it would fall in the middle of epochs
+    if name == "step":  # one after the other, it would fall in the middle of epochs
         return ChainedScheduler([main, first])
     return SequentialLR(optimiser, [first, main], milestones=[rising])
 
 
-def _stage_rates(backbone: nn.Module, lr: float, stage_lr: float) -> list[tuple[nn.Module, float]]:
-    """Parts of the backbone with their rates; the whole of it where all stages learn alike."""
-    if stage_lr == 1.0:
-        return [(backbone, lr)]
-    stages = [nn.ModuleList(map(backbone.get_submodule, names)) for names in STAGES.values()]
-    return [(stage, lr * stage_lr**depth) for depth, stage in enumerate(reversed(stages))]
+def make_average(head: nn.Module, decay: float) -> AveragedModel:
+    """Make an exponential moving average of weights and batch statistics (Polyak & Juditsky 1992).
 
+    The decay after n updates is at most (1 + n) / (10 + n), as TensorFlow's
+    (tf.train.ExponentialMovingAverage with `num_updates`), so that a short run does not keep its first weights.
+    """
 
-def _groups(module: nn.Module, lr: float, weight_decay: float) -> Iterator[dict[str, Any]]:
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    for decayed in (True, False):
-        # Biases and batch norm are vectors; every weight that multiplies activations has more dimensions.
-        group = [p for p in parameters if (p.ndim > 1) == decayed]
-        if group:
-            yield {"params": group, "lr": lr, "weight_decay": weight_decay if decayed else 0.0}
+    def update(average: PARAM_LIST, current: PARAM_LIST, updates: int | Tensor) -> None:
+        limit = (1 + int(updates)) / (10 + int(updates))
+        move = get_ema_multi_avg_fn(min(decay, limit))  # type: ignore[no-untyped-call]
+        move(average, current, updates)
+
+    return AveragedModel(head, multi_avg_fn=update, use_buffers=True)

@@ -1,4 +1,4 @@
-"""How often a class is drawn and how much it weighs: two ways to correct one imbalance, each with a power."""
+"""Sampler of training rows: balanced over classes, with a limit of images per person."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,39 +8,28 @@ import numpy.typing as npt
 from torch.utils.data import Sampler
 
 from data.dataset import SampleIndex
-from data.runtime.errors import raise_all
-
-
-def class_counts(indices: npt.NDArray[np.int64], classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Rows of each class [C]; a class without any is the user's error, since no head can learn it."""
-    counts = np.bincount(indices, minlength=len(classes))
-    raise_all(
-        "the training fold lacks a class",
-        [f"{classes[int(i)]!r}: found 0 images, expected at least 1" for i in np.flatnonzero(counts == 0)],
-    )
-    return counts
 
 
 @dataclass
 class BalancedSampler(Sampler[SampleIndex]):
-    """Rows of an epoch, balanced over classes; the same seed and epoch give the same list.
+    """Sample rows of an epoch, balanced over classes; the same seed and epoch give the same list.
 
-    A draw tells how often the epoch drew its row before: so an image of a rare class that comes twice is
-    augmented in two ways.
+    An index includes how often the epoch drew its row before, so that an image of a rare class that is drawn
+    twice is augmented in two ways.
 
     An epoch is as long as the rows that it may draw from: all, or `per_person` of each person's, chosen anew
     every epoch. With a power, each of them is drawn in proportion to n ** -power, n the rows of its class among
-    them, by systematic resampling (Kitagawa 1996, doi:10.1080/10618600.1996.10474692): a row's and a class's
-    count is the expected one rounded down or up, where independent draws would scatter.
+    them, by systematic resampling (Kitagawa 1996, doi:10.1080/10618600.1996.10474692): counts of rows and classes
+    are the expected ones rounded down or up, where independent draws would scatter.
 
     Attributes:
         labels: class index of each row, [N].
         persons: person of each row, [N].
         power: 0 draws each row once, 1 draws all classes equally often.
-        per_person: at most this many different images of a person in an epoch; None for all.
+        per_person: at most this many different images of a person in an epoch; None: all.
         seed: from 0.
-        epoch: which epoch the next pass is, from 0.
-        skip: how many rows of that pass were drawn before, in a run that goes on in the middle of it.
+        epoch: the next epoch, from 0.
+        skip: number of its rows that were drawn before, for a run that resumes in the middle of an epoch.
     """
 
     labels: npt.NDArray[np.int64]
@@ -61,11 +50,11 @@ class BalancedSampler(Sampler[SampleIndex]):
 
     def __iter__(self) -> Iterator[SampleIndex]:
         rows = self.rows(self.epoch)
-        draws = zip(rows.tolist(), _rank_within(rows).tolist(), strict=True)
-        return iter([(self.epoch, row, again) for row, again in draws][self.skip :])
+        indices = zip(rows.tolist(), _rank_within(rows).tolist(), strict=True)
+        return iter([(self.epoch, row, repeat) for row, repeat in indices][self.skip :])
 
     def rows(self, epoch: int) -> npt.NDArray[np.int64]:
-        """The rows of one epoch in order, [len(self)]."""
+        """Rows of one epoch in order, [len(self)]."""
         rng = np.random.default_rng([self.seed, epoch])
         rows = rng.permutation(len(self.labels))
         if self.per_person is not None:
@@ -83,7 +72,7 @@ class BalancedSampler(Sampler[SampleIndex]):
 
 
 def _rank_within(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How many earlier items of the same group each item has, [N].
+    """Count the earlier items of the same group for each item, [N].
 
     >>> _rank_within(np.array([4, 7, 4, 4, 7])).tolist()
     [0, 0, 1, 2, 1]

@@ -1,89 +1,138 @@
-"""Who a head is trained on, who judges it, and how many of each class they are."""
+"""Split of the labelled images: a training and a validation set that share no person."""
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from accelerate import Accelerator
+from torch import Tensor
 
-from data.runtime.errors import did_you_mean
-from heads.build import build_target
-from heads.config.task import TaskConfig
-from heads.train.rows import find_bad_images, split_rows
-from heads.train.sampler import class_counts
+from data.annotations.corrections import apply_corrections
+from data.annotations.folds import assign_folds
+from data.annotations.table import read_table
+from data.images.validate import find_undecodable, undecodable_message
+from data.runtime.errors import InputError, did_you_mean
+from heads.objective.targets import Target
 
 
 @dataclass(frozen=True)
 class DataSplit:
-    """Who is trained on, and who judges.
+    """The rows that one head is trained and validated on, read once per run.
 
     Attributes:
-        train: the rows to train on.
-        valid: those to validate on; no person is in both.
-        labels: class index of each row to train on, [N] int64.
-        counts: of those by class, [C] int64.
-        bad: what is wrong with each image that is left out; None where the first one ends the run.
+        target: of the head.
+        images: all images that can be decoded, also those without this label.
+        train: rows of the training set, labelled.
+        valid: rows of the validation set, the held-out fold; no person is in both.
+        labels: class index of each training row, int64 [N].
+        targets: what the loss of each training row is computed with, [N] or [N, outputs].
+        counts: training rows of each class, int64 [C].
+        valid_labels: class index of each validation row, int64 [M].
+        valid_values: number of each validation row, float64 [M], if the target is a distribution.
+        bad: the error of each image that is left out, by path.
+        warnings: lines for the user; may be empty.
     """
 
+    target: Target
+    images: pd.DataFrame
     train: pd.DataFrame
     valid: pd.DataFrame
     labels: npt.NDArray[np.int64]
+    targets: Tensor
     counts: npt.NDArray[np.int64]
-    bad: Mapping[str, str] | None
+    valid_labels: npt.NDArray[np.int64]
+    valid_values: npt.NDArray[np.float64] | None
+    bad: Mapping[str, str]
+    warnings: str
+
+    @property
+    def summary(self) -> str:
+        """The numbers of images, by class for training."""
+        counts = ", ".join(f"{name} {n}" for name, n in zip(self.target.classes, self.counts, strict=True))
+        return f"{len(self.train)} images to train ({counts}), {len(self.valid)} to validate"
 
 
-def load_split(config: TaskConfig, sources: list[Path], skip_bad: bool, accelerator: Accelerator) -> DataSplit:
-    """Read who is trained on and who judges, and tell how many they are.
+def load_split(
+    sources: Sequence[Path],
+    target: Target,
+    folds: int,
+    fold: int,
+    strata: Mapping[str, Sequence[float]],
+    seed: int,
+    corrections: Path | None = None,
+    skip_bad: bool = False,
+) -> DataSplit:
+    """Read the sources and split the images that have the target's label.
 
     Args:
-        config: its label, split and corrections.
-        sources: as `data.annotations.table.read_table` takes them.
-        skip_bad: whether images that cannot be decoded are left out rather than an error.
-        accelerator: whose first process tells.
+        sources: see `data.annotations.table.read_table`.
+        folds: number of folds; `fold` is held out for validation.
+        strata, seed: see `data.annotations.folds.assign_folds`.
+        corrections: CSV file of label corrections.
+        skip_bad: leave out images that cannot be decoded, instead of failing at the first.
 
     Raises:
-        InputError: as `heads.train.rows.split_rows` does.
+        InputError: the sources or corrections are wrong, the fold has no labelled image, or the training set has
+            none of a class.
     """
-    target = build_target(config.label)
-    bad = find_bad_images(sources) if skip_bad else None
-    train, valid = split_rows(config, sources, target, bad)
-    labels = target.class_indices(train)
-    counts = class_counts(labels, target.classes)
-    if accelerator.is_main_process:
-        notes = missing_strata_warning(config.split.strata, list(valid.columns))
-        print(notes + unnamed_people_warning(pd.concat([train, valid])), end="", file=sys.stderr, flush=True)
-    told = ", ".join(f"{name} {count}" for name, count in zip(target.classes, counts, strict=True))
-    accelerator.print(f"{config.task}: {len(train)} images to train ({told}), {len(valid)} to validate")
-    return DataSplit(train, valid, labels, counts, bad)
+    table = read_table(sources, lenient=skip_bad)
+    bad = find_undecodable(table["path"].tolist()) if skip_bad else {}
+    warnings = f"{undecodable_message(bad)}\n" if bad else ""
+    # Before rows are left out or corrected: a person's fold must be the same for heads with other labels.
+    table["fold"] = assign_folds(table, folds, strata, seed)
+    if corrections is not None:
+        table = apply_corrections(table, corrections)
+    images = table[~table["path"].isin(bad)]
+    rows = target.select_rows(images)
+    indices = target.class_indices(rows)
+    held_out = (rows["fold"] == fold).to_numpy()
+    if not held_out.any():
+        raise InputError(f"fold {fold}: found no labelled image, expected at least 1")
+    train, valid = (rows[chosen].reset_index(drop=True) for chosen in (~held_out, held_out))
+    counts = np.bincount(indices[~held_out], minlength=len(target.classes))
+    if not counts.all():
+        missing = [repr(name) for name, count in zip(target.classes, counts, strict=True) if not count]
+        raise InputError(
+            f"the training set has no image of class {', '.join(missing)}, expected at least 1 of each"
+        )
+    return DataSplit(
+        target,
+        images,
+        train,
+        valid,
+        indices[~held_out],
+        target.encode(train),
+        counts,
+        indices[held_out],
+        target.values(valid).numpy() if target.numbers else None,
+        bad,
+        warnings + missing_strata(strata, list(rows.columns)) + unnamed_people(rows),
+    )
 
 
-def missing_strata_warning(strata: Iterable[str], columns: Sequence[str]) -> str:
-    """What to tell the user where no source has a column that folds are balanced by; else nothing.
+def missing_strata(strata: Mapping[str, Sequence[float]], columns: Sequence[str]) -> str:
+    """Warn of `strata` that no source has as a column, a line each.
 
-    It is no error: heads that are merged share their `split`, and images of masks alone have no age.
+    It is no error: heads that are merged share their `split`, and images of masks may have no age.
     """
-    told = ""
-    for name in strata:
-        if name not in columns:
-            advice = did_you_mean(name, columns)
-            told += f"split.strata: no source has a column {name!r}; folds are not balanced by it{advice}\n"
-    return told
+    return "".join(
+        f"split.strata: no source has a column {name!r}; folds are not balanced by it{did_you_mean(name, columns)}\n"
+        for name in strata
+        if name not in columns
+    )
 
 
-def unnamed_people_warning(rows: pd.DataFrame) -> str:
-    """What to tell of sources in which nobody has two images, so that folds may not keep people apart.
+def unnamed_people(rows: pd.DataFrame) -> str:
+    """Warn of sources in which nobody has two images, so that folds may not separate people, a line each.
 
     >>> rows = {"source": ["a", "a", "b", "b"], "person": ["a/1", "a/1", "b/1", "b/2"]}
-    >>> unnamed_people_warning(pd.DataFrame(rows))
-    'b: 2 images of 2 people; if some show the same person, say so in a column person\\n'
+    >>> unnamed_people(pd.DataFrame(rows))
+    'b: 2 images of 2 people; if some are of the same person, add a column person\\n'
     """
-    told = ""
-    for source, of in rows.groupby("source")["person"]:
-        if 1 < len(of) == of.nunique():
-            advice = "if some show the same person, say so in a column person"
-            told += f"{source}: {len(of)} images of {len(of)} people; {advice}\n"
-    return told
+    return "".join(
+        f"{source}: {len(people)} images of {len(people)} people; if some are of the same person, add a column person\n"
+        for source, people in rows.groupby("source")["person"]
+        if 1 < len(people) == people.nunique()
+    )

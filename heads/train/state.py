@@ -1,50 +1,142 @@
-"""What changes while a head is trained: weights, their average, the states of optimiser and schedule."""
+"""State of a training: what changes in it, how far the current epoch is, and the settings that do not change."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
+from data.runtime.errors import InputError
 from heads.train.distributed import unwrap
-from heads.train.progress import Progress
-from heads.train.settings import Record
+
+Record = dict[str, float]  # an epoch's metrics by name
+# Keys and types of `EpochProgress` in a checkpoint.
+PROGRESS = {"steps": int, "loss_sum": float, "photographs": int, "seconds": float, "generators": dict}
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How many epochs to train, which of them to validate, how to choose the best one, when to stop.
+
+    Attributes:
+        select_by: macro_f1, or mae, of which lower values are better.
+        validate_every: epochs between validations, counted back from the last epoch.
+        patience: validated epochs without a better one before early stopping, in epochs; None: never.
+        clip_norm: largest norm of the gradient; None: not clipped.
+    """
+
+    epochs: int
+    select_by: str = "macro_f1"
+    validate_every: int = 1
+    patience: int | None = None
+    clip_norm: float | None = None
+    seed: int = 0
+
+    def validates(self, epoch: int) -> bool:
+        """Whether the head is validated after `epoch` (from 0); it always is after the last."""
+        return (self.epochs - 1 - epoch) % self.validate_every == 0
+
+    def best_epoch(self, history: list[Record]) -> int:
+        """Index of the best epoch, the earliest of equals; epochs without validation rank last."""
+        sign = -1.0 if self.select_by == "mae" else 1.0
+        scores = [sign * record[self.select_by] if self.select_by in record else -np.inf for record in history]
+        return int(np.argmax(scores))
+
+    def stops_early(self, history: list[Record]) -> bool:
+        """Whether the last epoch was validated and the best one is at least `patience` epochs before it."""
+        last = len(history) - 1
+        if self.patience is None or last < 0 or not self.validates(last):
+            return False
+        return last - self.best_epoch(history) >= self.patience
+
+
+@dataclass
+class EpochProgress:
+    """The completed part of an epoch.
+
+    Attributes:
+        steps: optimiser steps.
+        loss_sum: sum of the losses of `images` images.
+        seconds: time spent before the run was last interrupted.
+        generators: states of PyTorch's random generators, which dropout uses, by device; empty until `pause`.
+    """
+
+    steps: int = 0
+    loss_sum: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+    generators: dict[str, str] = field(default_factory=dict)
+
+    def add_step(self, loss: float, images: int) -> None:
+        """Count one step with its mean `loss` over `images` images."""
+        self.steps += 1
+        self.loss_sum += loss * images
+        self.images += images
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss per image; requires at least one step."""
+        return self.loss_sum / self.images
+
+    def pause(self, seconds: float) -> None:
+        """Store the states of the random generators and add `seconds`."""
+        self.seconds += seconds
+        self.generators = {"cpu": _to_text(torch.get_rng_state())}
+        if torch.cuda.is_available():
+            self.generators["cuda"] = _to_text(torch.cuda.get_rng_state())  # of the process's one device
+
+    def restore_generators(self) -> None:
+        """Restore the generators' states that `pause` stored, if there are any."""
+        for device, state in self.generators.items():
+            if device == "cpu":
+                torch.set_rng_state(_from_text(state))
+            elif torch.cuda.is_available() and device == "cuda":
+                torch.cuda.set_rng_state(_from_text(state))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the attributes under the keys of `PROGRESS`."""
+        return dict(zip(PROGRESS, vars(self).values(), strict=True))
+
+    @staticmethod
+    def from_json(value: Any) -> "EpochProgress":
+        """Build from what `to_json` returned; raise `InputError` for anything else."""
+        if not isinstance(value, dict) or {name: type(item) for name, item in value.items()} != PROGRESS:
+            raise InputError(
+                f"the progress of an unfinished run is {str(value)[:80]}, expected {', '.join(PROGRESS)}"
+            )
+        return EpochProgress(*(value[name] for name in PROGRESS))
 
 
 @dataclass
 class TrainState:
-    """What changes while a head is trained; all of it is saved to go on exactly."""
+    """Everything that changes during a training; all of it is saved, so that a run resumes exactly."""
 
     head: nn.Module
     optimiser: Optimizer
     schedule: LRScheduler
     average: AveragedModel | None = None
-    history: list[Record] = field(default_factory=list)
     steps_per_epoch: int = 0
-    progress: Progress = field(default_factory=Progress)
+    history: list[Record] = field(default_factory=list)
+    progress: EpochProgress = field(default_factory=EpochProgress)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """The modules with state, by name."""
+        """Modules with state, by name."""
         return {"head": unwrap(self.head)} | ({} if self.average is None else {"average": self.average})
 
     @property
-    def judged(self) -> nn.Module:
-        """What is validated and kept: the average of weights where there is one."""
+    def eval_head(self) -> nn.Module:
+        """The head that is validated and saved: the moving average of the weights if there is one."""
         return unwrap(self.head) if self.average is None else self.average.module
 
 
-def make_average(head: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and batch statistics (Polyak & Juditsky 1992).
+def _to_text(state: Tensor) -> str:
+    return state.numpy().tobytes().hex()
 
-    The decay rises to `decay` as TensorFlow's does (tf.train.ExponentialMovingAverage with `num_updates`):
-    after n updates it is at most (1 + n) / (10 + n), so that a short run does not end with its first weights.
-    """
 
-    def update(average: PARAM_LIST, current: PARAM_LIST, updates: int | Tensor) -> None:
-        rising = (1 + int(updates)) / (10 + int(updates))
-        move = get_ema_multi_avg_fn(min(decay, rising))  # type: ignore[no-untyped-call]
-        move(average, current, updates)
-
-    return AveragedModel(head, multi_avg_fn=update, use_buffers=True)
+def _from_text(text: str) -> Tensor:
+    return torch.from_numpy(np.frombuffer(bytes.fromhex(text), dtype=np.uint8).copy())

@@ -16,15 +16,12 @@ from data.dataset import ImageDataset, Sample, SequentialIndices
 from data.transforms.pipeline import Pipeline
 from heads.objective.losses import WeightedSum, make_loss
 from heads.objective.targets import Target
-from heads.train.distributed import WholeBatchLoss
-from heads.train.loaders import make_loader
-from heads.train.loop import TrainingData, fit
+from heads.train.distributed import WholeBatchLoss, prepare
+from heads.train.loaders import ProcessBatches, make_loader
+from heads.train.loop import TrainingData, ValidationOutput, fit
 from heads.train.optimiser import make_optimiser, make_schedule
 from heads.train.sampler import BalancedSampler
-from heads.train.settings import FitSettings
-from heads.train.sharding import shard_training, shard_validation
-from heads.train.state import TrainState
-from heads.train.validation import Labels, Predictions
+from heads.train.state import FitSettings, TrainState
 
 CLASSES = ("red", "green", "blue")
 EPOCHS = 10
@@ -56,6 +53,20 @@ class Seen(ImageDataset):
         return super().__getitem__(draw)
 
 
+class Outputs:
+    """Callbacks that keep the validation outputs."""
+
+    def __init__(self) -> None:
+        self.outputs: list[ValidationOutput] = []
+
+    def after_epoch(self, state: TrainState, output: ValidationOutput | None, is_best: bool) -> None:
+        assert output is not None
+        self.outputs.append(output)
+
+    def on_stop(self, state: TrainState) -> str:
+        return ""
+
+
 def main() -> None:
     squares, out, loss_name, batch = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     table = pd.read_csv(squares / "labels.csv")
@@ -73,35 +84,26 @@ def main() -> None:
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(32, 3))
     optimiser = make_optimiser(backbone, classifier, "sgd", 0.1, 0.5, 0.05)
     accelerator = Accelerator(cpu=True, mixed_precision="no")
-    train = make_loader(train_set, sampler, batch, 0, 3)
-    learner = TrainState(
-        nn.Sequential(backbone, classifier), optimiser, make_schedule(optimiser, "cosine", EPOCHS, len(train))
-    )
-    learner.head, learner.optimiser = accelerator.prepare(learner.head, learner.optimiser)
-    train = shard_training(train, accelerator)
-    valid = shard_validation(
-        make_loader(valid_set, SequentialIndices(len(valid_set)), batch, 0, 3), accelerator
-    )
+    place = accelerator.process_index, accelerator.num_processes
+    rows = SequentialIndices(len(valid_set))
+    train = make_loader(train_set, ProcessBatches(sampler, batch, *place), 0, 3)
+    valid = make_loader(valid_set, ProcessBatches(rows, batch, *place, whole=True), 0, 3)
+    schedule = make_schedule(optimiser, "cosine", EPOCHS, len(train))
+    head, optimiser = prepare(nn.Sequential(backbone, classifier), optimiser, accelerator)
+    state, outputs = TrainState(head, optimiser, schedule), Outputs()
     loss = Recorded(
         WholeBatchLoss(WeightedSum([make_loss(loss_name, weight_of(loss_name))], [1.0]), accelerator)
     )
-    kept: list[Predictions] = []
-    fit(
-        learner,
-        TrainingData(Target("colour", CLASSES), train, valid, sampler, Labels(labels)),
-        loss,
-        FitSettings(EPOCHS, seed=3, clip_norm=5.0),
-        accelerator,
-        lambda _, predictions, __: kept.append(predictions),
-    )
+    data = TrainingData(Target("colour", CLASSES), train, valid, sampler, labels)
+    fit(state, data, loss, FitSettings(EPOCHS, seed=3, clip_norm=5.0), accelerator, outputs)
     np.savez(
         out / f"{accelerator.process_index}.npz",
         losses=np.array(loss.values),
         draws=np.array(train_set.draws),
-        probabilities=np.array([each.probabilities for each in kept]),
-        macro_f1=np.array([record["macro_f1"] for record in learner.history]),
-        train_loss=np.array([record["train_loss"] for record in learner.history]),
-        weights=torch.cat([p.detach().flatten() for p in learner.head.parameters()]).numpy(),
+        probabilities=np.array([output.probabilities for output in outputs.outputs]),
+        macro_f1=np.array([record["macro_f1"] for record in state.history]),
+        train_loss=np.array([record["train_loss"] for record in state.history]),
+        weights=torch.cat([p.detach().flatten() for p in state.head.parameters()]).numpy(),
     )
     accelerator.end_training()
 

@@ -14,12 +14,11 @@ import combine
 import train_task
 from data.annotations.challenge import read_people
 from data.images.decode import decode
-from ensemble.files.submission import read_answers
+from ensemble.files.submission import read_codes
 from ensemble.joint import encode
-from heads.build import build_target
+from heads.build import build_split
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
-from heads.train.rows import split_rows
 
 COLUMNS = ["path", "person", "age", "gender", "mask", "glasses"]
 
@@ -89,8 +88,7 @@ def test_the_new_head_validates_the_same_people_as_the_others(with_glasses: Path
     people = []
     for task in ("mask", "gender", "age", "glasses"):
         config = load_config(TaskConfig, four_tasks / f"{task}.yaml")
-        _, to_validate = split_rows(config, [with_glasses], build_target(config.label))
-        people.append(set(to_validate["person"]))
+        people.append(set(build_split(config, [with_glasses]).valid["person"]))
     assert people[0]
     assert people[1:] == people[:1] * 3
 
@@ -106,4 +104,4 @@ def test_four_heads_are_combined(
         digits = [saved[task].argmax(axis=1) for task in ("mask", "gender", "age", "glasses")]
         assert saved["glasses/classes"].tolist() == ["no", "yes"]
     expected = encode(digits, (3, 2, 3, 2))
-    assert read_answers(out, 36)["ans"].tolist() == expected.tolist()
+    assert read_codes(out, 36)["ans"].tolist() == expected.tolist()

@@ -180,7 +180,7 @@ def test_a_head_of_0_1_is_loaded_with_its_classifier(tmp_path: Path) -> None:
     tensors = {key.replace("backbone.", "trunk."): tensor for key, tensor in theirs.state_dict().items()}
     save_tensors(path, tensors, {"config": stored})
     backbone = Backbone(weights=str(path), with_classifier=True)
-    message = load_backbone_weights(ours, backbone, tmp_path, None, {"label.classes": ["wear", "normal"]})
+    message = load_backbone_weights(ours, backbone, outputs={"label.classes": ["wear", "normal"]})
     assert "0 missing; unused: mean, std; with its classifier" in message
     assert same(ours.state_dict(), theirs.state_dict())
 
