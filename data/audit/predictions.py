@@ -28,30 +28,19 @@ UNREADABLE = (  # what numpy raises on damaged .npz files
 
 @dataclass(frozen=True)
 class OutOfFoldPredictions:
-    """One task's predictions for images of people whom the heads were not trained on.
+    """One task's predictions for images of people whom the heads were not trained on."""
 
-    Attributes:
-        column: of the label; empty for a joint label, which is in no column of the data.
-        classes: names [C].
-        borders: where a number is cut into the classes; empty for a label of names.
-        folds: number of folds of the split; `found` of them are here.
-        found: number of folds whose predictions are here.
-        rows: [N] of person, path, shot (empty for none) and photograph (its name in corrections, see
-            `data.annotations.corrections.image_names`; empty where the shot identifies it).
-        truth: class indices [N], the labels of the data.
-        probabilities: [N, C].
-        expected: the predicted number [N] where all heads predict one, else None.
-    """
-
-    column: str
-    classes: list[str]
-    borders: list[float]
-    folds: int
-    found: int
+    column: str  # of the label; empty for a joint label, which is in no column of the data
+    classes: list[str]  # names [C]
+    borders: list[float]  # where a number is cut into the classes; empty for a label of names
+    folds: int  # of the split
+    found: int  # folds whose predictions are here
+    # [N] of person, path, shot (empty for none) and photograph: the image's name in corrections, see
+    # `data.annotations.corrections.image_names`; empty where the shot identifies it.
     rows: pd.DataFrame
-    truth: npt.NDArray[np.int64]
-    probabilities: npt.NDArray[np.float64]
-    expected: npt.NDArray[np.float64] | None
+    truth: npt.NDArray[np.int64]  # class indices [N], the labels of the data
+    probabilities: npt.NDArray[np.float64]  # [N, C]
+    expected: npt.NDArray[np.float64] | None  # the predicted number [N] where all heads predict one
 
 
 def find_predictions(runs: Path, tasks: Sequence[str]) -> tuple[dict[str, OutOfFoldPredictions], list[str]]:

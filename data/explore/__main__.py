@@ -6,18 +6,17 @@ python -m data.explore --data path/to/train --against path/to/eval
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from data.annotations.labels_csv import OLDEST
-from data.runtime.errors import InputError, add_debug_option, did_you_mean, raise_all, run_script
+from data.runtime.errors import InputError, add_debug_option, did_you_mean, list_problems, raise_all, run_script
 from data.runtime.files import check_writable_names, write_text
 
 LABELS = ("mask", "gender", "age")
-AGE_BORDERS = (30.0, 60.0)
-FOLDS = 10  # as in configs/
 
 
 def summary(facts: dict[str, Any]) -> str:
@@ -27,8 +26,7 @@ def summary(facts: dict[str, Any]) -> str:
         shares = ", ".join(f"{each['name']} {each['count']} ({each['share']:.1%})" for each in classes)
         lines.append(f"{label}: {shares or 'no image has one'}")
     for rarest in facts["joint"][:1]:
-        share = f"{rarest['count']} images ({rarest['share']:.2%})"
-        lines.append(f"rarest joint class: {rarest['name']}, {share}")
+        lines.append(f"rarest joint class: {rarest['name']}, {rarest['count']} images ({rarest['share']:.2%})")
     pairs = {kind: found["pairs"] for kind, found in facts["duplicates"].items()}
     lines += [
         f"the same image: {pairs['across_people']} pairs across people, "
@@ -38,40 +36,37 @@ def summary(facts: dict[str, Any]) -> str:
     ]
     if facts["against_in_data"]:
         lines.append(f"of --against, {facts['against_in_data']} are in --data as well and were left out")
-    lines.append(f"unreadable: {len(facts['unreadable'])}")
-    lines += [f"  {problem}" for problem in facts["unreadable"][:20]]
-    return "\n".join(lines)
+    unreadable = facts["unreadable"]
+    return list_problems("\n".join([*lines, f"unreadable: {len(unreadable)}"]), unreadable)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, compute the facts and write them."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data.explore", description="Explore a data set before training."
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="DIR",
-        help="as train_task.py's; may be repeated",
-    )
-    parser.add_argument(
+    parser = argparse.ArgumentParser(prog="python -m data.explore", description=(__doc__ or "").split("\n")[0])
+    add = partial(parser.add_argument, metavar="DIR", type=Path)
+    add("--data", action="append", required=True, help="as train_task.py's; may be repeated")
+    add(
         "--against",
-        type=Path,
-        metavar="DIR",
-        help="another set, such as eval/, as combine.py's --data: which of its images are in the data?",
+        help="another set, as combine.py's --data, such as eval/: which of its images are in the data?",
     )
-    parser.add_argument("--out", type=Path, default=Path("explore.html"), metavar="FILE", help="the page")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the same facts for programs")
-    parser.add_argument(
+    add("--out", default=Path("explore.html"), metavar="FILE", help="the page (default: %(default)s)")
+    add("--json", metavar="FILE", help="the same facts for programs")
+    add(
         "--labels",
         nargs="+",
+        type=str,
         metavar="COLUMN",
-        help=f"columns to count (default: those of {', '.join(LABELS)})",
+        help=f"to count (default: those of {', '.join(LABELS)})",
     )
-    parser.add_argument("--ages", type=float, nargs="+", default=list(AGE_BORDERS), metavar="YEARS")
-    parser.add_argument("--folds", type=int, default=FOLDS, help="as a head's split (default: %(default)s)")
+    add(
+        "--ages",
+        nargs="+",
+        type=float,
+        default=[30.0, 60.0],
+        metavar="YEARS",
+        help="borders of the age classes",
+    )
+    add("--folds", type=int, default=10, metavar="NUMBER", help="as a head's split (default: %(default)s)")
     add_debug_option(parser)
     args = parser.parse_args(arguments)
     if not all(0 < low < high < inf for low, high in pairwise([*args.ages, OLDEST + 1])):

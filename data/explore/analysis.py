@@ -46,6 +46,7 @@ def explore(
     readable = {row: each for row, each in enumerate(inspected) if isinstance(each, ImageInfo)}
     pairs = find_duplicates(readable, [*table["person"], *[None] * len(other)])
     classes = {name: class_column(table, name, borders) for name in labels if name in table}
+    per_person = table["person"].value_counts().value_counts().sort_index()
     return {
         "sources": sorted(table["source"].unique()),
         "photographs": len(table),
@@ -57,7 +58,7 @@ def explore(
         "unlabelled": {name: int(each.isna().sum()) for name, each in classes.items()},
         "joint": joint_facts(classes) if len(classes) > 1 else [],
         "ages": age_facts(table),
-        "photographs_per_person": counts_per_person(table),
+        "photographs_per_person": {str(images): int(people) for images, people in per_person.items()},
         "pictures": image_facts([each for row, each in readable.items() if row < len(own)]),
         "duplicates": {
             kind: {"pairs": len(found), "examples": list_pairs(found, paths)} for kind, found in pairs.items()
@@ -169,13 +170,3 @@ def fold_facts(table: pd.DataFrame, folds: int, strata: Mapping[str, Sequence[fl
         "pairs_in_two_folds": len(apart),
         "pictures_in_two_folds": list_pairs(apart, table["path"].tolist()),
     }
-
-
-def counts_per_person(table: pd.DataFrame) -> dict[str, int]:
-    """Count the people who have so many images, for each number of images.
-
-    >>> counts_per_person(pd.DataFrame({"person": ["a", "a", "b"]}))
-    {'1': 1, '2': 1}
-    """
-    counts = Counter(table["person"].value_counts().tolist())
-    return {str(number): people for number, people in sorted(counts.items())}

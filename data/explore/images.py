@@ -28,24 +28,15 @@ Pairs = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One decoded image.
+    """One decoded image."""
 
-    Attributes:
-        width, height: of the upright image, in pixels.
-        kind: file format and mode, such as "JPEG RGB".
-        file_bytes: size of the file.
-        digest: SHA-256 of shape and pixels: equal only for the same image, whatever its file format.
-        fingerprint: 64 bits (a perceptual hash) that scaling or compression hardly change.
-        levels: how often each level occurs in each channel, [3, 256].
-    """
-
-    width: int
+    width: int  # of the upright image, in pixels, as the height
     height: int
-    kind: str
+    kind: str  # file format and mode, such as "JPEG RGB"
     file_bytes: int
-    digest: str
-    fingerprint: int
-    levels: npt.NDArray[np.int64]
+    digest: str  # SHA-256 of shape and pixels: equal only for the same image, whatever its file format
+    fingerprint: int  # 64 bits (a perceptual hash) that scaling or compression hardly change
+    levels: npt.NDArray[np.int64]  # how often each level occurs in each channel, [3, 256]
 
 
 def inspect_images(paths: Sequence[str], processes: int | None = None) -> list[ImageInfo | str]:
@@ -84,20 +75,16 @@ def image_facts(images: Sequence[ImageInfo]) -> dict[str, Any]:
         return {}
     sizes = Counter(f"{each.width} x {each.height}" for each in images)
     mean, std = mean_and_std(np.sum([each.levels for each in images], axis=0))
+    spans = {name: [getattr(each, name) for each in images] for name in ("width", "height")}
     return {
         "sizes": dict(sizes.most_common(MAX_LISTED)),
         "different_sizes": len(sizes),
-        "width": _spread([each.width for each in images]),
-        "height": _spread([each.height for each in images]),
+        **{n: {"least": min(v), "median": float(np.median(v)), "most": max(v)} for n, v in spans.items()},
         "formats": dict(Counter(each.kind for each in images).most_common()),
         "megabytes": sum(each.file_bytes for each in images) / 1e6,
         "mean": mean.tolist(),
         "std": std.tolist(),
     }
-
-
-def _spread(values: Sequence[int]) -> dict[str, float]:
-    return {"least": min(values), "median": float(np.median(values)), "most": max(values)}
 
 
 def find_duplicates(images: Mapping[int, ImageInfo], people: Sequence[str | None]) -> dict[str, Pairs]:
@@ -111,29 +98,20 @@ def find_duplicates(images: Mapping[int, ImageInfo], people: Sequence[str | None
         people: the person of each row [N]; None for an image of another set.
     """
     rows = np.array(list(images), dtype=np.int64)
+    outside = np.array([people[row] is None for row in rows], dtype=bool)
     person = np.unique([people[row] or "" for row in rows], return_inverse=True)[1]
     digest = np.unique([each.digest for each in images.values()], return_inverse=True)[1]
-    outside = np.array([people[row] is None for row in rows], dtype=bool)
-    same = same_pairs(digest.tolist())
     near = near_pairs(np.array([each.fingerprint for each in images.values()], dtype=np.uint64))
     near = near[digest[near[:, 0]] != digest[near[:, 1]]]
-
-    def choose(pairs: Pairs, of_two_people: bool | None) -> Pairs:
-        """The rows of the pairs within the data of one or of two people, or of those between the sets."""
+    found = {}
+    for prefix, pairs in (("", same_pairs(digest.tolist())), ("near_", near)):
         one, other = pairs.T
-        if of_two_people is None:
-            chosen = outside[one] != outside[other]
-        else:
-            chosen = ~outside[one] & ~outside[other] & ((person[one] != person[other]) == of_two_people)
-        return np.asarray(rows[pairs[chosen]])
-
-    return {
-        "same_person": choose(same, False),
-        "across_people": choose(same, True),
-        "between_sets": choose(same, None),
-        "near_across_people": choose(near, True),
-        "near_between_sets": choose(near, None),
-    }
+        inside, different = ~(outside[one] | outside[other]), person[one] != person[other]
+        found[f"{prefix}same_person"] = rows[pairs[inside & ~different]]
+        found[f"{prefix}across_people"] = rows[pairs[inside & different]]
+        found[f"{prefix}between_sets"] = rows[pairs[outside[one] != outside[other]]]
+    del found["near_same_person"]
+    return found
 
 
 def same_pairs(digests: Sequence[int]) -> Pairs:
@@ -145,11 +123,7 @@ def same_pairs(digests: Sequence[int]) -> Pairs:
     groups: dict[int, list[int]] = {}
     for place, digest in enumerate(digests):
         groups.setdefault(digest, []).append(place)
-    pairs = [
-        np.array(group)[np.stack(np.triu_indices(len(group), 1), axis=1)]
-        for group in groups.values()
-        if len(group) > 1
-    ]
+    pairs = [np.array(each)[np.stack(np.triu_indices(len(each), 1), axis=1)] for each in groups.values()]
     return np.concatenate([np.empty((0, 2), np.int64), *pairs])
 
 

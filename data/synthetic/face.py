@@ -2,15 +2,14 @@
 
 import numpy as np
 
-from data.synthetic.canvas import BLACK, MIRROR, WHITE, Canvas, Points, curve, ellipse, mix, symmetric
-from data.synthetic.person import SILVER, Person
+from data.synthetic.canvas import BLACK, MIRROR, WHITE, Canvas, curve, ellipse, mix, symmetric
+from data.synthetic.person import Person
 
 EYE_X, EYE_Y = 0.315, -0.06
-HANGING = 0.3  # hair that ends below this hangs beside the face
 
 
-def draw_face(canvas: Canvas, person: Person, rng: np.random.Generator) -> None:
-    """Draw the bare head without its hair; `rng` decides the expression."""
+def draw_face(canvas: Canvas, person: Person) -> None:
+    """Draw the bare head without its hair."""
     width, jaw = person.face_width, person.jaw
     outline = curve(
         [
@@ -27,9 +26,8 @@ def draw_face(canvas: Canvas, person: Person, rng: np.random.Generator) -> None:
         lip = curve([(0.63, 0.08), (0.56, 0.25), (0.42, 0.46), (0.30, 0.52), (0.17, 0.42), (0.0, 0.40)])
         alpha = 0.16 + 0.3 * person.beard if person.beard < 0.6 else 0.92
         canvas.fill(symmetric(np.concatenate([low, lip])), mix(person.hair, BLACK, 0.15), alpha)
-    smile = rng.uniform(-0.3, 1.0)
-    _draw_eyes(canvas, person, rng.uniform(0.85, 1.08), EYE_Y - 0.20 - 0.02 * smile)
-    _draw_nose_and_mouth(canvas, person, smile)
+    _draw_eyes(canvas, person)
+    _draw_nose_and_mouth(canvas, person)
 
 
 def _draw_wrinkles(canvas: Canvas, person: Person) -> None:
@@ -50,8 +48,8 @@ def _draw_wrinkles(canvas: Canvas, person: Person) -> None:
     canvas.stroke(bag, 0.06, crease, 0.7 * person.wrinkles, both=True)
 
 
-def _draw_eyes(canvas: Canvas, person: Person, opening: float, brow_y: float) -> None:
-    wide, high = 0.155 * person.eye_size, 0.088 * person.eye_size * opening
+def _draw_eyes(canvas: Canvas, person: Person) -> None:
+    wide, high = 0.155 * person.eye_size, 0.085 * person.eye_size
     across = np.linspace(-1.0, 1.0, 15)
     lid = high * (1 - across**2)
     upper = np.stack([EYE_X + wide * across, EYE_Y - lid], axis=1)
@@ -62,57 +60,35 @@ def _draw_eyes(canvas: Canvas, person: Person, opening: float, brow_y: float) ->
     canvas.fill(ellipse(EYE_X, EYE_Y - 0.01, radius, min(radius, 0.8 * high)), (60, 40, 30), both=True)
     canvas.fill(ellipse(EYE_X, EYE_Y - 0.01, 0.5 * radius, 0.5 * radius), BLACK, both=True)
     canvas.stroke(upper, 0.016 + 0.04 * person.lashes, (38, 28, 28), 0.95, both=True)
-    brow = curve([(EYE_X - 0.17, brow_y + 0.025), (EYE_X, brow_y - 0.035), (EYE_X + 0.2, brow_y + 0.035)])
-    colour = mix(mix(person.hair, (40, 30, 28), 0.55), SILVER, 0.75 * person.grey**2)
-    canvas.stroke(brow, person.brow_width, colour, 0.9, both=True)
+    brow = curve([(EYE_X - 0.17, EYE_Y - 0.18), (EYE_X, EYE_Y - 0.24), (EYE_X + 0.2, EYE_Y - 0.17)])
+    canvas.stroke(brow, person.brow_width, mix(person.hair, BLACK, 0.4), 0.9, both=True)
 
 
-def _draw_nose_and_mouth(canvas: Canvas, person: Person, smile: float) -> None:
+def _draw_nose_and_mouth(canvas: Canvas, person: Person) -> None:
     shade = mix(person.skin, (96, 40, 30), 0.5)
     canvas.stroke(curve([(0.07, -0.08), (0.055, 0.10), (0.10, 0.25)]), 0.03, shade, 0.35)
     wings = [(-0.125, 0.27), (-0.07, 0.325), (0.0, 0.345), (0.07, 0.325), (0.125, 0.27)]
     canvas.stroke(curve(wings), 0.032, shade, 0.75)
     canvas.fill(ellipse(0.058, 0.318, 0.026, 0.014), mix(shade, BLACK, 0.5), 0.7, both=True)
-    corner = (0.205 + 0.03 * smile, 0.60 - 0.045 * smile)
+    corner = (0.215, 0.585)
     upper, lower = curve([corner, (0.06, 0.545), (0.0, 0.56)]), curve([(0.0, 0.675), (0.11, 0.655), corner])
     canvas.fill(symmetric(np.concatenate([lower, upper])), person.lips)
     line = symmetric(curve([corner, (0.09, 0.606), (0.0, 0.614)]))
     canvas.stroke(line, 0.025, mix(person.lips, BLACK, 0.6), 0.8)
 
 
-def draw_hair(canvas: Canvas, person: Person, rng: np.random.Generator) -> None:
-    """Draw the hair on the skull, single strands of it, and long hair beside the face."""
+def draw_hair(canvas: Canvas, person: Person) -> None:
+    """Draw the hair on the skull, the light on it, and long hair beside the face."""
     x, turn = np.linspace(-0.66, 0.66, 41), np.linspace(0.0, np.pi, 40)
-    hairline, end = np.stack([x, _hairline(person, x)], axis=1), min(person.hair_length, 0.12)
-    side = np.array([[-0.80, end], [-0.70, end], [-0.69, -0.2]])
-    canvas.fill(np.concatenate([_skull(person, turn), side * MIRROR, hairline[::-1], side[::-1]]), person.hair)
-    start = rng.uniform(-0.62, 0.62, 30)
-    roots = np.stack([start, _hairline(person, start)], axis=1)
-    tips = _skull(person, np.pi / 2 + start / 0.66 * 1.25)
-    for root, tip in zip(roots, tips, strict=True):
-        if rng.random() < 2.2 * person.grey * abs(root[0]) + person.grey - 0.12:  # grey begins at the temples
-            colour = mix(SILVER, WHITE, rng.uniform(0.0, 0.8))
-        else:
-            colour = mix(person.hair, BLACK if rng.random() < 0.6 else WHITE, rng.uniform(0.1, 0.32))
-        canvas.stroke(np.linspace(root, root + 0.8 * (tip - root), 3), 0.025, colour, 0.5)
+    hairline = np.stack([x, person.hairline + 0.32 * (x / 0.66) ** 4], axis=1)
+    across, up, end = 0.75 + 0.6 * person.volume, 0.8 + person.volume, min(person.hair_length, 0.12)
+    skull = np.stack([-across * np.cos(turn), -0.22 - up * np.sin(turn)], axis=1)  # from ear to ear
+    side = np.array([[-across, end], [-0.70, end], [-0.69, -0.2]])
+    canvas.fill(np.concatenate([skull, side * MIRROR, hairline[::-1], side[::-1]]), person.hair)
     shine = curve([(-0.34, -0.83), (-0.1, -0.97), (0.2, -0.9)])
     canvas.stroke(shine, 0.10, mix(person.hair, WHITE, 0.55), 0.08 + 0.50 * person.gloss)
-    if person.hair_length > HANGING:
+    if person.hair_length > 0.3:
         end = person.hair_length
         outer = curve([(0.81, -0.45), (0.88, 0.35), (0.85, end)])
         inner = curve([(0.60, -0.42), (0.67, 0.05), (0.66, 0.5), (0.62, end + 0.04)])
         canvas.fill(np.concatenate([outer, inner[::-1]]), person.hair, both=True)
-
-
-def _hairline(person: Person, x: Points) -> Points:
-    """The y of the edge between forehead and hair at each x."""
-    u = np.abs(x) / 0.66
-    edge = person.hairline + 0.32 * u**4 - person.recess * np.exp(-(((u - 0.68) / 0.24) ** 2))
-    line: Points = edge + person.fringe * (1.0 - u**4) * (0.24 + 0.05 * np.abs(np.sin(11.0 * x)))
-    return line
-
-
-def _skull(person: Person, turn: Points) -> Points:
-    """The outer edge of the hair, from the left ear (turn 0) over the top to the right ear (pi)."""
-    across, up = 0.75 + 0.6 * person.volume, 0.8 + person.volume
-    return np.stack([-across * np.cos(turn), -0.22 - up * np.sin(turn)], axis=1)

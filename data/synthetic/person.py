@@ -21,13 +21,10 @@ class Person:
 
     skin: Colour
     hair: Colour
-    grey: float  # share of grey hair
     gloss: float  # the light on young hair
     hair_length: float  # y where the hair ends: 0 at the ears, 1 at the chin, 1.8 on the shoulders
     volume: float  # how far the hair stands off the skull
     hairline: float  # y of the middle of the hairline
-    recess: float  # how far the temples have receded
-    fringe: float  # 0 none, 1 down to the brows
     face_width: float
     jaw: float
     neck: float
@@ -50,19 +47,15 @@ def imagine_person(age: int, gender: str, rng: np.random.Generator) -> Person:
     grey = float(1.0 / (1.0 + np.exp(-(looks - rng.normal(57.5, 2.2)) / 3.2)))
     receding = 0.0 if female else max(0.0, rng.normal(0.0, 0.6)) * _ramp(looks, 26.0, 50.0)
     bald = receding > 0.75
-    long_hair = rng.random() < (0.72 if female else 0.09)
-    fringe = rng.uniform(0.35, 0.95) if rng.random() < 0.6 - 0.5 * _ramp(looks, 25.0, 45.0) else 0.0
+    fringe = 0.2 if rng.random() < 0.6 - 0.5 * _ramp(looks, 25.0, 45.0) else 0.0
     made_up = rng.random() < (0.68 if female else 0.02)
     return Person(
         skin=mix(skin, (150.0, 145.0, 140.0), 0.12 * ageing),
         hair=mix(_pick(HAIRS, rng), SILVER, 0.92 * grey),
-        grey=grey,
         gloss=1.0 - _ramp(looks + rng.normal(0.0, 1.5), 25.0, 36.0),
-        hair_length=float(rng.uniform(0.5, 1.9) if long_hair else rng.uniform(-0.20, 0.08)),
+        hair_length=rng.uniform(0.5, 1.9) if rng.random() < (0.72 if female else 0.09) else 0.0,
         volume=0.0 if bald else 0.1,
-        hairline=-1.0 if bald else -0.60 - 0.22 * receding + rng.normal(0.0, 0.03),
-        recess=0.0 if bald else 0.30 * receding,
-        fringe=0.0 if receding > 0.5 else fringe,
+        hairline=-1.0 if bald else -0.60 - 0.22 * receding + fringe + rng.normal(0.0, 0.03),
         face_width=0.735 - 0.012 * lean + rng.normal(0.0, 0.022),
         jaw=0.585 - 0.042 * lean + rng.normal(0.0, 0.02),
         neck=0.40 - 0.042 * lean + rng.normal(0.0, 0.012),

@@ -10,10 +10,8 @@ from data.synthetic.person import Person
 
 # True: a mask worn as it should be; False: worn incorrectly; None: no mask.
 SHOTS: dict[str, bool | None] = {
-    **{f"mask{number}": True for number in range(1, 6)},
-    "incorrect_mask": False,
-    "normal": None,
-}
+    **dict.fromkeys(["mask1", "mask2", "mask3", "mask4", "mask5"], True), "incorrect_mask": False, "normal": None
+}  # fmt: skip
 HEAD = 0.315  # half the height of the head as a share of the image's height
 SUPERSAMPLING = 3
 
@@ -23,8 +21,8 @@ def draw_portrait(
 ) -> NDArray[np.uint8]:
     """Draw `person` in one `shot` of the challenge ("mask1" to "mask5", "incorrect_mask", "normal").
 
-    `size` is (width, height) in pixels; the image is uint8 RGB [height, width, 3]. Pose, expression,
-    background, mask and light come from `rng`; the person stays the same.
+    `size` is (width, height) in pixels; the image is uint8 RGB [height, width, 3]. Pose, background, mask and light
+    come from `rng`; the person stays the same.
     """
     width, height = (side * SUPERSAMPLING for side in size)
     image = Image.new("RGB", (width, height))
@@ -34,11 +32,11 @@ def draw_portrait(
     head = Canvas(draw, centre, scale, roll=rng.uniform(-0.1, 0.1))
     _draw_background(draw, width, height, rng)
     _draw_body(Canvas(draw, centre, scale), person)
-    draw_face(head, person, rng)
+    draw_face(head, person)
     worn = SHOTS[shot]
     if worn is not None:
         _draw_mask(head, person.face_width, worn, rng)
-    draw_hair(head, person, rng)
+    draw_hair(head, person)
     return _expose(np.asarray(image.reduce(SUPERSAMPLING), dtype=np.float32), rng)
 
 

@@ -16,20 +16,13 @@ SUPERSAMPLING = 2
 
 @dataclass(frozen=True)
 class Way:
-    """A way to wear a mask.
+    """A way to wear a mask."""
 
-    Attributes:
-        top, bottom: the edges at the middle of the face; 0 is the height of the eyes, 1 of the mouth.
-        width: share of the width of a mask worn correctly.
-        aside: distance of its middle from the face's, to either side, in halves of the cheeks' width.
-        tilt: rotation outwards and down, in degrees.
-    """
-
-    top: float
+    top: float  # of the mask at the middle of the face; 0 is the height of the eyes, 1 of the mouth
     bottom: float
-    width: float = 1.0
-    aside: float = 0.0
-    tilt: float = 0.0
+    width: float = 1.0  # share of the width of a mask worn correctly
+    aside: float = 0.0  # distance of its middle from the face's, in halves of the cheeks' width
+    tilt: float = 0.0  # rotation outwards and down, in degrees
 
 
 WORN = "worn"

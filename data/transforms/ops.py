@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
 import numpy as np
@@ -22,11 +23,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 cv2.setNumThreads(0)  # loader workers are the parallelism; OpenCV's own threads would fight them
 
 
+@dataclass
 class DrawnMask:
     """Draw a mask on an aligned bare face; has to come before any step that moves the face."""
 
-    def __init__(self, wrong: float, p: float) -> None:
-        self.wrong, self.p = wrong, p
+    wrong: float
+    p: float
 
     def set_random_seed(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -39,11 +41,11 @@ class DrawnMask:
         return {"image": draw_mask(image, aligned_face(*image.shape[:2]), way, self.rng)}
 
 
+@dataclass
 class AlignedCrop:
     """Crop an aligned face with hair and chin; has to come before any step that moves the face."""
 
-    def __init__(self, margin: float) -> None:
-        self.margin = margin
+    margin: float
 
     def set_random_seed(self, seed: int) -> None:
         """Do nothing: the crop is not random."""
@@ -94,13 +96,8 @@ def zoom_crop(
     stretch: Annotated[float, Field(ge=1)] = 1.1,
 ) -> Transform:
     """Crop a window of `least` to all of the area, stretched up to `stretch`; scale it to height x width."""
-    shape = width / height
-    return A.RandomResizedCrop(
-        (height, width),
-        scale=(least, 1.0),
-        ratio=(shape / stretch, shape * stretch),
-        area_for_downscale="image",
-    )
+    ratio = (width / height / stretch, width / height * stretch)
+    return A.RandomResizedCrop((height, width), scale=(least, 1.0), ratio=ratio, area_for_downscale="image")
 
 
 def hflip(p: Share = 0.5) -> Transform:
@@ -136,13 +133,8 @@ def affine(
     shift: Share = 0.05, scale: Share = 0.1, rotate: Annotated[float, Field(ge=0, le=180)] = 10, p: Share = 0.5
 ) -> Transform:
     """Shift by up to `shift` of the size, zoom by up to `scale`, rotate by up to `rotate` degrees."""
-    return A.Affine(
-        translate_percent=(-shift, shift),
-        scale=(1 - scale, 1 + scale),
-        rotate=(-rotate, rotate),
-        balanced_scale=False,
-        p=p,
-    )
+    zoom = (1 - scale, 1 + scale)
+    return A.Affine(zoom, (-shift, shift), rotate=(-rotate, rotate), balanced_scale=False, p=p)
 
 
 def cutout(holes: Annotated[int, Field(ge=1)] = 1, size: Share = 0.3, p: Share = 0.5) -> Transform:

@@ -1,10 +1,8 @@
-"""Templates to one HTML file that asks for nothing from elsewhere.
+"""HTML pages that open offline, from templates that extend `base.html` and use the macros of `parts.html`:
 
-A page is a template that extends `base.html` and builds on the macros of `parts.html`, both in this package:
-
-    {% extends "base.html" %}
-    {% import "parts.html" as parts %}
-    {% block main %}{{ parts.table(people) }}{{ parts.figure(plot, "Ages.") }}{% endblock %}
+{% extends "base.html" %}
+{% import "parts.html" as parts %}
+{% block main %}{{ parts.table(people) }}{{ parts.figure(plot, "Ages.") }}{% endblock %}
 """
 
 from pathlib import Path
@@ -19,10 +17,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render_page(template: Path, /, **values: Any) -> str:
-    """The HTML of `template`, a file that extends base.html, with `values` as its variables.
+    """Render a template with `values` as its variables: text is escaped, an unknown variable is an error.
 
-    base.html wants `title` and shows, where they are given, `lead` (a sentence) and `notes` (sentences that
-    warn). Text is escaped, unknown variables are an error. The file's folder is searched before the base's.
+    base.html needs `title`; optional are `lead` (a sentence) and `notes` (sentences that warn). Templates are
+    searched in the file's folder before this package's.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, TEMPLATES]),
@@ -31,11 +29,11 @@ def render_page(template: Path, /, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    inline = {name: Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js")}
-    environment.globals |= {"style": inline["page.css"], "script": inline["page.js"]}
+    for name, file in (("style", "page.css"), ("script", "page.js")):
+        environment.globals[name] = Markup((TEMPLATES / file).read_text(encoding="utf-8"))
     return environment.get_template(template.name).render({"lead": "", "notes": (), **values})
 
 
 def write_page(path: Path, template: Path, /, **values: Any) -> None:
-    """Write what `render_page` gives to `path`, whole or not at all."""
+    """Write a rendered template to `path` atomically."""
     write_text(path, render_page(template, **values))

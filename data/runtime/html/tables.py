@@ -1,4 +1,4 @@
-"""Tables of a page: cells that tell what they show and what they are sorted by."""
+"""Tables of a page: cells with a text and the number that they are sorted by."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ DASH = "\N{EN DASH}"  # where there is no figure
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, the number it is sorted by (None: by its text), and a remark shown beside it."""
+    """A cell: its text, the number that it is sorted by (None: its text), and a note beside it."""
 
     text: str
     value: float | None = None
@@ -17,14 +17,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose columns a reader can sort by; the first column names the row.
+    """A table with a caption, headings and rows of as many cells; the first column names the row.
 
-    Attributes:
-        caption: what stands above it; also its name for a screen reader.
-        columns: headings.
-        rows: cells, as many as columns.
-        sortable: False where the order says something, such as the digits of a confusion matrix.
-        name: the element's id, for links and tests; none if empty.
+    `sortable` is False where the order has a meaning, as in a confusion matrix. `name` is the element's id, for
+    links and tests; none if empty.
     """
 
     caption: str
@@ -40,12 +36,12 @@ class Table:
 
 
 def text(words: object, note: str = "") -> Cell:
-    """A cell of words, sorted as text."""
+    """Make a cell that is sorted as text."""
     return Cell(str(words), None, note)
 
 
 def number(value: float | None, digits: int = 3) -> Cell:
-    """A cell of a decimal number; None is shown as a dash and sorted last.
+    """Make a cell of a decimal number; None becomes a dash, which is sorted last.
 
     >>> number(0.12345).text, number(None).text == DASH
     ('0.123', True)
@@ -54,35 +50,27 @@ def number(value: float | None, digits: int = 3) -> Cell:
 
 
 def count(value: int) -> Cell:
-    """A cell of a whole number, thousands apart.
-
-    >>> count(12600).text
-    '12,600'
-    """
+    """Make a cell of a whole number, with separators of thousands: 12,600."""
     return Cell(f"{value:,}", value)
 
 
 def percent(part: float, digits: int = 1) -> Cell:
-    """A cell of a share 0..1, shown in percent.
-
-    >>> percent(0.123).text
-    '12.3 %'
-    """
+    """Make a cell of a share, 0..1, in percent: 12.3 %."""
     return Cell(f"{100 * part:.{digits}f} %", float(part))
 
 
 def signed(value: float, digits: int = 3) -> Cell:
-    """A cell of a difference, with its sign.
+    """Make a cell of a difference with its sign.
 
     >>> signed(0.01).text, signed(-0.01).text, signed(-0.0001).text
     ('+0.010', '-0.010', '0.000')
     """
-    shown = f"{value:+.{digits}f}"
-    return Cell(shown if float(shown) else shown[1:], float(value))
+    figure = f"{value:+.{digits}f}"
+    return Cell(figure if float(figure) else figure[1:], float(value))
 
 
 def cells(values: Iterable[Cell | str | int]) -> list[Cell]:
-    """A row of cells: text as it is, whole numbers counted.
+    """Make a row of cells from text and whole numbers; cells stay as they are.
 
     >>> [cell.text for cell in cells(["mask", 1200, number(0.5)])]
     ['mask', '1,200', '0.500']

@@ -182,7 +182,7 @@ def test_the_folds_are_those_of_training_whatever_is_counted(faces: Path, tmp_pa
     assert len(recipes) == 4
     strata = {name: list(borders) for name, borders in STRATA.items()}
     for recipe in recipes:
-        assert (recipe["split"]["folds"], recipe["split"]["strata"]) == (explore.FOLDS, strata)
+        assert (recipe["split"]["folds"], recipe["split"]["strata"]) == (10, strata)
 
 
 @pytest.mark.parametrize("ages", [["nan"], ["30", "30"], ["60", "30"], ["0"], ["121"]])
