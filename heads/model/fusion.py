@@ -18,7 +18,7 @@ def fuse_batch_norm(head: nn.Module) -> nn.Module:
     copied = copy.deepcopy(head).eval().requires_grad_(False)
     for module in list(copied.modules()):
         for name, after in _pairs(module):
-            fused = fuse_conv_bn_eval(module.get_submodule(name), module.get_submodule(after))  # type: ignore[type-var]
+            fused = fuse_conv_bn_eval(module.get_submodule(name), module.get_submodule(after))  # type: ignore[type-var, arg-type]
             module.register_module(name, fused)
             module.register_module(after, nn.Identity())
     return copied.to(memory_format=torch.channels_last)
