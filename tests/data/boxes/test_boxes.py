@@ -3,7 +3,6 @@
 import csv
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,15 +25,29 @@ SHARED = Path(__file__).parents[4] / "shared" / "faces18" / "base"
 
 
 class BrightSpots:
-    """Stands in for the detector: every row of white pixels is a face as wide as it."""
+    """Replaces the detector: every row of white pixels is a face as wide as it."""
+
+    before: Callable[[int], object] = staticmethod(
+        lambda count: None
+    )  # called with the number of earlier images
 
     def __init__(self, *arguments: object) -> None:
-        pass
+        self.count = 0
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        self.before(self.count)
+        self.count += 1
         rows = np.flatnonzero((pixels == 255).all(axis=2).any(axis=1))
         found = [(0, y, (pixels[y] == 255).all(axis=1).sum(), y + 1, 0.75) for y in rows]
         return np.array(sorted(found, key=lambda box: -box[2]), dtype=np.float32).reshape(-1, 5)
+
+
+@pytest.fixture
+def run(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, heeds_sigint: None) -> Callable[..., Any]:
+    """Call the command with `BrightSpots` as its detector."""
+    monkeypatch.setattr("data.boxes.detector.CenterFace", BrightSpots)
+    monkeypatch.setattr("data.boxes.detector.weights_path", lambda: None)
+    return lambda data, out, *more: call(boxes, "--data", data, "--out", out, "--processes", 1, *more)
 
 
 def draw(path: Path, widths: Sequence[int]) -> None:
@@ -42,26 +55,7 @@ def draw(path: Path, widths: Sequence[int]) -> None:
     for place, width in enumerate(widths):
         pixels[4 * place, :width] = 255
     path.parent.mkdir(exist_ok=True, parents=True)
-    Image.fromarray(pixels).save(path)
-
-
-def run(*arguments: object, detector: type[BrightSpots] = BrightSpots) -> None:
-    with (
-        patch.object(sys, "argv", ["data.boxes", *map(str, arguments), "--processes", "1"]),
-        patch("data.boxes.detector.CenterFace", detector),
-        patch("data.boxes.detector.weights_path"),
-    ):
-        boxes.main()
-
-
-@pytest.fixture
-def scenes(tmp_path: Path) -> Path:
-    """An evaluation folder: one face, two, none, and a file that is no image."""
-    for name, widths in (("a one.png", [7]), ("b.png", [3, 9]), ("c.png", [])):
-        draw(tmp_path / "images" / name, widths)
-    (tmp_path / "images" / "d.jpg").write_text("no image")
-    (tmp_path / "info.csv").write_text("ImageID\na one.png\nb.png\nc.png\nd.jpg\n")
-    return tmp_path
+    Image.fromarray(pixels).save(path, "PNG")
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -69,96 +63,81 @@ def rows(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_a_plain_folder_of_images_is_searched(tmp_path: Path) -> None:
-    draw(tmp_path / "mine" / "a.png", [7])
-    run("--data", tmp_path / "mine", "--out", tmp_path / "boxes.csv")
-    assert [row[0] for row in rows(tmp_path / "boxes.csv")] == ["path", "mine/a.png"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty: found no image, expected a folder of images"):
-        run("--data", tmp_path / "empty", "--out", tmp_path / "boxes.csv")
-
-
-@pytest.mark.parametrize("option", [("--threshold", "1"), ("--processes", "0"), ("--out", "boxes.txt")])
-def test_wrong_options_are_refused(tmp_path: Path, call: Callable[..., Any], option: tuple[str, str]) -> None:
-    outcome = call(boxes, "--data", tmp_path, "--out", tmp_path / "boxes.csv", *option)
-    assert outcome.code == 2
-    assert option[0] in outcome.err
-
-
-def test_boxes_are_written_and_unclear_images_listed(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run("--data", scenes, "--out", scenes / "boxes.csv")
-    assert rows(scenes / "boxes.csv") == [
+def test_boxes_are_written_unclear_images_listed_and_known_ones_skipped(
+    tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    images, out = tmp_path / "images", tmp_path / "boxes.csv"
+    for name, widths in (("a one.png", [7]), ("b.png", [3, 9]), ("c.png", [])):
+        draw(images / name, widths)
+    (images / "d.jpg").write_text("no image")
+    (tmp_path / "info.csv").write_text("ImageID\na one.png\nb.png\nc.png\nd.jpg\n")
+    summary = "1 without a face (shown whole), 1 with several (the largest is taken), 1 that cannot be decoded"
+    assert summary in run(tmp_path, out).out
+    assert rows(out) == [
         ["path", "x0", "y0", "x1", "y1", "score"],
         ["images/a one.png", "0.0", "0.0", "7.0", "1.0", "0.750"],
         ["images/b.png", "0.0", "4.0", "9.0", "5.0", "0.750"],
         ["images/b.png", "0.0", "0.0", "3.0", "1.0", "0.750"],
         ["images/c.png", "", "", "", "", ""],
     ]
-    unclear = rows(scenes / "boxes.unclear.csv")
+    unclear = rows(tmp_path / "boxes.unclear.csv")
     assert [row[0].rpartition("/")[2] for row in unclear] == ["path", "b.png", "c.png", "d.jpg"]
     assert [unclear[1][1], unclear[2][1]] == ["2 faces: the largest is taken", "no face: shown whole"]
     assert "not an image" in unclear[3][1]
-    summary = "1 without a face (shown whole), 1 with several (the largest is taken), 1 that cannot be decoded"
-    assert summary in capsys.readouterr().out
-
-
-def test_images_with_boxes_are_not_searched_again(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run("--data", scenes, "--out", scenes / "boxes.csv")
-    first = (scenes / "boxes.csv").read_bytes()
-    draw(scenes / "images" / "b.png", [1])  # searched again, it would have another box
-    draw(scenes / "images" / "e.png", [5])
-    with (scenes / "info.csv").open("a") as listing:
+    first = out.read_bytes()
+    draw(images / "b.png", [1])  # searched again, it would have another box
+    draw(images / "e.png", [5])
+    with (tmp_path / "info.csv").open("a") as listing:
         listing.write("e.png\n")
-    capsys.readouterr()
-    run("--data", scenes, "--out", scenes / "boxes.csv")
-    assert "5 images, 2 of them searched now" in capsys.readouterr().out  # the new one and the broken one
-    assert (scenes / "boxes.csv").read_bytes() == first + b"images/e.png,0.0,0.0,5.0,1.0,0.750\n"
+    assert "5 images, 2 of them searched now" in run(tmp_path, out).out  # the new one and the broken one
+    assert out.read_bytes() == first + b"images/e.png,0.0,0.0,5.0,1.0,0.750\n"
 
 
 def test_the_images_are_those_that_combine_would_predict(tmp_path: Path) -> None:
     for name in ("images/a.png", "images/b.png", "images/c", "d.png", "train/e.png"):
-        draw(tmp_path / f"{name}.png", [7])
-        (tmp_path / f"{name}.png").rename(tmp_path / name)
+        draw(tmp_path / name, [7])
     for listing in (None, "ImageID\nc\na.png\n"):
         if listing is not None:
             (tmp_path / "info.csv").write_text(listing)
         ids, folder = list_images(tmp_path)
         assert search.list_images_of([tmp_path]) == [str(folder / name) for name in ids]
-    run("--data", tmp_path, "--out", tmp_path / "boxes.csv")
-    assert [row[0] for row in rows(tmp_path / "boxes.csv")] == ["path", "images/c", "images/a.png"]
 
 
-def test_labels_name_images_too_and_each_is_searched_once(tmp_path: Path) -> None:
+def test_labels_name_images_too_and_each_is_searched_once(tmp_path: Path, faces: Path) -> None:
     images = tmp_path / "images"
-    for name in ("images/a.png", "b.png"):
-        draw(tmp_path / name, [7])
-    (images / "a.png").rename(images / "a")
+    for path in (images / "a", tmp_path / "b.png"):
+        draw(path, [7])
     (tmp_path / "labels.csv").write_text("path,mask\na,wear\n")
     expected = [str(images / "a"), str(tmp_path / "b.png")]
     assert search.list_images_of([tmp_path]) == expected
     assert search.list_images_of([tmp_path / "labels.csv"]) == expected[:1]
     draw(images / "c.png", [7])
-    expected.append(str(images / "c.png"))
-    assert search.list_images_of([tmp_path, images]) == expected
-    (images / "c.png").unlink()
+    assert search.list_images_of([tmp_path, images]) == [*expected, str(images / "c.png")]
     (images / "a").unlink()
     with pytest.raises(InputError, match=r"labels\.csv:2: path='a', no such file"):
         search.list_images_of([tmp_path])
-    images.rmdir()  # then nothing here is labelled by it
-    assert search.list_images_of([tmp_path]) == expected[1:2]
-
-
-def test_the_challenges_folder_is_searched(faces: Path) -> None:
+    (images / "c.png").unlink()
+    images.rmdir()  # then the file labels nothing here
+    assert search.list_images_of([tmp_path]) == expected[1:]
     assert search.list_images_of([faces / "train"]) == read_table([faces / "train"])["path"].tolist()
 
 
+@pytest.mark.parametrize("option", [("--threshold", "1"), ("--processes", "0"), ("--out", "boxes.txt")])
+def test_wrong_options_are_refused(tmp_path: Path, run: Callable[..., Any], option: tuple[str, str]) -> None:
+    outcome = run(tmp_path, tmp_path / "boxes.csv", *option)
+    assert outcome.code == 2
+    assert option[0] in outcome.err
+
+
 @pytest.mark.parametrize("name", [b"\xe9.png", b"\xe9/a.png"])
-def test_names_that_no_csv_can_hold_are_refused_before_any_work(tmp_path: Path, name: bytes) -> None:
-    path = tmp_path / "mine" / os.fsdecode(name)
-    draw(path, [7])
-    for data in (tmp_path / "mine", path.parent):
-        with pytest.raises(InputError, match=r"names that are not UTF-8 .*, expected others\n.*udce9"):
-            run("--data", data, "--out", tmp_path / "boxes.csv")
+def test_names_that_no_csv_can_hold_are_refused_before_any_work(
+    tmp_path: Path, run: Callable[..., Any], name: bytes
+) -> None:
+    draw(tmp_path / "mine" / os.fsdecode(name), [7])
+    outcome = run(tmp_path / "mine", tmp_path / "boxes.csv")
+    assert outcome.code == 2
+    assert "names that are not UTF-8" in outcome.err
+    assert "udce9" in outcome.err
     assert not (tmp_path / "boxes.csv").exists()
 
 
@@ -178,7 +157,7 @@ def test_a_box_that_is_empty_at_the_csvs_decimals_is_no_face(tmp_path: Path) -> 
 
 
 @pytest.fixture
-def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heeds_sigint: None) -> Path:
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """60 images, of which 5 are searched together and at most 10 lost by a kill."""
     monkeypatch.setattr(search, "CHUNK", 5)
     monkeypatch.setattr(search, "EVERY", 10)
@@ -187,23 +166,9 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heeds_sigint: None) ->
     return tmp_path / "many"
 
 
-def detector_that(does: Callable[[int], object]) -> type[BrightSpots]:
-    """A detector that first calls `does` with the number of images before."""
-
-    class Does(BrightSpots):
-        count = 0
-
-        def __call__(self, pixels: np.ndarray) -> np.ndarray:
-            does(self.count)
-            self.count += 1
-            return super().__call__(pixels)
-
-    return Does
-
-
 @pytest.mark.parametrize(("share", "writes"), [(0.05, [10, 20, 30, 40, 50, 60, 60]), (0.5, [10, 20, 40, 60])])
 def test_boxes_are_written_now_and_then_and_more_rarely_where_they_are_many(
-    many: Path, monkeypatch: pytest.MonkeyPatch, share: float, writes: list[int]
+    many: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, share: float, writes: list[int]
 ) -> None:
     written, inner = [], search.write_boxes
 
@@ -213,61 +178,58 @@ def test_boxes_are_written_now_and_then_and_more_rarely_where_they_are_many(
 
     monkeypatch.setattr(search, "SHARE", share)
     monkeypatch.setattr(search, "write_boxes", write)
-    run("--data", many, "--out", many.parent / "boxes.csv")
+    run(many, many.parent / "boxes.csv")
     assert written == writes
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_search_goes_on_to_the_same_boxes(many: Path, call: Callable[..., Any], number: int) -> None:
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM, RuntimeError])
+def test_an_interrupted_search_continues_to_the_same_boxes(
+    many: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, interruption: Any
+) -> None:
+    def interrupt(count: int) -> None:
+        if count == 37 and isinstance(interruption, signal.Signals):
+            os.kill(os.getpid(), interruption)
+        elif count == 37:
+            raise interruption("the detector fails")
+
     out, whole = many.parent / "boxes.csv", many.parent / "whole.csv"
-    run("--data", many, "--out", whole)
-    stop = detector_that(lambda count: os.kill(os.getpid(), number) if count == 37 else None)
-    with patch("data.boxes.detector.CenterFace", stop), patch("data.boxes.detector.weights_path"):
-        outcome = call(boxes, "--data", many, "--out", out, "--processes", 1)
-    assert outcome.code == 128 + number
-    message = f"stopped by {signal.Signals(number).name}; {out} has what was found in 35 of 60 images"
-    assert outcome.err.strip().splitlines()[-1] == f"{message}; the same command goes on"
+    run(many, whole)
+    with patch.object(BrightSpots, "before", staticmethod(interrupt)):
+        outcome = run(many, out)
+    if isinstance(interruption, signal.Signals):
+        assert outcome.code == 128 + interruption
+        message = f"stopped by {interruption.name}; {out} has what was found in 35 of 60 images"
+        assert outcome.err.strip().splitlines()[-1] == f"{message}; the same command goes on"
+    else:
+        assert outcome.code == 1
     assert len(read_boxes(out)) == 35
-    run("--data", many, "--out", out)
+    run(many, out)
     assert out.read_bytes() == whole.read_bytes()
 
 
-def test_a_signal_while_boxes_are_written_waits_until_they_are(many: Path, call: Callable[..., Any]) -> None:
+def test_a_signal_while_boxes_are_written_waits_until_they_are(many: Path, run: Callable[..., Any]) -> None:
     out, inner = many.parent / "boxes.csv", search.write_boxes
 
     def signalled(file: Path, found: search.Found) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         inner(file, found)
 
-    with (
-        patch("data.boxes.detector.CenterFace", BrightSpots),
-        patch("data.boxes.detector.weights_path"),
-        patch("data.boxes.search.write_boxes", signalled),
-    ):
-        outcome = call(boxes, "--data", many, "--out", out, "--processes", 1)
+    with patch("data.boxes.search.write_boxes", signalled):
+        outcome = run(many, out)
     assert outcome.code == 130
     assert "found in 10 of 60 images" in outcome.err
     assert len(read_boxes(out)) == 10
 
 
-def test_boxes_found_before_an_error_are_written(many: Path) -> None:
-    def fail(count: int) -> None:
-        if count == 17:
-            raise RuntimeError("the detector fails")
-
-    with pytest.raises(RuntimeError, match="the detector fails"):
-        run("--data", many, "--out", many.parent / "boxes.csv", detector=detector_that(fail))
-    assert len(read_boxes(many.parent / "boxes.csv")) == 15
-
-
-def test_two_searches_do_not_write_one_file(many: Path, held_elsewhere: Callable[..., Any]) -> None:
+def test_two_searches_do_not_write_one_file(
+    many: Path, run: Callable[..., Any], held_elsewhere: Callable[..., Any]
+) -> None:
     out = many.parent / "boxes.csv"
-    with (
-        held_elsewhere(many.parent / ".boxes.csv.lock") as other,
-        pytest.raises(InputError, match=f"{out} is in use by process {other} on "),
-    ):
-        run("--data", many, "--out", out)
-    run("--data", many, "--out", out)
+    with held_elsewhere(many.parent / ".boxes.csv.lock") as other:
+        outcome = run(many, out)
+    assert outcome.code == 2
+    assert f"{out} is in use by process {other} on " in outcome.err
+    assert run(many, out).code == 0
     assert {each.name for each in many.parent.iterdir()} == {"many", "boxes.csv", "boxes.unclear.csv"}
 
 
