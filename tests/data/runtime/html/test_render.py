@@ -1,10 +1,14 @@
+"""Pages and their plots: escaped, complete in themselves, and in the page's colours."""
+
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from jinja2 import UndefinedError
 
+from data.runtime.html.plots import SERIES, legend, new_plot, svg
 from data.runtime.html.render import render_page, write_page
 from data.runtime.html.tables import DASH, Cell, Table, count, number
 
@@ -14,6 +18,8 @@ PAGE = (
     MAIN + '{{ parts.table(table) }}{{ parts.tiles([("1", "<b>", "x")]) }}{{ parts.figure(plot, "A plot.") }}'
     '{{ parts.filter("list", "head", "head", ["mask"]) }}{{ parts.contents([("a", "A & B")]) }}{% endblock %}'
 )
+TABLE = Table("People & ages", ["who", "n", "F1"], [[Cell("<i>", note="few"), count(1200), number(None)]])
+VALUES = {"title": "T < U", "notes": ["a & b"], "table": TABLE, "plot": "-"}
 
 
 class Reader(HTMLParser):
@@ -51,44 +57,56 @@ def template(tmp_path: Path) -> Path:
     return tmp_path / "page.html"
 
 
-TABLE = Table("People & ages", ["who", "n", "F1"], [[Cell("<i>", note="few"), count(1200), number(None)]])
-VALUES = {"title": "T < U", "notes": ["a & b"], "table": TABLE, "plot": "-"}
-
-
-def test_tables_and_texts_stand_in_the_page_escaped(template: Path) -> None:
+def test_values_are_escaped_and_nothing_is_fetched_from_elsewhere(template: Path) -> None:
     text = render_page(template, **VALUES)
     assert Reader(text).rows == [["who", "n", "F1"], ["<i>few", "1,200", DASH]]
     assert "<title>T &lt; U</title>" in text
     assert "a &amp; b" in text
-    assert "<i>" not in text
-    assert "<b>" not in text
+    assert not {"<i>", "<b>"} & set(re.findall("<.>", text))
     assert 'data-value="1200"' in text
-
-
-def test_nothing_is_fetched_from_elsewhere(template: Path) -> None:
-    text = render_page(template, **VALUES)
     assert "default-src 'none'" in text
-    assert "@import" not in text
-    assert not re.search(r"""https?://|url\(|fetch\(|XMLHttpRequest|<script [^>]*src""", text)
+    assert not re.search(r"""@import|https?://|url\(|fetch\(|XMLHttpRequest|<script [^>]*src""", text)
     for name, value in Reader(text).attributes:
         if name in ("src", "href", "action"):
             assert re.match(r"#|data:", value or ""), (name, value)
 
 
-def test_an_unknown_variable_is_an_error(template: Path) -> None:
-    with pytest.raises(UndefinedError, match="plot"):
-        render_page(template, title="T", table=TABLE)
-
-
-def test_a_page_that_cannot_be_made_leaves_the_old_one(template: Path) -> None:
+def test_an_unknown_variable_is_an_error_and_leaves_the_old_page(template: Path) -> None:
     path = template.parent / "out.html"
     write_page(path, template, **VALUES)
     before = path.read_bytes()
-    with pytest.raises(UndefinedError):
-        write_page(path, template, title="T")
+    with pytest.raises(UndefinedError, match="plot"):
+        write_page(path, template, title="T", table=TABLE)
     assert path.read_bytes() == before
 
 
 def test_rows_of_another_width_are_refused() -> None:
     with pytest.raises(ValueError, match="1 cells in a row, expected 2"):
         Table("c", ["a", "b"], [[count(1)]])
+
+
+def drawing(name: str) -> str:
+    figure, axes = new_plot(3, 2)
+    axes.plot([0, 1], [1, 0], color=SERIES[0], label="착용 <b>")
+    axes.fill_between([0, 1], [0, 0], [1, 0], color=SERIES[1], alpha=0.3)
+    axes.set_xlabel("years")
+    legend(axes)
+    return svg(figure, name, 'says "a" & b')
+
+
+def test_a_plot_is_a_drawing_with_its_alternative_text_in_the_pages_colours() -> None:
+    text = drawing("one")
+    root = ElementTree.fromstring(text)
+    assert (root.get("role"), root.get("aria-label")) == ("img", 'says "a" & b')
+    assert {"years", "착용 <b>"} <= {each.text for each in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"currentColor", "var(--series-1)", "var(--series-2)"} <= set(
+        re.findall(r"var\(.*?\)|currentColor", text)
+    )
+    assert not any(colour in text for colour in (*SERIES, "#000000"))
+
+
+def test_two_plots_share_no_id_and_the_same_plot_is_the_same_text() -> None:
+    ids = [each.get("id") for n in ("one", "two") for each in ElementTree.fromstring(drawing(n)).iter()]
+    known = [each for each in ids if each]
+    assert len(known) == len(set(known)) > 0
+    assert drawing("one") == drawing("one")
