@@ -1,36 +1,94 @@
-"""Margins chosen on validation people: found once, kept for the same heads, refused without images."""
+"""Exit thresholds: within the budget of changed codes, saved for the same heads, refused without images."""
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
 
 import ensemble.inference.exit_thresholds
+from data.audit.predictions import read_validation
 from data.runtime.errors import InputError
-from ensemble.ensemble import load_heads
-from ensemble.files.predictions import read_arrays
+from ensemble.ensemble import Ensemble
+from ensemble.files.predictions import Predictions, TaskOutput
+from ensemble.inference.early_exit import needs_all_views
 from ensemble.inference.exit_thresholds import (
     FILE_NAME,
-    ExitThresholds,
+    allowed_disagreements,
     choose_exit_thresholds,
+    choose_thresholds,
+    exit_early,
     load_exit_thresholds,
 )
-from ensemble.inference.predictor import Result, Task, predict_tasks
-from ensemble.inference.validation_images import find_validation_images, predict_validation
+from ensemble.joint import argmax
 from heads.run.folder import write_arrays
 
-Predict = Callable[[Mapping[str, Task], Sequence[Path]], Iterator[Result]]
+
+def outputs_of(seed: int, images: int, classes: tuple[int, ...] = (3, 2, 3)) -> dict[str, TaskOutput]:
+    """Two views' probabilities for each of some tasks; some classes change from one to their mean."""
+    rng = np.random.default_rng(seed)
+    outputs = {}
+    for task, count in enumerate(classes):
+        logits = rng.normal(0, 2, (images, count))
+        views = np.exp(logits + rng.normal(0, 0.7, (2, images, count)))
+        views = (views / views.sum(axis=2, keepdims=True)).astype(np.float32)
+        outputs[str(task)] = TaskOutput(views.mean(axis=0), views[0])
+    return outputs
+
+
+def count_changed(outputs: dict[str, TaskOutput], thresholds: dict[str, float]) -> int:
+    every = argmax([output.probabilities for output in outputs.values()])
+    return int((argmax(exit_early(outputs, thresholds)) != every).sum())
+
+
+@pytest.mark.parametrize("images", [0, 1, 597, 598, 2604, 20_000, 400_000])
+def test_the_budget_is_the_binomial_bound(images: int) -> None:
+    found = allowed_disagreements(images)
+    assert found == -1 or binom.cdf(found, images, 0.005) <= 0.05
+    assert binom.cdf(found + 1, images, 0.005) > 0.05
+
+
+@given(st.integers(0, 10**6), st.integers(-1, 30), st.integers(1, 300))
+def test_no_more_codes_change_than_the_budget_allows(seed: int, budget: int, images: int) -> None:
+    outputs = outputs_of(seed, images)
+    thresholds = choose_thresholds(outputs, {"0": 1, "1": 3, "2": 2}, budget)
+    assert count_changed(outputs, thresholds) <= max(budget, 0)
+    assert all(0 <= threshold <= 1 for threshold in thresholds.values())
+    assert budget >= 0 or set(thresholds.values()) == {1.0}
+
+
+@given(st.integers(0, 10**6), st.integers(0, 12))
+def test_for_one_task_no_threshold_saves_more(seed: int, budget: int) -> None:
+    outputs = outputs_of(seed, 120, (3,))
+    threshold = choose_thresholds(outputs, {"0": 1}, budget)["0"]
+    identity = outputs["0"].first_view().astype(np.float64)
+    second, first = np.sort(identity, axis=1)[:, -2:].T
+    possible = [t for t in {0.0, 1.0, *(first - second)} if count_changed(outputs, {"0": t}) <= budget]
+    assert needs_all_views(identity, threshold).sum() == min(
+        needs_all_views(identity, t).sum() for t in possible
+    )
+
+
+def test_a_code_that_two_tasks_change_counts_once_and_the_slower_task_exits_first() -> None:
+    identity = np.array([[0.9, 0.1]] * 9 + [[0.7, 0.3]], dtype=np.float32)
+    merged = np.array([[0.9, 0.1]] * 9 + [[0.4, 0.6]], dtype=np.float32)
+    outputs = {"a": TaskOutput(merged, identity), "b": TaskOutput(merged, identity)}
+    assert choose_thresholds(outputs, {"a": 1, "b": 1}, 1) == {"a": 0.0, "b": 0.0}
+    assert all(0.39 < t < 0.8 for t in choose_thresholds(outputs, {"a": 1, "b": 1}, 0).values())
+    [output] = outputs_of(1, 400, (3,)).values()
+    thresholds = choose_thresholds({"fast": output, "slow": output}, {"fast": 1, "slow": 50}, 3)
+    assert thresholds["slow"] <= thresholds["fast"]
 
 
 @pytest.fixture
 def own_runs(runs: Path, tmp_path: Path) -> Path:
-    """Runs to write to: links to the heads, and their validation as it is."""
+    """Runs to write to: links to the heads, and copies of their validation."""
     for task in ("mask", "gender", "age"):
         (tmp_path / "runs" / task).mkdir(parents=True)
         (tmp_path / "runs" / task / "best.safetensors").symlink_to(runs / task / "best.safetensors")
@@ -39,130 +97,106 @@ def own_runs(runs: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tasks(own_runs: Path, configs: Path) -> dict[str, Task]:
-    return load_heads(configs / "joint.yaml", own_runs)
+def heads(own_runs: Path, configs: Path) -> Ensemble:
+    return Ensemble.load(own_runs, configs / "joint.yaml")
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if a handful of images could promise anything: one of them may change its answer."""
+    """Allow one changed code on a handful of images."""
     monkeypatch.setattr(ensemble.inference.exit_thresholds, "allowed_disagreements", lambda images: 1)
 
 
-PREDICT: Predict = partial(predict_tasks, device=torch.device("cpu"))
-
-
-def never(tasks: Mapping[str, Task], paths: Sequence[Path]) -> Iterator[Result]:
+def never(heads: Ensemble, paths: Sequence[str]) -> Iterator[Predictions]:
     raise AssertionError("nothing had to be predicted")
 
 
-@pytest.mark.usefixtures("few")
-def test_what_was_promised_holds_on_the_validation_images(tasks: dict[str, Task]) -> None:
-    choice = choose_exit_thresholds(tasks, PREDICT)
-    assert choice.margins.keys() == tasks.keys()
-    validation = read_arrays(tasks["mask"].files[0].parent / "validation.npz")
-    assert choice.images == len(validation["path"])
-    assert choice.agreement >= 1 - 1 / choice.images
-    assert choice.passes < choice.all_passes == sum(len(task.views) for task in tasks.values())
+def changed(whole: Ensemble, **fields: object) -> Ensemble:
+    return Ensemble({**whole.tasks, "mask": replace(whole.tasks["mask"], **fields)})
 
 
 @pytest.mark.usefixtures("few")
-def test_they_are_found_once_for_the_same_heads_views_and_options(
-    own_runs: Path, tasks: dict[str, Task]
+def test_thresholds_are_chosen_once_for_the_same_heads_views_and_options(
+    own_runs: Path, heads: Ensemble
 ) -> None:
-    choice = load_exit_thresholds(own_runs, tasks, PREDICT, {"crops": None})
-    assert load_exit_thresholds(own_runs, tasks, never, {"crops": None}) == choice
-    mask = tasks["mask"]
-    others = [
-        (tasks | {"mask": replace(mask, heads=[replace(mask.heads[0], checksum="other")])}, {"crops": None}),
-        (tasks | {"mask": replace(mask, merge="vote")}, {"crops": None}),
-        (tasks, {"crops": "some"}),
-    ]
-    for changed, options in others:
+    chosen = load_exit_thresholds(own_runs, heads, Ensemble.predict, {"crops": None})
+    assert chosen.margins.keys() == heads.tasks.keys()
+    assert chosen.images == len(read_validation(own_runs / "mask" / "validation.npz")["path"])
+    assert chosen.agreement >= 1 - 1 / chosen.images
+    assert chosen.passes < chosen.all_passes == sum(len(task.views) for task in heads.tasks.values())
+    assert load_exit_thresholds(own_runs, heads, never, {"crops": None}) == chosen
+    [head] = heads.tasks["mask"].heads
+    for other, options in (
+        (changed(heads, heads=[replace(head, checksum="other")]), {"crops": None}),
+        (changed(heads, merge="vote"), {"crops": None}),
+        (heads, {"crops": "some"}),
+    ):
         with pytest.raises(AssertionError, match="nothing had to be predicted"):
-            load_exit_thresholds(own_runs, changed, never, options)
-    assert load_exit_thresholds(own_runs, tasks, never, {"crops": None}) == choice
+            load_exit_thresholds(own_runs, other, never, options)
+    [(key, entry)] = json.loads((own_runs / FILE_NAME).read_text()).items()
+    assert list(entry) == ["margins", "photographs", "agreement", "passes", "all_passes"]  # as version 0.1
+    for damaged in (
+        *("", "{", "[]", '{"key": 3}'),
+        *(
+            json.dumps({key: entry | each})
+            for each in ({"margins": 3}, {"margins": {"mask": "1"}}, {"passes": None})
+        ),
+    ):
+        (own_runs / FILE_NAME).write_text(damaged)
+        with pytest.raises(AssertionError, match="nothing had to be predicted"):
+            load_exit_thresholds(own_runs, heads, never, {"crops": None})
+
+
+def test_too_few_images_use_all_views(
+    heads: Ensemble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()  # no folder to write to
+    chosen = load_exit_thresholds(tmp_path / "file", heads, never, {})
+    assert set(chosen.margins.values()) == {1.0}
+    assert "too few to ensure that 99.5% of the joint codes" in str(chosen)
+    assert "the next run chooses margins again" in capsys.readouterr().out
+
+
+def rewrite(file: Path, **arrays: np.ndarray) -> None:
+    write_arrays(file, read_validation(file) | arrays)
 
 
 @pytest.mark.usefixtures("few")
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": 3}'])
-def test_a_damaged_file_is_made_anew(content: str, own_runs: Path, tasks: dict[str, Task]) -> None:
-    (own_runs / FILE_NAME).write_text(content)
-    choice = load_exit_thresholds(own_runs, tasks, PREDICT, {})
-    assert load_exit_thresholds(own_runs, tasks, never, {}) == choice
-    kept = json.loads((own_runs / FILE_NAME).read_text())
-    for damaged in ({"margins": 3}, {"margins": {"mask": "0.5"}}, {"passes": None}):
-        text = json.dumps({key: entry | damaged for key, entry in kept.items()})
-        (own_runs / FILE_NAME).write_text(text)
-        with pytest.raises(AssertionError, match="nothing had to be predicted"):
-            load_exit_thresholds(own_runs, tasks, never, {})
-
-
-def test_too_few_images_promise_nothing_and_are_not_looked_at(tasks: dict[str, Task]) -> None:
-    choice = choose_exit_thresholds(tasks, never)
-    assert set(choice.margins.values()) == {1.0}
-    assert choice.images < 598
-    assert "all views are shown" in str(choice)
-
-
-def rewritten(file: Path, **arrays: np.ndarray) -> None:
-    write_arrays(file, read_arrays(file) | arrays)
-
-
-def test_images_that_are_gone_are_told(tasks: dict[str, Task]) -> None:
-    beside = {name: task.files[0].parent / "validation.npz" for name, task in tasks.items()}
-    paths = read_arrays(beside["mask"])["path"]
-    gone = np.char.replace(paths, ".jpg", ".gone")
-    for file in beside.values():
-        rewritten(file, path=gone)
+def test_missing_or_other_validation_images_are_refused(own_runs: Path, heads: Ensemble) -> None:
+    files = {task: own_runs / task / "validation.npz" for task in heads.tasks}
+    arrays = read_validation(files["gender"])
+    rewrite(files["gender"], probabilities=arrays["probabilities"][:, ::-1])
+    with pytest.raises(InputError, match="gender: 0% of its classes on its validation images"):
+        choose_exit_thresholds(heads, Ensemble.predict)
+    paths = arrays["path"]
+    for file in files.values():
+        rewrite(file, path=np.char.replace(paths, ".jpg", ".gone"))
     with pytest.raises(InputError, match=rf"{len(paths)} of {len(paths)} .* not there.*give --margin"):
-        choose_exit_thresholds(tasks, PREDICT)
-    rewritten(beside["age"], path=paths)
+        choose_exit_thresholds(heads, Ensemble.predict)
+    rewrite(files["age"], path=paths)
     with pytest.raises(InputError, match=r"no image is in the validation of all of them.*give --margin"):
-        choose_exit_thresholds(tasks, PREDICT)
-    write_arrays(beside["gender"], {"path": paths[:3], "probabilities": np.ones((2, 2))})
-    with pytest.raises(InputError, match=r"gender/validation.npz: holds path \(3,\), probabilities \(2, 2\)"):
-        choose_exit_thresholds(tasks, PREDICT)
-    beside["gender"].unlink()
+        choose_exit_thresholds(heads, Ensemble.predict)
+    files["gender"].unlink()
     with pytest.raises(InputError, match=r"gender/validation.npz: not there.*give --margin"):
-        choose_exit_thresholds(tasks, PREDICT)
+        choose_exit_thresholds(heads, Ensemble.predict)
 
 
 @pytest.mark.usefixtures("few")
-def test_other_images_under_the_same_names_are_refused(tasks: dict[str, Task]) -> None:
-    file = tasks["gender"].files[0].parent / "validation.npz"
-    rewritten(file, probabilities=read_arrays(file)["probabilities"][:, ::-1])
-    with pytest.raises(InputError, match="gender: 0% of its answers to its validation images"):
-        choose_exit_thresholds(tasks, PREDICT)
-
-
-def test_folds_answer_for_the_images_that_they_did_not_see(tasks: dict[str, Task], tmp_path: Path) -> None:
-    held = read_arrays(tasks["mask"].files[0].parent / "validation.npz")
-    half = len(held["path"]) // 2
-    parts = [slice(0, half), slice(half, None)]
-    beside = {name: [task.files[0].parent / "validation.npz"] for name, task in tasks.items()}
-    beside["mask"] = [tmp_path / "0.npz", tmp_path / "1.npz"]
-    for file, part in zip(beside["mask"], parts, strict=True):
-        write_arrays(file, {name: held[name][part] for name in ("path", "probabilities")})
-    mask = tasks["mask"]
-    folded = tasks | {"mask": replace(mask, heads=[*mask.heads, *mask.heads])}
-    validated = find_validation_images(beside)
-    assert sorted(places[0] for places in validated.groups) == [(0,), (1,)]
+def test_a_fold_predicts_the_images_that_it_was_not_trained_on(heads: Ensemble, tmp_path: Path) -> None:
+    [head] = heads.tasks["mask"].heads
+    arrays = read_validation(head.run.validation)
+    half, count = len(arrays["path"]) // 2, len(arrays["path"])
+    folds = []
+    for number, part in enumerate((slice(0, half), slice(half, None))):
+        (tmp_path / str(number)).mkdir()
+        rows = {name: arrays[name][part] for name in ("path", "person", "shot", "truth", "probabilities")}
+        folds.append(replace(head, file=tmp_path / str(number) / "best.safetensors"))
+        write_arrays(folds[-1].run.validation, arrays | rows)
     asked: list[tuple[int, int]] = []
 
-    def predict(theirs: Mapping[str, Task], paths: Sequence[Path]) -> Iterator[Result]:
-        asked.append((len(theirs["mask"].heads), len(paths)))
-        return PREDICT(theirs, paths)
+    def predict(subset: Ensemble, paths: Sequence[str]) -> Iterator[Predictions]:
+        asked.append((len(subset.tasks["mask"].heads), len(paths)))
+        return subset.predict(paths)
 
-    pairs = predict_validation(validated, folded, predict)
-    assert sorted(asked) == sorted([(1, half), (1, len(held["path"]) - half)])
-    assert all(len(merged) == len(held["path"]) for merged, _ in pairs.values())
-
-
-def test_a_folder_that_cannot_be_written_to_is_told(
-    tasks: dict[str, Task], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").touch()
-    choice = load_exit_thresholds(tmp_path / "file", tasks, never, {})
-    assert isinstance(choice, ExitThresholds)
-    assert "the next run chooses margins again" in capsys.readouterr().out
+    assert choose_exit_thresholds(changed(heads, heads=folds), predict).images == count
+    assert sorted(asked) == sorted([(1, half), (1, count - half)])

@@ -1,5 +1,4 @@
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,36 +6,68 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import ensemble.inference.predictor
+import data.dataset
 from data.images.decode import decode
 from data.transforms.pipeline import Pipeline
-from ensemble.inference.predictor import build_task, predict_tasks
+from ensemble.ensemble import Ensemble
+from ensemble.files.predictions import Predictions
+from ensemble.inference.predictor import Predictor, Task
 from ensemble.inference.views import MERGES, make_views
-from heads.build import TrainedHead, build_head, build_target, load_head
-from heads.config.loader import check_config, load_config
+from ensemble.inference.views import VIEWS as VIEW_FUNCTIONS
+from heads.build import build_head, load_head
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
+from tests.ensemble.inference.toys import Linear, changed, make_task, sample
 
-CPU = torch.device("cpu")
-FIVE_VIEWS = [
-    "hflip",
-    {"shift": {"x": 0.2}},
-    {"center_crop": {"share": 0.6}},
-    {"brightness": {"factor": 2.0}},
-]
-SMALL = {"letterbox": {"height": 16, "width": 12}}
+VIEWS = ["hflip", {"shift": {"x": 0.2}}, {"center_crop": {"share": 0.6}}, {"brightness": {"factor": 2.0}}]
 
 
-class Noisy(nn.Module):
-    """Random linear logits of the pixels as they come, large enough to change with every view."""
+@pytest.fixture(scope="module")
+def paths(faces: Path) -> list[Path]:
+    return sorted((faces / "eval" / "images").iterdir())[:20]
 
-    def __init__(self, classes: int, height: int = 16, width: int = 12, seed: int = 0) -> None:
-        super().__init__()
-        self.weight = torch.randn(classes, 3 * height * width, generator=torch.Generator().manual_seed(seed))
-        self.shapes: set[torch.Size] = set()
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        self.shapes.add(pixels.shape[1:])
-        return (pixels.flatten(1) - 0.5) @ self.weight.T
+@pytest.fixture(scope="module")
+def mask(configs: Path) -> TaskConfig:
+    return load_config(TaskConfig, configs / "mask.yaml")
+
+
+def predict(tasks: dict[str, Task], paths: list[Path], **options: int) -> Predictions:
+    return Predictions.concat(list(Ensemble(tasks).predict(paths, **options)))
+
+
+def by_hand(head: nn.Module, config: TaskConfig, paths: list[Path], whole: bool = False) -> np.ndarray:
+    """Probabilities of every view [V, N, C], one image and one view at a time."""
+    pipeline = Pipeline(config.pixels.evaluate)
+    images = [pipeline(decode(path, None if whole else pipeline.least), (0, 0, 0)) for path in paths]
+    pixels = [torch.from_numpy(image.transpose(2, 0, 1) / 255).float() for image in images]
+    views = make_views(config.views.steps).values()
+    return np.array([[head(view(one[None])).softmax(1)[0].numpy() for one in pixels] for view in views])
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_all_views_are_merged_and_folds_averaged(
+    merge: str, mask: TaskConfig, configs: Path, paths: list[Path]
+) -> None:
+    """Of probabilities, not of logits; a number is the mean of its distributions."""
+    views = {"steps": VIEWS, "merge": merge}
+    config = changed(mask, views=views)
+    age = changed(load_config(TaskConfig, configs / "age.yaml"), views=views)
+    years = np.arange(age.label.distribution.low, age.label.distribution.high + 1)
+    heads = [Linear(3, seed=seed) for seed in range(3)]
+    age_heads = [Linear(len(years), seed=seed) for seed in range(2)]
+    found = predict({"mask": make_task(config, *heads), "age": make_task(age, *age_heads)}, paths).tasks
+    expected = np.mean([by_hand(head, config, paths) for head in heads], axis=0)
+    assert len(expected) == 5
+    np.testing.assert_allclose(found["mask"].identity, expected[0], atol=1e-5)
+    merged = MERGES[merge](torch.from_numpy(expected)).numpy()
+    np.testing.assert_allclose(found["mask"].probabilities, merged, atol=1e-5)
+    for view in expected:  # a loop that keeps one view alone would agree with it everywhere
+        assert (merged.argmax(axis=1) != view.argmax(axis=1)).any()
+    by_view = np.array([by_hand(head, age, paths) @ years for head in age_heads])
+    assert np.ptp(by_view, axis=(0, 1)).min() > 1
+    np.testing.assert_allclose(found["age"].value, by_view.mean(axis=(0, 1)), rtol=1e-4)
+    assert found["mask"].value is None
 
 
 class Recited(nn.Module):
@@ -50,161 +81,70 @@ class Recited(nn.Module):
         return torch.tensor([next(self.logits)])
 
 
-@pytest.fixture(scope="module")
-def paths(faces: Path) -> list[Path]:
-    return sorted((faces / "eval" / "images").iterdir())[:40]
-
-
-@pytest.fixture(scope="module")
-def mask(configs: Path) -> TaskConfig:
-    return load_config(TaskConfig, configs / "mask.yaml")
-
-
-def changed(config: TaskConfig, **sections: Mapping[str, object]) -> TaskConfig:
-    values = config.model_dump()
-    for section, keys in sections.items():
-        values[section] |= keys
-    return check_config(TaskConfig, values, "changed")
-
-
-def trained(head: nn.Module, config: TaskConfig) -> TrainedHead:
-    return TrainedHead(head.eval(), build_target(config.label), config, {})
-
-
-def all_of(tasks: Mapping, paths: list[Path], **how: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Every task's (merged, identity) probabilities of all `paths`."""
-    batches = list(predict_tasks(tasks, paths, CPU, **how))
-    return {
-        task: tuple(np.concatenate([batch[task][part] for batch in batches]) for part in (0, 1))
-        for task in tasks
-    }
-
-
-def by_hand(head: nn.Module, config: TaskConfig, paths: list[Path], whole: bool = False) -> np.ndarray:
-    """Probabilities of every view [V, N, C], one image and one view at a time."""
-    pipeline = Pipeline(config.pixels.evaluate)
-    least = None if whole else pipeline.least
-    shown = [
-        torch.from_numpy(pipeline(decode(path, least), (0, 0, 0)).transpose(2, 0, 1) / 255).float()
-        for path in paths
-    ]
-    views = make_views(config.views.steps).values()
-    with torch.inference_mode():
-        return np.array([[head(view(one[None])).softmax(1)[0].numpy() for one in shown] for view in views])
-
-
-@pytest.mark.parametrize("merge", MERGES)
-def test_five_views_are_all_collected(merge: str, mask: TaskConfig, paths: list[Path]) -> None:
-    config = changed(mask, pixels={"evaluate": [SMALL]}, views={"steps": FIVE_VIEWS, "merge": merge})
-    head = Noisy(3)
-    merged, identity = all_of({"mask": build_task([trained(head, config)])}, paths)["mask"]
-    views = by_hand(head, config, paths)
-    assert len(views) == 5
-    np.testing.assert_allclose(identity, views[0], atol=1e-5)
-    np.testing.assert_allclose(merged, MERGES[merge](torch.from_numpy(views)).numpy(), atol=1e-5)
-    answers = merged.argmax(axis=1)
-    for view in views:  # a loop that keeps its first or its last view alone would agree with it everywhere
-        assert (answers != view.argmax(axis=1)).any()
-
-
 def test_probabilities_are_averaged_and_not_logits(mask: TaskConfig, paths: list[Path]) -> None:
-    config = changed(mask, views={"steps": ["hflip", {"brightness": {"factor": 0.9}}]})
     logits = [[20.0, 0.0, -9.0], [0.0, 1.2, -9.0], [0.0, 1.2, -9.0]]
-    merged, _ = all_of({"mask": build_task([trained(Recited(*logits), config)])}, paths[:1])["mask"]
-    assert np.mean(logits, axis=0).argmax() == 0
-    assert merged.argmax() == 1
     softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(merged[0], softmax.mean(axis=0), rtol=1e-5)
+    assert np.mean(logits, axis=0).argmax() != softmax.mean(axis=0).argmax()
+    views = changed(mask, views={"steps": ["hflip", {"brightness": {"factor": 0.9}}]})
+    folds = changed(mask, views={"steps": []})
+    for task in (make_task(views, Recited(*logits)), make_task(folds, *(Recited(each) for each in logits))):
+        [merged] = predict({"mask": task}, paths[:1]).tasks["mask"].probabilities
+        np.testing.assert_allclose(merged, softmax.mean(axis=0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("merge", MERGES)
-def test_a_number_is_the_mean_over_folds_and_views_of_the_years_distribution(
-    merge: str, configs: Path, paths: list[Path]
-) -> None:
-    config = changed(
-        load_config(TaskConfig, configs / "age.yaml"),
-        pixels={"evaluate": [SMALL]},
-        views={"steps": FIVE_VIEWS, "merge": merge},
-    )
-    low, high = config.label.distribution.low, config.label.distribution.high
-    years = np.arange(low, high + 1)
-    heads = [Noisy(len(years), seed=seed) for seed in (0, 1)]
-    [batch] = predict_tasks({"age": build_task([trained(head, config) for head in heads])}, paths, CPU)
-    by_view = np.array([by_hand(head, config, paths) @ years for head in heads])  # [folds, views, N]
-    assert np.ptp(by_view, axis=(0, 1)).min() > 1
-    np.testing.assert_allclose(batch["age"].number, by_view.mean(axis=(0, 1)), rtol=1e-4)
-
-
-def test_heads_of_classes_predict_no_number(mask: TaskConfig, paths: list[Path]) -> None:
-    config = changed(mask, pixels={"evaluate": [SMALL]})
-    [batch] = predict_tasks({"mask": build_task([trained(Noisy(3), config)])}, paths, CPU)
-    assert batch["mask"].number is None
-
-
-def test_each_image_is_decoded_once_for_all_heads_folds_and_views(
+def test_an_image_is_decoded_once_and_each_pipeline_gets_its_own_pixels(
     mask: TaskConfig, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoded: Counter[Path] = Counter()
+    decoded: Counter[str] = Counter()
 
     def counted(path: Path, least: tuple[int, int] | None) -> np.ndarray:
-        decoded[path] += 1
+        decoded[str(path)] += 1
         return decode(path, least)
 
-    monkeypatch.setattr(ensemble.inference.predictor, "decode", counted)
-    small = changed(mask, pixels={"evaluate": [SMALL]}, views={"steps": FIVE_VIEWS})
-    other = changed(mask, pixels={"evaluate": [{"resize": {"height": 8, "width": 8}}]})
-    tasks = {
-        "first": build_task([trained(Noisy(3, seed=seed), small) for seed in (0, 1)]),
-        "second": build_task([trained(Noisy(3, seed=2), small)]),
-        "third": build_task([trained(Noisy(3, 8, 8), other)]),
-    }
-    all_of(tasks, paths, batch_size=7)
-    assert decoded == Counter(paths)
-
-
-def test_heads_with_other_pipelines_each_see_their_own_pixels(mask: TaskConfig, paths: list[Path]) -> None:
-    small = changed(mask, pixels={"evaluate": [SMALL]})
+    monkeypatch.setattr(data.dataset, "decode", counted)
+    small = changed(mask)
     middle = changed(mask, pixels={"evaluate": [{"center_crop": {"height": 16, "width": 12}}]})
     large = changed(mask, pixels={"evaluate": [{"resize": {"height": 20, "width": 30}}]})
-    heads = {"small": Noisy(3), "middle": Noisy(3), "large": Noisy(3, 20, 30)}
-    configs = {"small": small, "middle": middle, "large": large}
-    tasks = {name: build_task([trained(heads[name], configs[name])]) for name in heads}
-    found = all_of(tasks, paths)
+    heads = {"small": Linear(3), "same": Linear(3), "middle": Linear(3), "large": Linear(3, 20, 30)}
+    configs = {"small": small, "same": small, "middle": middle, "large": large}
+    found = predict({name: make_task(configs[name], heads[name]) for name in heads}, paths, batch_size=7)
+    assert decoded == Counter(map(str, paths))
     for name, head in heads.items():
         expected = by_hand(head, configs[name], paths, whole=True).mean(axis=0)
-        np.testing.assert_allclose(found[name][0], expected, atol=1e-5)
-    assert heads["small"].shapes == {torch.Size([3, 16, 12])}
-    assert heads["large"].shapes == {torch.Size([3, 20, 30])}
+        np.testing.assert_allclose(found.tasks[name].probabilities, expected, atol=1e-5)
+    assert {shape[1:] for shape in heads["large"].batches} >= {torch.Size([3, 20, 30])}
 
 
-def test_folds_are_averaged(mask: TaskConfig, paths: list[Path]) -> None:
-    config = changed(mask, pixels={"evaluate": [SMALL]}, views={"steps": FIVE_VIEWS})
-    folds = [trained(Noisy(3, seed=seed), config) for seed in range(3)]
-    together = all_of({"mask": build_task(folds)}, paths)["mask"]
-    apart = [all_of({"mask": build_task([fold])}, paths)["mask"] for fold in folds]
-    for part in (0, 1):
-        np.testing.assert_allclose(together[part], np.mean([each[part] for each in apart], axis=0), atol=1e-6)
+def test_a_view_that_heads_share_is_computed_once(mask: TaskConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Counter[str]()
+
+    def counted(pixels: Tensor) -> Tensor:
+        calls["hflip"] += 1
+        return pixels.flip(-1)
+
+    monkeypatch.setitem(VIEW_FUNCTIONS, "hflip", counted)
+    tasks = {name: make_task(changed(mask, views={"steps": ["hflip"]})) for name in ("one", "other")}
+    calls.clear()
+    Predictor(tasks)(sample(torch.zeros(2, 3, 16, 12, dtype=torch.uint8)))
+    assert calls["hflip"] == 1
 
 
-@pytest.fixture(scope="module")
-def resnet(mask: TaskConfig) -> TrainedHead:
+@pytest.mark.parametrize("options", [{"batch_size": 3}, {"batch_size": 1}, {"batch_size": 4, "workers": 2}])
+def test_batches_and_workers_change_nothing(options: dict, mask: TaskConfig, paths: list[Path]) -> None:
     torch.manual_seed(0)
-    return trained(build_head(mask), mask)
-
-
-@pytest.mark.parametrize("how", [{"batch_size": 3}, {"batch_size": 1}, {"batch_size": 4, "workers": 2}])
-def test_batches_and_workers_change_nothing(how: dict, resnet: TrainedHead, paths: list[Path]) -> None:
-    tasks = {"mask": build_task([resnet])}
-    at_once = all_of(tasks, paths[:10], batch_size=10)["mask"]
-    in_parts = all_of(tasks, paths[:10], **how)["mask"]
-    for one, other in zip(at_once, in_parts, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    small = {"backbone": {"name": "resnet18", "weights": "random"}}
+    config = changed(mask, **small, pixels={"evaluate": [{"letterbox": {"height": 32, "width": 32}}]})
+    tasks = {"mask": make_task(config, build_head(config))}
+    whole = predict(tasks, paths[:6], batch_size=6).tasks["mask"]
+    parts = predict(tasks, paths[:6], **options).tasks["mask"]
+    np.testing.assert_allclose(whole.probabilities, parts.probabilities, atol=1e-5)
+    np.testing.assert_allclose(whole.first_view(), parts.first_view(), atol=1e-5)
 
 
 @pytest.mark.parametrize("task", ["mask", "gender", "age"])
-def test_a_trained_head_says_again_what_it_said_on_validation(task: str, runs: Path) -> None:
+def test_a_trained_head_repeats_its_predictions_of_validation(task: str, runs: Path) -> None:
     head = load_head(runs / task / "best.safetensors")
     with np.load(runs / task / "validation.npz") as saved:
         paths, expected = [Path(path) for path in saved["path"][:12]], saved["probabilities"][:12]
-    _, identity = all_of({task: build_task([head])}, paths)[task]
-    np.testing.assert_allclose(identity, expected, atol=1e-5)
+    found = predict({task: make_task(head.config, head.head)}, paths).tasks[task]
+    np.testing.assert_allclose(found.first_view(), expected, atol=1e-5)
