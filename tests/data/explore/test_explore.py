@@ -3,7 +3,9 @@
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,37 +21,49 @@ from data.explore.analysis import STRATA, class_column, class_facts, fold_facts
 from data.runtime.errors import InputError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-SHOTS = 7
 
 
-@pytest.fixture(scope="module")
-def known(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The drawn faces with one image of somebody else's, one broken, and one of eval/ in train/."""
-    folder = tmp_path_factory.mktemp("known") / "faces"
-    shutil.copytree(faces, folder)
-    first, second, third, *_ = sorted((folder / "train" / "images").iterdir())
-    shot = next(first.glob("normal.*"))
-    next(second.glob("normal.*")).unlink()
-    shutil.copy(shot, second / f"normal{shot.suffix}")
-    other = sorted((folder / "eval" / "images").iterdir())[0]
-    next(third.glob("normal.*")).unlink()
-    shutil.copy(other, third / f"normal{other.suffix}")
-    next(third.glob("mask1.*")).write_bytes(b"no image")
-    return folder
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Call the command in `tmp_path` and return its facts."""
+    monkeypatch.chdir(tmp_path)
+
+    def explore_data(*options: object) -> dict[str, Any]:
+        explore.main([*map(str, options), "--folds", "3", "--json", "facts.json"])
+        facts: dict[str, Any] = json.loads(Path("facts.json").read_text(), parse_constant=pytest.fail)
+        return facts
+
+    return explore_data
+
+
+@pytest.fixture
+def labelled(faces: Path, tmp_path: Path) -> Path:
+    """A folder with labels of six people's masks and nothing else; the last person's image is the first one's."""
+    images = tmp_path / "data" / "images"
+    images.mkdir(parents=True)
+    lines = ["path,person,mask"]
+    for number, person in enumerate(sorted((faces / "train" / "images").iterdir())[:6]):
+        for shot in ("normal", "mask1"):
+            shutil.copy(person / f"{shot}.jpg", images / f"{number}{shot}.jpg")
+            lines.append(f"{number}{shot}.jpg,p{number},{shot}")
+    shutil.copy(images / "0normal.jpg", images / "5normal.jpg")
+    (tmp_path / "data" / "labels.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "data"
 
 
 def test_the_facts_are_those_of_the_data(
-    known: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    faces: Path, tmp_path: Path, run: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, facts_file = tmp_path / "explore.html", tmp_path / "explore.json"
-    explore.main(
-        ["--data", str(known / "train"), "--against", str(known / "eval"), "--folds", "3"]
-        + ["--out", str(out), "--json", str(facts_file)]
-    )
-    facts = json.loads(facts_file.read_text())
-    table = read_table([known / "train"])
+    data = tmp_path / "faces"
+    shutil.copytree(faces, data)
+    first, second, third, *_ = sorted((data / "train" / "images").iterdir())
+    shutil.copy(first / "normal.jpg", second / "normal.jpg")
+    shutil.copy(sorted((data / "eval" / "images").iterdir())[0], third / "normal.jpg")
+    (third / "mask1.jpg").write_bytes(b"no image")
+    facts = run("--data", data / "train", "--against", data / "eval")
+    table = read_table([data / "train"])
     assert (facts["photographs"], facts["people"]) == (len(table), table["person"].nunique())
-    assert facts["photographs_per_person"] == {str(SHOTS): table["person"].nunique()}
+    assert facts["photographs_per_person"] == {"7": facts["people"]}
     for label in ("mask", "gender"):
         assert {each["name"]: each["count"] for each in facts["labels"][label]} == Counter(table[label])
     ages = np.digitize(table["age"], [30, 60])
@@ -60,12 +74,10 @@ def test_the_facts_are_those_of_the_data(
     [broken] = facts["unreadable"]
     assert "mask1" in broken
     found = {kind: each["pairs"] for kind, each in facts["duplicates"].items()}
-    assert found["across_people"] == 1
-    assert found["between_sets"] == 1
+    assert (found["across_people"], found["between_sets"]) == (1, 1)
     assert sum(fold["people"] for fold in facts["split"]["folds"]) == facts["people"]
-    summary = capsys.readouterr().out
-    assert "the same image: 1 pairs across people, 1 between the data and --against" in summary
-    page = out.read_text(encoding="utf-8")
+    assert "the same image: 1 pairs across people, 1 between the data and --against" in capsys.readouterr().out
+    page = Path("explore.html").read_text(encoding="utf-8")
     assert "Rarest of" in page
     assert broken.partition(":")[0] in page
     assert page.count("<svg") == page.count('<svg role="img" aria-label="') == 4
@@ -103,57 +115,44 @@ def test_weights_and_draws_are_those_of_training() -> None:
         assert np.allclose(drawn / len(indices), shares, atol=0.005)
 
 
-def labelled(faces: Path, folder: Path) -> Path:
-    """A folder with labels of six people's masks and nothing else; the last image is the first one's."""
-    (folder / "images").mkdir(parents=True)
-    lines = ["path,person,mask"]
-    for number, person in enumerate(sorted((faces / "train" / "images").iterdir())[:6]):
-        for shot in ("normal", "mask1"):
-            name = f"{number}{shot}.jpg"
-            shutil.copy(next(person.glob(f"{shot}.*")), folder / "images" / name)
-            lines.append(f"{name},p{number},{shot}")
-    shutil.copy(folder / "images" / "0normal.jpg", folder / "images" / "5normal.jpg")
-    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
-    return folder
-
-
-def test_labels_need_no_ages_and_those_asked_for_must_be_there(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_labels_need_no_ages_and_requested_ones_must_be_columns(
+    labelled: Path, run: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    data = labelled(faces, tmp_path / "data")
-    explore.main(["--data", str(data), "--folds", "2", "--json", "facts.json"])
-    facts = json.loads(Path("facts.json").read_text())
+    facts = run("--data", labelled)
     assert facts["ages"] == {}
     assert {each["name"]: each["count"] for each in facts["labels"]["mask"]} == {"normal": 6, "mask1": 6}
     with pytest.raises(InputError) as caught:
-        explore.main(["--data", str(data), "--labels", "masc", "mask", "age"])
+        run("--data", labelled, "--labels", "masc", "mask", "age")
     assert str(caught.value).splitlines() == [
         "--labels: expected columns of the data, which are mask",
         "  masc: no such column, did you mean mask?",
         "  age: no such column",
     ]
+    pd.read_csv(labelled / "labels.csv").assign(age="").to_csv(labelled / "labels.csv", index=False)
+    facts = run("--data", labelled)
+    assert (facts["labels"]["age"], facts["unlabelled"]["age"]) == ([], 12)
+    assert "age: no image has one" in capsys.readouterr().out
 
 
 def test_images_of_the_data_are_not_another_set_by_whatever_path(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    labelled: Path, run: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    data = labelled(faces, tmp_path / "data")
     Path("linked").symlink_to("data")
-    Path("more").mkdir()
-    shutil.copy(data / "images" / "1normal.jpg", "more/copy.jpg")
-    Path("more/own").symlink_to(data / "images")
+    for folder in ("more", "none"):
+        Path(folder).mkdir()
+    shutil.copy(labelled / "images" / "1normal.jpg", "more/copy.jpg")
+    Path("more/own").symlink_to(labelled / "images")
     for against, other in (("data", 0), ("./data/../linked/images", 0), ("more", 1)):
-        explore.main(["--data", "data", "--against", against, "--folds", "2", "--json", "facts.json"])
-        facts = json.loads(Path("facts.json").read_text())
+        facts = run("--data", "data", "--against", against)
         assert (facts["against"], facts["against_in_data"]) == (other, 12)
         found = {kind: each["pairs"] for kind, each in facts["duplicates"].items()}
         assert (found["across_people"], found["between_sets"]) == (1, other)
         assert "of --against, 12 are in --data as well and were left out" in capsys.readouterr().out
     assert facts["duplicates"]["between_sets"]["examples"] == [
-        [str(data / "images" / "1normal.jpg"), str(tmp_path / "more" / "copy.jpg")]
+        [str(labelled / "images" / "1normal.jpg"), str(Path("more/copy.jpg").absolute())]
     ]
+    with pytest.raises(InputError, match="none: found no image, expected a folder of images"):
+        run("--data", labelled, "--against", "none")
 
 
 def test_an_empty_class_between_borders_counts_0() -> None:
@@ -163,42 +162,22 @@ def test_an_empty_class_between_borders_counts_0() -> None:
     assert all(np.isfinite(list(each["class_weight"].values())).all() for each in facts)
 
 
-def test_a_folder_without_images_is_refused(faces: Path, tmp_path: Path) -> None:
-    data = labelled(faces, tmp_path / "data")
-    (tmp_path / "none").mkdir()
-    with pytest.raises(InputError, match="none: found no image, expected a folder of images"):
-        explore.main(["--data", str(data), "--against", str(tmp_path / "none")])
-
-
-def test_the_folds_are_those_of_training_whatever_is_counted(faces: Path, tmp_path: Path) -> None:
-    splits = set()
-    for number, more in enumerate(([], ["--labels", "mask"], ["--ages", "20", "40"])):
-        facts_file = tmp_path / f"{number}.json"
-        given = ["--data", str(faces / "train"), "--out", str(tmp_path / "page.html"), "--folds", "3", *more]
-        explore.main([*given, "--json", str(facts_file)])
-        splits.add(json.dumps(json.loads(facts_file.read_text())["split"]))
-    assert len(splits) == 1
-    recipes = [yaml.safe_load(file.read_text()) for file in CONFIGS.glob("[agm]*.yaml")]
-    assert len(recipes) == 4
+def test_the_folds_are_those_of_training_whatever_is_counted(
+    faces: Path, run: Callable[..., dict[str, Any]]
+) -> None:
+    options: list[list[str]] = [[], ["--labels", "mask"], ["--ages", "20", "40"]]
+    first, *others = (run("--data", faces / "train", *more)["split"] for more in options)
+    assert others == [first, first]
     strata = {name: list(borders) for name, borders in STRATA.items()}
-    for recipe in recipes:
-        assert (recipe["split"]["folds"], recipe["split"]["strata"]) == (10, strata)
+    for file in CONFIGS.glob("[agm]*.yaml"):
+        assert yaml.safe_load(file.read_text())["split"] | {"seed": 0} == {
+            "folds": 10,
+            "seed": 0,
+            "strata": strata,
+        }
 
 
 @pytest.mark.parametrize("ages", [["nan"], ["30", "30"], ["60", "30"], ["0"], ["121"]])
 def test_ages_that_are_no_borders_are_refused(faces: Path, ages: list[str]) -> None:
     with pytest.raises(InputError, match=r"--ages .*: expected years from 1 to 120, rising"):
         explore.main(["--data", str(faces / "train"), "--ages", *ages])
-
-
-def test_a_label_without_values_is_reported_as_such(
-    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = labelled(faces, tmp_path / "data")
-    table = pd.read_csv(data / "labels.csv")
-    table.assign(age="").to_csv(data / "labels.csv", index=False)
-    given = ["--data", str(data), "--folds", "2", "--out", str(tmp_path / "page.html")]
-    explore.main([*given, "--json", str(tmp_path / "facts.json")])
-    assert "age: no image has one" in capsys.readouterr().out
-    facts = json.loads((tmp_path / "facts.json").read_text(), parse_constant=pytest.fail)
-    assert (facts["labels"]["age"], facts["unlabelled"]["age"]) == ([], 12)
