@@ -1,4 +1,4 @@
-"""Images as samples: decode a file once, run it through one or more pipelines."""
+"""Images as samples: each file is decoded once and run through one or more pipelines."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ BLACK = np.zeros((256, 256, 3), dtype=np.uint8)
 
 
 class Sample(NamedTuple):
-    """One image, or a batch of them after PyTorch's default collate.
+    """One image; PyTorch's default collate joins B of them into one Sample.
 
     Attributes:
-        pixels: uint8 [3, H, W] for each pipeline; in a batch [B, 3, H, W] each.
-        target: the row of the dataset's targets; zero without targets.
-        error: why the image cannot be decoded, else empty; in a batch a sequence of B.
+        pixels: uint8 [3, H, W] (batch: [B, 3, H, W]) for each pipeline.
+        target: the row of the dataset's targets (batch: [B, ...]); zero without targets.
+        error: why the image cannot be decoded, else empty (batch: a sequence of B).
     """
 
     pixels: Sequence[Tensor]
@@ -34,7 +34,7 @@ class Sample(NamedTuple):
 
 
 class ImageDataset(Dataset[Sample]):
-    """Images as uint8 pixels [3, H, W] for each of several pipelines.
+    """Images as samples for training, validation and inference.
 
     Augmentation depends on the seed and the index only, so it is the same in any worker, and a run can resume
     at any epoch.
@@ -42,11 +42,10 @@ class ImageDataset(Dataset[Sample]):
     Args:
         paths: [N].
         pipelines: applied to each decoded image; each must end in one size for all images.
-        targets: [N, ...], in the same order.
+        targets: [N, ...].
         seed: from 0.
         read: path -> RGB uint8 [H, W, 3].
-        skip_bad: return black pixels and the error for an image that cannot be decoded, instead of raising
-            `InputError`.
+        skip_bad: give black pixels and an error for an image that cannot be decoded, instead of an `InputError`.
     """
 
     def __init__(
@@ -62,18 +61,16 @@ class ImageDataset(Dataset[Sample]):
             raise ValueError(f"{len(paths)} paths and {len(targets)} targets")
         # One block of bytes, which forked workers share without copying.
         self._paths = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
-        self.targets = torch.zeros(()).expand(len(paths)) if targets is None else targets
         self.pipelines = list(pipelines)
-        self.seed = seed
-        self.read = read
-        self.skip_bad = skip_bad
+        self.targets = torch.zeros(()).expand(len(paths)) if targets is None else targets
+        self.seed, self.read, self.skip_bad = seed, read, skip_bad
 
     def __len__(self) -> int:
         return len(self._paths)
 
     @property
     def paths(self) -> list[str]:
-        """The images' paths [N], as given."""
+        """The images' paths [N]."""
         return [os.fsdecode(path) for path in self._paths.tolist()]
 
     def __getitem__(self, index: SampleIndex) -> Sample:
@@ -90,11 +87,7 @@ class ImageDataset(Dataset[Sample]):
 
 
 class SequentialIndices(Sampler[SampleIndex]):
-    """Index each of so many rows once, in order, as epoch 0: the sampler of validation and inference.
-
-    >>> list(SequentialIndices(2))
-    [(0, 0, 0), (0, 1, 0)]
-    """
+    """Sampler of validation and inference: each of `rows` rows once, in order, as in epoch 0."""
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
@@ -106,12 +99,12 @@ class SequentialIndices(Sampler[SampleIndex]):
         return ((0, row, 0) for row in range(self.rows))
 
 
-def apply_pipelines(pipelines: Sequence[Pipeline], image: Pixels, entropy: Sequence[int]) -> tuple[Tensor, ...]:
-    """Transform an image [H, W, 3] into uint8 [3, H, W] by each pipeline; equal entropy gives equal pixels."""
-    results = (pipeline(image, entropy) for pipeline in pipelines)
+def apply_pipelines(pipelines: Sequence[Pipeline], image: Pixels, seeds: Sequence[int]) -> tuple[Tensor, ...]:
+    """Transform an image [H, W, 3] into uint8 [3, H, W] by each pipeline; equal seeds give equal pixels."""
+    results = (pipeline(image, seeds) for pipeline in pipelines)
     return tuple(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))) for pixels in results)
 
 
 def make_scaled_reader(pipelines: Sequence[Pipeline]) -> Read:
-    """Make a reader that decodes a JPEG at the smallest scale that still covers what the pipelines need."""
+    """Make a reader that decodes JPEGs at the smallest scale that the pipelines allow."""
     return partial(decode, least=least_size(pipelines))

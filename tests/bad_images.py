@@ -1,7 +1,7 @@
 """A corpus of images as people have them: sound in unusual ways, damaged, and meant to do harm.
 
-`write_all` makes each kind in a folder of its own name; `SOUND` kinds decode to `PICTURE` (nearly, for lossy
-formats), all others are to be refused with one line.
+`SOUND` kinds decode to `IMAGE` (nearly, for lossy formats), `OTHER` kinds to their own pixels; `BAD` kinds and
+`PLACES` are to be refused with one line.
 """
 
 import io
@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 Y, X = np.mgrid[:40, :60]
-PICTURE = np.dstack([X * 4, Y * 6, (X + Y) * 2]).astype(np.uint8)
-GREY = np.repeat(PICTURE[..., :1], 3, axis=2)
+IMAGE = np.dstack([X * 4, Y * 6, (X + Y) * 2]).astype(np.uint8)
+GREY = np.repeat(IMAGE[..., :1], 3, axis=2)
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
@@ -37,35 +37,19 @@ def png(width: int, height: int, rows: bytes = b"", *more: bytes, interlace: int
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def turned(orientation: int) -> bytes:
-    """A JPEG that is stored turned, with the tag that sets it upright."""
-    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose that undoes the orientation
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    stored = Image.fromarray(PICTURE).transpose(Image.Transpose(back[orientation]))
-    return encoded(stored, exif=exif)
-
-
 def interlaced() -> bytes:
     """Adam7 by hand: Pillow reads it and does not write it."""
     passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     rows = b"".join(
-        b"\0" + line.tobytes()
-        for y, x, dy, dx in passes
-        for line in np.ascontiguousarray(PICTURE[y::dy, x::dx])
+        b"\0" + line.tobytes() for y, x, dy, dx in passes for line in np.ascontiguousarray(IMAGE[y::dy, x::dx])
     )
     return png(60, 40, rows, interlace=1)
 
 
-RGB = Image.fromarray(PICTURE)
+RGB = Image.fromarray(IMAGE)
 JPEG, PNG = encoded(RGB), encoded(RGB, "PNG")
 MOVING = [RGB, RGB.rotate(180)]
-ALPHA = Image.fromarray(np.dstack([PICTURE, np.full((40, 60), 255, np.uint8)]))
-
-
-def palette_with_alpha() -> bytes:
-    """The image in 256 colours, with an opacity for each (all full)."""
-    return encoded(RGB.quantize(256), "PNG", transparency=bytes([255] * 256))
+ALPHA = Image.fromarray(np.dstack([IMAGE, np.full((40, 60), 255, np.uint8)]))
 
 
 # Kinds that must decode: the bytes, and how far off they may be.
@@ -77,7 +61,7 @@ SOUND: dict[str, tuple[Callable[[], bytes], int]] = {
     "jpeg_with_junk_behind": (lambda: JPEG + os.urandom(1000), 12),
     "jpeg_cmyk": (lambda: encoded(RGB.convert("CMYK")), 40),
     "tiff_cmyk": (lambda: encoded(RGB.convert("CMYK"), "TIFF"), 40),
-    "png_palette_alpha": (palette_with_alpha, 40),
+    "png_palette_alpha": (lambda: encoded(RGB.quantize(256), "PNG", transparency=bytes([255] * 256)), 40),
     "png_alpha": (lambda: encoded(ALPHA, "PNG"), 0),
     "png_interlaced": (interlaced, 0),
     "png_animated": (lambda: encoded(RGB, "PNG", save_all=True, append_images=MOVING[1:]), 0),
@@ -91,17 +75,12 @@ SOUND: dict[str, tuple[Callable[[], bytes], int]] = {
     "jpeg2000": (lambda: encoded(RGB, "JPEG2000"), 2),
     "ppm": (lambda: encoded(RGB, "PPM"), 0),
     "tga": (lambda: encoded(RGB, "TGA"), 0),
-    **{f"jpeg_turned_{number}": (lambda number=number: turned(number), 12) for number in range(2, 9)},
 }
-
-
-def grey_16_bit() -> bytes:
-    return encoded(Image.fromarray(PICTURE[..., 0].astype(np.uint16) * 257), "PNG")
 
 
 # Kinds that must decode to something else than the image: bytes and pixels.
 OTHER: dict[str, tuple[Callable[[], bytes], np.ndarray]] = {
-    "png_16_bit": (grey_16_bit, GREY),
+    "png_16_bit": (lambda: encoded(Image.fromarray(GREY[..., 0].astype(np.uint16) * 257), "PNG"), GREY),
     "png_1_bit": (lambda: encoded(Image.fromarray(GREY[..., 0] > 99), "PNG"), np.where(GREY > 99, 255, 0)),
     "png_1x1": (lambda: png(1, 1, b"\0\1\2\3"), np.array([[[1, 2, 3]]])),
     "png_1_high_and_60000_wide": (lambda: png(60_000, 1, bytes(180_001)), np.zeros((1, 60_000, 3))),
@@ -145,14 +124,6 @@ BAD: dict[str, Callable[[], bytes]] = {
 }
 
 
-def folder(path: Path) -> None:
-    path.mkdir()
-
-
-def fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
 def bound_socket(path: Path) -> None:
     here = Path.cwd()
     os.chdir(path.parent)  # a socket's name is at most 107 bytes
@@ -170,10 +141,10 @@ def too_many_bytes(path: Path) -> None:
 
 
 PLACES: dict[str, Callable[[Path], None]] = {
-    "folder": folder,
+    "folder": Path.mkdir,
     "broken_link": lambda path: path.symlink_to(path.with_name("gone.jpg")),
     "link_to_itself": lambda path: path.symlink_to(path),
-    "fifo": fifo,
+    "fifo": os.mkfifo,
     "socket": bound_socket,
     "device": lambda path: path.symlink_to("/dev/zero"),
     "too_many_bytes": too_many_bytes,
@@ -192,22 +163,17 @@ NAMES = {
 
 def write_sound(folder: Path) -> dict[str, Path]:
     """Every kind that decodes, as KIND.jpg."""
-    made = {
-        **{kind: make for kind, (make, _) in SOUND.items()},
-        **{kind: make for kind, (make, _) in OTHER.items()},
-    }
-    return {kind: written(folder / f"{kind}.jpg", make()) for kind, make in made.items()}
+    paths = {kind: folder / f"{kind}.jpg" for kind in (*SOUND, *OTHER)}
+    for kind, path in paths.items():
+        path.write_bytes((SOUND | OTHER)[kind][0]())
+    return paths
 
 
 def write_bad(folder: Path) -> dict[str, Path]:
     """Every kind that does not, as KIND.jpg."""
-    paths = {kind: written(folder / f"{kind}.jpg", make()) for kind, make in BAD.items()}
-    for kind, make in PLACES.items():
-        paths[kind] = folder / f"{kind}.jpg"
-        make(paths[kind])
+    paths = {kind: folder / f"{kind}.jpg" for kind in (*BAD, *PLACES)}
+    for kind, make in BAD.items():
+        paths[kind].write_bytes(make())
+    for kind, place in PLACES.items():
+        place(paths[kind])
     return paths
-
-
-def written(path: Path, content: bytes) -> Path:
-    path.write_bytes(content)
-    return path

@@ -20,15 +20,13 @@ MAX_LISTED = 10  # images in a message
 def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Return a copy of the table (see `data.annotations.table.read_table`) with the corrections of a CSV file.
 
-    The file has the columns `person`, `column`, `value` and optionally `shot` and `photograph`; the reasons that
-    `data.audit` writes are ignored. The label `column` becomes `value` for all of the person's images, or only
-    for that shot or image. `person` is the folder's name, the challenge's id or the table's `person`;
-    `photograph` is a name of `image_names`. Values are absolute, so applying a file twice is applying it once;
-    of two rows for one image's label the later one holds.
+    The label `column` becomes `value` for all images of `person` (the folder's name, the challenge's id or the
+    table's `person`), or only for one `shot` or `photograph` (a name of `image_names`). Of two rows for one
+    image's label the later one holds.
 
     Raises:
-        InputError: all bad rows: no or several people of that name, an unknown column or shot, no or several
-            images of that name, no value, a bad age, or the same correction twice with different values.
+        InputError: all bad rows: people, columns, shots or images that are unknown or ambiguous, bad values, or
+            the same correction twice with different values.
     """
     columns, lines, problems = read_csv(path)
     if columns and (set(columns) - {*REQUIRED, *OPTIONAL, *IGNORED} or set(REQUIRED) - set(columns)):

@@ -1,4 +1,4 @@
-"""Folds that share no person and hold the classes in equal shares; the same folds for every head."""
+"""Folds that share no person and hold the classes in equal shares, the same for every head."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,17 +19,18 @@ def assign_folds(
 ) -> npt.NDArray[np.int64]:
     """Assign each row of the table (see `data.annotations.table.read_table`) a fold: [N], 0..folds-1.
 
-    No person is in two folds. Each source is split separately and completely, so that a person's fold does not
-    depend on which other data were given, on which rows a task leaves out afterwards, or on the rows' order.
-    Only derived images (`data.masked`) are in the folds of the people they were made from, where those are
-    given, else of the first source, by name, that was derived from the same.
+    No person is in two folds. Each source is split separately by scikit-learn's StratifiedGroupKFold, so that a
+    person's fold does not depend on which other data were given, on which rows a task leaves out afterwards, or
+    on the rows' order. Only derived images (`data.masked`) follow the people they were made from, if those are
+    given, else the first source, by name, that was derived from the same.
 
-    Rows are stratified by the combination of the columns in `strata`: by a column's own values where its
-    borders are empty, else by class: class i has borders[i-1] <= value < borders[i]. The order of `strata`
-    makes no difference. A column that is missing, or has no value, is a stratum of its own. Where every
-    stratum of a source has fewer rows than there are folds, its folds are balanced in size alone.
-
-    The folds are those of scikit-learn's StratifiedGroupKFold, shuffled by `seed`.
+    Args:
+        table: has all rows of its sources.
+        folds: at least 2.
+        strata: columns by whose combination rows are stratified, in any order, each with its borders: class i
+            has borders[i-1] <= value < borders[i]; without borders each value is a class, as is a missing one.
+            Where every combination has fewer rows than there are folds, folds are balanced in size alone.
+        seed: of the shuffle.
 
     Raises:
         InputError: fewer than two folds, fewer people than folds, or text where borders need numbers.
@@ -43,7 +44,8 @@ def assign_folds(
     )
     if table.groupby("person")["source"].nunique().max() > 1:
         raise ValueError("a person belongs to two sources, expected names that differ between sources")
-    stratum = _strata(table, strata)
+    strata_names = [_classes(table[column], strata[column]) for column in sorted(strata) if column in table]
+    stratum = np.array(["\n".join(row) for row in zip(*strata_names, strict=True)] or [""] * len(table))
     people, sources = table["person"].to_numpy(str), table["source"].to_numpy(str)
     # Sorted by person and path: scikit-learn's answer depends on the rows' order, ours must not.
     order = np.lexsort((table["path"].to_numpy(str), people))
@@ -56,8 +58,6 @@ def assign_folds(
 
 def _move_to_original_folds(people: pd.Series, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the folds [N] with the images derived from a person in that person's fold.
-
-    Where that person is not in the table, they are in the fold of the first source, by name, derived from them.
 
     >>> names = ["a-00000001/ann", "b-00000002/a-00000001/ann", "b-00000002/carl"]
     >>> _move_to_original_folds(pd.Series(names), np.arange(3))
@@ -81,32 +81,22 @@ def _split_source(
         stratum = np.full_like(stratum, "")
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     fold = np.empty(len(people), dtype=np.int64)
-    with warnings.catch_warnings():
-        # Some combinations (incorrect mask, 60 and over) are rare and spread over as many folds as they can.
-        warnings.filterwarnings(
-            "ignore", message="The least populated class in y has only", category=UserWarning
-        )
+    with warnings.catch_warnings():  # some combinations (incorrect mask, 60 and over) are rare by nature
+        warnings.filterwarnings("ignore", "The least populated class in y has only", UserWarning)
         for number, (_, held_out) in enumerate(splitter.split(people, stratum, people)):
             fold[held_out] = number
     return fold
 
 
-def _strata(table: pd.DataFrame, strata: Mapping[str, Sequence[float]]) -> npt.NDArray[np.str_]:
-    """Return the name of each row's stratum: [N]."""
-    names = [_classes(table[column], borders) for column, borders in sorted(strata.items()) if column in table]
-    return np.array(["\n".join(row) for row in zip(*names, strict=True)] if names else [""] * len(table))
-
-
 def _classes(column: pd.Series, borders: Sequence[float]) -> list[str]:
     """Return the class of each value of a column, as text."""
+    missing = column.isna()
     if not borders:
-        return [
-            MISSING if missing else f"={value}" for value, missing in zip(column, column.isna(), strict=True)
-        ]
+        return [MISSING if none else f"={value}" for value, none in zip(column, missing, strict=True)]
     numbers = pd.to_numeric(column, errors="coerce")
-    bad = column[numbers.isna() & column.notna()].unique()
+    bad = column[numbers.isna() & ~missing].unique()
     raise_all(
         f"{column.name}: expected numbers, since it is cut at {list(borders)}", [f"found {v!r}" for v in bad]
     )
     classes = np.searchsorted(np.sort(borders), numbers.to_numpy(float), side="right")
-    return [MISSING if missing else str(i) for i, missing in zip(classes, numbers.isna(), strict=True)]
+    return [MISSING if none else str(i) for i, none in zip(classes, missing, strict=True)]

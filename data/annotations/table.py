@@ -25,21 +25,19 @@ _DERIVED = re.compile(r"[^/]*-[0-9a-f]{8}(-\d+)?/(?=[^/]*-[0-9a-f]{8}(-\d+)?/)")
 def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
     """Read all images and labels of `sources` into one table; read it once per run and pass it on.
 
-    A source is the challenge's `train/` folder, its `train/images`, the folder above, a folder with
-    `labels.csv` and `images/`, or a CSV file whose paths are relative to its folder, else to `images/` there.
-
     Returns one row per image, in the order of the sources and sorted by path within each, RangeIndex:
-    `source` (str: absolute path of the data folder, or of the CSV file where one was given), `path` (str,
-    absolute), `person` (str), `shot` (str, missing outside the challenge's layout), then the labels: `age` in
-    years as float (NaN: unknown), every other column as str (missing where the file has nothing).
+    `source` (str: absolute path of the data folder or CSV file), `path` (str, absolute), `person` (str), `shot`
+    (str, missing outside the challenge's layout), then the labels: `age` in years as float (NaN: unknown), every
+    other column as str (missing where the file has nothing).
 
     `person` is `<data folder's name>-<digest>/<person's name in it>`. The digest is taken over the source's
     file names, so that people of two sources never mix, and a person keeps the name wherever the folder lies
     and whatever else is given (only an exact copy of an earlier source gets a number after it).
 
     Args:
-        sources: at least one.
-        lenient: accept images that are missing or no files; whoever decodes them reports them.
+        sources: each is the challenge's `train/` folder, its `train/images`, the folder above, a folder with
+            `labels.csv` and `images/`, or a CSV file whose paths are relative to its folder, else to `images/` there.
+        lenient: accept images that are missing or no files; decoding them will fail.
 
     Raises:
         InputError: all bad folders and rows of all sources.
@@ -61,10 +59,10 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
         rows += found
         problems += bad
     problems = problems or _find_duplicates(rows)  # bad rows can look like duplicates
-    raise_all(
-        f"the data cannot be read ({len(problems)} problem{'s' if len(problems) != 1 else ''}):", problems
-    )
-    return _as_table(rows)
+    raise_all(f"the data cannot be read (problems: {len(problems)}):", problems)
+    columns = dict.fromkeys([*OWN_COLUMNS, *(name for row in rows for name in row)])
+    types = {name: "float64" if name == "age" else "str" for name in columns}
+    return pd.DataFrame({n: pd.Series([row.get(n) for row in rows], dtype=kind) for n, kind in types.items()})
 
 
 def person_name(person: str) -> str:
@@ -97,7 +95,7 @@ def source_name(person: str) -> str:
 
 
 def source_folder(source: Path) -> Path:
-    """Return the folder that a source's paths are relative to: the source, or its CSV file's folder."""
+    """Return a source's folder: itself, or its CSV file's."""
     return source.parent if source.is_file() else source
 
 
@@ -150,14 +148,3 @@ def _find_duplicates(rows: Sequence[Row]) -> list[str]:
         if other is not row:
             problems.append(f"{row['path']}: given by {other['source']} and again by {row['source']}")
     return problems
-
-
-def _as_table(rows: Sequence[Row]) -> pd.DataFrame:
-    """Build the table: its own columns first, then the labels in the order in which they came."""
-    columns = dict.fromkeys([*OWN_COLUMNS, *(name for row in rows for name in row)])
-    return pd.DataFrame(
-        {
-            name: pd.Series([row.get(name) for row in rows], dtype="float64" if name == "age" else "str")
-            for name in columns
-        }
-    )

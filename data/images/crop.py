@@ -31,7 +31,7 @@ def read_boxes(file: Path) -> dict[str, list[Box]]:
     """Read the boxes (x0, y0, x1, y1, score) of each image by its absolute path, the largest first.
 
     Raises:
-        InputError: no such file, other columns, or rows that are no boxes; all are listed.
+        InputError: no such file, other columns, or all rows that are no boxes.
     """
     columns, lines, problems = read_csv(file)
     if not problems and not set(COLUMNS[:5]) <= set(columns):
@@ -57,12 +57,9 @@ def read_boxes(file: Path) -> dict[str, list[Box]]:
 
 
 def crop(pixels: Pixels, box: Box, margin: float = 1.0) -> Pixels:
-    """Crop an image [H, W, 3] to a box with a margin, within the image; a box outside leaves it whole.
+    """Crop an upright image [H, W, 3] to a box in its pixels; a box outside leaves it whole.
 
-    Args:
-        pixels: of the upright image.
-        box: in its pixels.
-        margin: times the usual one; 0 crops to the box.
+    The margin is so many times the usual one; 0 crops to the box.
     """
     height, width = pixels.shape[:2]
     x0, y0, x1, y1, _ = box
@@ -110,19 +107,10 @@ def make_cropped_reader(file: Path, margin: float = 1.0) -> CroppedReader:
 
 def add_box_options(parser: argparse.ArgumentParser) -> None:
     """Add --boxes and --box-margin."""
-    parser.add_argument(
-        "--boxes",
-        type=Path,
-        metavar="FILE",
-        help="crop each image to its face: the CSV of python -m data.boxes, or your own",
-    )
-    parser.add_argument(
-        "--box-margin",
-        type=float,
-        default=1.0,
-        metavar="TIMES",
-        help="around the face, times the usual one; use the same in training and prediction (default: %(default)s)",
-    )
+    boxes = "crop each image to its face: the CSV of python -m data.boxes, or your own"
+    parser.add_argument("--boxes", type=Path, metavar="FILE", help=boxes)
+    margin = "around the face, times the usual one; the same in training and prediction (default: %(default)s)"
+    parser.add_argument("--box-margin", type=float, default=1.0, metavar="TIMES", help=margin)
 
 
 def make_reader(boxes: Path | None, margin: float) -> Read:

@@ -28,10 +28,9 @@ def read_id_rows(
     Raises `InputError` for all other problems, and for a file without rows.
     """
     table = read_csv(path, required, optional)
-    none = (
-        [] if table.rows or table.problems else [f"{path}: no rows after the heading, expected one per image"]
-    )
-    raise_all(f"{path}: expected a CSV file with {', '.join(required)}", [*table.problems, *none])
+    raise_all(f"{path}: expected a CSV file with {', '.join(required)}", table.problems)
+    if not table.rows:
+        raise InputError(f"{path}: no rows after the heading, expected one per image")
     lines: dict[str, list[int]] = {}
     for line, row in table.rows:
         lines.setdefault(row[ID] if row[ID].strip() else "", []).append(line)
@@ -144,9 +143,10 @@ def _files_below(folder: Path) -> Iterator[str]:
         with os.scandir(folder / prefix) as entries:
             for entry in entries:
                 name, linked = prefix + entry.name, entry.is_symlink()
-                if not (
+                is_folder = (
                     Path(entry).is_dir() if linked else entry.is_dir()
-                ):  # entry.is_dir fails on circular links
+                )  # the latter fails on circular links
+                if not is_folder:
                     yield name
                 elif entry.name.startswith("."):
                     continue

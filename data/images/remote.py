@@ -12,33 +12,22 @@ from data.images.find import find_images, is_image_name
 from data.runtime.errors import InputError
 from data.runtime.files import check_writable_names, write_atomically
 
-
-def join(place: str, *names: str) -> str:
-    """Join names to a path or URL.
-
-    >>> join("s3://faces/eval/", "images", "a.jpg")
-    's3://faces/eval/images/a.jpg'
-    """
-    return posixpath.join(place, *names)
+join = posixpath.join
 
 
 def open_filesystem(place: str) -> tuple[Any, str]:
-    """Return the file system of `place` and its path there.
+    """Return the file system of `place` and its path there; `InputError` for an unknown or unsupported URL.
 
-    fsspec caches file systems, one for each process and each set of credentials, which it takes from the
-    environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS and so on).
-
-    Raises:
-        InputError: an unknown kind of URL, or a package that it needs is missing.
+    fsspec caches file systems per process and takes credentials from the environment (AWS_ACCESS_KEY_ID,
+    AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS and so on).
     """
     try:
         system, path = fsspec.core.url_to_fs(place)
     except ImportError as error:
         raise InputError(f"{place}: cannot be reached: {error}; see requirements-ray.txt") from None
     except ValueError as error:
-        raise InputError(
-            f"{place}: {error}; expected a path, s3://, gs:// or another that fsspec knows"
-        ) from None
+        expected = "expected a path, s3://, gs:// or another that fsspec knows"
+        raise InputError(f"{place}: {error}; {expected}") from None
     return system, path
 
 
@@ -76,7 +65,7 @@ def exists(place: str) -> bool:
 
 
 def state_of(place: str) -> str:
-    """Describe a file's state without reading it, by size and time or an object's tag; changes with its content."""
+    """Describe a file's state, which changes with its content, by size and time or an object's tag."""
     system, path = open_filesystem(place)
     info = system.info(path)
     return f"{info['size']} {info.get('ETag') or info.get('etag') or info.get('mtime') or ''}"
@@ -102,6 +91,6 @@ def find_images_below(folder: str) -> Iterator[str]:
         names = find_images(Path(path)) if Path(path).is_dir() else []
         check_writable_names(folder, names)
         yield from names
-        return
-    start = path.rstrip("/") + "/"
-    yield from filter(is_image_name, (found.removeprefix(start) for found in sorted(system.find(path))))
+    else:
+        start = path.rstrip("/") + "/"
+        yield from filter(is_image_name, (found.removeprefix(start) for found in sorted(system.find(path))))

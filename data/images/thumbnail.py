@@ -1,4 +1,4 @@
-"""Images small enough to stand in a page."""
+"""Images small enough to be embedded in an HTML page."""
 
 import base64
 import io
@@ -9,18 +9,16 @@ from PIL import Image
 
 from data.images.decode import decode
 
-QUALITY = 80
-
 
 def thumbnail(path: Path, alternative: str, height: int = 96) -> Markup:
-    """An <img> of the image at `path`, `height` pixels high at most, its pixels inside the page.
+    """Make an <img> of an image at most `height` pixels high, its pixels embedded, without the file's metadata.
 
-    It is encoded anew, so that nothing of the file's own metadata (place, camera) comes along. Raises
-    InputError if the file cannot be read.
+    Raises:
+        InputError: the file cannot be decoded.
     """
     image = Image.fromarray(decode(path))
     image.thumbnail((4 * height, height))
     encoded = io.BytesIO()
-    image.save(encoded, "JPEG", quality=QUALITY)
+    image.save(encoded, "JPEG", quality=80)
     source = "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")
     return Markup('<img src="{}" alt="{}" width="{}" height="{}">').format(source, alternative, *image.size)

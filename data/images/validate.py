@@ -14,14 +14,7 @@ LEFT_OUT = "left_out.csv"
 
 
 def find_undecodable(paths: Sequence[str], processes: int | None = None) -> dict[str, str]:
-    """Return the error of each of `paths` that cannot be decoded; empty if all can.
-
-    Every image is read to its end, JPEGs at an eighth of their size.
-
-    Args:
-        paths: of images; repetition does not matter.
-        processes: for decoding; None for one per core.
-    """
+    """Decode images, JPEGs at an eighth of their size; return the error of each one that cannot be decoded."""
     ordered = sorted(set(paths))
     errors = parallel_map(_decode_error, ordered, processes, chunk=64)
     return {path: error for path, error in zip(ordered, errors, strict=True) if error}

@@ -87,7 +87,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def whole_number_from(least: int) -> Callable[[str], int]:
-    """Make the `type` of a command-line option that is a whole number of at least `least`."""
+    """Make the `type` of a command-line option for whole numbers from `least` up."""
 
     def whole_number(text: str) -> int:
         if not re.fullmatch(r"\d+", text) or int(text) < least:

@@ -1,11 +1,10 @@
 """Files and folders written whole or not at all, and file names checked before they are opened."""
 
-import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from data.runtime.errors import InputError, raise_all
@@ -33,7 +32,12 @@ def write_atomically(path: Path) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)  # mkstemp makes private files
         temporary.replace(path)
-        _flush_folder(path.parent)
+        folder = os.open(path.parent, os.O_RDONLY)
+        with suppress(
+            OSError
+        ):  # not every file system can flush a folder, so that the rename outlives a power cut
+            os.fsync(folder)
+        os.close(folder)
     except OSError as error:
         if error.errno is not None and error.filename in (None, name):
             error.filename = str(path)  # the name that the user knows
@@ -44,10 +48,9 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def write_folder_atomically(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path`; rename it to `path` if the block ends without an error.
+    """Yield a new folder beside `path`; rename it to `path` if the block ends without an error, else remove it.
 
-    A failure or a signal leaves nothing. The folder's files, maybe thousands, are not flushed, so this holds for
-    a killed process but not for a loss of power.
+    Its files, maybe thousands, are not flushed: a killed process leaves nothing, a loss of power may.
 
     Raises:
         InputError: something other than an empty folder exists at `path`.
@@ -116,15 +119,3 @@ def check_writable_names(where: str, names: Iterable[str]) -> None:
     raise_all(
         f"{where}: names that are not UTF-8 or have a carriage return, expected others", map(repr, unwritable)
     )
-
-
-def _flush_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename outlives a loss of power, where the file system supports it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)

@@ -24,10 +24,7 @@ def hold_lock(file: Path, what: str, waiting: str | None = None) -> Iterator[Non
     Args:
         file: the lock file; its folder is created if missing.
         what: the locked thing, for the message.
-        waiting: message printed once before waiting for another process; None raises instead.
-
-    Raises:
-        InputError: another process holds the lock, and `waiting` is None.
+        waiting: message before waiting for another process; None raises an `InputError` instead.
     """
     new_folder = not file.parent.exists()
     lock = _acquire(file, what, waiting)

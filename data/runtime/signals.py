@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -23,17 +22,12 @@ class StopSignal(BaseException):
     Attributes:
         number: of the signal.
         saved: what the run can be resumed from, for the message; set by the code that saves it.
+        exit_code: as shells report the signal: 130 for SIGINT, 143 for SIGTERM.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.number = number
-        self.saved = ""
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code that shells report for the signal: 130 for SIGINT, 143 for SIGTERM."""
-        return 128 + self.number
+        self.number, self.exit_code, self.saved = number, 128 + number, ""
 
     def __str__(self) -> str:
         message = f"stopped by {signal.Signals(self.number).name}"
@@ -42,9 +36,7 @@ class StopSignal(BaseException):
 
 @dataclass
 class _State:
-    """State shared by the handler and the blocks, since handlers take no arguments of ours."""
-
-    received: int | None = None
+    received: int | None = None  # the first signal
     deferring: int = 0  # nested `defer_signals` blocks
 
 
@@ -68,7 +60,7 @@ def handle_signals() -> Iterator[None]:
             raise StopSignal(number)
 
     _state.received, _state.deferring = None, 0
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
     for number in before:
         signal.signal(number, handle)
@@ -95,15 +87,10 @@ def defer_signals() -> Iterator[None]:
 def init_worker(_: int = 0) -> None:
     """Initialise a worker process: signals to the process group are handled by its parent alone.
 
-    A data loader would otherwise report that its workers died. The first SIGTERM is taken for the group's; a
-    second one, as from the parent's cleanup, ends the worker. On Linux the worker also ends when its parent is
-    killed, for which it would otherwise wait forever.
+    The first SIGTERM is taken for the group's; a second one, as from the parent's cleanup, ends the worker. On
+    Linux it also ends when its parent is killed, for which it would otherwise wait forever.
     """
-
-    def handle(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

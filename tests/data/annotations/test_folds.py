@@ -29,7 +29,7 @@ def make_source(name: str, people: int, seed: int = 0) -> pd.DataFrame:
 A, B = make_source("a", 300), make_source("b", 40, seed=1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(5, 25), st.integers(2, 5), st.integers(0, 9))
 def test_every_row_has_a_fold_and_no_person_two(people, folds, seed):
     table = make_source("a", people, seed)
@@ -38,34 +38,22 @@ def test_every_row_has_a_fold_and_no_person_two(people, folds, seed):
     assert pd.Series(fold).groupby(table["person"]).nunique().max() == 1
 
 
-def test_other_sources_and_row_order_do_not_matter():
+def test_only_the_source_and_the_seed_matter():
     alone = assign_folds(A, 5, STRATA, seed=3)
     shuffled = pd.concat([B, A], ignore_index=True).sample(frac=1, random_state=0)
     fold = pd.Series(assign_folds(shuffled, 5, STRATA, seed=3), index=shuffled["path"].to_numpy())
     np.testing.assert_array_equal(fold[A["path"].to_numpy()], alone)
+    assert np.mean(assign_folds(A, 5, STRATA, seed=4) != alone) > 0.5
 
 
-def test_same_seed_same_folds_other_seed_other_folds():
-    first = assign_folds(A, 5, STRATA, seed=3)
-    np.testing.assert_array_equal(assign_folds(A, 5, STRATA, seed=3), first)
-    assert np.mean(assign_folds(A, 5, STRATA, seed=4) != first) > 0.5
-
-
-def test_strata_have_near_equal_shares():
+def test_strata_have_near_equal_shares_and_borders_belong_to_the_class_above():
     fold = assign_folds(A, 5, STRATA, seed=0)
-    classes = A.assign(age=np.digitize(A["age"], [30, 60]))
-    people = classes[classes["mask"] == "normal"]
+    people = A.assign(age=np.digitize(A["age"], [30, 60]))[A["mask"] == "normal"]
     counts = pd.crosstab([people["gender"], people["age"]], fold[people.index])
     assert (counts.max(axis=1) - counts.min(axis=1)).max() <= 1
-
-
-def test_borders_belong_to_the_class_above():
-    ages = A.assign(age=np.where(A["age"] < 30, 29.0, np.where(A["age"] < 60, 30.0, 60.0)))
-    as_text = A.assign(age=np.where(A["age"] < 30, "young", np.where(A["age"] < 60, "mid", "old")))
-    by_number = assign_folds(ages, 5, {"age": [30, 60]}, seed=0)
-    np.testing.assert_array_equal(by_number, assign_folds(A, 5, {"age": [30, 60]}, seed=0))
-    counts = pd.crosstab(as_text["age"], by_number)
-    assert (counts.max(axis=1) - counts.min(axis=1)).max() <= len(MASKS)
+    on_borders = A.assign(age=np.where(A["age"] < 30, 29.0, np.where(A["age"] < 60, 30.0, 60.0)))
+    by_age = assign_folds(on_borders, 5, {"age": [60, 30]}, seed=0)
+    np.testing.assert_array_equal(by_age, assign_folds(A, 5, {"age": [30, 60]}, seed=0))
 
 
 def test_missing_values_are_a_stratum_and_a_missing_column_is_none():
@@ -76,13 +64,13 @@ def test_missing_values_are_a_stratum_and_a_missing_column_is_none():
     np.testing.assert_array_equal(with_missing, assign_folds(some, 5, {"age": [30]}, seed=0))
 
 
-def test_strata_too_rare_for_every_fold_are_spread_all_the_same():
+def test_strata_too_rare_for_every_fold_are_balanced_in_size():
     table = A.assign(gender=A["person"])[A["mask"] == "normal"]
     fold = assign_folds(table, 5, {"gender": []}, seed=0)
     assert np.bincount(fold).tolist() == [60] * 5
 
 
-def test_wrong_requests_are_told():
+def test_wrong_requests_are_refused():
     with pytest.raises(InputError, match="too few people for 41 folds") as raised:
         assign_folds(pd.concat([A, B]), 41, STRATA, seed=0)
     assert str(raised.value).splitlines()[1:] == ["  b: 40 people, expected at least 41"]
@@ -94,10 +82,10 @@ def test_wrong_requests_are_told():
         assign_folds(pd.concat([A, A.assign(source="b")]), 5, STRATA, seed=0)
 
 
-def test_all_that_was_drawn_of_a_person_is_in_one_fold():
+def test_all_images_derived_from_a_person_are_in_one_fold():
     tables = {"portraits-0000000a": make_source("portraits-0000000a", 30)}
-    drawn = [("m1-0000000b", "portraits-0000000a"), ("m2-0000000c", "portraits-0000000a")]
-    for name, of in [*drawn, ("m3-0000000d", "m1-0000000b")]:
+    derived = [("m1-0000000b", "portraits-0000000a"), ("m2-0000000c", "portraits-0000000a")]
+    for name, of in [*derived, ("m3-0000000d", "m1-0000000b")]:
         names = {column: name + "/" + tables[of][column] for column in ("person", "path")}
         tables[name] = tables[of].assign(source=name, **names)
     for chosen in (list(tables), list(tables)[1:3], list(tables)[::3]):

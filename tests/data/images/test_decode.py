@@ -2,7 +2,6 @@
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -10,11 +9,16 @@ from PIL import ExifTags, Image, ImageOps
 
 from data.images.decode import BACKGROUND, MAX_PIXELS, decode, decode_bytes
 from data.runtime.errors import InputError
+from tests.bad_images import chunk, png
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (6, 9, 3)).astype(np.uint8)
 GREY = COLOURS[..., 0]
 ALPHA = np.where(np.arange(9) < 4, 0, 255).astype(np.uint8) * np.ones((6, 1), np.uint8)
+RGB = Image.fromarray(COLOURS)
+PALETTE = RGB.quantize(16)
+SMOOTH = np.add.outer(np.arange(160), np.arange(240))[..., None] * np.array([0.5, 0.3, 0.6])
+LARGE = Image.fromarray(SMOOTH.astype(np.uint8))
 
 
 def encode(image: Image.Image, kind: str, **options) -> bytes:
@@ -27,84 +31,74 @@ def as_rgb(grey: np.ndarray) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def over_background(rgb: np.ndarray) -> np.ndarray:
-    return np.where(ALPHA[..., None] == 0, np.array(BACKGROUND, np.uint8), rgb)
+def over_background(rgb: np.ndarray, transparent: np.ndarray) -> np.ndarray:
+    return np.where(transparent[..., None], np.array(BACKGROUND, np.uint8), rgb)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "TGA", "WEBP"])
-def test_rgb_comes_back_as_it_is(kind):
-    options = {"lossless": True} if kind == "WEBP" else {}
-    decoded = decode_bytes(encode(Image.fromarray(COLOURS), kind, **options), "x")
-    assert decoded.dtype == np.uint8
-    assert decoded.flags.writeable
-    np.testing.assert_array_equal(decoded, COLOURS)
+def with_chunk(encoded: bytes, name: bytes, body: bytes) -> bytes:
+    """A PNG with another chunk behind its header."""
+    return encoded[:33] + chunk(name, body) + encoded[33:]
 
 
-def test_grey_and_one_bit():
-    np.testing.assert_array_equal(decode_bytes(encode(Image.fromarray(GREY), "PNG"), "x"), as_rgb(GREY))
-    bits = Image.fromarray(GREY > 127)
-    assert bits.mode == "1"
-    np.testing.assert_array_equal(
-        decode_bytes(encode(bits, "PNG"), "x"), as_rgb(np.where(GREY > 127, 255, 0).astype(np.uint8))
-    )
+BITS = Image.fromarray(GREY > 127)
+RGBA = Image.fromarray(np.dstack([COLOURS, ALPHA]))
+GREY_ALPHA = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(ALPHA)])
+OF_16_BITS = np.array([[0, 128, 129, 256, 257, 32768, 65406, 65407, 65535]], np.uint16)
+OPACITIES = bytes(0 if index == 3 else 255 for index in range(16))
+PALETTE_RGB, INDEX_3 = np.asarray(PALETTE.convert("RGB")), np.asarray(PALETTE) == 3
+PIXEL = (COLOURS[2, 3] == COLOURS).all(axis=2)
+MODES = {
+    "grey": (encode(Image.fromarray(GREY), "PNG"), as_rgb(GREY)),
+    "1 bit": (encode(BITS, "PNG"), as_rgb(np.where(GREY > 127, 255, 0))),
+    "alpha": (encode(RGBA, "PNG"), over_background(COLOURS, ALPHA == 0)),
+    "grey with alpha": (encode(GREY_ALPHA, "PNG"), over_background(as_rgb(GREY), ALPHA == 0)),
+    "palette": (encode(PALETTE, "PNG"), PALETTE_RGB),
+    "palette of a GIF": (encode(PALETTE, "GIF"), PALETTE_RGB),
+    "transparent index": (encode(PALETTE, "PNG", transparency=3), over_background(PALETTE_RGB, INDEX_3)),
+    "opacities": (encode(PALETTE, "PNG", transparency=OPACITIES), over_background(PALETTE_RGB, INDEX_3)),
+    "transparent colour": (
+        encode(RGB, "PNG", transparency=tuple(COLOURS[2, 3].tolist())),
+        over_background(COLOURS, PIXEL),
+    ),
+    "transparent level of 16 bits": (
+        with_chunk(encode(Image.fromarray(OF_16_BITS[:, ::8]), "PNG"), b"tRNS", struct.pack(">H", 65535)),
+        np.array([[[0, 0, 0], BACKGROUND]]),
+    ),
+    "broken EXIF": (with_chunk(encode(RGB, "PNG"), b"eXIf", b"no exif at all"), COLOURS),
+    **{kind: (encode(RGB, kind), COLOURS) for kind in ("PNG", "BMP", "TIFF", "PPM", "TGA")},
+    "WEBP": (encode(RGB, "WEBP", lossless=True), COLOURS),
+    **{
+        f"16 bits of a {kind}": (
+            encode(Image.fromarray(OF_16_BITS), kind),
+            as_rgb(np.array([[0, 0, 1, 1, 1, 128, 254, 255, 255]])),  # round(grey / 65535 * 255)
+        )
+        for kind in ("PNG", "TIFF", "PPM")
+    },
+}
 
 
-def test_alpha_is_laid_over_the_background():
-    rgba = Image.fromarray(np.dstack([COLOURS, ALPHA]))
-    np.testing.assert_array_equal(decode_bytes(encode(rgba, "PNG"), "x"), over_background(COLOURS))
-    grey = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(ALPHA)])
-    np.testing.assert_array_equal(decode_bytes(encode(grey, "PNG"), "x"), over_background(as_rgb(GREY)))
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    encoded, expected = MODES[mode]
+    pixels = decode_bytes(encoded, "x")
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.writeable
+    np.testing.assert_array_equal(pixels, expected)
 
 
-def test_half_transparent_is_half_background():
-    rgba = Image.new("RGBA", (2, 2), (0, 100, 200, 128))
-    expected = np.array([0, 100, 200]) * 128 / 255 + np.array(BACKGROUND) * 127 / 255
-    np.testing.assert_allclose(decode_bytes(encode(rgba, "PNG"), "x")[0, 0], expected, atol=1)
+@pytest.mark.parametrize(
+    ("image", "kind", "expected"),
+    [
+        (Image.new("RGBA", (2, 2), (0, 100, 200, 128)), "PNG", np.array([0, 100, 200]) * 128 / 255 + 127),
+        (Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG", [0, 255, 255]),
+        (Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "TIFF", [0, 255, 255]),
+    ],
+)
+def test_half_transparent_and_cmyk_pixels(image: Image.Image, kind: str, expected: list[int]) -> None:
+    np.testing.assert_allclose(decode_bytes(encode(image, kind), "x")[1, 1], expected, atol=3)
 
 
-def test_palette_with_and_without_transparency():
-    palette = Image.fromarray(COLOURS).quantize(16)
-    colours = np.asarray(palette.convert("RGB"))
-    np.testing.assert_array_equal(decode_bytes(encode(palette, "PNG"), "x"), colours)
-    np.testing.assert_array_equal(decode_bytes(encode(palette, "GIF"), "x"), colours)
-    index = np.asarray(palette)
-    expected = np.where(index[..., None] == 3, np.array(BACKGROUND, np.uint8), colours)
-    one_index = encode(palette, "PNG", transparency=3)
-    np.testing.assert_array_equal(decode_bytes(one_index, "x"), expected)
-    bytewise = encode(palette, "PNG", transparency=bytes(0 if i == 3 else 255 for i in range(16)))
-    np.testing.assert_array_equal(decode_bytes(bytewise, "x"), expected)
-
-
-def test_one_transparent_colour():
-    encoded = encode(Image.fromarray(COLOURS), "PNG", transparency=tuple(COLOURS[2, 3].tolist()))
-    expected = COLOURS.copy()
-    expected[2, 3] = BACKGROUND
-    np.testing.assert_array_equal(decode_bytes(encoded, "x"), expected)
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_cmyk(kind):
-    cmyk = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
-    np.testing.assert_allclose(decode_bytes(encode(cmyk, kind), "x")[8, 8], [0, 255, 255], atol=3)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
-def test_16_bit_grey_is_scaled_not_clipped(kind):
-    grey = np.array([[0, 128, 129, 256, 257, 32768, 65406, 65407, 65535]], np.uint16)
-    expected = np.round(grey / 65535 * 255).astype(np.uint8)
-    assert expected.tolist() == [[0, 0, 1, 1, 1, 128, 254, 255, 255]]
-    np.testing.assert_array_equal(decode_bytes(encode(Image.fromarray(grey), kind), "x"), as_rgb(expected))
-
-
-def test_16_bit_grey_with_a_transparent_level():
-    grey = np.array([[0, 300, 65535]], np.uint16)
-    plain = encode(Image.fromarray(grey), "PNG")
-    transparent = plain[:33] + chunk(b"tRNS", struct.pack(">H", 300)) + plain[33:]
-    np.testing.assert_array_equal(decode_bytes(transparent, "x")[0, 1], BACKGROUND)
-    np.testing.assert_array_equal(decode_bytes(transparent, "x")[0, ::2], [[0, 0, 0], [255, 255, 255]])
-
-
-def test_pixels_without_a_known_range_are_refused():
+def test_pixels_without_a_known_range_are_refused() -> None:
     for pixels in (np.ones((2, 2), np.float32), np.full((2, 2), 70000, np.int32)):
         with pytest.raises(InputError, match=r"x\.tif: the image cannot be decoded .*expected"):
             decode_bytes(encode(Image.fromarray(pixels), "TIFF"), "x.tif")
@@ -114,23 +108,11 @@ def test_pixels_without_a_known_range_are_refused():
 @pytest.mark.parametrize(
     ("kind", "options"), [("PNG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})]
 )
-def test_exif_orientation_is_pillows(orientation, kind, options):
-    image = Image.fromarray(COLOURS)
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    encoded = encode(image, kind, exif=exif, **options)
+def test_exif_orientation_is_pillows(orientation: int, kind: str, options: dict) -> None:
+    image = RGB.copy()
     image.getexif()[ExifTags.Base.Orientation] = orientation
+    encoded = encode(RGB, kind, exif=image.getexif(), **options)
     np.testing.assert_array_equal(decode_bytes(encoded, "x"), np.asarray(ImageOps.exif_transpose(image)))
-
-
-def test_a_broken_exif_block_leaves_the_pixels():
-    image = Image.fromarray(COLOURS)
-    encoded = encode(image, "PNG")
-    broken = encoded[:33] + chunk(b"eXIf", b"no exif at all") + encoded[33:]
-    np.testing.assert_array_equal(decode_bytes(broken, "x"), COLOURS)
-
-
-SMOOTH = np.add.outer(np.arange(160), np.arange(240))[..., None] * np.array([0.5, 0.3, 0.6])
 
 
 @pytest.mark.parametrize(
@@ -138,70 +120,39 @@ SMOOTH = np.add.outer(np.arange(160), np.arange(240))[..., None] * np.array([0.5
     [((240, 160), (240, 160)), ((121, 20), (240, 160)), ((120, 80), (120, 80)), ((31, 20), (60, 40))]
     + [((30, 20), (30, 20)), ((1, 1), (30, 20)), ((500, 500), (240, 160))],
 )
-def test_least_gives_the_smallest_scale_that_covers(least, size):
-    encoded = encode(Image.fromarray(SMOOTH.astype(np.uint8)), "JPEG", quality=95)
+def test_least_gives_the_smallest_scale_that_covers(least: tuple[int, int], size: tuple[int, int]) -> None:
+    encoded = encode(LARGE, "JPEG", quality=95)
     small = decode_bytes(encoded, "x", least)
     assert (small.shape[1], small.shape[0]) == size
     reduced = Image.fromarray(decode_bytes(encoded, "x")).reduce(240 // size[0])
     np.testing.assert_allclose(small.astype(int), np.asarray(reduced).astype(int), atol=4)
 
 
-def test_least_is_about_the_upright_image_and_jpegs_alone():
-    image = Image.fromarray(SMOOTH.astype(np.uint8))
+def test_least_refers_to_the_upright_image_and_to_jpegs_alone() -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    assert decode_bytes(encode(image, "JPEG", exif=exif), "x", least=(80, 120)).shape == (120, 80, 3)
-    assert decode_bytes(encode(image, "JPEG", exif=exif), "x", least=(81, 120)).shape == (240, 160, 3)
-    assert decode_bytes(encode(image, "PNG"), "x", least=(10, 10)).shape == (160, 240, 3)
+    assert decode_bytes(encode(LARGE, "JPEG", exif=exif), "x", least=(80, 120)).shape == (120, 80, 3)
+    assert decode_bytes(encode(LARGE, "JPEG", exif=exif), "x", least=(81, 120)).shape == (240, 160, 3)
+    assert decode_bytes(encode(LARGE, "PNG"), "x", least=(10, 10)).shape == (160, 240, 3)
     with pytest.raises(ValueError, match="at least 1"):
-        decode_bytes(encode(image, "JPEG"), "x", least=(0, 10))
-
-
-def chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
-def png_header(width: int, height: int) -> bytes:
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
-def test_too_many_pixels_are_told_with_the_limit():
-    for width in (MAX_PIXELS // 1000 + 1, 100_000, 1_000_000):
-        with pytest.raises(InputError, match=rf"x\.png: .* pixels, expected at most {MAX_PIXELS}"):
-            decode_bytes(png_header(width, 1000), "x.png")
+        decode_bytes(encode(LARGE, "JPEG"), "x", least=(0, 10))
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_too_many_pixels_are_told_where_pillow_only_warns():
-    with pytest.raises(InputError, match="100000 x 1000 pixels"):
-        decode_bytes(png_header(100_000, 1000), "x.png")
+@pytest.mark.parametrize("width", [MAX_PIXELS // 1000 + 1, 100_000, 1_000_000])
+def test_too_many_pixels_are_refused_with_the_limit(width: int) -> None:
+    with pytest.raises(InputError, match=rf"x\.png: .* pixels, expected at most {MAX_PIXELS}"):
+        decode_bytes(png(width, 1000), "x.png")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
-def test_cut_short(kind):
-    encoded = encode(Image.fromarray(SMOOTH.astype(np.uint8)), kind)
+def test_truncated_images_are_refused(kind: str) -> None:
+    encoded = encode(LARGE, kind)
     with pytest.raises(InputError, match=r"face\.x: "):
         decode_bytes(encoded[: len(encoded) // 2], "face.x")
 
 
-def test_no_image_empty_missing_and_a_folder(tmp_path):
-    (tmp_path / "text.jpg").write_text("not an image")
-    (tmp_path / "empty.jpg").touch()
-    (tmp_path / "folder.jpg").mkdir()
-    reasons = {
-        "text.jpg": "not an image of a known format",
-        "empty.jpg": "an empty file, expected an image",
-        "missing.jpg": r"cannot be read \(No such file or directory\)",
-        "folder.jpg": r"cannot be read \(Is a directory\)",
-    }
-    for name, reason in reasons.items():
-        with pytest.raises(InputError, match=f"{name}: {reason}"):
-            decode(tmp_path / name)
-
-
-def test_a_file_decodes_as_its_bytes(tmp_path):
-    encoded = encode(Image.fromarray(SMOOTH.astype(np.uint8)), "JPEG")
+def test_a_file_decodes_as_its_bytes(tmp_path) -> None:
+    encoded = encode(LARGE, "JPEG")
     (tmp_path / "a.jpg").write_bytes(encoded)
-    expected = decode_bytes(encoded, "x", (60, 40))
-    np.testing.assert_array_equal(decode(tmp_path / "a.jpg", least=(60, 40)), expected)
+    np.testing.assert_array_equal(decode(tmp_path / "a.jpg", (60, 40)), decode_bytes(encoded, "x", (60, 40)))

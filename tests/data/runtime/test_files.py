@@ -1,5 +1,6 @@
 """A file is written whole or not at all."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -7,55 +8,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.runtime.files import remove_unfinished, write_atomically, write_text
+from data.runtime.errors import InputError
+from data.runtime.files import remove_unfinished, write_atomically, write_folder_atomically, write_text
 
 
-def fail_half_way(path: Path, error: BaseException) -> None:
-    with write_atomically(path) as temporary:
-        temporary.write_text("half of the ne", encoding="utf-8")
-        raise error
-
-
-def test_text_comes_back_as_it_was_in_a_folder_made_for_it(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder" / "ä.txt"
-    write_text(path, "60 and over\nß, 顔\n")
-    assert path.read_bytes() == "60 and over\nß, 顔\n".encode()
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("old", ["old", None])
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(old: str | None, tmp_path: Path) -> None:
     path = tmp_path / "best.safetensors"
-    write_text(path, "old")
-    with pytest.raises(OSError, match="disk full"):
-        fail_half_way(path, OSError("disk full"))
-    assert [(p.name, p.read_text(encoding="utf-8")) for p in tmp_path.iterdir()] == [
-        ("best.safetensors", "old")
-    ]
+    if old is not None:
+        write_text(path, old)
+    for error in (OSError(errno.ENOSPC, "full"), KeyboardInterrupt()):
+        with pytest.raises(type(error)), write_atomically(path) as temporary:  # noqa: PT012
+            temporary.write_text("half of the ne", encoding="utf-8")
+            raise error
+        assert getattr(error, "filename", str(path)) == str(path), "and not the temporary one"
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("best.safetensors", old)] * (
+        old is not None
+    )
 
 
-def test_a_first_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        fail_half_way(tmp_path / "new.txt", KeyboardInterrupt())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "history.csv"
-    write_text(path, "old")
+def test_a_reader_sees_the_old_file_until_the_new_one_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ä.npz"
+    write_text(path, "ß, 顔\n")
     with write_atomically(path) as temporary:
-        temporary.write_text("new", encoding="utf-8")
-        assert path.read_text(encoding="utf-8") == "old"
-    assert path.read_text(encoding="utf-8") == "new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_temporary_file_keeps_the_suffix_that_writers_go_by(tmp_path: Path) -> None:
-    with write_atomically(tmp_path / "a.npz") as temporary:
-        np.savez(temporary, x=np.arange(3))
-    with np.load(tmp_path / "a.npz") as saved:
+        np.savez(temporary, x=np.arange(3))  # which goes by the suffix
+        assert path.read_bytes() == "ß, 顔\n".encode()
+    with np.load(path) as saved:
         assert saved["x"].tolist() == [0, 1, 2]
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_file_is_as_open_to_others_as_the_umask_says(tmp_path: Path) -> None:
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         write_text(tmp_path / "shared.txt", "")
@@ -64,12 +47,26 @@ def test_a_file_is_as_open_to_others_as_the_umask_says(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "shared.txt").stat().st_mode) == 0o640
 
 
-def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
-    kept = (".lock", "best.safetensors", ".hidden", ".tmp", ".submission.unfinished-x.csv")
-    for name in (*kept, ".best.unfinished-abc.safetensors", ".tmpUHbcVw"):
+def test_a_folder_is_new_and_complete_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "faces"
+    with pytest.raises(ZeroDivisionError), write_folder_atomically(path) as folder:  # noqa: PT012
+        (folder / "1.jpg").touch()
+        raise ZeroDivisionError
+    assert list(path.parent.iterdir()) == []
+    path.mkdir()  # an empty one is taken
+    with write_folder_atomically(path) as folder:
+        (folder / "1.jpg").touch()
+        assert list(path.iterdir()) == []
+    assert [file.name for file in path.iterdir()] == ["1.jpg"]
+    with pytest.raises(InputError, match="exists and is not an empty folder"), write_folder_atomically(path):
+        pass
+
+
+def test_files_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    others = (".lock", "best.safetensors", ".hidden", ".tmp", ".submission.unfinished-x.csv")
+    for name in (*others, ".best.unfinished-abc.safetensors", ".tmpUHbcVw"):
         (tmp_path / name).touch()
     remove_unfinished(tmp_path, "best")
-    assert not (tmp_path / ".best.unfinished-abc.safetensors").exists()
-    assert (tmp_path / ".submission.unfinished-x.csv").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {*others, ".tmpUHbcVw"}
     remove_unfinished(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == set(kept) - {".submission.unfinished-x.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == set(others) - {".submission.unfinished-x.csv"}

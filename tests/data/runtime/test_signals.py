@@ -1,4 +1,4 @@
-"""A signal ends a process where nothing is cut in two, and never twice."""
+"""A signal ends a process where nothing is interrupted, and never twice."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ from data.runtime.signals import StopSignal, defer_signals, handle_signals, init
 
 
 @pytest.fixture(autouse=True)
-def _heeded() -> Iterator[None]:
-    """A test run that was started with signals ignored (in the background of a shell) heeds them here."""
+def _default_handlers() -> Iterator[None]:
+    """A test run that was started with signals ignored (in the background of a shell) handles them here."""
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
@@ -24,13 +24,13 @@ def send(number: int) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_at_once_with_its_exit_code(number: int, code: int) -> None:
-    with pytest.raises(StopSignal) as stopped, handle_signals():
+    with pytest.raises(StopSignal) as stop, handle_signals():
         send(number)
-    assert stopped.value.exit_code == code
-    assert str(stopped.value) == f"stopped by {signal.Signals(number).name}"
+    assert stop.value.exit_code == code
+    assert str(stop.value) == f"stopped by {signal.Signals(number).name}"
 
 
-def test_what_must_not_be_cut_in_two_is_finished_first() -> None:
+def test_deferring_blocks_are_finished_first() -> None:
     done = []
 
     @defer_signals()
@@ -48,7 +48,7 @@ def test_what_must_not_be_cut_in_two_is_finished_first() -> None:
     assert done == ["inner", "outer"]
 
 
-def test_saving_after_the_first_signal_is_not_disturbed_by_a_second() -> None:
+def test_saving_after_the_first_signal_is_not_interrupted_by_a_second() -> None:
     saved = []
 
     def work() -> None:
@@ -64,17 +64,13 @@ def test_saving_after_the_first_signal_is_not_disturbed_by_a_second() -> None:
     assert saved == [True]
 
 
-def test_an_error_within_an_unbroken_block_is_told_as_itself() -> None:
-    @defer_signals()
-    def fail() -> None:
+def test_an_error_within_a_deferring_block_is_raised_itself() -> None:
+    with pytest.raises(ZeroDivisionError), handle_signals(), defer_signals():  # noqa: PT012
         send(signal.SIGINT)
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), handle_signals():
-        fail()
 
-
-def test_handlers_are_as_before_and_ignored_signals_stay_ignored() -> None:
+def test_handlers_are_restored_and_ignored_signals_stay_ignored() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with handle_signals():
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
@@ -83,21 +79,20 @@ def test_handlers_are_as_before_and_ignored_signals_stay_ignored() -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_child_leaves_the_answer_to_its_parent() -> None:
-    with handle_signals():
-        child = os.fork()
-        if not child:
-            send(signal.SIGINT)
-            os._exit(7)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-
-
-def test_a_worker_dies_of_the_second_signal_and_not_of_the_group_s() -> None:
+def exit_code_of_child(*numbers: int, worker: bool) -> int:
+    """Fork, send signals to the child, and return how it ended; 7 if it ended by itself."""
     child = os.fork()
     if not child:
-        init_worker()
-        send(signal.SIGINT)
-        send(signal.SIGTERM)
-        send(signal.SIGTERM)
+        if worker:
+            init_worker()
+        for number in numbers:
+            send(number)
         os._exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_child_does_not_react_and_a_worker_ends_at_the_second_sigterm() -> None:
+    with handle_signals():
+        assert exit_code_of_child(signal.SIGINT, signal.SIGTERM, worker=False) == 7
+    assert exit_code_of_child(signal.SIGINT, signal.SIGTERM, worker=True) == 7
+    assert exit_code_of_child(signal.SIGTERM, signal.SIGTERM, worker=True) == -signal.SIGTERM

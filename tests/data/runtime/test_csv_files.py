@@ -1,0 +1,107 @@
+"""CSV files as programs and people write them: read alike, or refused with file and line."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.annotations.labels_csv import read_labels
+from data.annotations.table import read_table
+from data.images.find import read_listing
+from data.runtime import csv_files
+from data.runtime.csv_files import read_csv
+from data.runtime.errors import InputError
+
+
+def write(folder: Path, text: str | bytes, name: str = "a.csv") -> Path:
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,id,age\na.jpg,007,34\nb.jpg,010,\n",
+        "\ufeffpath,id,age\r\na.jpg,007,34\r\nb.jpg,010,\r\n",
+        '"path","id","age"\n"a.jpg","007","34"\n"b.jpg","010",""\n',
+        "path,id,age\ra.jpg,007,34\rb.jpg,010,\r",
+        "path,id,age\n\na.jpg,007,34\n\n\nb.jpg,010,",
+        ",path,id,age\n0,a.jpg,007,34\n1,b.jpg,010,\n",
+        " path , id , age \n a.jpg , 007 , 34 \n b.jpg , 010 , \n",
+    ],
+    ids=["plain", "windows", "quoted", "old_mac", "blank_lines", "index", "blanks"],
+)
+def test_dialects_are_read_alike_and_zeros_stay(text: str, tmp_path: Path) -> None:
+    columns, rows, problems = read_csv(write(tmp_path, text))
+    assert (columns, problems) == (["path", "id", "age"], [])
+    expected = [{"path": "a.jpg", "id": "007", "age": "34"}, {"path": "b.jpg", "id": "010", "age": ""}]
+    assert [values for _, values in rows] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("ImageID;age\na.jpg;34\n", ":1: columns separated by semicolons, expected commas; save it again with"),
+        ("ImageID,age\na.jpg,34,5\n", ":2: 3 values, expected 2"),
+        ("ImageID,age\n\na.jpg\n", ":3: 1 values, expected 2"),
+        ("ImageID,age,ImageID\na.jpg,34,b.jpg\n", ":1: columns "),
+        (b"", ":1: "),
+        ('ImageID,age\n"a.jpg,34\n', ": not a CSV file in UTF-8"),
+        ('ImageID,age\n"a".jpg,34\n', ": not a CSV file in UTF-8"),
+        ("ImageID,age\n" + "a" * 200_000 + ",34\n", ": not a CSV file in UTF-8"),
+        (b"ImageID,age\n\xffa.jpg,34\n", ": not a CSV file in UTF-8"),
+        ("ImageID,age\n".encode("utf-16"), ": not a CSV file in UTF-8"),
+        (b"PK\x03\x04\x14\x00\x06\x00", ":1: "),
+        ("ImageID\n" + "a\n" * 1001, ":1002: more rows than 1000, expected at most that many; split the file"),
+    ],
+)
+def test_other_files_are_refused_by_every_reader(
+    text: str | bytes, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_files, "MAX_ROWS", 1000)
+    path = write(tmp_path, text, "labels.csv")
+    for read in (read_listing, lambda path: read_table([path])):
+        with pytest.raises(InputError) as refused:
+            read(path)
+        assert f"{path}{problem}" in str(refused.value)
+    path.unlink()
+    assert read_csv(path).problems == [f"{path}: cannot be read (No such file or directory)"]
+
+
+def test_columns_that_are_not_asked_for_may_be_anything(tmp_path: Path) -> None:
+    path = write(tmp_path, "x,x,,ImageID\n1,2,3, a.jpg \n")
+    assert read_csv(path, ["ImageID"]) == (["ImageID"], [(2, {"ImageID": " a.jpg "})], [])
+    assert read_csv(path, ["ImageID", "y"]).problems == [f"{path}:1: columns x, x, , ImageID; expected y once"]
+    assert read_csv(path, ["ImageID"], ["y", "x"]).problems[0].endswith("expected x once")
+    assert (
+        read_csv(write(tmp_path, "a\n"), ["ImageID"]).problems[0].endswith("columns a; expected ImageID once")
+    )
+
+
+CELLS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(["a.jpg", "3O", "..", '"', ""])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    header=st.lists(st.sampled_from(["path", "age", "person", "id", "", "mask", "source"]) | CELLS, max_size=5),
+    rows=st.lists(st.lists(CELLS, max_size=5), max_size=6),
+    separator=st.sampled_from([",", ";", "\t"]),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_any_table_is_read_or_has_problems(
+    header: list[str], rows: list[list[str]], separator: str, end: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    (folder / "a.jpg").touch()
+    text = end.join(separator.join(cells) for cells in [header, *rows])
+    path = write(folder, text.encode("utf-8", "replace"))
+    columns, lines, problems = read_csv(path)
+    assert all(list(values) == columns for _, values in lines)
+    assert all(str(path) in problem for problem in problems)
+    found, problems = read_labels(path, [folder])
+    assert problems or all(Path(str(row["path"])).is_file() for row in found)
+    try:
+        read_listing(path)
+    except InputError as error:
+        assert str(path) in str(error)  # noqa: PT017 (an error is one of two right results)
