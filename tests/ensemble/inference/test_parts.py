@@ -1,13 +1,15 @@
-"""ResultParts of results: trusted only as they were written, by the same heads, of the same images."""
+"""Parts: used again only as they were written, by the same heads, of the same images."""
 
 import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ensemble.files.predictions import read_arrays, write_probabilities
-from ensemble.inference.parts import ROWS, Collector, ResultParts, make_key
+import ensemble.inference.parts
+from ensemble.files.predictions import Predictions, TaskOutput
+from ensemble.inference.parts import ResultParts, make_key
 
 BATCH = 4
 
@@ -21,69 +23,55 @@ def paths(tmp_path: Path) -> list[Path]:
     return found
 
 
-def rows(start: int, stop: int) -> dict[str, np.ndarray]:
-    return {"mask": np.arange(start, stop, dtype=np.float32)[:, None].repeat(3, axis=1)}
+def rows(start: int, stop: int) -> Predictions:
+    numbers = np.arange(start, stop, dtype=np.float32)[:, None].repeat(3, axis=1)
+    return Predictions({"mask": TaskOutput(numbers)}, [""] * (stop - start))
 
 
 @pytest.fixture
 def parts(paths: list[Path], tmp_path: Path) -> ResultParts:
-    """ResultParts of rows 0..3, 4..7 and 8..9."""
+    """Parts of rows 0..3, 4..7 and 8..9."""
     made = ResultParts(tmp_path / "out.parts", "key", paths)
     for start, stop in ((0, 4), (4, 8), (8, 10)):
-        made.write(start, rows(start, stop))
+        assert made.write(start, rows(start, stop)) == stop
     return made
-
-
-def test_what_was_written_is_finished_and_comes_back_in_order(parts: ResultParts) -> None:
-    assert parts.finished(BATCH) == 10
-    assert [part["mask"][:, 0].tolist() for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
 def second(parts: ResultParts) -> Path:
     return sorted(parts.folder.iterdir())[1]
 
 
-def test_a_part_that_is_damaged_ends_what_is_trusted(parts: ResultParts) -> None:
+def damage(parts: ResultParts) -> None:
     content = bytearray(second(parts).read_bytes())
     content[len(content) // 2] ^= 1
     second(parts).write_bytes(content)
-    assert parts.finished(BATCH) == 4
-    assert len(list(parts.folder.iterdir())) == 1
 
 
-def test_a_part_that_is_missing_ends_what_is_trusted(parts: ResultParts) -> None:
-    second(parts).unlink()
-    assert parts.finished(BATCH) == 4
+CHANGES: dict[str, tuple[Callable[[ResultParts], object], int]] = {
+    "nothing": (lambda parts: None, 10),
+    "a part is damaged": (damage, 4),
+    "a part is missing": (lambda parts: second(parts).unlink(), 4),
+    "an image changed": (lambda parts: os.utime(parts.paths[5], ns=(1, 1)), 4),
+    "an image is gone": (lambda parts: Path(parts.paths[9]).unlink(), 8),
+    "a longer listing": (lambda parts: setattr(parts, "paths", [*parts.paths, Path("10.jpg")]), 8),
+    "other heads": (lambda parts: setattr(parts, "key", "other"), 0),
+    "a killed writer": (lambda parts: (parts.folder / ".part-000000010.unfinished-x.npz").touch(), 10),
+}
 
 
-def test_images_that_changed_are_predicted_again(parts: ResultParts, paths: list[Path]) -> None:
-    os.utime(paths[5], ns=(1, 1))
-    assert parts.finished(BATCH) == 4
+@pytest.mark.parametrize("change", CHANGES)
+def test_parts_are_used_up_to_the_first_that_is_not_sound(change: str, parts: ResultParts) -> None:
+    apply, expected = CHANGES[change]
+    apply(parts)
+    assert parts.count_finished(BATCH) == expected
+    assert [each.tasks["mask"].probabilities[:, 0].tolist() for each in parts] == [
+        part for part in ([0, 1, 2, 3], [4, 5, 6, 7], [8, 9]) if part[-1] < expected
+    ]
+    left = [path for path in parts.place.rglob("*") if path.is_file()]
+    assert len(left) == len(list(parts))
 
 
-def test_an_image_that_is_gone_is_another(parts: ResultParts, paths: list[Path]) -> None:
-    paths[9].unlink()
-    assert parts.finished(BATCH) == 8
-
-
-def test_a_longer_listing_keeps_whole_batches(parts: ResultParts, paths: list[Path], tmp_path: Path) -> None:
-    longer = ResultParts(parts.place, "key", [*paths, tmp_path / "images" / "10.jpg"])
-    assert longer.finished(BATCH) == 8
-
-
-def test_parts_of_other_heads_are_removed(parts: ResultParts, paths: list[Path]) -> None:
-    other = ResultParts(parts.place, "other", paths)
-    assert other.finished(BATCH) == 0
-    assert parts.finished(BATCH) == 0
-
-
-def test_what_a_killed_writer_left_is_removed(parts: ResultParts) -> None:
-    (parts.folder / ".part-000000010.unfinished-x.npz").touch()
-    assert parts.finished(BATCH) == 10
-    assert len(list(parts.folder.iterdir())) == 3
-
-
-def test_the_key_names_heads_and_options() -> None:
+def test_the_key_depends_on_heads_their_order_and_options() -> None:
     heads = {"mask": ["a", "b"], "age": ["c"]}
     keys = [
         make_key(heads, {"batch_size": 64}),
@@ -95,37 +83,23 @@ def test_the_key_names_heads_and_options() -> None:
     assert keys[0] == make_key(dict(heads), {"batch_size": 64})
 
 
-def test_batches_are_gathered_into_parts(tmp_path: Path) -> None:
-    paths = [tmp_path / "none"] * (ROWS + 8)
+def test_missing_images_are_predicted_and_gathered_into_parts(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ensemble.inference.parts, "ROWS", 3)
+    asked: list[int] = []
+
+    def predict(rest: Sequence[str | Path]) -> Iterator[Predictions]:
+        asked.append(len(rest))
+        first = len(paths) - len(rest)
+        return (rows(start, min(start + 2, 10)) for start in range(first, 10, 2))
+
     parts = ResultParts(tmp_path / "out.parts", "key", paths)
-    collector = Collector(parts, 0)
-    for start in range(0, ROWS + 8, 8):
-        collector.add(rows(start, start + 8))
-    collector.flush()
-    collector.flush()
-    assert [len(part["mask"]) for part in parts] == [ROWS, 8]
+    parts.fill(predict, batch_size=2)
+    assert [len(part) for part in parts] == [4, 4, 2]  # whole batches
+    second(parts).unlink()
+    parts.fill(predict, batch_size=2)
+    assert asked == [10, 6]
+    assert Predictions.concat(list(parts)).tasks["mask"].probabilities[:, 0].tolist() == list(range(10))
     parts.remove()
     assert not parts.place.exists()
-
-
-def test_streamed_arrays_are_numpy_s_own(parts: ResultParts, tmp_path: Path) -> None:
-    class Both:
-        def __iter__(self):
-            return (
-                {**part, "mask/identity": -part["mask"], "mask/number": part["mask"][:, 1]} for part in parts
-            )
-
-    ids = [f"ä{number}.jpg" for number in range(10)]
-    classes = {"mask": ["wear", "incorrect", "normal"]}
-    write_probabilities(tmp_path / "streamed.npz", ids, classes, Both(), numbers=["mask"])
-    expected = {
-        "ImageID": np.array(ids),
-        "mask": rows(0, 10)["mask"],
-        "mask/identity": -rows(0, 10)["mask"],
-        "mask/number": rows(0, 10)["mask"][:, 1],
-        "mask/classes": np.array(["wear", "incorrect", "normal"]),
-    }
-    np.savez_compressed(tmp_path / "numpy.npz", allow_pickle=False, **expected)
-    assert (tmp_path / "streamed.npz").read_bytes() == (tmp_path / "numpy.npz").read_bytes()
-    read = read_arrays(tmp_path / "streamed.npz")
-    assert {name: array.dtype for name, array in read.items()} == {n: a.dtype for n, a in expected.items()}
