@@ -32,16 +32,16 @@ def list_images_of(sources: Sequence[Path]) -> list[str]:
         InputError: as `data.annotations.table.read_table` and `data.images.find.list_image_paths` do, or a path is
             not UTF-8.
     """
-    # A file of labels in a folder may name images without the extension of one. The challenge's folders have no such
-    # file: their images are among all images below them.
-    labelled = [
-        each
-        for each in sources
-        if each.is_file() or ((each / LABELS_FILE).is_file() and (each / IMAGES).is_dir())
-    ]
-    paths: list[str] = read_table(labelled)["path"].tolist() if labelled else []
+    paths, labelled = [], []
     for source in sources:
-        paths += [] if source.is_file() else list_image_paths(source)
+        # Labels may name images without the extension of one. The challenge's folders have no such file: their
+        # images are among all images below them.
+        if source.is_file() or ((source / LABELS_FILE).is_file() and (source / IMAGES).is_dir()):
+            labelled.append(source)
+        if not source.is_file():
+            paths += list_image_paths(source)
+    if labelled:
+        paths = read_table(labelled)["path"].tolist() + paths
     check_writable_names(", ".join(map(str, sources)), paths)
     return list(dict.fromkeys(paths))
 
@@ -63,14 +63,13 @@ def find_all(
                 with defer_signals():
                     write_boxes(out, found)
                     written = len(found)
-    except BaseException as error:
+    except StopSignal as stop:
+        count = f"{len(found) - len(known)} of {len(new)} images"
+        stop.saved = f"{out} has what was found in {count}; the same command goes on"
+        raise
+    finally:
         if len(found) > written:
             write_boxes(out, found)
-        if isinstance(error, StopSignal):
-            count = f"{len(found) - len(known)} of {len(new)} images"
-            error.saved = f"{out} has what was found in {count}; the same command goes on"
-        raise
-    write_boxes(out, found)
     return found
 
 

@@ -55,10 +55,8 @@ def write_dataset(
     with write_folder_atomically(out) as folder:
         for part in ("train", "eval"):
             (folder / part / "images").mkdir(parents=True)
-        for _ in parallel_map(
-            partial(_draw, out=folder, size=size), train + evaluation, processes, chunk=CHUNK
-        ):
-            pass
+        draw = partial(_draw, out=folder, size=size)
+        list(parallel_map(draw, train + evaluation, processes, chunk=CHUNK))
         _write_tables(folder, train, evaluation)
 
 
