@@ -10,10 +10,12 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
+from ensemble.files.predictions import TaskOutput
+from ensemble.joint import argmax, decode
 from ensemble.report.analysis.report import Report, analyse
-from ensemble.report.load.evaluation import Evaluation, HeadOutput, Number
+from ensemble.report.load.evaluation import Evaluation, NumericLabel
 from ensemble.report.load.runs import TrainingRun
-from ensemble.report.render.page import write_report
+from ensemble.report.render.page import render_report
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 TASKS = {
@@ -25,11 +27,11 @@ PEOPLE, SHOTS = 40, 7
 
 
 @dataclass(frozen=True)
-class Report:
-    """The page and what it was made from."""
+class Page:
+    """The page and the report that it renders."""
 
     path: Path
-    findings: Report
+    report: Report
 
 
 @pytest.fixture(scope="session")
@@ -50,45 +52,32 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 
 @pytest.fixture(scope="session")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    folder = tmp_path_factory.mktemp("report")
-    evaluation = _evaluation(np.random.default_rng(0))
-    history = {"epoch": [1.0, 2.0, 3.0], "train_loss": [1.0, 0.6, 0.5], "macro_f1": [0.4, 0.6, 0.7]}
-    runs = [
-        TrainingRun(task, history, f"task: {task}\n" + "steps: [" + "long, " * 80 + "]\n", 1.5, {}, {}, {})
-        for task in TASKS
-    ]
-    findings = analyse(evaluation, runs, ["A note."])
-    for mistake in findings.mistakes:
-        Image.new("RGB", (72, 96), "teal").save(folder / mistake.image)
-    write_report(folder / "report.html", findings, images=folder)
-    return Report(folder / "report.html", findings)
-
-
-def _evaluation(generator: np.random.Generator) -> Evaluation:
-    """Forty people of seven images, names as long as the challenge's, two submissions."""
-    count = PEOPLE * SHOTS
-    years = np.repeat(generator.integers(18, 80, PEOPLE), SHOTS)
-    truth = {
-        "mask": np.tile([0, 0, 0, 0, 0, 1, 2], PEOPLE),
-        "gender": np.repeat(generator.integers(0, 2, PEOPLE), SHOTS),
-        "age": np.searchsorted([30, 60], years, side="right"),
-    }
-    heads, codes, plain = {}, np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-    answers = np.zeros(count, dtype=np.int64)
-    for task, names in TASKS.items():
-        logits = generator.normal(size=(2, count, len(names))) + 2 * np.eye(len(names))[truth[task]]
-        merged, identity = (np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)).astype(np.float32)
-        heads[task] = HeadOutput(merged, identity)
-        codes = codes * len(names) + truth[task]
-        answers, plain = answers * len(names) + merged.argmax(1), plain * len(names) + identity.argmax(1)
-    return Evaluation(
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """Forty people of seven images, names as long as the challenge's, two submissions, three runs."""
+    generator = np.random.default_rng(0)
+    ages = np.repeat(generator.integers(18, 80, PEOPLE), SHOTS)
+    gender = np.repeat(generator.integers(0, 2, PEOPLE), SHOTS)
+    truth = np.tile([0, 0, 0, 0, 0, 6, 12], PEOPLE) + 3 * gender + np.searchsorted([30, 60], ages, side="right")
+    outputs = {}
+    for (task, names), classes in zip(TASKS.items(), decode(truth, (3, 2, 3)), strict=True):
+        logits = generator.normal(size=(2, len(truth), len(names))) + 2 * np.eye(len(names))[classes]
+        outputs[task] = TaskOutput(*(np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)).astype("f4"))
+    codes = [argmax(heads) for heads in zip(*(output[:2] for output in outputs.values()), strict=True)]
+    evaluation = Evaluation(
         TASKS,
-        [f"{number:040x}.jpg" for number in range(count)],
-        codes,
-        {"out/submission.csv": answers, "out/plain_view.csv": plain},
+        [f"{number:040x}.jpg" for number in range(len(truth))],
+        truth,
+        {"out/submission.csv": codes[0], "out/plain_view.csv": codes[1]},
         np.repeat([f"{number:06d}" for number in range(PEOPLE)], SHOTS),
-        [Number("age", {"age": [30, 60]}, years.astype(float))],
-        heads,
+        [NumericLabel("age", {"age": [30, 60]}, ages.astype(float))],
+        outputs,
         dict.fromkeys(TASKS, 1.2),
     )
+    history = {"epoch": [1.0, 2.0, 3.0], "train_loss": [1.0, 0.6, 0.5], "macro_f1": [0.4, 0.6, 0.7]}
+    config = "steps: [" + "long, " * 80 + "]\n"
+    report = analyse(evaluation, [TrainingRun(t, history, config, 1.5, {}, {}, {}) for t in TASKS], ["A note."])
+    folder = tmp_path_factory.mktemp("report")
+    for each in report.wrong:
+        Image.new("RGB", (72, 96), "teal").save(folder / each.image)
+    (folder / "report.html").write_text(render_report(report, {}, folder), encoding="utf-8")
+    return Page(folder / "report.html", report)

@@ -9,12 +9,12 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 
 from data.runtime.html.plots import CELL
-from tests.browser.conftest import Report
+from tests.browser.conftest import Page
 
 PHONE, DESKTOP = (390, 844), (1280, 900)
-# Colours as the browser has worked them out, of everything that holds text of its own.
+# Computed colours of every element with text of its own.
 COLOURS = """
-const told = [];
+const found = [];
 const ground = (element) => getComputedStyle(element).backgroundColor;
 for (const element of document.body.querySelectorAll("*")) {
   const own = Array.from(element.childNodes).some((n) => n.nodeType === 3 && n.textContent.trim());
@@ -23,9 +23,9 @@ for (const element of document.body.querySelectorAll("*")) {
   let behind = element;
   while (behind !== document.body && ground(behind) === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
   const ink = element instanceof SVGElement ? style.fill : style.color;
-  told.push([element.tagName, ink, ground(behind)]);
+  found.push([element.tagName, ink, ground(behind)]);
 }
-return told;
+return found;
 """
 OVERFLOWING = """
 return Array.from(document.body.querySelectorAll("*"))
@@ -34,97 +34,91 @@ return Array.from(document.body.querySelectorAll("*"))
 """
 
 
-def show(browser: Chrome, report: Report, size: tuple[int, int] = DESKTOP, scheme: str = "light") -> None:
+def open_page(browser: Chrome, page: Page, size: tuple[int, int] = DESKTOP, scheme: str = "light") -> None:
     width, height = size
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    browser.get(report.path.as_uri())
+    browser.get(page.path.as_uri())
 
 
 @pytest.fixture
-def page(browser: Chrome, report: Report) -> Iterator[Chrome]:
-    """The report on a desktop; the console must have stayed without errors when the test is over."""
+def opened(browser: Chrome, page: Page) -> Iterator[Chrome]:
+    """The report on a desktop; the console must be without errors when the test is over."""
     browser.get_log("browser")
-    show(browser, report)
+    open_page(browser, page)
     yield browser
     assert browser.get_log("browser") == []
 
 
 def column(table: WebElement, place: int) -> list[str]:
-    return [
-        row.find_elements(By.XPATH, "./*")[place].text
-        for row in table.find_elements(By.CSS_SELECTOR, "tbody tr")
-    ]
+    rows = table.find_elements(By.CSS_SELECTOR, "tbody tr")
+    return [row.find_elements(By.XPATH, "./*")[place].text for row in rows]
 
 
-def shown(page: Chrome) -> list[WebElement]:
-    return [item for item in page.find_elements(By.CSS_SELECTOR, "#wrong-answers .item") if item.is_displayed()]
+def visible(browser: Chrome) -> list[str]:
+    """Names of the images that the filters leave."""
+    items = browser.find_elements(By.CSS_SELECTOR, "#wrong-answers .item")
+    return [item.find_element(By.TAG_NAME, "strong").text for item in items if item.is_displayed()]
 
 
-def test_it_opens_from_disk_without_a_network_and_asks_for_nothing(browser: Chrome, report: Report) -> None:
-    browser.get_log("performance")
-    show(browser, report)
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+def test_it_opens_from_disk_without_a_network_and_asks_for_nothing(opened: Chrome, page: Page) -> None:
+    opened.get_log("performance")
+    open_page(opened, page)
+    messages = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
     asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    assert [url for url in asked if not url.startswith("data:")] == [report.path.as_uri()]
-    assert browser.title == "Evaluation"
-    joint = report.findings.scores["joint"]
-    assert browser.find_element(By.CSS_SELECTOR, ".tiles strong").text == f"{joint['macro_f1']:.3f}"
-    assert browser.get_log("browser") == []
+    assert [url for url in asked if not url.startswith("data:")] == [page.path.as_uri()]
+    assert opened.title == "Evaluation"
+    joint = page.report.scores["joint"]
+    assert opened.find_element(By.CSS_SELECTOR, ".tiles strong").text == f"{joint['macro_f1']:.3f}"
 
 
-def test_tables_sort_by_any_column_both_ways(page: Chrome, report: Report) -> None:
-    table = page.find_element(By.ID, "classes-joint")
+def test_tables_sort_by_any_column_both_ways(opened: Chrome, page: Page) -> None:
+    table = opened.find_element(By.ID, "classes-joint")
     headings = table.find_elements(By.CSS_SELECTOR, "thead th")
     place = [heading.text for heading in headings].index("recall")
-    recalls = sorted(each["recall"] for each in report.findings.scores["joint"]["classes"])
+    recalls = [f"{each['recall']:.3f}" for each in page.report.scores["joint"]["classes"]]
     button = headings[place].find_element(By.TAG_NAME, "button")
     button.click()
-    assert column(table, place) == [f"{recall:.3f}" for recall in reversed(recalls)]
+    assert column(table, place) == sorted(recalls, reverse=True)
     assert headings[place].get_attribute("aria-sort") == "descending"
     button.send_keys(Keys.ENTER)
-    assert column(table, place) == [f"{recall:.3f}" for recall in recalls]
+    assert column(table, place) == sorted(recalls)
     assert headings[place].get_attribute("aria-sort") == "ascending"
     headings[0].find_element(By.TAG_NAME, "button").click()
-    names = [each["name"] for each in report.findings.scores["joint"]["classes"]]
-    assert sorted(column(table, 0)) == sorted(names)
     assert column(table, 0)[0].startswith("incorrect / female")
     assert headings[place].get_attribute("aria-sort") is None
-
-
-def test_cells_without_a_figure_stay_last(page: Chrome) -> None:
-    table = page.find_element(By.ID, "scores")
+    table = opened.find_element(By.ID, "scores")
     button = table.find_elements(By.CSS_SELECTOR, "thead button")[-1]
     for _ in range(2):
         button.click()
-        assert column(table, 0)[-1] == "joint"
+        assert column(table, 0)[-1] == "joint"  # a cell without a number stays last
 
 
-def test_wrong_answers_are_filtered_by_head_and_by_truth(page: Chrome, report: Report) -> None:
-    mistakes = report.findings.mistakes
-    assert len(shown(page)) == len(mistakes)
+def test_wrong_predictions_are_filtered_by_head_and_by_truth(opened: Chrome, page: Page) -> None:
+    wrong = page.report.wrong
+    assert len(visible(opened)) == len(wrong)
     head, truth = (
-        Select(page.find_element(By.CSS_SELECTOR, f"select[data-key={key}]")) for key in ("head", "truth")
+        Select(opened.find_element(By.CSS_SELECTOR, f"select[data-key={key}]")) for key in ("head", "truth")
     )
-    for task in ("mask", "gender", "age"):
+    for place, task in enumerate(("mask", "gender", "age")):
         head.select_by_visible_text(task)
-        wanted = [m.image for m in mistakes if any(each.task == task and each.wrong for each in m.heads)]
-        assert [item.find_element(By.TAG_NAME, "strong").text for item in shown(page)] == wanted
-        counted = page.find_element(By.CSS_SELECTOR, "[data-counts=wrong-answers]").text
+        wanted = [each.image for each in wrong if each.tasks[place].wrong]
+        assert visible(opened) == wanted
+        counted = opened.find_element(By.CSS_SELECTOR, "[data-counts=wrong-answers]").text
         assert counted == f"{len(wanted)} shown"
     truth.select_by_visible_text("gender: female")
-    both = [m for m in mistakes if m.heads[2].wrong and m.heads[1].truth == "female"]
-    assert 0 < len(shown(page)) == len(both)
+    both = [each for each in wrong if each.tasks[2].wrong and each.tasks[1].truth == "female"]
+    assert 0 < len(visible(opened)) == len(both)
     head.select_by_visible_text("all")
     truth.select_by_visible_text("all")
-    assert len(shown(page)) == len(mistakes)
+    assert len(visible(opened)) == len(wrong)
 
 
 @pytest.mark.parametrize("size", [PHONE, (820, 1180), DESKTOP, (1920, 1080)])
-def test_no_width_scrolls_the_page_sideways(browser: Chrome, report: Report, size: tuple[int, int]) -> None:
-    show(browser, report, size)
+def test_no_width_scrolls_the_page_sideways(browser: Chrome, page: Page, size: tuple[int, int]) -> None:
+    open_page(browser, page, size)
     for details in browser.find_elements(By.TAG_NAME, "summary"):
         details.click()
     assert browser.execute_script("return innerWidth") == size[0]
@@ -132,10 +126,10 @@ def test_no_width_scrolls_the_page_sideways(browser: Chrome, report: Report, siz
     assert browser.execute_script(OVERFLOWING) == []
 
 
-def test_on_paper_nothing_is_cut_off_and_plots_take_the_page(browser: Chrome, report: Report) -> None:
+def test_on_paper_nothing_is_cut_off_and_plots_fill_the_page(browser: Chrome, page: Page) -> None:
     width = 717  # A4 within Chrome's margins
     try:
-        show(browser, report, (width, 1000), "dark")
+        open_page(browser, page, (width, 1000), "dark")
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
         assert browser.execute_script(OVERFLOWING.replace('.closest(".scroll, pre")', '.closest("pre")')) == []
@@ -149,38 +143,37 @@ def test_on_paper_nothing_is_cut_off_and_plots_take_the_page(browser: Chrome, re
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [PHONE, DESKTOP])
-def test_every_text_reads_by_day_and_by_night(
-    browser: Chrome, report: Report, scheme: str, size: tuple[int, int]
+def test_every_text_has_enough_contrast(
+    browser: Chrome, page: Page, scheme: str, size: tuple[int, int]
 ) -> None:
-    show(browser, report, size, scheme)
+    open_page(browser, page, size, scheme)
     found = browser.execute_script(COLOURS)
     assert {"H1", "TD", "text", "BUTTON", "FIGCAPTION"} <= {tag for tag, _, _ in found}
-    page = rgb(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
-    assert (luminance(page) < 0.05) == (scheme == "dark")
-    worst = {(tag, ink, behind) for tag, ink, behind in found if contrast(rgb(ink), rgb(behind)) < 4.5}
-    assert worst == set()  # WCAG 2.2, 1.4.3 (AA)
+    ground = rgb(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
+    assert (luminance(ground) < 0.05) == (scheme == "dark")
+    low = {(tag, ink, behind) for tag, ink, behind in found if contrast(rgb(ink), rgb(behind)) < 4.5}
+    assert low == set()  # WCAG 2.2, 1.4.3 (AA)
     cell = tuple(int(CELL[i : i + 2], 16) for i in (1, 3, 5))
-    darkest = tuple(0.75 * over + 0.25 * under for over, under in zip(cell, page, strict=True))
+    darkest = tuple(0.75 * over + 0.25 * under for over, under in zip(cell, ground, strict=True))
     ink = rgb(browser.execute_script("return getComputedStyle(document.body).color"))
     assert contrast(ink, darkest) > 4.5
 
 
-def test_plots_and_images_have_alternative_text(page: Chrome, report: Report) -> None:
-    plots = page.find_elements(By.TAG_NAME, "svg")
-    told = [plot.get_attribute("aria-label") or "" for plot in plots]
+def test_plots_and_images_have_alternative_text(opened: Chrome, page: Page) -> None:
+    plots = opened.find_elements(By.TAG_NAME, "svg")
+    labels = [plot.get_attribute("aria-label") or "" for plot in plots]
     assert all(plot.aria_role in ("img", "image") for plot in plots)
-    # Four confusions, years, three reliabilities, confidence, three trainings; no two say the same.
-    assert len(plots) == len(set(told)) == 12
-    assert all(len(each) > 30 for each in told)
-    images = page.find_elements(By.TAG_NAME, "img")
-    assert [each.get_attribute("alt").split(":")[0] for each in images] == [
-        m.image for m in report.findings.mistakes
-    ]
-    assert all(page.execute_script("return arguments[0].naturalWidth", each) > 0 for each in images)
+    # Four confusion matrices, errors by age, three reliabilities, confidence, three trainings.
+    assert len(plots) == len(set(labels)) == 12
+    assert all(len(each) > 30 for each in labels)
+    images = opened.find_elements(By.TAG_NAME, "img")
+    names = [each.get_attribute("alt").split(":")[0] for each in images]
+    assert names == [each.image for each in page.report.wrong]
+    assert all(opened.execute_script("return arguments[0].naturalWidth", each) > 0 for each in images)
 
 
 def rgb(colour: str) -> tuple[float, ...]:
-    """The channels, 0..255, of rgb(r, g, b) as the browser tells it."""
+    """The channels, 0..255, of the browser's rgb(r, g, b)."""
     return tuple(float(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3])
 
 

@@ -1,16 +1,18 @@
-"""A submission of 84 images of 12 people, with all that can be known of them."""
+"""A submission of 84 images of 12 people, with everything that a report can use."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from ensemble.files.predictions import TaskOutput
 from ensemble.joint import decode
 from ensemble.report.analysis.report import Report, analyse
-from ensemble.report.load.evaluation import Evaluation, HeadOutput, Number
-from ensemble.report.load.load_evaluation import EvaluationFiles, load_evaluation
+from ensemble.report.load.evaluation import Evaluation, NumericLabel
+from ensemble.report.load.load_evaluation import load_evaluation
 from ensemble.report.load.runs import TrainingRun
 from heads.config.task import Label
 
@@ -19,26 +21,21 @@ LABELS = {
     "mask": Label(column="mask", classes=TASKS["mask"]),
     "age": Label(column="age", classes=TASKS["age"], borders=[30.0, 60.0]),
 }
-RADICES = (2, 3)
 
 
 @dataclass(frozen=True)
 class World:
-    """The files, and the same as arrays, read by pandas and nothing of ours."""
+    """The files, and their contents as arrays in the order of the answers."""
 
     folder: Path
     table: pd.DataFrame  # ImageID, ans, given, other, person, age
-    heads: dict[str, np.ndarray]
+    merged: dict[str, np.ndarray]
     plain: dict[str, np.ndarray]
 
-    @property
-    def sources(self) -> EvaluationFiles:
-        return EvaluationFiles(
-            self.folder / "a.csv", self.folder / "answers.csv", compare=[self.folder / "b.csv"]
+    def load(self, submission: Path | None = None, **options: Any) -> tuple[Evaluation, list, list[str]]:
+        return load_evaluation(
+            LABELS, submission or self.folder / "a.csv", self.folder / "answers.csv", **options
         )
-
-    def evaluation(self) -> Evaluation:
-        return load_evaluation(self.sources, LABELS)[0]
 
 
 def _probabilities(generator: np.random.Generator, truth: np.ndarray, classes: int) -> np.ndarray:
@@ -51,13 +48,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     generator = np.random.default_rng(3)
     ages = np.repeat(generator.integers(18, 75, 12), 7)
     digits = {"mask": generator.integers(0, 2, 84), "age": np.searchsorted([30, 60], ages, side="right")}
-    heads = {task: _probabilities(generator, digits[task], len(names)) for task, names in TASKS.items()}
+    merged = {task: _probabilities(generator, digits[task], len(names)) for task, names in TASKS.items()}
     plain = {task: _probabilities(generator, digits[task], len(names)) for task, names in TASKS.items()}
     table = pd.DataFrame(
         {
             "ImageID": [f"{number:03d}.jpg" for number in generator.permutation(84)],
             "ans": digits["mask"] * 3 + digits["age"],
-            "given": heads["mask"].argmax(1) * 3 + heads["age"].argmax(1),
+            "given": merged["mask"].argmax(1) * 3 + merged["age"].argmax(1),
             "other": plain["mask"].argmax(1) * 3 + plain["age"].argmax(1),
             "person": np.repeat([f"p{number}" for number in range(12)], 7),
             "age": ages,
@@ -71,52 +68,31 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     order = shuffled.index.to_numpy()
     arrays = {"ImageID": shuffled["ImageID"].to_numpy().astype(str)}
     for task, names in TASKS.items():
-        arrays |= {task: heads[task][order], f"{task}/identity": plain[task][order]}
+        arrays |= {task: merged[task][order], f"{task}/identity": plain[task][order]}
         arrays[f"{task}/classes"] = np.array(names)
     np.savez(folder / "probabilities.npz", **arrays)
-    return World(folder, table, heads, plain)
+    return World(folder, table, merged, plain)
 
 
 @pytest.fixture(scope="session")
-def findings(world: World) -> Report:
-    evaluation, _, notes = load_evaluation(world.sources, LABELS)
-    run = TrainingRun(
-        "age",
-        {"epoch": [1.0, 2.0], "train_loss": [1.0, 0.5], "macro_f1": [0.4, 0.6]},
-        "task: age\n",
-        1.5,
-        {"torch": "2.0"},
-        {"system": "Linux"},
-        {"macro_f1": 0.6, "epoch": 2.0},
-    )
-    scaled = {"mask": 1.3, "age": 0.8}
-    known = Evaluation(
-        evaluation.tasks,
-        evaluation.ids,
-        evaluation.truth,
-        evaluation.submissions,
-        evaluation.people,
-        evaluation.numbers,
-        evaluation.heads,
-        scaled,
-    )
-    return analyse(known, [run], notes)
+def report(world: World) -> Report:
+    evaluation, _, notes = world.load(compare=[world.folder / "b.csv"])
+    history = {"epoch": [1.0, 2.0], "train_loss": [1.0, 0.5], "macro_f1": [0.4, 0.6]}
+    best = {"macro_f1": 0.6, "epoch": 2.0}
+    run = TrainingRun("age", history, "task: age\n", 1.5, {"torch": "2.0"}, {"system": "Linux"}, best)
+    return analyse(replace(evaluation, temperatures={"mask": 1.3, "age": 0.8}), [run], notes)
 
 
 @pytest.fixture
 def small() -> Evaluation:
-    """Four images, whose every figure can be counted by hand."""
-    truth = np.array([0, 1, 5, 4])
-    predicted = np.array([0, 3, 2, 4])
-    mask, age = decode(predicted, RADICES)
-    heads = {
-        "mask": HeadOutput(
-            np.eye(2, dtype=np.float32)[mask] * 0.8 + 0.1, np.eye(2, dtype=np.float32)[[0, 0, 1, 1]]
-        ),
-        "age": HeadOutput(
-            np.eye(3, dtype=np.float32)[age] * 0.7 + 0.1, np.eye(3, dtype=np.float32)[[0, 0, 2, 0]]
-        ),
+    """Four images, few enough to count every figure by hand."""
+    truth, predicted = np.array([0, 1, 5, 4]), np.array([0, 3, 2, 4])
+    mask, age = decode(predicted, (2, 3))
+    two, three = np.eye(2, dtype=np.float32), np.eye(3, dtype=np.float32)
+    outputs = {
+        "mask": TaskOutput(two[mask] * 0.8 + 0.1, two[[0, 0, 1, 1]]),
+        "age": TaskOutput(three[age] * 0.7 + 0.1, three[[0, 0, 2, 0]]),
     }
-    number = Number("age", {"age": [30, 60]}, np.array([29, 30, 71, np.nan]))
+    number = NumericLabel("age", {"age": [30, 60]}, np.array([29, 30, 71, np.nan]))
     people = np.array(["x", "x", "y", "\nd"])
-    return Evaluation(TASKS, list("abcd"), truth, {"s": predicted}, people, [number], heads)
+    return Evaluation(TASKS, list("abcd"), truth, {"s": predicted}, people, [number], outputs)

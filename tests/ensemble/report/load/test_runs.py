@@ -1,3 +1,6 @@
+"""What a report reads of runs: their history, temperatures, and the images that all heads were validated on."""
+
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,72 +9,116 @@ import pytest
 from sklearn.metrics import log_loss
 
 from data.runtime.errors import InputError
+from ensemble.config import load_labels
 from ensemble.metrics.calibration import scale
-from ensemble.report.load.runs import find_task_runs, read_run, validation_temperature
-from ensemble.report.render.plots import history_figure
+from ensemble.report.load.load_evaluation import load_evaluation
+from ensemble.report.load.runs import find_task_runs, load_validation, read_run, validation_temperature
+from heads.config.task import Label
 from heads.run.checkpoint import load_tensors
-from heads.run.folder import RunFolder, describe_machine
+from heads.run.folder import RunFolder, run_folder, write_arrays
 
 
-def test_a_run_tells_its_curves_config_versions_time_and_machine(runs: Path) -> None:
+@pytest.fixture
+def labels(configs: Path) -> dict[str, Label]:
+    return load_labels(configs / "joint.yaml")
+
+
+@pytest.fixture
+def own(runs: Path, labels: dict[str, Label], tmp_path: Path) -> Path:
+    """The runs in a folder that a test may change; checkpoints are links."""
+    for run in (run_folder(runs, task) for task in labels):
+        folder = tmp_path / "runs" / run.folder.name
+        folder.mkdir(parents=True)
+        for path in (run.best, run.config, run.history, run.metrics):
+            (folder / path.name).symlink_to(path)
+        shutil.copy(run.validation, folder)
+    return tmp_path / "runs"
+
+
+def arrays(runs: Path, task: str) -> dict[str, np.ndarray]:
+    with np.load(run_folder(runs, task).validation) as held:
+        return dict(held)
+
+
+def test_a_run_has_its_history_config_versions_duration_and_machine(runs: Path) -> None:
     [found] = find_task_runs(runs, "age")
-    run = read_run(found, "age")
-    history = pd.read_csv(found.history)
-    assert run.history["train_loss"] == history["train_loss"].tolist()
+    run, history = read_run(found, runs), pd.read_csv(found.history)
+    assert (run.name, run.history) == ("age", history.astype(float).to_dict("list"))
     assert run.config == found.config.read_text()
-    assert run.versions == load_tensors(found.best)[1]["versions"]
-    assert run.machine == describe_machine()
+    description = load_tensors(found.best)[1]
+    assert (run.versions, run.machine) == (description["versions"], description["machine"])
     assert {"system", "processor", "cores"} <= run.machine.keys()
     assert run.minutes == pytest.approx(history["seconds"].sum() / 60, abs=0.006)
     assert run.best["macro_f1"] == pytest.approx(history["macro_f1"].max())
 
 
-def test_curves_join_the_epochs_that_were_validated() -> None:
-    nan = float("nan")
-    history = {
-        "epoch": [1.0, 2.0, 3.0, 4.0],
-        "train_loss": [4.0, 3.0, 2.0, 1.0],
-        "macro_f1": [nan, 0.5, nan, 0.7],
-    }
-    loss, f1 = [axes.lines[0].get_xydata().tolist() for axes in history_figure(history, None).axes]
-    assert loss == [[1, 4], [2, 3], [3, 2], [4, 1]]
-    assert f1 == [[2, 0.5], [4, 0.7]]
+def test_a_run_with_broken_files_is_refused(runs: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with pytest.raises(InputError, match=r"mask/best\.safetensors: no such file, expected the run of mask"):
+        find_task_runs(tmp_path, "mask")
+    with pytest.raises(InputError, match=r"validation\.npz: cannot be read"):
+        validation_temperature([run])
+    run.best.symlink_to(runs / "age" / "best.safetensors")
+    for history, metrics in ((None, "{}"), ("a\n1\n", "[]"), ("a\nx\n", "{}"), ("a\n1\n", '{"mae": null}')):
+        run.config.write_text("task: age\n")
+        run.metrics.write_text(metrics)
+        if history:
+            run.history.write_text(history)
+        with pytest.raises(InputError, match=r"cannot be read .* expected a run of train_task\.py"):
+            read_run(run, tmp_path)
 
 
-def test_the_temperature_has_the_least_log_loss_on_the_validation_people_of_all_folds(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    folders = [RunFolder(tmp_path / "age" / f"fold-{fold}") for fold in (0, 1)]
-    kept = []
-    for run in folders:
+def test_the_temperature_has_the_least_log_loss_on_the_validation_sets_of_all_folds(
+    runs: Path, labels: dict[str, Label], tmp_path: Path
+) -> None:
+    generator, held = np.random.default_rng(0), arrays(runs, "age")
+    probabilities = generator.dirichlet(np.ones(3), 600).astype(np.float32)
+    truth = np.array([generator.choice(3, p=row / row.sum()) for row in probabilities.astype(float) ** 2])
+    for fold, rows in enumerate((slice(0, 300), slice(300, 600))):
+        run = run_folder(tmp_path, "age", fold)
         run.folder.mkdir(parents=True)
         run.best.touch()
-        probabilities = generator.dirichlet(np.ones(3), 300).astype(np.float32)
-        truth = np.array([generator.choice(3, p=row / row.sum()) for row in probabilities.astype(float) ** 2])
-        np.savez(run.validation, probabilities=probabilities, truth=truth)
-        kept.append((probabilities, truth))
-    assert find_task_runs(tmp_path, "age") == folders
-    temperature = validation_temperature(folders)
-    head, truth = (np.concatenate(each) for each in zip(*kept, strict=True))
+        changes = {"probabilities": probabilities[rows], "truth": truth[rows]}
+        changes |= {name: np.full(300, "x") for name in ("person", "path", "shot")}
+        write_arrays(run.validation, held | changes)
+    temperature = validation_temperature(find_task_runs(tmp_path, "age"))
     assert temperature == pytest.approx(0.5, rel=0.2)
-    best = log_loss(truth, scale(head, temperature))
-    assert all(log_loss(truth, scale(head, temperature * other)) > best for other in (0.97, 1.03))
+    best = log_loss(truth, scale(probabilities, temperature))
+    assert all(log_loss(truth, scale(probabilities, temperature * other)) > best for other in (0.97, 1.03))
+    for name in ("a.csv", "answers.csv"):
+        (tmp_path / name).write_text("ImageID,ans\na,0\n")
+    evaluation, trained, _ = load_evaluation(labels, tmp_path / "a.csv", tmp_path / "answers.csv", runs=runs)
+    fitted = {task: validation_temperature(find_task_runs(runs, task)) for task in labels}
+    assert (evaluation.temperatures, [run.name for run in trained]) == (fitted, list(labels))
 
 
-def test_a_run_whose_files_are_gone_is_told(runs: Path, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    run.best.symlink_to(runs / "age" / "best.safetensors")
-    with pytest.raises(InputError, match="expected a run of train_task"):
-        read_run(run, "age")
-    with pytest.raises(
-        InputError, match=r"validation\.npz: cannot be read .* expected what train_task\.py wrote"
-    ):
-        validation_temperature([run])
-    run.config.write_text("task: age\n")
-    for history, metrics in (("a\n1\n", "[]"), ("a\nx\n", "{}"), ("a\n1\n", '{"mae": null}')):
-        run.history.write_text(history)
-        run.metrics.write_text(metrics)
-        with pytest.raises(InputError, match=r"cannot be read .* expected a run of train_task\.py"):
-            read_run(run, "age")
-    np.savez(run.validation, other=np.zeros(1))
-    with pytest.raises(InputError, match="holds other; expected probabilities and truth"):
-        validation_temperature([run])
+def test_folds_are_joined(own: Path, labels: dict[str, Label]) -> None:
+    whole, _, _ = load_validation(own, labels)
+    [number] = whole.numbers
+    assert (number.name, number.task_borders) == ("age", {"age": [30, 60]})
+    assert np.digitize(number.value, [30, 60]).tolist() == (whole.truth % 3).tolist()
+    held, count = arrays(own, "age"), len(whole.ids)
+    for fold, rows in enumerate((slice(0, count // 2), slice(count // 2, None))):
+        run = run_folder(own, "age", fold)
+        shutil.copytree(own / "age", run.folder, symlinks=True, ignore=shutil.ignore_patterns("fold-*"))
+        write_arrays(run.validation, {n: a[rows] if a.shape[:1] == (count,) else a for n, a in held.items()})
+    folds, runs, _ = load_validation(own, labels)
+    assert (folds.ids, folds.truth.tolist()) == (whole.ids, whole.truth.tolist())
+    assert folds.predicted.tolist() == whole.predicted.tolist()
+    assert [run.name for run in runs] == ["mask", "gender", "age/fold-0", "age/fold-1"]
+    write_arrays(run_folder(own, "age", 1).validation, held)
+    with pytest.raises(InputError, match=f"age: {count // 2} of them, such as "):
+        load_validation(own, labels)
+
+
+def test_heads_without_a_common_image_or_of_another_label_are_refused(
+    own: Path, labels: dict[str, Label]
+) -> None:
+    file, held = run_folder(own, "gender").validation, arrays(own, "gender")
+    write_arrays(file, held | {"path": np.array([f"/elsewhere{path}" for path in held["path"]])})
+    with pytest.raises(InputError, match="no image is in the validation sets of mask, gender, age"):
+        load_validation(own, labels)
+    write_arrays(file, held | {"classes": np.array(["female", "male"])})
+    message = r"found the classes \['female', 'male'\], expected \['male', 'female'\]"
+    with pytest.raises(InputError, match=message):
+        load_validation(own, labels)
