@@ -14,19 +14,21 @@ import pytest
 
 import combine
 import evaluate
-from bench.held_out import predict_views
 from data.runtime.errors import InputError
+from ensemble import vote
+from ensemble.cluster import __main__ as cluster
 from ensemble.config import load_tasks
-from ensemble.ensemble import load_heads, load_task_heads
-from ensemble.files.predictions import FILE_NAME
-from ensemble.files.submission import read_answers, write_submission
-from ensemble.inference.run import UNSEEN
+from ensemble.ensemble import Ensemble
+from ensemble.files.predictions import FILE_NAME, read_probabilities
+from ensemble.files.submission import read_codes, write_submission
+from ensemble.inference.parts import UNDECODABLE
 from ensemble.joint import encode
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
+from heads.run.checkpoint import load_tensors, save_tensors
 
 ROOT = Path(__file__).parents[2]
-Probabilities = dict[str, np.ndarray]
+TASKS = ("mask", "gender", "age")
 
 
 @pytest.fixture(scope="module")
@@ -41,21 +43,17 @@ def shuffled(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def combined(shuffled: Path, runs: Path, configs: Path, call: Callable, tmp_path_factory) -> Path:
-    """The folder with what combine.py made of `shuffled`."""
-    out = tmp_path_factory.mktemp("combined")
-    joint, answers = configs / "joint.yaml", out / "submission.csv"
-    outcome = call(
-        combine, "--config", joint, "--runs", runs, "--data", shuffled, "--out", answers, "--workers", 0
-    )
-    assert outcome.code == 0, outcome.err
-    return out
+def options(shuffled: Path, runs: Path, configs: Path) -> list[object]:
+    return ["--config", configs / "joint.yaml", "--runs", runs, "--data", shuffled, "--workers", 0]
 
 
 @pytest.fixture(scope="module")
-def probabilities(combined: Path) -> Probabilities:
-    with np.load(combined / "probabilities.npz", allow_pickle=False) as saved:
-        return dict(saved)
+def combined(options: list[object], call: Callable, tmp_path_factory) -> Path:
+    """The folder with what combine.py makes of `shuffled`."""
+    out = tmp_path_factory.mktemp("combined")
+    outcome = call(combine, *options, "--out", out / "submission.csv", "--names", out / "names.csv")
+    assert outcome.code == 0, outcome.err
+    return out
 
 
 def listed(path: Path) -> list[str]:
@@ -63,108 +61,83 @@ def listed(path: Path) -> list[str]:
         return [row["ImageID"] for row in csv.DictReader(file)]
 
 
-def test_the_submission_is_in_the_order_of_the_listing(
-    combined: Path, shuffled: Path, probabilities: Probabilities
-) -> None:
-    asked = listed(shuffled / "info.csv")
-    assert asked != sorted(asked)
-    assert listed(combined / "submission.csv") == asked == probabilities["ImageID"].tolist()
-    assert (combined / "submission.csv").read_text().startswith("ImageID,ans\n")
+def codes_of(path: Path) -> dict[str, int]:
+    return read_codes(path, 18).set_index("ImageID")["ans"].to_dict()
 
 
-def test_the_answers_are_the_joint_code_of_every_head_s_likeliest_class(
-    combined: Path, configs: Path, probabilities: Probabilities
-) -> None:
-    tasks = load_tasks(configs / "joint.yaml")
-    digits = [probabilities[task].argmax(axis=1) for task in tasks]
-    expected = encode(digits, [len(names) for names in tasks.values()])
-    assert read_answers(combined / "submission.csv", 18)["ans"].tolist() == expected.tolist()
-
-
-def test_probabilities_of_every_head_are_there_with_their_classes(
-    configs: Path, probabilities: Probabilities
-) -> None:
-    for task, names in load_tasks(configs / "joint.yaml").items():
-        assert probabilities[f"{task}/classes"].tolist() == names
-        for array in (probabilities[task], probabilities[f"{task}/identity"]):
+def test_files_agree_and_are_in_the_order_of_the_listing(combined: Path, shuffled: Path, configs: Path) -> None:
+    arrays, ids = read_probabilities(combined / FILE_NAME), listed(shuffled / "info.csv")
+    assert ids != sorted(ids)
+    assert listed(combined / "submission.csv") == ids == arrays["ImageID"].tolist()
+    classes = load_tasks(configs / "joint.yaml")
+    digits = [arrays[task].argmax(axis=1) for task in classes]
+    expected = encode(digits, [len(names) for names in classes.values()])
+    assert list(codes_of(combined / "submission.csv").values()) == expected.tolist()
+    table = pd.read_csv(combined / "names.csv")
+    assert table["ImageID"].tolist() == ids
+    assert [name for name in table if name.endswith("_number")] == ["age_number"]
+    for task, names in classes.items():
+        assert arrays[f"{task}/classes"].tolist() == names
+        for array in (arrays[task], arrays[f"{task}/identity"]):
             assert array.dtype == np.float32
             assert array.shape == (20, len(names))
             np.testing.assert_allclose(array.sum(axis=1), 1, atol=1e-5)
-        assert (probabilities[task] != probabilities[f"{task}/identity"]).any()
+        assert (arrays[task] != arrays[f"{task}/identity"]).any()
+        assert table[task].tolist() == [names[place] for place in arrays[task].argmax(axis=1)]
+        assert table[f"{task}_probability"].to_numpy() == pytest.approx(arrays[task].max(axis=1), abs=6e-4)
+    assert "mask/number" not in arrays
+    assert table["age_number"].to_numpy() == pytest.approx(arrays["age/number"], abs=0.06)
 
 
-def test_names_tell_every_head_s_likeliest_class(
-    shuffled: Path, runs: Path, configs: Path, call: Callable, tmp_path: Path, probabilities: Probabilities
+def test_the_platform_s_variables_and_a_rerun_to_the_same_bytes(
+    combined: Path,
+    options: list[object],
+    call: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    outcome = call(
-        combine,
-        *("--config", configs / "joint.yaml", "--runs", runs, "--data", shuffled, "--workers", 0),
-        *("--out", tmp_path / "submission.csv", "--names", tmp_path / "names.csv"),
-    )
+    _, config, _, runs, _, data, *workers = options
+    monkeypatch.setenv("SM_CHANNEL_EVAL", str(data))
+    monkeypatch.setenv("SM_CHANNEL_MODEL", str(runs))
+    monkeypatch.setenv("SM_OUTPUT_DATA_DIR", str(tmp_path / "output"))
+    outcome = call(combine, "--config", config, *workers)
     assert outcome.code == 0, outcome.err
-    table = pd.read_csv(tmp_path / "names.csv")
-    assert table["ImageID"].tolist() == listed(shuffled / "info.csv")
-    for task, classes in load_tasks(configs / "joint.yaml").items():
-        assert table[task].tolist() == [classes[place] for place in probabilities[task].argmax(axis=1)]
-        assert table[f"{task}_probability"].to_numpy() == pytest.approx(
-            probabilities[task].max(axis=1), abs=6e-4
-        )
-    assert [name for name in table if name.endswith("_number")] == ["age_number"]
-    assert table["age_number"].to_numpy() == pytest.approx(probabilities["age/number"], abs=0.06)
-
-
-def test_the_number_of_an_age_head_is_that_of_its_distribution(
-    shuffled: Path, runs: Path, probabilities: Probabilities
-) -> None:
-    assert "mask/number" not in probabilities
-    task = load_task_heads(runs, {"age": None})["age"]
-    paths = [shuffled / "images" / name for name in probabilities["ImageID"]]
-    expected = predict_views(task, paths, workers=0).expected
-    assert probabilities["age/number"].dtype == np.float32
-    np.testing.assert_allclose(probabilities["age/number"], expected, rtol=1e-4)
+    assert {path.name for path in (tmp_path / "output").iterdir()} == {"submission.csv", FILE_NAME}
+    for path in (tmp_path / "output").iterdir():
+        assert path.read_bytes() == (combined / path.name).read_bytes()
+    with patch.object(sys, "argv", ["combine.py", "--data", "a", "--runs", "b", "--out", "c/d.csv"]):
+        args = combine.parse()
+    assert (args.data, args.runs, args.out) == ("a", Path("b"), Path("c/d.csv"))
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "expected"),
     [
-        (["--out", "a.csv", "--names", "a.csv"], "--names a.csv is the submission's own file"),
+        (["--out", "a.csv", "--names", "a.csv"], "--names a.csv: a.csv goes beside the submission"),
         (["--names", "."], "--names . is a folder, expected a file"),
-        (["--out", "unseen.csv"], "--out unseen.csv: unseen.csv goes beside the submission"),
-        (
-            ["--out", "x/a.csv", "--names", "x/probabilities.npz"],
-            "--names x/probabilities.npz: probabilities.npz",
-        ),
+        (["--out", UNDECODABLE], "--out unseen.csv: unseen.csv goes beside the submission"),
+        (["--out", "x/a.csv", "--names", f"x/{FILE_NAME}"], f"--names x/{FILE_NAME}: {FILE_NAME}"),
+        (["--calibration", "b"], "--calibration goes with --precision int8"),
+        (["--margin", 0.5], "--margin goes with --views adaptive"),
+        (["--views", "adaptive", "--margin", 1.5], "--margin: 1.5, expected 0 to 1"),
+        (["--batch-size", 0], "--batch-size: '0', expected a whole number, 1 or more"),
+        (["--precision", "int8", "--engine", "onnx"], "--precision int8 goes with --engine openvino"),
+        (["--precision", "int8", "--engine", "openvino"], "SM_CHANNEL_TRAIN is not set"),
+        (["--data", "s3://faces/eval"], "a URL, expected a folder; python -m ensemble.cluster reads URLs"),
+        (["--vote", "b.csv", "c.csv"], "--vote moved to a command of its own: python -m ensemble.vote"),
+        (["--place", "ray"], "--place moved to a command of its own: python -m ensemble.cluster"),
+        (["--parts", "b"], "--parts moved to a command of its own: python -m ensemble.cluster"),
+        (["--part-rows", 9], "--part-rows moved to a command of its own: python -m ensemble.cluster"),
     ],
 )
-def test_names_out_of_place_are_refused(given: list[object], told: str, call: Callable[..., Any]) -> None:
+def test_options_that_do_not_fit_are_refused(given: list[object], expected: str, call: Callable) -> None:
     outcome = call(combine, "--data", "anywhere", *given)
     assert outcome.code == 2
-    assert told in outcome.err
-    assert combine.BESIDE == (FILE_NAME, UNSEEN)
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        (["--names", "a.csv", "--vote", "b.csv", "c.csv"], "--names goes with --place here alone"),
-        (["--data", "a", "--vote", "b.csv", "c.csv"], "--vote takes submissions alone"),
-        (["--views", "adaptive", "--vote", "b.csv", "c.csv"], "--vote takes submissions alone"),
-        (["--data", "a", "--parts", "b"], "--parts and --part-rows go with --place ray alone"),
-        (["--data", "a", "--part-rows", "9"], "--parts and --part-rows go with --place ray alone"),
-        (["--data", "a", "--calibration", "b"], "--calibration goes with --precision int8 alone"),
-        (["--data", "a", "--margin", "0.5"], "--margin is from 0 to 1 and goes with --views adaptive"),
-    ],
-)
-def test_options_that_would_do_nothing_are_refused(
-    given: list[object], told: str, call: Callable[..., Any]
-) -> None:
-    outcome = call(combine, *given)
-    assert outcome.code == 2
-    assert told in outcome.err
+    assert expected in outcome.err
 
 
 def test_a_folder_of_images_needs_no_listing(
-    shuffled: Path, runs: Path, configs: Path, call: Callable, tmp_path: Path, combined: Path
+    shuffled: Path, options: list[object], call: Callable, tmp_path: Path, combined: Path
 ) -> None:
     (tmp_path / "mine" / "below").mkdir(parents=True)
     first, second = listed(shuffled / "info.csv")[:2]
@@ -172,46 +145,16 @@ def test_a_folder_of_images_needs_no_listing(
         shutil.copy(shuffled / "images" / file, tmp_path / "mine" / name)
     (tmp_path / "mine" / "notes.txt").touch()
     (tmp_path / "mine" / "._b.jpg").touch()
-    given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", tmp_path / "mine", "--workers", 0]
-    outcome = call(combine, *given, "--out", tmp_path / "submission.csv")
+    outcome = call(combine, *options, "--data", tmp_path / "mine", "--out", tmp_path / "submission.csv")
     assert outcome.code == 0, outcome.err
-    answers = read_answers(combined / "submission.csv", 18).set_index("ImageID")["ans"]
-    mine = read_answers(tmp_path / "submission.csv", 18).set_index("ImageID")["ans"]
-    assert mine.to_dict() == {"b.jpg": answers[second], "below/z.jpg": answers[first]}
-
-
-def test_the_platform_s_variables_and_a_rerun_that_gives_the_same_bytes(
-    combined: Path,
-    shuffled: Path,
-    runs: Path,
-    configs: Path,
-    call: Callable,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("SM_CHANNEL_EVAL", str(shuffled))
-    monkeypatch.setenv("SM_CHANNEL_MODEL", str(runs))
-    monkeypatch.setenv("SM_OUTPUT_DATA_DIR", str(tmp_path / "output"))
-    outcome = call(combine, "--config", configs / "joint.yaml", "--workers", 0)
-    assert outcome.code == 0, outcome.err
-    assert {path.name for path in (tmp_path / "output").iterdir()} == {"submission.csv", "probabilities.npz"}
-    for path in (tmp_path / "output").iterdir():
-        assert path.read_bytes() == (combined / path.name).read_bytes()
-
-
-def test_flags_win_over_the_platform_s_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SM_CHANNEL_EVAL", "SM_CHANNEL_MODEL", "SM_OUTPUT_DATA_DIR"):
-        monkeypatch.setenv(name, "theirs")
-    flags = ["--data", "a", "--runs", "b", "--out", "c/d.csv"]
-    with patch.object(sys, "argv", ["combine.py", *flags]):
-        args = combine.parse()
-    assert (args.data, args.runs, args.out) == (Path("a"), Path("b"), Path("c/d.csv"))
+    codes = codes_of(combined / "submission.csv")
+    assert codes_of(tmp_path / "submission.csv") == {"b.jpg": codes[second], "below/z.jpg": codes[first]}
 
 
 @pytest.fixture
 def two_folds(runs: Path, tmp_path: Path) -> Iterator[Path]:
-    """Runs in which mask has two folds: one head in two places, and a plain run that must not count."""
-    for task in ("mask", "gender", "age"):
+    """Runs in which mask has two folds: one head in two places, and a single run that must not count."""
+    for task in TASKS:
         (tmp_path / "runs" / task).mkdir(parents=True)
         (tmp_path / "runs" / task / "best.safetensors").symlink_to(runs / task / "best.safetensors")
     for fold in (0, 1):
@@ -221,28 +164,13 @@ def two_folds(runs: Path, tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path / "runs")
 
 
-def test_the_folds_of_a_head_are_averaged_and_what_they_leave_out_is_told(
+def test_folds_are_averaged_and_a_single_run_beside_them_is_left_out(
     two_folds: Path, configs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tasks = load_heads(configs / "joint.yaml", two_folds)
-    assert {task: len(its.heads) for task, its in tasks.items()} == {"mask": 2, "gender": 1, "age": 1}
-    told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
-    alone = two_folds / "mask" / "best.safetensors"
-    assert told == [
-        f"{alone}: left out, since folds stand beside it; move either of them to answer by the other"
-    ]
-
-
-def test_a_head_cut_at_other_borders_than_the_config_s_is_refused(
-    runs: Path, configs: Path, tmp_path: Path
-) -> None:
-    for file in configs.glob("*.yaml"):
-        shutil.copy(file, tmp_path)
-    config = load_config(TaskConfig, tmp_path / "age.yaml", ["label.borders=[25, 60]"])
-    (tmp_path / "age.yaml").write_text(config.to_yaml())
-    told = r"age/best\.safetensors: found the label\.borders \[30\.0, 60\.0\], expected \[25\.0, 60\.0\]"
-    with pytest.raises(InputError, match=told):
-        load_heads(tmp_path / "joint.yaml", runs)
+    tasks = Ensemble.load(two_folds, configs / "joint.yaml").tasks
+    assert {name: len(task.heads) for name, task in tasks.items()} == {"mask": 2, "gender": 1, "age": 1}
+    [warning] = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert warning.startswith(f"{two_folds / 'mask' / 'best.safetensors'}: left out, because there are folds")
 
 
 @pytest.mark.parametrize(
@@ -255,48 +183,45 @@ def test_a_head_cut_at_other_borders_than_the_config_s_is_refused(
     ],
 )
 def test_a_fold_that_does_not_fit_the_others_is_refused(
-    changes: dict, message: str, two_folds: Path, configs: Path, shuffled: Path, call: Callable, tmp_path: Path
+    changes: dict, message: str, two_folds: Path, configs: Path
 ) -> None:
-    from heads.run.checkpoint import load_tensors, save_tensors
-
     odd = two_folds / "mask" / "fold-1" / "best.safetensors"
     tensors, description = load_tensors(odd)
     for section, keys in changes.items():
         description["config"][section] |= keys
     save_tensors(odd, tensors, description)
-    out = tmp_path / "out.csv"
-    arguments = ["--runs", two_folds, "--data", shuffled, "--out", out, "--workers", 0]
-    outcome = call(combine, "--config", configs / "joint.yaml", *arguments)
-    assert outcome.code == 2
-    assert f"{odd}: found the {message}" in outcome.err
-    assert not out.exists()
+    with pytest.raises(InputError, match=f"{odd}: found the {message}"):
+        Ensemble.load(two_folds, configs / "joint.yaml")
+
+
+def test_heads_that_are_missing_or_have_other_borders_are_refused(
+    runs: Path, configs: Path, tmp_path: Path
+) -> None:
+    for file in configs.glob("*.yaml"):
+        shutil.copy(file, tmp_path)
+    config = load_config(TaskConfig, tmp_path / "age.yaml", ["label.borders=[25, 60]"])
+    (tmp_path / "age.yaml").write_text(config.to_yaml())
+    with pytest.raises(
+        InputError, match=r"found the label\.borders \[30\.0, 60\.0\], expected \[25\.0, 60\.0\]"
+    ):
+        Ensemble.load(runs, tmp_path / "joint.yaml")
+    (tmp_path / "runs" / "gender").mkdir(parents=True)
+    (tmp_path / "runs" / "gender" / "best.safetensors").symlink_to(runs / "gender" / "best.safetensors")
+    with pytest.raises(
+        InputError, match=r"(?s)mask: found no mask/best\.safetensors.*age: found no age"
+    ) as caught:
+        Ensemble.load(tmp_path / "runs", tmp_path / "joint.yaml")
+    assert "gender:" not in str(caught.value)
 
 
 def test_votes(configs: Path, call: Callable, tmp_path: Path) -> None:
-    ids, given = ["b.jpg", "a.jpg", "c.jpg"], {"x": [5, 1, 2], "y": [5, 3, 4], "z": [0, 3, 6]}
     files = []
-    for name, answers in given.items():
+    for name, codes in {"x": [5, 1, 2], "y": [5, 3, 4], "z": [0, 3, 6]}.items():
         files.append(tmp_path / f"{name}.csv")
-        write_submission(files[-1], ids, answers)
-    out = tmp_path / "voted.csv"
-    outcome = call(combine, "--config", configs / "joint.yaml", "--vote", *files, "--out", out)
+        write_submission(files[-1], ["b.jpg", "a.jpg", "c.jpg"], codes)
+    outcome = call(vote, "--config", configs / "joint.yaml", *files, "--out", tmp_path / "voted.csv")
     assert outcome.code == 0, outcome.err
-    assert out.read_text() == "ImageID,ans\nb.jpg,5\na.jpg,3\nc.jpg,2\n"
-
-
-def test_all_missing_heads_are_named(
-    runs: Path, configs: Path, shuffled: Path, call: Callable, tmp_path: Path
-) -> None:
-    (tmp_path / "runs" / "gender").mkdir(parents=True)
-    (tmp_path / "runs" / "gender" / "best.safetensors").symlink_to(runs / "gender" / "best.safetensors")
-    out = tmp_path / "out.csv"
-    arguments = ["--runs", tmp_path / "runs", "--data", shuffled, "--out", out]
-    outcome = call(combine, "--config", configs / "joint.yaml", *arguments)
-    assert outcome.code == 2
-    assert "mask: found no mask/best.safetensors" in outcome.err
-    assert "age: found no age/best.safetensors" in outcome.err
-    assert "gender:" not in outcome.err
-    assert not out.exists()
+    assert (tmp_path / "voted.csv").read_text() == "ImageID,ans\nb.jpg,5\na.jpg,3\nc.jpg,2\n"
 
 
 def test_a_cluster_without_its_packages_is_one_line_that_says_what_to_install(
@@ -304,92 +229,55 @@ def test_a_cluster_without_its_packages_is_one_line_that_says_what_to_install(
 ) -> None:
     monkeypatch.delitem(sys.modules, "ensemble.cluster.actors", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not there
-    given = ["--data", faces / "eval", "--parts", tmp_path / "parts"]
-    outcome = call(combine, "--place", "ray", *given)
+    outcome = call(cluster, "--data", faces / "eval", "--parts", tmp_path / "parts")
     assert outcome.code == 2
-    assert outcome.err == "error: --place ray: ray is not installed; pip install -r requirements-ray.txt\n"
+    assert outcome.err == "error: ray is not installed; pip install -r requirements-ray.txt\n"
     assert not (tmp_path / "parts").exists()
-
-
-def test_one_machine_imports_none_of_the_cluster_s_packages() -> None:
-    code = "import combine, sys; import ensemble.inference.predictor, ensemble.files.submission, heads.build; print(*sys.modules)"
+    code = "import combine, sys, ensemble.ensemble, ensemble.inference.parts; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "ensemble.inference.predictor" in done.stdout.split()
-    assert not {"ray", "s3fs", "ensemble.cluster.actors", "ensemble.cluster.parts"} & set(done.stdout.split())
+    assert not {"ray", "s3fs", "pyarrow", "ensemble.cluster.actors"} & set(done.stdout.split())
 
 
-def test_a_url_is_not_read_by_one_machine(call: Callable[..., Any]) -> None:
-    outcome = call(combine, "--data", "s3://faces/eval")
-    assert outcome.code == 2
-    assert "s3://faces/eval: a URL, expected a folder, or --place ray" in outcome.err
-
-
-def test_a_cluster_needs_a_place_for_its_parts(call: Callable[..., Any]) -> None:
-    outcome = call(combine, "--data", "s3://faces/eval", "--place", "ray")
-    assert outcome.code == 2
-    assert "expected --parts DIR" in outcome.err
-
-
-def test_adaptive_views_say_which_images_had_one(
-    combined: Path,
-    probabilities: Probabilities,
-    shuffled: Path,
-    runs: Path,
-    configs: Path,
-    call: Callable[..., Any],
-    tmp_path: Path,
+def test_adaptive_views_record_which_images_had_one(
+    combined: Path, options: list[object], call: Callable[..., Any], tmp_path: Path
 ) -> None:
-    given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", shuffled, "--workers", 0]
-    counts = {}
+    exact, counts = read_probabilities(combined / FILE_NAME), {}
     for margin in (0, 0.05, 1):
         out = tmp_path / str(margin) / "submission.csv"
-        outcome = call(combine, *given, "--out", out, "--views", "adaptive", "--margin", margin)
+        outcome = call(combine, *options, "--out", out, "--views", "adaptive", "--margin", margin)
         assert outcome.code == 0, outcome.err
         assert listed(out) == listed(combined / "submission.csv")
-        with np.load(out.parent / "probabilities.npz", allow_pickle=False) as saved:
-            found = dict(saved)
-        for task in ("mask", "gender", "age"):
+        found = read_probabilities(out.parent / FILE_NAME)
+        for task in TASKS:
             views, identity = found.pop(f"{task}/views"), found[f"{task}/identity"]
-            np.testing.assert_array_equal(identity, probabilities[f"{task}/identity"])
+            np.testing.assert_array_equal(identity, exact[f"{task}/identity"])
             np.testing.assert_array_equal(found[task][views == 1], identity[views == 1])
-            np.testing.assert_allclose(found[task][views > 1], probabilities[task][views > 1], atol=1e-5)
+            np.testing.assert_allclose(found[task][views > 1], exact[task][views > 1], atol=1e-5)
             second, first = np.sort(identity, axis=1)[:, -2:].T
             assert ((views == 1) == ((first - second >= margin) & (margin < 1))).all()
             counts[margin, task] = int((views == 1).sum())
-        assert found.keys() == probabilities.keys()
-        shutil.copy(out, out.with_name("answers.csv"))  # what is right is not at issue
-        reported = call(
-            *(evaluate, "--config", configs / "joint.yaml", "--submission", out, "--out", out.parent),
-            *("--answers", out.with_name("answers.csv")),
-        )
-        assert reported.code == 0, reported.err
-        assert (out.parent / "report.html").is_file()
-        expected = encode([found[task].argmax(axis=1) for task in ("mask", "gender", "age")], [3, 2, 3])
-        assert read_answers(out, 18)["ans"].tolist() == expected.tolist()
-    assert {counts[0, task] for task in ("mask", "gender", "age")} == {20}
-    assert {counts[1, task] for task in ("mask", "gender", "age")} == {0}
+        assert found.keys() == exact.keys()
+        expected = encode([found[task].argmax(axis=1) for task in TASKS], [3, 2, 3])
+        assert list(codes_of(out).values()) == expected.tolist()
+    assert {counts[0, task] for task in TASKS} == {20}
+    assert {counts[1, task] for task in TASKS} == {0}
     assert any(0 < count < 20 for count in counts.values())
+    shutil.copy(out, out.with_name("answers.csv"))
+    report = ["--config", options[1], "--submission", out, "--answers", out.with_name("answers.csv")]
+    assert call(evaluate, *report, "--out", out.parent).code == 0
 
 
-def test_margins_are_chosen_and_kept_beside_the_runs(
-    two_folds: Path, runs: Path, configs: Path, shuffled: Path, call: Callable[..., Any], tmp_path: Path
+def test_margins_are_chosen_and_saved_beside_the_runs(
+    two_folds: Path, runs: Path, options: list[object], call: Callable[..., Any], tmp_path: Path
 ) -> None:
     for task in ("mask/fold-0", "gender", "age"):
         shutil.copy(runs / task.split("/")[0] / "validation.npz", two_folds / task)
-    given = ["--config", configs / "joint.yaml", "--runs", two_folds, "--data", shuffled, "--workers", 0]
-    given += ["--out", tmp_path / "submission.csv", "--views", "adaptive"]
+    given = [*options, "--runs", two_folds, "--out", tmp_path / "submission.csv", "--views", "adaptive"]
     outcome = call(combine, *given)
     assert outcome.code == 2
     assert "mask/fold-1/validation.npz: not there" in outcome.err
     shutil.copy(two_folds / "mask" / "fold-0" / "validation.npz", two_folds / "mask" / "fold-1")
     outcome = call(combine, *given)
     assert outcome.code == 0, outcome.err
-    assert "validation images cannot promise that 99.5% of the answers" in outcome.out
+    assert "validation images are too few to ensure that 99.5% of the joint codes" in outcome.out
     assert (two_folds / "margins.json").is_file()
-
-
-@pytest.mark.parametrize("given", [["--margin", 0.5], ["--views", "adaptive", "--margin", 1.5]])
-def test_a_margin_out_of_place_is_refused(given: list[object], call: Callable[..., Any]) -> None:
-    outcome = call(combine, "--data", "anywhere", *given)
-    assert outcome.code == 2
-    assert "--margin is from 0 to 1 and goes with --views adaptive" in outcome.err
