@@ -13,19 +13,17 @@ from typing import Annotated, Any, ClassVar, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from data.runtime.errors import InputError, did_you_mean, nearest, raise_all
+from data.runtime.errors import InputError, nearest, raise_all
 
 MAX_BYTES = 100_000  # PyYAML reads some 50 kB a second; the longest config here has 3 kB
 Location = tuple[str | int, ...]
 
 
 class Section(BaseModel):
-    """A part of a config: unknown keys are refused, types are not converted, values cannot be changed.
-
-    `retired` names keys ("section.key") and values ("section.key=value") of earlier versions, with the reason.
-    """
+    """A part of a config: unknown keys are refused, types are not converted, values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    # Keys ("section.key") and values ("section.key=value") of earlier versions, with why they were removed.
     retired: ClassVar[Mapping[str, str]] = {}
 
 
@@ -59,10 +57,7 @@ def check_config(schema: type[S], value: Any, name: str, places: Mapping[Locatio
 
 
 def read_stored_config(schema: type[S], value: Any, name: str) -> S:
-    """Check the config of a checkpoint, which may come from an earlier version: retired keys are dropped.
-
-    Of a retired value the whole section is dropped: it becomes null.
-    """
+    """Check the config of a checkpoint: retired keys are dropped, sections with a retired value become null."""
     value = copy.deepcopy(value)
     for path in schema.retired:
         *parents, last = path.split(".")
@@ -78,7 +73,7 @@ def read_stored_config(schema: type[S], value: Any, name: str) -> S:
 
 
 def _apply_override(value: dict[str, Any], text: str, places: dict[Location, str]) -> None:
-    """Apply one `key.sub=value` to the nested `value` and record in `places` where its keys come from."""
+    """Apply one `key.sub=value` to the nested `value` and to `places`."""
     key, equals, written = text.partition("=")
     if not equals or not key:
         raise InputError(f"--set {text}: expected key.sub=value, for example --set training.epochs=3")
@@ -100,7 +95,6 @@ def _apply_override(value: dict[str, Any], text: str, places: dict[Location, str
 def _problems(
     schema: type[Section], error: ValidationError, name: str, places: Mapping[Location, str]
 ) -> Iterator[str]:
-    keys = list(dict.fromkeys(_all_keys(schema)))
     known = {part for location in places for part in location}
     for item in error.errors(include_url=False):
         # pydantic adds the union's member to the location; only what stands in the file helps a user.
@@ -113,7 +107,7 @@ def _problems(
             removed = key if key in schema.retired else found
             yield f"{place}: {removed}: removed in 0.2: {schema.retired[removed]}"
         elif item["type"] == "extra_forbidden":
-            yield f"{place}: {key}: unknown key{_advice(item['loc'], keys)}"
+            yield f"{place}: {key}: unknown key{_advice(item['loc'], schema)}"
         elif item["type"] == "missing":
             yield f"{place}: {key}: missing, expected a value"
         elif item["type"] == "value_error" and isinstance(item["input"], dict):
@@ -123,32 +117,25 @@ def _problems(
             yield f"{place}: {key}={item['input']!r}: {message}"
 
 
-def _advice(location: Location, keys: Sequence[tuple[str, ...]]) -> str:
-    """The key that may be meant by the one at `location`: one of its section, else of another, by its path.
-
-    Indices of lists and pydantic's names for members of a union in the location are no keys.
-    """
-    known = {part for key in keys for part in key}
-    section, name = [part for part in location[:-1] if part in known], str(location[-1])
-    beside = did_you_mean(name, [key[-1] for key in keys if list(key[:-1]) == section])
-    elsewhere = {key[-1]: key for key in reversed(keys)}
-    near = nearest(name, elsewhere)
-    return beside or ("" if near is None else f", did you mean {'.'.join(elsewhere[near])}?")
+def _advice(location: Location, schema: type[Section]) -> str:
+    """The nearest key to the unknown one at `location`: one of its section, else another by its path."""
+    keys = list(_all_keys(schema))
+    known = {part for key in keys for part in key}  # without indices and pydantic's names of union members
+    section, name = tuple(part for part in location[:-1] if part in known), str(location[-1])
+    paths = {key[-1]: ".".join(key) for key in reversed(keys)}
+    beside = nearest(name, [key[-1] for key in keys if key[:-1] == section])
+    meant = beside or paths.get(nearest(name, paths) or "")
+    return f", did you mean {meant}?" if meant else ""
 
 
-def _all_keys(schema: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Paths of all keys of the schema, indices of lists left out."""
-    for name, field in schema.model_fields.items():
-        yield (*above, name)
-        for nested in _sections_in(field.annotation):
-            yield from _all_keys(nested, (*above, name))
-
-
-def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def _all_keys(annotation: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths of all keys of the sections in an annotation, indices of lists left out."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+        for name, field in annotation.model_fields.items():
+            yield (*above, name)
+            yield from _all_keys(field.annotation, (*above, name))
     for argument in getattr(annotation, "__args__", ()):
-        yield from _sections_in(argument)
+        yield from _all_keys(argument, above)
 
 
 class _Loader(yaml.SafeLoader):
@@ -200,7 +187,7 @@ _Dumper.yaml_implicit_resolvers = {
 
 
 def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
-    """Read and parse the YAML file at `path`; see `parse_yaml`."""
+    """Read and parse a YAML file as `parse_yaml` does."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:

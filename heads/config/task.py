@@ -1,7 +1,6 @@
-"""The schema of one head's YAML: every key with its default, and what is refused (docs/yaml.md explains them)."""
+"""The schema of one head's YAML: every key with its default, and the values that are refused (docs/yaml.md)."""
 
 from itertools import product
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -20,7 +19,7 @@ Step = str | dict[str, dict[str, Any] | None]
 # Losses without class weights (`heads.objective.losses.make_loss`).
 UNWEIGHTED = ("soft_f1", "expectation")
 RETIRED = {
-    "label.training": "a second target for the training rows alone gained nothing (docs/ablations.md); leave it out",
+    "label.training": "other borders for training gained nothing (docs/ablations.md); leave it out",
     "training.resizing": "small images first gained nothing (docs/ablations.md); leave it out",
     "training.mix.alpha": "only mixup and cutmix used it; leave it out",
     "training.mix.method=mixup": "mixup gained nothing (docs/ablations.md); use halves or no training.mix",
@@ -29,7 +28,7 @@ RETIRED = {
 
 
 class Distribution(Section):
-    """A Gaussian label over the whole numbers low..high around the number; high stands for all above it, too."""
+    """A Gaussian label over the whole numbers low..high; larger numbers count as high."""
 
     low: int
     high: int
@@ -58,9 +57,8 @@ class LabelPart(Section):
 class Label(Section):
     """The label column and its classes.
 
-    Without `borders` the classes are the column's values; with them the column is a number, and class i holds
-    borders[i-1] <= number < borders[i]. `parts` make a joint label, in place of column and classes: its classes
-    are the combinations of the parts' classes, the first part being the most significant digit.
+    Without `borders` the classes are the column's values; with them class i holds borders[i-1] <= number <
+    borders[i]. The classes of a joint label are the combinations of its `parts`', the first most significant.
     """
 
     column: str | None = None
@@ -136,10 +134,7 @@ class Backbone(Section):
 
 
 class Classifier(Section):
-    """Layers on the backbone: hidden layers with ReLU, dropout before every linear layer.
-
-    `factored`, for a label of parts: outputs for each part's classes, whose sums are the joint logits.
-    """
+    """Layers on the backbone; `factored`, for a label of parts: joint logits are sums of the parts' logits."""
 
     factored: bool = False
     hidden: list[Count] = Field(default_factory=list)
@@ -226,11 +221,7 @@ class Mix(Section):
 
 
 class Training(Section):
-    """Length, batches, mixing, choice of the best epoch, seed.
-
-    `feature_views`, for a frozen backbone: so many augmented views of each image are drawn once, and the
-    classifier is trained on their cached features.
-    """
+    """Training; `feature_views`: views per image whose features are cached and the classifier is trained on."""
 
     epochs: Count
     batch_size: Count = 32
@@ -304,10 +295,7 @@ class TaskConfig(Section):
 
 
 def find_unused_settings(config: TaskConfig) -> list[str]:
-    """Settings of `config` that training would ignore or cannot use, one message each.
-
-    Only training refuses them: the schema accepts them, so that heads trained with such a config still load.
-    """
+    """Settings that training would ignore, a message each; the schema accepts them, so that old heads load."""
     problems = []
     if config.training.feature_views is not None and config.backbone.freeze != "all":
         problems.append(
@@ -327,8 +315,3 @@ def find_unused_settings(config: TaskConfig) -> list[str]:
         if getattr(term, key) != LossTerm.model_fields[key].default and term.name not in users
     ]
     return problems
-
-
-def default_path(task: str) -> Path:
-    """The task's YAML unless --config names another."""
-    return Path("configs") / f"{task}.yaml"

@@ -22,7 +22,7 @@ from heads.model.weights import fill_backbone
 from heads.run.checkpoint import save_tensors
 
 CAFFE = (103.939 / 255, 116.779 / 255, 123.68 / 255)
-# Scaling of the pixels: mean (red first) and std of the values in 0..1, and whether the network takes blue first.
+# Scaling of the pixels: mean (red first) and std of values in 0..1; whether the network takes blue first.
 INPUTS: dict[str, tuple[tuple[float, ...], float, bool]] = {
     "caffe": (CAFFE[::-1], 1 / 255, True),  # keras.applications' preprocess_input for ResNet50
     "bgr": ((0.0, 0.0, 0.0), 1 / 255, True),  # 0..255 as OpenCV reads them
@@ -131,10 +131,7 @@ def find_classifier(arrays: Mapping[str, Arrays], name: str, output: str | None)
 def convert(path: Path, scaling: str, output: str | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Convert a Keras file to tensors `backbone.*` and `classifier.*`, and their description.
 
-    Args:
-        path: of the file.
-        scaling: a key of `INPUTS`; Keras's files do not contain it.
-        output: the dense layer that is the output; only needed if there are several.
+    `scaling` is a key of `INPUTS`, which Keras's files do not contain; `output` is needed if there are several.
     """
     file = read_keras(path)
     tensors = backbone_tensors(file.arrays)

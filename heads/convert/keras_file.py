@@ -26,19 +26,12 @@ LIMIT = 2**31  # bytes that an archive unpacks to; ResNet-50 takes 0.1 GB
 
 @dataclass(frozen=True)
 class KerasFile:
-    """The contents of a file.
+    """The contents of a file."""
 
-    Attributes:
-        arrays: of each layer that has any, in Keras's order: kernel, bias; gamma, beta, mean, variance.
-        layers: names of all layers in the file, with or without arrays.
-        configs: each layer's settings by its name; empty for a file of weights alone.
-        written_by: the release of Keras, or "Keras" if unknown.
-    """
-
-    arrays: dict[str, Arrays]
-    layers: tuple[str, ...]
-    configs: dict[str, dict[str, Any]]
-    written_by: str
+    arrays: dict[str, Arrays]  # by layer, in Keras's order: kernel, bias; gamma, beta, mean, variance
+    layers: tuple[str, ...]  # all in the file, with or without arrays
+    configs: dict[str, dict[str, Any]]  # settings by layer; empty for a file of weights alone
+    written_by: str  # the release of Keras, or "Keras" if unknown
 
 
 def read_keras(path: Path) -> KerasFile:

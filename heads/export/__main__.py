@@ -1,4 +1,4 @@
-"""Trained heads as files for other programs: from an image to class probabilities and, if it predicts one, a number.
+"""Export trained heads for other programs: from images to class probabilities and, for some, a number.
 
 python -m heads.export --runs RUNS --format onnx
 

@@ -51,13 +51,10 @@ def write_onnx(
     example: Tensor | None = None,
     free: Sequence[str] = ("n", "height", "width"),
 ) -> None:
-    """Write `graph` as one ONNX file, atomically.
+    """Write a `graph` of one tensor as an ONNX file, atomically.
 
     Args:
-        path: of the file.
-        graph: takes one tensor.
-        outputs: their names.
-        name: of the input; the graph's `forward` may call it otherwise.
+        path, outputs, name: of the file, the outputs and the input.
         example: an input; None: images [n, height, width, 3].
         free: names of its first dimensions, which may have any size; the others stay as in the example.
 
@@ -91,4 +88,5 @@ def write_torchscript(path: Path, graph: nn.Module) -> None:
     with write_atomically(path) as temporary, warnings.catch_warnings(), torch.inference_mode():
         # torch warns that the format is deprecated, and of the number of classes, which is a constant.
         warnings.simplefilter("ignore")
-        torch.jit.trace(graph.eval(), example, check_trace=False).save(str(temporary))  # type: ignore[no-untyped-call]
+        script = torch.jit.trace(graph.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+        script.save(str(temporary))

@@ -19,8 +19,7 @@ LINEAR_STEPS = 2048  # OpenCV's interpolation weights are multiples of 1 / LINEA
 class Letterbox(nn.Module):
     """Images uint8 [N, h, w, 3] of any one size to whole levels 0..255, float [N, 3, height, width].
 
-    Sizes are computed from tensors rather than read as numbers: some exporters would otherwise record the size of the
-    example as a constant.
+    Sizes are computed from tensors: exporters record sizes that are read as numbers as constants.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -44,14 +43,7 @@ class Letterbox(nn.Module):
 
 
 def _weights(places: Tensor, old: Tensor, new: Tensor, total: int, scale: Tensor) -> Tensor:
-    """Weights [total, old] of each old pixel in each new one, along one side; the new image is centred.
-
-    Args:
-        places: 0..old-1, float64.
-        old, new: number of pixels before and after, float64.
-        total: number of pixels with the black border.
-        scale: below 1 it shrinks; float64.
-    """
+    """Weights [total, old] of the old pixels (`places`) in the new ones, which are centred among `total`."""
     before = ((total - new) / 2).floor()
     target = torch.arange(total, dtype=torch.float64, device=places.device) - before
     step = old / new
@@ -67,11 +59,7 @@ def _weights(places: Tensor, old: Tensor, new: Tensor, total: int, scale: Tensor
 
 
 def make_letterbox(steps: Sequence[Any], name: str) -> Letterbox:
-    """Make the module for `pixels.evaluate` of the head `name`, which must be one letterbox.
-
-    Raises:
-        InputError: other steps, which cannot be exported.
-    """
+    """Make the module for `pixels.evaluate` of the head `name`, which must be one letterbox."""
     step = steps[0] if len(steps) == 1 else None
     size = step.get("letterbox") if isinstance(step, dict) else None
     if not size:

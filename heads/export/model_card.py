@@ -12,8 +12,8 @@ from heads.export.graph import INPUT
 from heads.run.folder import RunFolder
 
 UNKNOWN_TERMS = (
-    "Not stated. Weights come under the terms of the images they were trained on and of the initial weights; ask "
-    "before they are passed on or used commercially."
+    "Not stated. Weights come under the terms of the images they were trained on and of the initial weights; "
+    "ask before they are passed on or used commercially."
 )
 LIMITS = """- Figures are of held-out people of the same data; other cameras, light and people give others.
 - The input is an image with one upright face that fills it; a face in a scene must be cropped first.
@@ -60,15 +60,9 @@ def head_section(trained: TrainedHead) -> str:
 def write_card(
     path: Path, name: str, interface: str, sections: Sequence[str], data: str | None, terms: str | None
 ) -> None:
-    """Write a model card as Markdown.
+    """Write a model card as Markdown, with one section per head (`head_section`).
 
-    Args:
-        path: of the page.
-        name: of the exported model.
-        interface: inputs and outputs (`describe_interface`).
-        sections: one per head (`head_section`).
-        data: the training data, as the user describes it.
-        terms: the terms of that data, likewise; None: not stated.
+    `data` and `terms` are the user's words about the training data and its terms; None: not stated.
     """
     parts = [f"# {name}", interface]
     parts += ["## Trained on\n\n" + data] if data else []

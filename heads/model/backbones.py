@@ -1,8 +1,8 @@
-"""Backbones: torchvision's resnets and Keras's ResNet-50, without their classifier, and freezing of their stages.
+"""Backbones: torchvision's resnets and Keras's ResNet-50 without their classifier; freezing of their stages.
 
 torchvision's resnet50 halves the image in a block's 3x3 convolution, Keras's in the 1x1 before it (He et al.
-2015, arXiv:1512.03385), and Keras's convolutions have a bias. The stem changed between releases of Keras while
-the shapes of the weights did not, so that each release is a backbone of its own name.
+2015, arXiv:1512.03385). The stem changed between releases of Keras while the shapes of the weights did not, so
+that each release is a backbone of its own name.
 """
 
 from collections.abc import Callable
@@ -26,17 +26,11 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Release:
-    """What releases of Keras do differently.
+    """Differences between releases of Keras."""
 
-    Attributes:
-        epsilon: of every batch norm.
-        same: the first convolution pads as TensorFlow's "same" does, not by 3 on each side.
-        pool_padding: on each side, before the first pooling.
-    """
-
-    epsilon: float
-    same: bool
-    pool_padding: int
+    epsilon: float  # of every batch norm
+    same: bool  # the first convolution has TensorFlow's "same" padding, not 3 on each side
+    pool_padding: int  # on each side, before the first pooling
 
 
 RELEASES = {

@@ -5,6 +5,7 @@ other weights (Jacob et al. 2018, doi:10.1109/CVPR.2018.00286, section 3.2).
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,14 +13,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def fuse_batch_norm(head: nn.Module) -> nn.Module:
-    """A copy of `head`, in eval mode, with its batch norms fused; `head` itself where there is nothing to fuse."""
+    """A copy of `head`, in eval mode, with its batch norms fused; `head` itself if there are none."""
     if not any(_pairs(module) for module in head.modules()):
         return head
     copied = copy.deepcopy(head).eval().requires_grad_(False)
     for module in list(copied.modules()):
         for name, after in _pairs(module):
-            fused = fuse_conv_bn_eval(module.get_submodule(name), module.get_submodule(after))  # type: ignore[type-var, arg-type]
-            module.register_module(name, fused)
+            convolution: Any = module.get_submodule(name)
+            norm: Any = module.get_submodule(after)
+            module.register_module(name, fuse_conv_bn_eval(convolution, norm))
             module.register_module(after, nn.Identity())
     return copied.to(memory_format=torch.channels_last)
 
@@ -27,7 +29,7 @@ def fuse_batch_norm(head: nn.Module) -> nn.Module:
 def _pairs(module: nn.Module) -> list[tuple[str, str]]:
     """Names of a module's convolutions with the batch norm that each goes to, by torchvision's names.
 
-    Modules do not say in which order they are called: it is conv1 and bn1, and so on; in the shortcuts, which
+    The order of calls is not part of a module: it is conv1 and bn1, and so on; in the shortcuts, which
     are sequential, 0 and 1.
     """
     found = []

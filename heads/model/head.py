@@ -94,13 +94,7 @@ def make_classifier(
 class SumOfParts(nn.Module):
     """Joint logits [N, prod C] as sums of the parts' logits [N, sum C], the first part most significant.
 
-    The softmax of the sums is the product of the parts' softmaxes, so that one backbone with an output for each
-    part trains and predicts as a head over the joint classes.
-
-    Args:
-        sizes: number of classes of each part.
-        features: of the layer below.
-        outputs: must be the product of `sizes`.
+    The softmax of the sums is the product of the parts' softmaxes; `sizes` are their numbers of classes C.
     """
 
     def __init__(self, sizes: Sequence[int], features: int, outputs: int) -> None:

@@ -1,4 +1,4 @@
-"""Weights for a backbone from any common file: tensors, their names in other programs, and their description."""
+"""Weights for a backbone from any common file: its tensors, their names in other programs, its description."""
 
 import argparse
 import pathlib
@@ -192,11 +192,7 @@ def _best_prefix(names: Iterable[str], wanted: Sequence[str]) -> str:
 
 
 def apply_weights_metadata(config: TaskConfig, name: str) -> TaskConfig:
-    """`config` with the backbone's name and pixel normalisation from its weights' file, if `heads.convert` wrote it.
-
-    Args:
-        config: of a head.
-        name: what error messages call it.
+    """`config`, called `name` in errors, with the backbone and normalisation of a file of `heads.convert`.
 
     Raises:
         InputError: the config sets another backbone or another normalisation than the file's.
@@ -212,7 +208,7 @@ def apply_weights_metadata(config: TaskConfig, name: str) -> TaskConfig:
         part = getattr(config, section)
         if key in part.model_fields_set and getattr(part, key) != backbone[key]:
             raise InputError(
-                f"{name}: {section}.{key} is {getattr(part, key)}, expected {backbone[key]} as {weights} says; "
+                f"{name}: {section}.{key} is {getattr(part, key)}, expected {backbone[key]} as in {weights}; "
                 "leave it out"
             )
         plain[section][key] = backbone[key]

@@ -61,11 +61,9 @@ def soft_f1_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def expectation_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean absolute difference of the distributions' means, in outputs (Gao et al. 2018, doi:10.24963/ijcai.2018/99).
+    """Mean absolute difference of the means of predicted and target distributions over whole numbers.
 
-    Args:
-        logits: [N, K], over consecutive whole numbers.
-        targets: distributions float [N, K].
+    The loss of Gao et al. 2018, doi:10.24963/ijcai.2018/99; `targets` are distributions float [N, K].
 
     >>> value = expectation_loss(torch.zeros(1, 3), torch.tensor([[0.0, 0.0, 1.0]]))
     >>> round(value.item(), 4)  # the mean is 1, not 2
@@ -103,7 +101,7 @@ class WeightedSum(nn.Module):
 
 
 def make_loss(name: str, weight: Tensor | None, gamma: float = 2.0, label_smoothing: float = 0.0) -> nn.Module:
-    """Make a loss by name: focal, cross_entropy, coral, corn; soft_f1 and expectation use no class weights [K]."""
+    """Make a loss by name; soft_f1 and expectation do not use class weights [K]."""
     if name == "cross_entropy":
         return nn.CrossEntropyLoss(weight, label_smoothing=label_smoothing)
     if name == "focal":

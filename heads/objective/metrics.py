@@ -21,7 +21,7 @@ def confusion_matrix(
 
 
 def macro_f1_of_confusion(confusion: npt.NDArray[Any]) -> Floats:
-    """Macro F1, 0..1, of confusion matrices [..., C, C] over all C classes; a class without samples counts as 0."""
+    """Macro F1, 0..1, of confusion matrices [..., C, C] over all classes; one without samples counts as 0."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
     total = confusion.sum(axis=-1) + confusion.sum(axis=-2)
     f1 = np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0)

@@ -2,7 +2,8 @@
 
 CORAL (Cao, Mirjalili & Raschka 2020, doi:10.1016/j.patrec.2020.11.008) trains every question on all rows, with
 one weight vector and a bias per question; CORN (Shi, Cao & Raschka 2023, arXiv:2111.08851) trains each question
-on the rows above the class before.
+on the rows above the class before. Losses take logits [N, K - 1], targets int64 [N] in 0..K-1 and class weights
+[K], by which their means are then weighted.
 """
 
 from collections.abc import Callable
@@ -16,11 +17,6 @@ from torch.nn import functional as F
 def coral_loss(logits: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
     """Sum of the questions' binary cross entropies, averaged over rows.
 
-    Args:
-        logits: [N, K - 1].
-        targets: class indices int64 [N], 0..K-1.
-        weight: class weights [K], positive; the mean is then weighted by the rows' weights.
-
     >>> round(coral_loss(torch.zeros(2, 2), torch.tensor([0, 2])).item(), 4)  # two questions of log 2 each
     1.3863
     """
@@ -32,10 +28,7 @@ def coral_loss(logits: Tensor, targets: Tensor, weight: Tensor | None = None) ->
 def corn_loss(logits: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
     """Binary cross entropy averaged over all pairs of a row and a question that applies to it.
 
-    Args:
-        logits: [N, K - 1]; logit k is of the probability of "above k" among the rows above k - 1.
-        targets: class indices int64 [N], 0..K-1.
-        weight: class weights [K], positive; the mean is then weighted by the rows' weights.
+    Logit k is of the probability of "above k" among the rows above k - 1.
 
     >>> round(corn_loss(torch.zeros(2, 2), torch.tensor([0, 2])).item(), 4)  # three questions of log 2 each
     0.6931

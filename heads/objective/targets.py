@@ -1,10 +1,8 @@
 """A label column to training targets, and a head's logits back to class probabilities.
 
-A head has one output per class; or, with a distribution, one per whole number low..high: the numbers'
-probabilities are then summed within the classes that the borders cut, and their mean is a prediction of the
-number (Rothe et al. 2018, doi:10.1007/s11263-016-0940-3; the Gaussian label: Gao et al. 2017, arXiv:1611.01731);
-or, with ordered classes, one per border between them (`heads.objective.ordinal`). A target of several parts has
-the combinations of their classes: mixed radix, the first part being the most significant digit.
+A head has one output per class; or one per whole number low..high, whose probabilities are summed within the
+classes and whose mean predicts the number (Rothe et al. 2018, doi:10.1007/s11263-016-0940-3; Gaussian labels:
+Gao et al. 2017, arXiv:1611.01731); or one per border between ordered classes (`heads.objective.ordinal`).
 """
 
 from dataclasses import dataclass
@@ -22,26 +20,15 @@ from heads.objective.ordinal import PROBABILITIES
 
 @dataclass(frozen=True)
 class Target:
-    """What one head predicts.
-
-    Attributes:
-        column: the label column.
-        classes: class names; without borders they are the column's values.
-        borders: class i holds borders[i-1] <= number < borders[i].
-        numbers: low and high of the whole numbers that are the outputs; None: the classes are. Numbers above
-            high count as high.
-        sigma: standard deviation of the Gaussian label over `numbers`.
-        ordinal: coral or corn for one output per border between ordered classes, or None.
-        parts: targets whose combinations of classes are the classes; with them `column` is not read.
-    """
+    """What one head predicts."""
 
     column: str
-    classes: tuple[str, ...]
-    borders: tuple[float, ...] | None = None
-    numbers: tuple[int, int] | None = None
-    sigma: float = 1.0
-    ordinal: str | None = None
-    parts: tuple["Target", ...] = ()
+    classes: tuple[str, ...]  # without borders they are the column's values
+    borders: tuple[float, ...] | None = None  # class i holds borders[i-1] <= number < borders[i]
+    numbers: tuple[int, int] | None = None  # low and high of the outputs; larger numbers count as high
+    sigma: float = 1.0  # standard deviation of the Gaussian label over `numbers`
+    ordinal: str | None = None  # coral or corn: one output per border between ordered classes
+    parts: tuple["Target", ...] = ()  # the classes are combinations of theirs, the first most significant
 
     def __post_init__(self) -> None:
         if self.parts and prod(len(part.classes) for part in self.parts) != len(self.classes):

@@ -44,9 +44,36 @@ def features(model: nn.Module, pixels: Tensor) -> Tensor:
         return model.eval()(pixels.float() / 255)
 
 
-def compiled_blocks(model: nn.Module) -> State:
-    """As where each stage was compiled alone: the prefix stands within the names."""
-    return {name.replace("layer2.", "layer2._orig_mod."): t for name, t in model.state_dict().items()}
+def lightning(state: State) -> dict[str, Any]:
+    """A Lightning checkpoint: the module's attribute before every name, and all that belongs to training."""
+    return {
+        "pytorch-lightning_version": "2.6.6",
+        "state_dict": {f"model.{name}": t for name, t in state.items()}
+        | {"teacher.conv1.weight": torch.zeros(3)},
+        "hyper_parameters": {"lr": 1e-3, "data": Path("images")},
+        "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5)}},
+    }
+
+
+def full_training(state: State) -> dict[str, Any]:
+    """A training script's checkpoint: weights beside optimiser, averaged weights and parsed arguments."""
+    return {
+        "model": state,
+        "model_ema": {name: torch.zeros_like(tensor) for name, tensor in state.items()},
+        "optimizer": torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1).state_dict(),
+        "args": argparse.Namespace(lr=0.1, out=Path("runs")),
+        "best": np.float64(0.5),
+    }
+
+
+def averaged(name: str, average: str) -> Callable[[nn.Module], State]:
+    """The network's weights under a name, after averages of them under another one."""
+
+    def write(model: nn.Module) -> State:
+        zeros = {f"{average}.{key}": torch.zeros_like(tensor) for key, tensor in model.state_dict().items()}
+        return zeros | {f"{name}.{key}": tensor for key, tensor in model.state_dict().items()}
+
+    return write
 
 
 def parallel(model: nn.Module) -> State:
@@ -54,48 +81,9 @@ def parallel(model: nn.Module) -> State:
     return nn.DataParallel(copy.deepcopy(model)).state_dict()
 
 
-def lightning(model: nn.Module) -> dict[str, Any]:
-    """A Lightning checkpoint: the module's attributes before every name, and all that belongs to training."""
-    state = {f"model.{name}": t for name, t in model.state_dict().items()}
-    return {
-        "epoch": 3,
-        "pytorch-lightning_version": "2.6.6",
-        "state_dict": state | {"metric.total": torch.zeros(1), "teacher.conv1.weight": torch.zeros(3)},
-        "hyper_parameters": {"lr": 1e-3, "data": Path("images")},
-        "optimizer_states": [torch.optim.AdamW(model.parameters()).state_dict()],
-        "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5)}},
-    }
-
-
-def full_training(model: nn.Module) -> dict[str, Any]:
-    """A training script's checkpoint: weights beside optimiser, averaged weights and parsed arguments."""
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    sum(p.sum() for p in model.parameters()).backward()
-    optimiser.step()
-    model.zero_grad()
-    return {
-        "arch": "resnet18",
-        "model": model.state_dict(),
-        "model_ema": {name: torch.zeros_like(t) for name, t in model.state_dict().items()},
-        "optimizer": optimiser.state_dict(),
-        "args": argparse.Namespace(lr=0.1, out=Path("runs")),
-        "best": np.float64(0.5),
-    }
-
-
-def averaged(name: str, average: str) -> Callable[[nn.Module], State]:
-    """The network's weights under a name, beside averages of them under another one."""
-
-    def write(model: nn.Module) -> State:
-        state = model.state_dict()
-        zeros = {f"{average}.{key}": torch.zeros_like(tensor) for key, tensor in state.items()}
-        return zeros | {f"{name}.{key}": tensor for key, tensor in state.items()}
-
-    return write
-
-
-def children(model: nn.Module) -> State:
-    return nn.Sequential(*list(model.children())[:-1]).state_dict()
+def children(model: nn.Module, prefix: str = "") -> State:
+    numbered = nn.Sequential(*list(model.children())[:-1]).state_dict()
+    return {prefix + key: tensor for key, tensor in numbered.items()}
 
 
 def without_counters(model: nn.Module) -> State:
@@ -110,14 +98,16 @@ WRITERS: dict[str, Callable[[nn.Module], Any]] = {
     "parallel.pth.tar": lambda model: {"state_dict": parallel(model)},
     "compiled.pt": lambda model: torch.compile(model).state_dict(),
     "compiled_parallel.pt": lambda model: parallel(torch.compile(model)),
-    "compiled_blocks.pt": compiled_blocks,
-    "lightning.ckpt": lightning,
-    "full.pt": full_training,
+    "compiled_blocks.pt": lambda model: {
+        name.replace("layer2.", "layer2._orig_mod."): tensor for name, tensor in model.state_dict().items()
+    },
+    "lightning.ckpt": lambda model: lightning(model.state_dict()),
+    "full.pt": lambda model: full_training(model.state_dict()),
     "averaged.pt": averaged("net", "ema_net.module"),
     "averaged_shorter.pt": averaged("encoder_q", "ema"),
     "averaged_as_long.pt": averaged("encoder_q", "encoder_k"),
     "children.bin": children,
-    "encoder.pt": lambda model: {f"encoder.{key}": tensor for key, tensor in children(model).items()},
+    "encoder.pt": lambda model: children(model, "encoder."),
     "before_0_4_1.pth": without_counters,
     "integers_beside.pt": lambda model: {1: torch.zeros(3), **model.state_dict()},
     "other_classes.pt": lambda model: (
@@ -194,7 +184,7 @@ def not_finite(state: State) -> State:
     [
         (
             lambda state: state | {"layer3.0.conv1.weight": torch.zeros(7, 7)},
-            r"fits 119 of the backbone's 120 tensors \(layer3\.0\.conv1\.weight is \[7, 7\], expected \[256, 128, 3",
+            r"fits 119 of .* 120 tensors \(layer3\.0\.conv1\.weight is \[7, 7\], expected \[256, 128, 3",
         ),
         (
             lambda state: {k: t for k, t in state.items() if not k.startswith("layer4.1.")},
