@@ -1,18 +1,13 @@
 """python -m data.statistics: numpy's mean and standard deviation over all pixels, as lines of a config."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import numpy as np
-import pytest
 import yaml
 from PIL import Image
 
 from data import statistics
 
 
-def make_images(folder: Path, sizes: Any = ((5, 7), (11, 3), (1, 1), (20, 16))) -> np.ndarray:
+def make_images(folder, sizes=((5, 7), (11, 3), (1, 1), (20, 16))):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 200 + 20 * i, (*size, 3)).astype(np.uint8) for i, size in enumerate(sizes)]
     (folder / "images").mkdir(parents=True)
@@ -22,9 +17,7 @@ def make_images(folder: Path, sizes: Any = ((5, 7), (11, 3), (1, 1), (20, 16))) 
     return np.concatenate([image.reshape(-1, 3) for image in images]) / 255
 
 
-def test_the_statistics_are_numpys_over_the_pixels_of_all_folders(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_statistics_are_numpys_over_the_pixels_of_all_folders(tmp_path, capsys):
     folders = [tmp_path / "a", tmp_path / "b"]
     pixels = np.concatenate([make_images(folders[0]), make_images(folders[1], sizes=((9, 9),))])
     statistics.main(["--data", str(folders[0]), "--data", str(folders[1])])
@@ -35,7 +28,7 @@ def test_the_statistics_are_numpys_over_the_pixels_of_all_folders(
     np.testing.assert_allclose(values["std"], pixels.std(axis=0), atol=5e-7)
 
 
-def test_all_bad_images_are_listed_and_the_exit_code_is_2(tmp_path: Path, call: Callable[..., Any]) -> None:
+def test_all_bad_images_are_listed_and_the_exit_code_is_2(tmp_path, call):
     make_images(tmp_path)
     for name in ("1.png", "2.png"):
         (tmp_path / "images" / name).write_bytes(b"")

@@ -1,8 +1,5 @@
 """Label issues: ranked as cleanlab does, of people where labels are of people, and written as corrections."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -22,7 +19,7 @@ WRONG = [3, 17, 25]  # people whose gender is wrong in the table
 NAMES = np.array([f"train-0/{p:06d}_x" for p in range(PEOPLE)])
 
 
-def fold(folder: Path, people: range, **changed: Any) -> Path:
+def fold(folder, people, **changed):
     """Write a run's validation.npz: a gender head that is right, with labels that WRONG people have wrong."""
     rng = np.random.default_rng(people.start)
     real = np.repeat(np.array([p % 2 for p in people]), len(SHOTS))
@@ -45,12 +42,12 @@ def fold(folder: Path, people: range, **changed: Any) -> Path:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
+def files(tmp_path):
     folder = tmp_path / "runs" / "gender"
     return [fold(folder, range(PEOPLE // 2)), fold(folder, range(PEOPLE // 2, PEOPLE))]
 
 
-def test_wrong_labels_of_people_come_first_and_quality_is_cleanlabs(files: list[Path]) -> None:
+def test_wrong_labels_of_people_come_first_and_quality_is_cleanlabs(files):
     predictions = read_folds(files)
     people = average_by_person(predictions)
     means = pd.DataFrame(predictions.probabilities).groupby(predictions.rows["person"]).mean()
@@ -68,7 +65,7 @@ def test_wrong_labels_of_people_come_first_and_quality_is_cleanlabs(files: list[
     assert (ranked["issue"] == "yes").sum() == issues.sum() > 0
 
 
-def test_labels_of_images_are_ranked_by_image(tmp_path: Path) -> None:
+def test_labels_of_images_are_ranked_by_image(tmp_path):
     truth: npt.NDArray[np.int64] = np.tile([0, 1, 1], PEOPLE)
     predictions = read_folds([fold(tmp_path, range(PEOPLE), truth=truth, column=np.array("mask"))])
     assert average_by_person(predictions) is predictions
@@ -78,7 +75,7 @@ def test_labels_of_images_are_ranked_by_image(tmp_path: Path) -> None:
     assert disagreements(predictions).empty
 
 
-def test_people_whose_images_disagree_are_listed(tmp_path: Path) -> None:
+def test_people_whose_images_disagree_are_listed(tmp_path):
     probabilities = np.tile([[0.9, 0.1]], (ROWS, 1))
     probabilities[6] = [0.2, 0.8]  # the first image of person 2
     [row] = disagreements(read_folds([fold(tmp_path, range(PEOPLE), probabilities=probabilities)])).to_dict(
@@ -98,8 +95,8 @@ def test_people_whose_images_disagree_are_listed(tmp_path: Path) -> None:
     ],
 )
 def test_a_suggested_number_is_the_predicted_one_within_the_suggested_class(
-    tmp_path: Path, borders: list[float], likely: list[float], expected: list[float] | None, values: set[str]
-) -> None:
+    tmp_path, borders, likely, expected, values
+):
     numbers = None if expected is None else np.repeat(expected * (PEOPLE // 4), len(SHOTS))
     age = {"column": np.array("age"), "borders": np.array(borders), "expected": numbers}
     classes, probabilities = np.array(["a", "b", "c"][: len(likely)]), np.tile([likely], (ROWS, 1))
@@ -107,11 +104,13 @@ def test_a_suggested_number_is_the_predicted_one_within_the_suggested_class(
     assert set(rank_labels(average_by_person(read_folds([file])))["value"]) == values
 
 
-def test_folds_over_numbers_and_over_classes_suggest_no_number(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_folds_over_numbers_and_over_classes_suggest_no_number(tmp_path, first):
     numbers = {"expected": np.full(ROWS // 2, 40.0), "borders": np.array([30.0])}
-    for first, second in ((numbers, numbers | {"expected": None}), (numbers | {"expected": None}, numbers)):
-        files = [fold(tmp_path, range(20), **first), fold(tmp_path, range(20, 40), **second)]
-        assert read_folds(files).expected is None
+    classes = numbers | {"expected": None}
+    files = [fold(tmp_path, range(20), **numbers if first else classes)]
+    files.append(fold(tmp_path, range(20, 40), **classes if first else numbers))
+    assert read_folds(files).expected is None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +130,7 @@ def test_folds_over_numbers_and_over_classes_suggest_no_number(tmp_path: Path) -
         (None, "cannot be read .*No such file"),
     ],
 )
-def test_files_that_do_not_fit_are_refused(files: list[Path], changed: Any, message: str) -> None:
+def test_files_that_do_not_fit_are_refused(files, changed, message):
     folder = files[0].parent.parent
     if isinstance(changed, dict):
         other = fold(folder, range(PEOPLE, PEOPLE + 5), **changed)
@@ -143,9 +142,7 @@ def test_files_that_do_not_fit_are_refused(files: list[Path], changed: Any, mess
         read_folds([*files, other])
 
 
-def test_the_csv_is_a_corrections_file(
-    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_csv_is_a_corrections_file(files, tmp_path, capsys):
     out = tmp_path / "suspects.csv"
     audit.main(["--runs", str(tmp_path / "runs"), "--out", str(out)])
     issues = pd.read_csv(out)
@@ -160,9 +157,7 @@ def test_the_csv_is_a_corrections_file(
 
 
 @pytest.mark.parametrize("shot", ["", "selfie"])
-def test_an_image_without_its_own_shot_is_named_and_only_its_label_is_corrected(
-    tmp_path: Path, shot: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_image_without_its_own_shot_is_named_and_only_its_label_is_corrected(tmp_path, shot, capsys):
     right: npt.NDArray[np.int64] = np.tile([0, 1, 1], PEOPLE)
     truth = right.copy()
     truth[[0, 4, 5]] ^= 1  # one image of the first person, two of the second
@@ -181,7 +176,7 @@ def test_an_image_without_its_own_shot_is_named_and_only_its_label_is_corrected(
     assert set(pd.read_csv(out)["photograph"]) <= {f"{s}.jpg" for s in SHOTS}
 
 
-def table(column: str, truth: Any, classes: list[str], shots: Any) -> pd.DataFrame:
+def table(column, truth, classes, shots):
     """The table of the data, read from another folder than in training."""
     paths = [f"/moved/{p}/{s}.jpg" for p in range(PEOPLE) for s in SHOTS]
     labels = {
@@ -192,9 +187,7 @@ def table(column: str, truth: Any, classes: list[str], shots: Any) -> pd.DataFra
     return pd.DataFrame({"source": "/moved", "path": paths} | labels)
 
 
-def test_each_label_is_ranked_once_by_the_head_with_most_folds(
-    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_label_is_ranked_once_by_the_head_with_most_folds(files, tmp_path, capsys):
     runs, out = tmp_path / "runs", tmp_path / "suspects.csv"
     fold(runs / "a_backbone", range(PEOPLE // 2))
     fold(runs / "joint", range(PEOPLE), column=np.array(""))
@@ -216,25 +209,19 @@ def test_each_label_is_ranked_once_by_the_head_with_most_folds(
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
-        (["backbone", "gender"], "gender and backbone predict 'gender'"),
+        (["backbone", "gender"], "backbone and gender predict 'gender'"),
         (["joint"], "joint predict a joint label, expected heads of one label"),
         (["age"], "found no validation.npz of age"),
+        (None, "joint predict a joint label"),  # no other head is there
+        ([], "found no validation.npz of any task"),
     ],
 )
-def test_tasks_that_cannot_be_ranked_are_refused(
-    files: list[Path], tmp_path: Path, tasks: list[str], message: str
-) -> None:
-    runs = tmp_path / "runs"
-    fold(runs / "backbone", range(PEOPLE))
-    fold(runs / "joint", range(PEOPLE), column=np.array(""))
+def test_runs_without_a_head_for_each_label_are_refused(tmp_path, tasks, message):
+    (tmp_path / "empty").mkdir()
+    if tasks != []:
+        fold(tmp_path / "joint", range(PEOPLE), column=np.array(""))
+    if tasks:
+        fold(tmp_path / "backbone", range(PEOPLE))
+        fold(tmp_path / "gender", range(PEOPLE))
     with pytest.raises(InputError, match=message):
-        find_predictions(runs, tasks)
-
-
-def test_folders_without_a_head_of_one_label_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "bare" / "empty").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"found no validation.npz of any task"):
-        find_predictions(tmp_path / "bare", [])
-    fold(tmp_path / "other" / "joint", range(PEOPLE), column=np.array(""))
-    with pytest.raises(InputError, match="joint predict a joint label"):
-        find_predictions(tmp_path / "other", [])
+        find_predictions(tmp_path, tasks or [])

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,11 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+def run(tmp_path, monkeypatch):
     """Call the command in `tmp_path` and return its facts."""
     monkeypatch.chdir(tmp_path)
 
-    def explore_data(*options: object) -> dict[str, Any]:
+    def explore_data(*options):
         explore.main([*map(str, options), "--folds", "3", "--json", "facts.json"])
         facts: dict[str, Any] = json.loads(Path("facts.json").read_text(), parse_constant=pytest.fail)
         return facts
@@ -37,7 +36,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[s
 
 
 @pytest.fixture
-def labelled(faces: Path, tmp_path: Path) -> Path:
+def labelled(faces, tmp_path):
     """A folder with labels of six people's masks and nothing else; the last person's image is the first one's."""
     images = tmp_path / "data" / "images"
     images.mkdir(parents=True)
@@ -51,9 +50,7 @@ def labelled(faces: Path, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_the_facts_are_those_of_the_data(
-    faces: Path, tmp_path: Path, run: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_facts_are_those_of_the_data(faces, tmp_path, run, capsys):
     data = tmp_path / "faces"
     shutil.copytree(faces, data)
     first, second, third, *_ = sorted((data / "train" / "images").iterdir())
@@ -83,9 +80,7 @@ def test_the_facts_are_those_of_the_data(
     assert page.count("<svg") == page.count('<svg role="img" aria-label="') == 4
 
 
-def test_equal_images_of_two_people_in_two_folds_are_counted_and_some_listed(
-    faces: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_images_of_two_people_in_two_folds_are_counted_and_some_listed(faces, monkeypatch):
     monkeypatch.setattr(images, "MAX_LISTED", 2)
     table = read_table([faces / "train"])
     first = table.drop_duplicates("person").index.to_numpy()
@@ -99,7 +94,7 @@ def test_equal_images_of_two_people_in_two_folds_are_counted_and_some_listed(
     assert [each["photographs"] for each in facts["folds"]] == np.bincount(fold).tolist()
 
 
-def test_weights_and_draws_are_those_of_training() -> None:
+def test_weights_and_draws_are_those_of_training():
     from heads.train.sampler import BalancedSampler
 
     labels = pd.Series(["wear"] * 70 + ["incorrect"] * 25 + ["normal"] * 5)
@@ -115,9 +110,7 @@ def test_weights_and_draws_are_those_of_training() -> None:
         assert np.allclose(drawn / len(indices), shares, atol=0.005)
 
 
-def test_labels_need_no_ages_and_requested_ones_must_be_columns(
-    labelled: Path, run: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_labels_need_no_ages_and_requested_ones_must_be_columns(labelled, run, capsys):
     facts = run("--data", labelled)
     assert facts["ages"] == {}
     assert {each["name"]: each["count"] for each in facts["labels"]["mask"]} == {"normal": 6, "mask1": 6}
@@ -134,9 +127,7 @@ def test_labels_need_no_ages_and_requested_ones_must_be_columns(
     assert "age: no image has one" in capsys.readouterr().out
 
 
-def test_images_of_the_data_are_not_another_set_by_whatever_path(
-    labelled: Path, run: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_of_the_data_are_not_another_set_by_whatever_path(labelled, run, capsys):
     Path("linked").symlink_to("data")
     for folder in ("more", "none"):
         Path(folder).mkdir()
@@ -155,16 +146,14 @@ def test_images_of_the_data_are_not_another_set_by_whatever_path(
         run("--data", labelled, "--against", "none")
 
 
-def test_an_empty_class_between_borders_counts_0() -> None:
+def test_an_empty_class_between_borders_counts_0():
     young = class_column(pd.DataFrame({"age": [20.0, 25.0]}), "age", {"age": [30.0, 60.0]})
     facts = class_facts(young)
     assert [(each["name"], each["count"]) for each in facts][-1] == ("60 and over", 0)
     assert all(np.isfinite(list(each["class_weight"].values())).all() for each in facts)
 
 
-def test_the_folds_are_those_of_training_whatever_is_counted(
-    faces: Path, run: Callable[..., dict[str, Any]]
-) -> None:
+def test_the_folds_are_those_of_training_whatever_is_counted(faces, run):
     options: list[list[str]] = [[], ["--labels", "mask"], ["--ages", "20", "40"]]
     first, *others = (run("--data", faces / "train", *more)["split"] for more in options)
     assert others == [first, first]
@@ -178,6 +167,6 @@ def test_the_folds_are_those_of_training_whatever_is_counted(
 
 
 @pytest.mark.parametrize("ages", [["nan"], ["30", "30"], ["60", "30"], ["0"], ["121"]])
-def test_ages_that_are_no_borders_are_refused(faces: Path, ages: list[str]) -> None:
+def test_ages_that_are_no_borders_are_refused(faces, ages):
     with pytest.raises(InputError, match=r"--ages .*: expected years from 1 to 120, rising"):
         explore.main(["--data", str(faces / "train"), "--ages", *ages])

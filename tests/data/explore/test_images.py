@@ -1,7 +1,5 @@
 """Descriptions of images, and pairs of equal and nearly equal ones."""
 
-from pathlib import Path
-
 import imagehash
 import numpy as np
 import pytest
@@ -21,12 +19,12 @@ from data.explore.images import (
 )
 
 
-def image(seed: int, size: tuple[int, int] = (96, 128)) -> Image.Image:
+def image(seed, size=(96, 128)):
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 6, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
 
-def test_an_image_in_two_lossless_formats_has_one_digest(tmp_path: Path) -> None:
+def test_an_image_in_two_lossless_formats_has_one_digest(tmp_path):
     for name in ("a.png", "a.bmp"):
         image(0).save(tmp_path / name)
     image(0).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png")
@@ -41,7 +39,7 @@ def test_an_image_in_two_lossless_formats_has_one_digest(tmp_path: Path) -> None
     assert png.levels.sum() == 3 * 96 * 128
 
 
-def test_fingerprints_are_those_of_imagehash_and_hardly_change_by_compression(tmp_path: Path) -> None:
+def test_fingerprints_are_those_of_imagehash_and_hardly_change_by_compression(tmp_path):
     original = image(1)
     assert f"{fingerprint(np.asarray(original)):016x}" == str(imagehash.phash(original))
     original.resize((48, 64)).save(tmp_path / "small.jpg", quality=60)
@@ -52,7 +50,7 @@ def test_fingerprints_are_those_of_imagehash_and_hardly_change_by_compression(tm
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_unreadable_files_have_their_message_in_place(tmp_path: Path, processes: int) -> None:
+def test_unreadable_files_have_their_message_in_place(tmp_path, processes):
     image(0).save(tmp_path / "good.jpg")
     (tmp_path / "bad.jpg").write_bytes(b"<html>")
     paths = [str(tmp_path / name) for name in ("bad.jpg", "good.jpg", "gone.jpg")]
@@ -63,7 +61,7 @@ def test_unreadable_files_have_their_message_in_place(tmp_path: Path, processes:
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=30), st.integers(0, 40))
-def test_near_pairs_are_those_of_a_plain_loop(fingerprints: list[int], distance: int) -> None:
+def test_near_pairs_are_those_of_a_plain_loop(fingerprints, distance):
     expected = [
         [i, j]
         for i in range(len(fingerprints))
@@ -74,13 +72,13 @@ def test_near_pairs_are_those_of_a_plain_loop(fingerprints: list[int], distance:
 
 
 @pytest.mark.parametrize("apart", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
-def test_near_pairs_are_found_across_blocks(apart: int) -> None:
+def test_near_pairs_are_found_across_blocks(apart):
     fingerprints = np.random.default_rng(0).integers(0, 2**63, 4 * BLOCK, dtype=np.uint64)
     fingerprints[7 + apart] = fingerprints[7]
     assert near_pairs(fingerprints, 0).tolist() == [[7, 7 + apart]]
 
 
-def test_pairs_are_sorted_by_person_and_by_set() -> None:
+def test_pairs_are_sorted_by_person_and_by_set():
     people = ["p1", "p2", "unread", "p2", "p3", None, None, "p1", None]
     digests = dict(zip((0, 1, 3, 4, 5, 6, 7, 8), "xxxyxzzz", strict=True))
     prints = dict(zip(digests, [0, 0, 0, 1, 0, 255, 255, 255], strict=True))

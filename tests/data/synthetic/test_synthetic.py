@@ -2,9 +2,6 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,14 +20,14 @@ SIZE = (32, 40)
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def drawn(tmp_path_factory):
     """Six people to train on and fifteen others to evaluate on, drawn small in this process."""
     out = tmp_path_factory.mktemp("drawn") / "faces"
     write_dataset(out, people=6, eval_people=15, size=SIZE, seed=8, processes=1)
     return out
 
 
-def test_the_layout_is_the_challenges(drawn: Path) -> None:
+def test_the_layout_is_the_challenges(drawn):
     people = pd.read_csv(drawn / "train" / "train.csv", dtype=str)
     assert list(people) == ["id", "gender", "race", "age", "path"]
     assert len(people) == 6
@@ -47,7 +44,7 @@ def test_the_layout_is_the_challenges(drawn: Path) -> None:
     assert all(re.fullmatch(r"[0-9a-f]{40}\.jpg", name) for name in names)
 
 
-def test_images_have_the_requested_size_and_are_all_different(drawn: Path) -> None:
+def test_images_have_the_requested_size_and_are_all_different(drawn):
     paths = list(drawn.rglob("*.jpg"))
     assert len({path.read_bytes() for path in paths}) == len(paths) == 21 * 7
     for path in paths:
@@ -55,7 +52,7 @@ def test_images_have_the_requested_size_and_are_all_different(drawn: Path) -> No
             assert (image.size, image.mode, image.format) == (SIZE, "RGB", "JPEG")
 
 
-def test_answers_follow_the_challenges_formula(drawn: Path) -> None:
+def test_answers_follow_the_challenges_formula(drawn):
     expected = {}
     for person in plan_people(15, seed=8, part=EVAL, first_number=7):
         for shot in SHOTS:
@@ -69,8 +66,8 @@ def test_answers_follow_the_challenges_formula(drawn: Path) -> None:
     assert set(answers["ans"]) == set(range(18))
 
 
-def test_the_bytes_depend_on_the_seed_and_not_on_the_processes(drawn: Path, tmp_path: Path) -> None:
-    def contents(folder: Path) -> dict[str, bytes]:
+def test_the_bytes_depend_on_the_seed_and_not_on_the_processes(drawn, tmp_path):
+    def contents(folder):
         return {
             str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
         }
@@ -83,14 +80,14 @@ def test_the_bytes_depend_on_the_seed_and_not_on_the_processes(drawn: Path, tmp_
     )
 
 
-def test_shares_of_the_classes() -> None:
+def test_shares_of_the_classes():
     people = plan_people(100, seed=0, part=TRAIN, first_number=1)
     assert Counter((person.age >= 30) + (person.age >= 60) for person in people) == {0: 40, 1: 40, 2: 20}
     assert Counter(person.gender for person in people) == {"male": 50, "female": 50}
     assert len({person.number for person in people}) == 100
 
 
-def test_an_empty_folder_is_filled_also_behind_a_link(tmp_path: Path) -> None:
+def test_an_empty_folder_is_filled_also_behind_a_link(tmp_path):
     (tmp_path / "disk" / "empty").mkdir(parents=True)
     (tmp_path / "out").symlink_to(tmp_path / "disk" / "empty")
     write_dataset(tmp_path / "out", people=1, eval_people=0, size=SIZE, seed=0, processes=1)
@@ -98,9 +95,7 @@ def test_an_empty_folder_is_filled_also_behind_a_link(tmp_path: Path) -> None:
     assert len(list((tmp_path / "disk" / "empty").rglob("*.jpg"))) == 7
 
 
-def test_a_mount_point_is_refused_since_nothing_can_be_renamed_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mount_point_is_refused_since_nothing_can_be_renamed_to_it(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.is_mount", lambda path: path == tmp_path)
     with pytest.raises(InputError, match="a disk is mounted there, expected a folder in it; name one"):
         write_dataset(tmp_path, people=1, eval_people=0, size=SIZE, seed=0, processes=1)
@@ -114,16 +109,14 @@ def test_a_mount_point_is_refused_since_nothing_can_be_renamed_to_it(
         (("--people", "-1"), "argument --people: '-1', expected a whole number, 0 or more"),
     ],
 )
-def test_wrong_options_are_refused(
-    call: Callable[..., Any], tmp_path: Path, option: tuple[str, str], message: str
-) -> None:
+def test_wrong_options_are_refused(call, tmp_path, option, message):
     outcome = call(synthetic, tmp_path / "out", *option)
     assert outcome.code == 2
     assert message in outcome.err
     assert not (tmp_path / "out").exists()
 
 
-def test_no_task_is_trivial_by_one_pixel() -> None:
+def test_no_task_is_trivial_by_one_pixel():
     """A decision stump on the best single pixel channel, or on an image's mean colour, must not suffice."""
     rng = np.random.default_rng(11)
     pixels, labels = [], []

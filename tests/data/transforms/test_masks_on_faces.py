@@ -13,9 +13,7 @@ FACE = aligned_face(128, 96)
 
 @pytest.mark.parametrize("margin", [0.8, 1.0, 1.2])
 @pytest.mark.parametrize(("height", "width"), [(256, 192), (144, 144), (185, 144), (96, 128)])
-def test_a_region_contains_the_face_and_at_least_the_smallest_shares(
-    height: int, width: int, margin: float
-) -> None:
+def test_a_region_contains_the_face_and_at_least_the_smallest_shares(height, width, margin):
     face = aligned_face(height, width)
     rows, columns = face_region(face, height, width, margin)
     assert 0 <= rows.start < face.eyes < face.mouth < rows.stop <= height
@@ -27,7 +25,7 @@ def test_a_region_contains_the_face_and_at_least_the_smallest_shares(
     assert columns.stop - columns.start >= least[1] * width - 1
 
 
-def test_faces_have_about_the_same_size_in_regions_of_tall_and_of_square_images() -> None:
+def test_faces_have_about_the_same_size_in_regions_of_tall_and_of_square_images():
     shares = []
     for height, width in ((256, 192), (144, 144)):
         face = aligned_face(height, width)
@@ -38,21 +36,21 @@ def test_faces_have_about_the_same_size_in_regions_of_tall_and_of_square_images(
     assert tall == pytest.approx(square_tall, rel=0.35)
 
 
-def test_the_generator_decides_the_mask_and_the_input_is_not_changed() -> None:
+def test_the_generator_decides_the_mask_and_the_input_is_not_changed():
     first, again, other = (draw_mask(IMAGE, FACE, "worn", np.random.default_rng(seed)) for seed in (3, 3, 4))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert (IMAGE == 120).all()
 
 
-def covered(way: str, y: float, x: float) -> float:
+def covered(way, y, x):
     """How often the point y face units below the eyes and x half widths beside the middle is under cloth."""
     row, column = round(FACE.eyes + y * FACE.unit), round(FACE.middle + x * FACE.half_width)
     drawn = [draw_mask(IMAGE, FACE, way, np.random.default_rng(seed))[row, column] for seed in range(30)]
     return float(np.mean([(pixel != 120).any() for pixel in drawn]))
 
 
-def test_each_way_covers_what_its_name_says() -> None:
+def test_each_way_covers_what_its_name_says():
     nose, mouth, cheek, eyes = (0.55, 0), (1.0, 0), (1.0, 0.75), (0.0, 0)
     assert covered("worn", *nose) > 0.8 < covered("worn", *mouth)
     assert covered("under_nose", *nose) == 0 < 0.8 < covered("under_nose", *mouth)
@@ -65,7 +63,7 @@ def test_each_way_covers_what_its_name_says() -> None:
     assert covered("one_ear", *mouth) < 0.2
 
 
-def test_eyes_stay_free_unless_the_mask_is_worn_on_them() -> None:
+def test_eyes_stay_free_unless_the_mask_is_worn_on_them():
     above = slice(0, round(FACE.eyes + 0.1 * FACE.unit))
     for way in sorted(WAYS.keys() - {"on_eyes", "one_ear"}):
         for seed in range(20):
@@ -74,7 +72,7 @@ def test_eyes_stay_free_unless_the_mask_is_worn_on_them() -> None:
 
 
 @pytest.mark.parametrize("middle", [-500.0, -20.0, 100.0, 500.0])
-def test_a_mask_beyond_the_edge_is_cut_there(middle: float) -> None:
+def test_a_mask_beyond_the_edge_is_cut_there(middle):
     face = Face(middle, eyes=60.0, mouth=90.0, half_width=30.0)
     drawn = draw_mask(IMAGE, face, "worn", np.random.default_rng(0))
     assert drawn.shape == IMAGE.shape
@@ -83,7 +81,7 @@ def test_a_mask_beyond_the_edge_is_cut_there(middle: float) -> None:
     assert bool(len(columns)) == (-30 < middle < 126)
 
 
-def test_the_step_draws_with_its_probability() -> None:
+def test_the_step_draws_with_its_probability():
     step = Pipeline([{"drawn_mask": {"p": 0.7}}])
     changed = [not np.array_equal(step(IMAGE, (0, 0, row)), IMAGE) for row in range(200)]
     # 200 draws at 0.7 differ from it by more than 0.1 once in 500 times; the seeds are fixed.

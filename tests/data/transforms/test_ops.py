@@ -1,7 +1,6 @@
 """Every step keeps uint8 RGB, gives the documented size, and depends only on its seed sequence."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,11 +20,11 @@ ROOT = Path(__file__).parents[3]
 CONFIGS = [path for path in sorted((ROOT / "configs").rglob("*.yaml")) if "\ntask:" in path.read_text("utf-8")]
 
 
-def noise_image(height: int = 40, width: int = 32) -> np.ndarray:
+def noise_image(height=40, width=32):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def acting(name: str) -> dict[str, Any]:
+def acting(name):
     """The step with arguments by which it always acts."""
     arguments = SIZE if name in [*SIZED, "fit"] else {} if name == "aligned_crop" else {"p": 1.0}
     return {name: arguments}
@@ -33,7 +32,7 @@ def acting(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", sorted(STEPS.keys() - OF_ANY_SIZE))
 @pytest.mark.parametrize("shape", [(40, 32), (32, 40), (17, 9), (64, 64)])
-def test_a_step_keeps_uint8_rgb_and_gives_the_documented_size(name: str, shape: tuple[int, int]) -> None:
+def test_a_step_keeps_uint8_rgb_and_gives_the_documented_size(name, shape):
     step = {name: SIZE} if name in SIZED else name
     for draw in range(5):
         result = Pipeline([step])(noise_image(*shape), [0, 0, draw])
@@ -46,9 +45,7 @@ SIDE = st.integers(1, 70)
 
 @settings(max_examples=60)
 @given(st.sampled_from(SIZED), *[SIDE] * 4, st.integers(0, 99))
-def test_sized_steps_take_any_image_to_any_size(
-    name: str, height: int, width: int, to_height: int, to_width: int, row: int
-) -> None:
+def test_sized_steps_take_any_image_to_any_size(name, height, width, to_height, to_width, row):
     if name == "zoom_crop":  # below 8 pixels a tenth of the area has no pixel
         height, width, to_height, to_width = (max(side, 8) for side in (height, width, to_height, to_width))
     size = {"height": to_height, "width": to_width} | ({"least": 0.1} if name == "zoom_crop" else {})
@@ -58,8 +55,8 @@ def test_sized_steps_take_any_image_to_any_size(
 @given(*[SIDE] * 4)
 @settings(max_examples=40)
 def test_a_fitted_image_touches_its_box_and_is_letterboxed_without_another_scaling(
-    height: int, width: int, to_height: int, to_width: int
-) -> None:
+    height, width, to_height, to_width
+):
     box = {"height": to_height, "width": to_width}
     image = noise_image(height, width)
     fitted = Pipeline([{"fit": box}])(image, [1])
@@ -71,18 +68,18 @@ def test_a_fitted_image_touches_its_box_and_is_letterboxed_without_another_scali
 
 
 @pytest.mark.parametrize("shape", [(2, 900), (900, 2)])
-def test_letterbox_of_a_very_narrow_image_has_its_size(shape: tuple[int, int]) -> None:
+def test_letterbox_of_a_very_narrow_image_has_its_size(shape):
     assert Pipeline([{"letterbox": SIZE}])(noise_image(*shape), [0]).shape == (24, 16, 3)
 
 
-def test_resize_by_a_whole_factor_is_pillows_box_filter() -> None:
+def test_resize_by_a_whole_factor_is_pillows_box_filter():
     pixels = noise_image(48, 32)
     ours = Pipeline([{"resize": SIZE}])(pixels, [0])
     theirs = np.asarray(Image.fromarray(pixels).resize((16, 24), Image.Resampling.BOX))
     assert np.abs(ours.astype(int) - theirs).max() <= 1
 
 
-def test_crops_and_flips_are_slices_and_padding_is_black() -> None:
+def test_crops_and_flips_are_slices_and_padding_is_black():
     pixels = noise_image(40, 32)
     assert np.array_equal(Pipeline([{"hflip": {"p": 1.0}}])(pixels, [0]), pixels[:, ::-1])
     assert np.array_equal(Pipeline([{"center_crop": SIZE}])(pixels, [0]), pixels[8:32, 8:24])
@@ -97,7 +94,7 @@ def test_crops_and_flips_are_slices_and_padding_is_black() -> None:
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_results_depend_on_the_seed_sequence_alone_and_the_input_is_not_changed(name: str) -> None:
+def test_results_depend_on_the_seed_sequence_alone_and_the_input_is_not_changed(name):
     pixels, pipeline = noise_image(), Pipeline([acting(name)])
     pipeline(pixels, [9, 9, 9])  # earlier calls must not matter
     again, fresh = pipeline(pixels, [3, 1, 4]), Pipeline([acting(name)])(pixels, [3, 1, 4])
@@ -108,6 +105,6 @@ def test_results_depend_on_the_seed_sequence_alone_and_the_input_is_not_changed(
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_validation_of_every_shipped_config_is_not_random(path: Path) -> None:
+def test_validation_of_every_shipped_config_is_not_random(path):
     steps = yaml.safe_load(path.read_text(encoding="utf-8"))["pixels"]["evaluate"]
     assert {step if isinstance(step, str) else next(iter(step)) for step in steps} <= NOT_RANDOM

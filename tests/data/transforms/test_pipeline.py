@@ -17,14 +17,14 @@ CROPPING_TO_SIZE = {"center_crop", "random_crop", "zoom_crop"}
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 32, 3), dtype=np.uint8)
 
 
-def test_each_number_of_the_seed_sequence_counts() -> None:
+def test_each_number_of_the_seed_sequence_counts():
     pipeline = Pipeline([{"noise": {"std": 0.2, "p": 1.0}}])
     results = {pipeline(NOISE, sequence).tobytes() for sequence in ([0, 0, 1], [0, 1, 0], [1, 0, 0])}
     assert len(results) == 3
     assert np.array_equal(Pipeline([])(NOISE, [0]), NOISE)
 
 
-def test_steps_of_the_same_probability_act_independently() -> None:
+def test_steps_of_the_same_probability_act_independently():
     # The left half tells whether the flip acted, its colour whether the other step did.
     pixels = np.zeros((2, 4, 3), dtype=np.uint8)
     pixels[:, :2, 0] = 200
@@ -37,7 +37,7 @@ def test_steps_of_the_same_probability_act_independently() -> None:
     assert abs(np.corrcoef(flipped, grey)[0, 1]) < 0.12  # 3.4 standard errors
 
 
-def jpeg_of(height: int, width: int) -> bytes:
+def jpeg_of(height, width):
     rows, columns = np.mgrid[:height, :width] / max(height, width)
     waves = np.stack([rows, columns, (np.sin(9 * rows) + np.cos(7 * columns)) / 4 + 0.5], axis=2)
     buffer = io.BytesIO()
@@ -47,7 +47,7 @@ def jpeg_of(height: int, width: int) -> bytes:
 
 @settings(max_examples=40)
 @given(st.sampled_from(["letterbox", "resize", "fit"]), st.integers(8, 400), st.integers(8, 400))
-def test_a_jpeg_decoded_at_the_least_size_looks_like_the_whole_one(step: str, height: int, width: int) -> None:
+def test_a_jpeg_decoded_at_the_least_size_looks_like_the_whole_one(step, height, width):
     pipeline, encoded = Pipeline([{step: WORKING}]), jpeg_of(height, width)
     whole, scaled = (decode_bytes(encoded, "x", least) for least in (None, pipeline.least))
     assert scaled.shape[0] >= min(height, 40)
@@ -66,7 +66,7 @@ def test_a_jpeg_decoded_at_the_least_size_looks_like_the_whole_one(step: str, he
 
 
 @pytest.mark.parametrize("first", sorted(STEPS.keys() - {"letterbox", "resize", "fit", "aligned_crop"}))
-def test_images_are_decoded_whole_if_another_step_comes_first(first: str) -> None:
+def test_images_are_decoded_whole_if_another_step_comes_first(first):
     step = {first: {"height": 90, "width": 90}} if first in CROPPING_TO_SIZE else first
     assert Pipeline([step, {"letterbox": WORKING}]).least is None
     assert least_size([Pipeline([{"letterbox": WORKING}]), Pipeline([step])]) is None
@@ -76,8 +76,8 @@ def test_images_are_decoded_whole_if_another_step_comes_first(first: str) -> Non
 @settings(max_examples=40)
 @given(st.integers(8, 400), st.floats(0.9, 1.5), st.sampled_from([0.8, 1.0, 1.3]))
 def test_an_aligned_crop_of_a_jpeg_decoded_at_the_least_size_looks_like_that_of_the_whole_one(
-    width: int, tall: float, margin: float
-) -> None:
+    width, tall, margin
+):
     crop = {"aligned_crop": {"margin": margin}}
     pipeline = Pipeline([crop, {"letterbox": WORKING}])
     height = round(tall * width)
@@ -92,11 +92,11 @@ def test_an_aligned_crop_of_a_jpeg_decoded_at_the_least_size_looks_like_that_of_
     assert np.quantile(far, 0.8) <= 24
 
 
-def test_a_jpeg_is_decoded_smaller_before_an_aligned_crop_too() -> None:
+def test_a_jpeg_is_decoded_smaller_before_an_aligned_crop_too():
     least = Pipeline(["aligned_crop", {"letterbox": WORKING}]).least
     assert decode_bytes(jpeg_of(512, 384), "x", least).shape == (64, 48, 3)
 
 
-def test_no_pipeline_and_an_empty_one_have_no_least_size() -> None:
+def test_no_pipeline_and_an_empty_one_have_no_least_size():
     assert least_size([]) is None
     assert least_size([Pipeline([])]) is None

@@ -2,7 +2,6 @@
 
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -25,7 +24,7 @@ VALUES = {"title": "T < U", "notes": ["a & b"], "table": TABLE, "plot": "-"}
 class Reader(HTMLParser):
     """Rows of a page's tables and its attributes; every element must close in order."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text):
         super().__init__()
         self.open: list[str] = []
         self.rows: list[list[str]] = []
@@ -34,7 +33,7 @@ class Reader(HTMLParser):
         self.close()
         assert self.open == []
 
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attributes):
         self.attributes += attributes
         if tag not in VOID:
             self.open.append(tag)
@@ -43,21 +42,21 @@ class Reader(HTMLParser):
         if tag in ("td", "th"):
             self.rows[-1].append("")
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
-    def handle_data(self, text: str) -> None:
+    def handle_data(self, text):
         if {"td", "th"} & set(self.open):
             self.rows[-1][-1] += text.strip()
 
 
 @pytest.fixture
-def template(tmp_path: Path) -> Path:
+def template(tmp_path):
     (tmp_path / "page.html").write_text(PAGE, encoding="utf-8")
     return tmp_path / "page.html"
 
 
-def test_values_are_escaped_and_nothing_is_fetched_from_elsewhere(template: Path) -> None:
+def test_values_are_escaped_and_nothing_is_fetched_from_elsewhere(template):
     text = render_page(template, **VALUES)
     assert Reader(text).rows == [["who", "n", "F1"], ["<i>few", "1,200", DASH]]
     assert "<title>T &lt; U</title>" in text
@@ -71,7 +70,7 @@ def test_values_are_escaped_and_nothing_is_fetched_from_elsewhere(template: Path
             assert re.match(r"#|data:", value or ""), (name, value)
 
 
-def test_an_unknown_variable_is_an_error_and_leaves_the_old_page(template: Path) -> None:
+def test_an_unknown_variable_is_an_error_and_leaves_the_old_page(template):
     path = template.parent / "out.html"
     write_page(path, template, **VALUES)
     before = path.read_bytes()
@@ -80,12 +79,12 @@ def test_an_unknown_variable_is_an_error_and_leaves_the_old_page(template: Path)
     assert path.read_bytes() == before
 
 
-def test_rows_of_another_width_are_refused() -> None:
+def test_rows_of_another_width_are_refused():
     with pytest.raises(ValueError, match="1 cells in a row, expected 2"):
         Table("c", ["a", "b"], [[count(1)]])
 
 
-def drawing(name: str) -> str:
+def drawing(name):
     figure, axes = new_plot(3, 2)
     axes.plot([0, 1], [1, 0], color=SERIES[0], label="착용 <b>")
     axes.fill_between([0, 1], [0, 0], [1, 0], color=SERIES[1], alpha=0.3)
@@ -94,7 +93,7 @@ def drawing(name: str) -> str:
     return svg(figure, name, 'says "a" & b')
 
 
-def test_a_plot_is_a_drawing_with_its_alternative_text_in_the_pages_colours() -> None:
+def test_a_plot_is_a_drawing_with_its_alternative_text_in_the_pages_colours():
     text = drawing("one")
     root = ElementTree.fromstring(text)
     assert (root.get("role"), root.get("aria-label")) == ("img", 'says "a" & b')
@@ -105,7 +104,7 @@ def test_a_plot_is_a_drawing_with_its_alternative_text_in_the_pages_colours() ->
     assert not any(colour in text for colour in (*SERIES, "#000000"))
 
 
-def test_two_plots_share_no_id_and_the_same_plot_is_the_same_text() -> None:
+def test_two_plots_share_no_id_and_the_same_plot_is_the_same_text():
     ids = [each.get("id") for n in ("one", "two") for each in ElementTree.fromstring(drawing(n)).iter()]
     known = [each for each in ids if each]
     assert len(known) == len(set(known)) > 0
