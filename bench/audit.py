@@ -60,12 +60,9 @@ def recall(flips: pd.DataFrame, suspects: pd.DataFrame, column: str) -> tuple[in
 
 def _read_table(path: Path) -> pd.DataFrame:
     """Read a CSV file of labels as text."""
-    columns, lines, problems = read_csv(path)
-    missing = [name for name in ("person", "column", "shot") if name not in columns]
-    if missing and not problems:
-        problems = [f"{path}: columns {', '.join(columns)}, expected {', '.join(missing)} too"]
+    columns, rows, problems = read_csv(path, ["person", "column", "shot"])
     raise_all(f"{path}: expected labels, one per row", problems)
-    return pd.DataFrame([values for _, values in lines], columns=columns)
+    return pd.DataFrame([values for _, values in rows], columns=columns)
 
 
 def flip(args: argparse.Namespace) -> None:

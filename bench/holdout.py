@@ -8,9 +8,8 @@ on, the second to be scored once (`python -m bench.held_out`).
 """
 
 import argparse
-import csv
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,19 +48,6 @@ def draw_rows(
     return rows["person"].isin(drawn).to_numpy()
 
 
-def copy_rows(folder: Path, columns: Sequence[str], rows: Sequence[tuple[Mapping[str, str], Path]]) -> None:
-    """Write a data folder with some rows of a labels file and a copy of each row's image."""
-    column = next(name for name in PATH_COLUMNS if name in columns)
-    for row, image in rows:
-        target = folder / "images" / row[column]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(image, target)
-    with (folder / LABELS_FILE).open("w", newline="", encoding="utf-8") as sink:
-        writer = csv.DictWriter(sink, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(row for row, _ in rows)
-
-
 def main() -> None:
     """Read the command line and the labels, draw, copy."""
     parser = argparse.ArgumentParser(prog="python -m bench.holdout", description="Set people aside.")
@@ -82,6 +68,7 @@ def main() -> None:
     columns, lines, _ = read_csv(file)
     if args.by not in columns:
         raise InputError(f"--by {args.by}: no such column in {file}, expected one of {', '.join(columns)}")
+    path_column = next(name for name in PATH_COLUMNS if name in columns)
     rows = [(values, Path(str(image["path"]))) for (_, values), image in zip(lines, images, strict=True)]
     groups = [values[args.by] for values, _ in rows]
     drawn = draw_rows([str(image["person"]) for image in images], groups, args.rows or args.share, args.seed)
@@ -99,7 +86,12 @@ def main() -> None:
     }
     with write_folder_atomically(args.out) as folder:  # never one part without the other
         for name, part in parts.items():
-            copy_rows(folder / name, columns, part)
+            for values, image in part:
+                copy = folder / name / "images" / values[path_column]
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(image, copy)
+            table = pd.DataFrame([values for values, _ in part], columns=columns)
+            table.to_csv(folder / name / LABELS_FILE, index=False)
     for name, part in parts.items():
         print(f"{args.out / name}: {len(part)} images")
 

@@ -10,11 +10,12 @@ python -m bench.plain train --task NAME --data DIR --runs RUNS
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -29,25 +30,15 @@ from ensemble.files.predictions import FILE_NAME, Predictions, TaskOutput, write
 from ensemble.files.submission import write_submission
 from ensemble.inference.views import MERGES, make_views
 from ensemble.joint import argmax
-from heads.build import (
-    TrainedHead,
-    build_head,
-    build_loss,
-    build_split,
-    describe_outputs,
-    load_backbone_weights,
-    load_head,
-)
+from heads.build import TrainedHead, build_loss, build_split, build_train_state, init_head, load_head
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.model.head import Head
 from heads.objective.metrics import compute_metrics
 from heads.run.folder import run_folder, save_head, write_json
-from heads.run.leakage import find_source_run
 from heads.train.loop import predict
-from heads.train.optimiser import make_optimiser, make_schedule
 from heads.train.sampler import BalancedSampler
-from heads.train.state import FitSettings, Record
+from heads.train.state import FitSettings
 
 BATCH = 64
 
@@ -94,49 +85,7 @@ def predict_head(trained: TrainedHead, paths: Sequence[Path], workers: int) -> T
     return TaskOutput(MERGES[config.views.merge](torch.stack(views)).numpy(), views[0].numpy())
 
 
-def train(config: TaskConfig, sources: Sequence[Path], runs: Path, workers: int) -> Iterator[Record]:
-    """Train a head by its YAML, but its whole backbone; yield each epoch's metrics, save the best in `runs`."""
-    t, o, s = config.training, config.optimiser, config.schedule
-    split = build_split(config, sources)
-    persons = split.train["person"].tolist()
-    sampler = BalancedSampler(split.labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
-
-    torch.manual_seed(t.seed)
-    head = build_head(config)
-    meaning = describe_outputs(config.label, config.classifier.factored)
-    run, section = find_source_run(config.backbone.weights, runs, None), config.backbone
-    load_backbone_weights(head, section.model_copy(update={"freeze": "none"}), run, meaning)
-    net, backbone, classifier = PlainHead(head), head.backbone, head.classifier
-    loss = build_loss(config.loss, split.counts, split.target)
-    optimiser = make_optimiser(
-        backbone, classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr
-    )
-    steps = -(-len(sampler) // t.batch_size)
-    schedule = make_schedule(optimiser, s.name, t.epochs, steps, s.warmup, s.step_epochs, s.step_factor)
-    images = PlainImages(split.train["path"].tolist(), Pipeline(config.pixels.train), split.targets)
-    valid_images = PlainImages(split.valid["path"].tolist(), Pipeline(config.pixels.evaluate))
-    settings, history = FitSettings(t.epochs, t.select_by), []
-    for epoch in range(t.epochs):
-        order = sampler.rows(epoch).tolist()
-        net.train()
-        for batch in DataLoader(images, t.batch_size, sampler=order, num_workers=workers):
-            optimiser.zero_grad()
-            loss(net(batch.pixels[0]), batch.target).backward()
-            if t.clip_norm is not None:
-                nn.utils.clip_grad_norm_(net.parameters(), t.clip_norm)
-            optimiser.step()
-            schedule.step()
-        batches = (batch.pixels[0] for batch in DataLoader(valid_images, BATCH, num_workers=workers))
-        output = predict(net, split.target, batches)
-        truth, numbers = split.valid_labels, split.valid_values
-        history.append(compute_metrics(output.probabilities, truth, output.expected, numbers))
-        if settings.best_epoch(history) == epoch:
-            save_head(run_folder(runs, config.task).best, head, config.model_dump(), history[-1])
-            write_json(run_folder(runs, config.task).metrics, history[-1])
-        yield history[-1]
-
-
-def answer_listing(args: argparse.Namespace) -> None:
+def answer(args: argparse.Namespace) -> None:
     """Write a submission and probabilities, as `combine.py` does."""
     classes = load_tasks(args.config)
     heads = {name: load_head(run_folder(args.runs, name).best) for name in classes}
@@ -147,13 +96,40 @@ def answer_listing(args: argparse.Namespace) -> None:
     write_probabilities(args.out.parent / FILE_NAME, ids, classes, [Predictions(outputs, [""] * len(ids))])
 
 
-def train_head(args: argparse.Namespace) -> None:
-    """Train one head and print a line per epoch."""
-    config = load_config(TaskConfig, args.config / f"{args.task}.yaml", args.set)
-    start = time.perf_counter()
-    for epoch, record in enumerate(train(config, args.data, args.runs, usable_workers(args.workers)), 1):
-        metrics = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
-        print(f"epoch {epoch}: {metrics}, {time.perf_counter() - start:.1f} s", flush=True)
+def train(args: argparse.Namespace) -> None:
+    """Train a head by its YAML, but its whole backbone; print a line per epoch and save the best one."""
+    config, start = load_config(TaskConfig, args.config / f"{args.task}.yaml", args.set), time.perf_counter()
+    t = config.training
+    split, workers = build_split(config, args.data), usable_workers(args.workers)
+    persons = split.train["person"].tolist()
+    sampler = BalancedSampler(split.labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
+
+    accelerator, moving = Accelerator(cpu=True), config.backbone.model_copy(update={"freeze": "none"})
+    head = init_head(config.model_copy(update={"backbone": moving}), args.runs, None, [], accelerator)
+    net, loss = PlainHead(head), build_loss(config.loss, split.counts, split.target)
+    state = build_train_state(config, head, -(-len(sampler) // t.batch_size), accelerator)
+    images = PlainImages(split.train["path"].tolist(), Pipeline(config.pixels.train), split.targets)
+    valid_images = PlainImages(split.valid["path"].tolist(), Pipeline(config.pixels.evaluate))
+    settings, history, run = FitSettings(t.epochs, t.select_by), [], run_folder(args.runs, config.task)
+    for epoch in range(t.epochs):
+        order = sampler.rows(epoch).tolist()
+        net.train()
+        for batch in DataLoader(images, t.batch_size, sampler=order, num_workers=workers):
+            state.optimiser.zero_grad()
+            loss(net(batch.pixels[0]), batch.target).backward()
+            if t.clip_norm is not None:
+                nn.utils.clip_grad_norm_(net.parameters(), t.clip_norm)
+            state.optimiser.step()
+            state.schedule.step()
+        batches = (batch.pixels[0] for batch in DataLoader(valid_images, BATCH, num_workers=workers))
+        output = predict(net, split.target, batches)
+        truth, numbers = split.valid_labels, split.valid_values
+        history.append(compute_metrics(output.probabilities, truth, output.expected, numbers))
+        if settings.best_epoch(history) == epoch:
+            save_head(run.best, head, config.model_dump(), history[-1])
+            write_json(run.metrics, history[-1])
+        metrics = ", ".join(f"{name} {value:.4g}" for name, value in history[-1].items())
+        print(f"epoch {epoch + 1}: {metrics}, {time.perf_counter() - start:.1f} s", flush=True)
 
 
 def main() -> None:
@@ -161,12 +137,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.plain", description=__doc__.splitlines()[0])
     actions = parser.add_subparsers(required=True)
     answering = actions.add_parser("answer")
-    answering.set_defaults(action=answer_listing)
+    answering.set_defaults(action=answer)
     answering.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE")
     answering.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds info.csv and images/")
     answering.add_argument("--out", type=Path, required=True, metavar="FILE")
     training = actions.add_parser("train")
-    training.set_defaults(action=train_head)
+    training.set_defaults(action=train)
     training.add_argument("--task", required=True, metavar="NAME")
     training.add_argument("--config", type=Path, default=Path("configs"), metavar="DIR")
     training.add_argument("--data", type=Path, action="append", required=True, metavar="DIR")

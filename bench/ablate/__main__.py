@@ -15,7 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.ablate.plan import Ablations, Run, list_runs
-from data.runtime.errors import InputError, add_debug_option, did_you_mean, raise_all, run_script
+from data.runtime.errors import (
+    InputError,
+    add_debug_option,
+    did_you_mean,
+    raise_all,
+    run_script,
+    whole_number_from,
+)
 from data.runtime.files import write_text
 from data.runtime.processes import count_cores
 from heads.config.loader import load_config
@@ -44,21 +51,19 @@ def train_command(
 def train(args: argparse.Namespace) -> None:
     """Train the runs of the plan that are not finished; failures are listed at the end."""
     plan = load_config(Ablations, args.plan, [])
-    runs = list(list_runs(plan))
-    for option, wanted, known in (
-        ("--only", args.only, {run.lever for run in runs}),
-        ("--head", args.head, set(plan.heads)),
-        ("--seed", args.seed, set(plan.seeds)),
-    ):
-        unknown = [str(name) for name in wanted or [] if name not in known]
-        problems = [f"{name}{did_you_mean(name, map(str, known))}" for name in unknown]
-        raise_all(f"{args.plan}: {option}: not in the plan", problems)
+    runs = every = list(list_runs(plan))
+    for name in ("lever", "head", "seed"):
+        known, wanted = {getattr(run, name) for run in every}, getattr(args, name)
+        unknown = [
+            f"{each}{did_you_mean(str(each), map(str, known))}" for each in wanted or [] if each not in known
+        ]
+        raise_all(f"{args.plan}: no such {name} in the plan", unknown)
+        runs = [run for run in runs if not wanted or getattr(run, name) in wanted]
     cores = str(max(1, count_cores() // args.jobs))
     workers = ["--set", f"training.workers={cores}"] if args.jobs > 1 else []
     jobs = []
     for run in runs:
-        asked = ((args.only, run.lever), (args.head, run.head), (args.seed, run.seed))
-        if all(not names or name in names for names, name in asked) and not run.done(args.runs):
+        if not run.done(args.runs):
             command = train_command(run, args.runs, dict(args.data), dict(args.file), args.cache)
             jobs.append(Job(f"{run.lever}, {run.head}, seed {run.seed}", [*command, *workers]))
     codes = run_jobs(jobs, [{"OMP_NUM_THREADS": cores}] * args.jobs)
@@ -105,15 +110,10 @@ def main() -> None:
     trains.add_argument("--data", type=parse_pair, action="append", default=[], metavar="NAME=DIR")
     trains.add_argument("--file", type=parse_pair, action="append", default=[], metavar="NAME=FILE")
     trains.add_argument("--cache", type=Path, metavar="DIR", help="of train_task.py")
-    trains.add_argument(
-        "--jobs",
-        type=int,
-        choices=range(1, 65),
-        default=1,
-        metavar="N",
-        help="runs side by side, each on 1/N of the cores",
-    )
-    trains.add_argument("--only", action="append", metavar="LEVER", help="only these levers; may be repeated")
+    jobs = "runs side by side, each on 1/N of the cores (default: 1)"
+    trains.add_argument("--jobs", type=whole_number_from(1), default=1, metavar="N", help=jobs)
+    only = "only these levers; may be repeated"
+    trains.add_argument("--only", action="append", dest="lever", metavar="LEVER", help=only)
     trains.add_argument("--head", action="append", help="only these heads; may be repeated")
     trains.add_argument("--seed", type=int, action="append", help="only these seeds; may be repeated")
     trains.set_defaults(call=train)

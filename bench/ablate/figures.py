@@ -7,27 +7,25 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bench.ablate.plan import Ablations, Run, default_run, list_runs
 from bench.ablate.table import COLUMNS, KEY, read_figures
 from bench.held_out import predict_task
-from data.audit.predictions import read_arrays, read_validation
+from bench.validation import Arrays, concat, read_predictions, select, select_shared
+from data.audit.predictions import read_arrays
 from data.runtime.files import write_text
 from ensemble.config import load_tasks
 from ensemble.inference.predictor import build_task
 from ensemble.inference.views import make_views
 from ensemble.joint import encode, joint_probabilities
 from heads.build import load_head
-from heads.objective.metrics import macro_f1
+from heads.objective.metrics import compute_metrics, macro_f1
 from heads.run.checkpoint import find_description
 from heads.run.folder import RunFolder, write_arrays
 from heads.run.manifest import file_checksum
 
 JOINT_YAML = Path("configs/joint.yaml")
-LABELS = ("truth", "expected", "value")  # arrays of validation.npz beside the probabilities
 
 
 def collect(plans: Sequence[Ablations], roots: Sequence[Path], file: Path) -> int:
@@ -36,54 +34,46 @@ def collect(plans: Sequence[Ablations], roots: Sequence[Path], file: Path) -> in
     Newer figures replace older ones; rows of runs whose folders are gone stay.
     """
     rows = [row for plan, root in zip(plans, roots, strict=True) for row in _rows(plan, root)]
-    table = pd.concat([read_figures(file).astype(object), pd.DataFrame(rows, columns=COLUMNS, dtype=object)])
+    rounded = [{k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+    found = pd.DataFrame(rounded, columns=COLUMNS, dtype=object)
+    table = pd.concat([read_figures(file).astype(object), found])
     write_text(file, table.drop_duplicates(KEY, keep="last").sort_values(KEY).to_csv(index=False))
     return len(rows)
 
 
-def _rows(plan: Ablations, root: Path) -> Iterator[list[Any]]:
-    """Rows in the order of `COLUMNS`."""
+def _rows(plan: Ablations, root: Path) -> Iterator[dict[str, Any]]:
+    """Values of `COLUMNS` for each finished run, then for each product."""
     tasks = load_tasks(JOINT_YAML)
     for run in list_runs(plan):
         if run.done(root):
-            yield _run_row(plan, run, root, tasks)
+            yield _key(plan, run) | _figures(plan, run, root, tasks)
     for seed in plan.seeds:
         for lever in plan.levers:
-            heads = [lever.head, *tasks]
+            heads = [*tasks, lever.head]
             folders = _default_folders(plan, heads, seed, root)
             if lever.product and len(folders) == len(heads):
+                score = joint_macro_f1([folders[task] for task in tasks], folders[lever.head])
+                minutes = sum(map(_minutes, folders.values()))
                 run = replace(default_run(plan, lever.head, seed), lever=lever.name)
-                score = product_macro_f1([folders[head] for head in heads])
-                yield _row(plan, run, score, score, None, sum(map(_minutes, folders.values())))
+                yield _key(plan, run) | {"macro_f1": score, "joint_macro_f1": score, "minutes": minutes}
 
 
-def _run_row(plan: Ablations, run: Run, root: Path, tasks: Mapping[str, Sequence[str]]) -> list[Any]:
-    """The row of a finished run; for the joint figure the other heads are the defaults of its seed."""
-    table, folder = load_scores(plan, run, root), run.folder(root)
-    score = macro_f1(table["truth"].to_numpy(), _answers(table), _classes(table))
-    joint = None
-    if run.head in tasks:
-        folders = _default_folders(plan, tasks, run.seed, root) | {run.head: folder}
-        if folders.keys() == tasks.keys():
-            joint = joint_macro_f1([folders[task] for task in tasks])
-    elif _classes(table) == prod(map(len, tasks.values())):
-        joint = score
-    mae = (table["expected"] - table["value"]).abs().mean() if "expected" in table else None
-    gpu = (find_description(folder.best) or {}).get("machine", {}).get("GPU")
-    return _row(plan, run, score, joint, mae, _minutes(folder), gpu)
+def _key(plan: Ablations, run: Run) -> dict[str, Any]:
+    return dict(zip(KEY, (plan.title, run.head, run.lever, run.seed), strict=True))
 
 
-def _row(
-    plan: Ablations,
-    run: Run,
-    score: float,
-    joint: float | None,
-    mae: float | None,
-    minutes: float,
-    gpu: str | None = None,
-) -> list[Any]:
-    figures = [None if figure is None else round(float(figure), 5) for figure in (score, joint, mae, minutes)]
-    return [plan.title, run.head, run.lever, run.seed, *figures, gpu]
+def _figures(plan: Ablations, run: Run, root: Path, tasks: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Figures of a finished run; for the joint one the other heads are the defaults of its seed."""
+    arrays, folder = load_predictions(plan, run, root), run.folder(root)
+    probabilities = arrays["probabilities"]
+    figures = compute_metrics(probabilities, arrays["truth"], arrays.get("expected"), arrays.get("value"))
+    figures["minutes"] = _minutes(folder)
+    folders = _default_folders(plan, tasks, run.seed, root) | {run.head: folder}
+    if run.head in tasks and len(folders) == len(tasks):
+        figures["joint_macro_f1"] = joint_macro_f1([folders[task] for task in tasks])
+    elif run.head not in tasks and probabilities.shape[1] == prod(map(len, tasks.values())):
+        figures["joint_macro_f1"] = figures["macro_f1"]
+    return figures | {"gpu": (find_description(folder.best) or {}).get("machine", {}).get("GPU")}
 
 
 def _minutes(folder: RunFolder) -> float:
@@ -97,91 +87,54 @@ def _default_folders(plan: Ablations, heads: Iterable[str], seed: int, root: Pat
     return {head: run.folder(root) for head, run in defaults.items() if run.done(root)}
 
 
-def joint_macro_f1(folders: Sequence[RunFolder]) -> float:
+def joint_macro_f1(tasks: Sequence[RunFolder], joint_head: RunFolder | None = None) -> float:
     """Macro F1 over the joint classes on the images that all heads were validated on.
 
     Args:
-        folders: run folder of each task's head, the most significant task first.
+        tasks: run folder of each task's head, the most significant task first.
+        joint_head: run folder of a head over the joint classes, whose probabilities are multiplied with theirs.
     """
-    tables = _shared_rows(folders)
-    radices = [_classes(table) for table in tables]
-    truth = encode([table["truth"].to_numpy() for table in tables], radices)
-    return macro_f1(truth, encode([_answers(table) for table in tables], radices), prod(radices))
+    heads = select_shared(
+        [read_predictions(folder) for folder in (*tasks, *([joint_head] if joint_head else []))]
+    )
+    product = joint_probabilities([head["probabilities"] for head in heads[: len(tasks)]])
+    radices = [head["probabilities"].shape[1] for head in heads[: len(tasks)]]
+    truth = encode([head["truth"] for head in heads[: len(tasks)]], radices)
+    for head in heads[len(tasks) :]:
+        product *= head["probabilities"]
+    return macro_f1(truth, product.argmax(axis=1), prod(radices))
 
 
-def product_macro_f1(folders: Sequence[RunFolder]) -> float:
-    """Macro F1 of a joint head whose probabilities are multiplied by those of the task heads.
-
-    Args:
-        folders: run folder of the joint head, then of each task's head, the most significant task first.
-    """
-    joint, *tasks = _shared_rows(folders)
-    product = _probabilities(joint) * joint_probabilities([_probabilities(table) for table in tasks])
-    return macro_f1(joint["truth"].to_numpy(), product.argmax(axis=1), _classes(joint))
-
-
-def load_scores(plan: Ablations, run: Run, root: Path) -> pd.DataFrame:
+def load_predictions(plan: Ablations, run: Run, root: Path) -> Arrays:
     """Load a run's predictions on the validation images of the default of its head and seed.
 
     Other validation images of the run are left out. A lever that trains without some of the default's data has
     no predictions for their images: its head, which was not trained on these people, predicts them here, without
     test-time views.
-
-    Returns:
-        By path: columns 0 to C-1 with probabilities, `truth`, and `expected` and `value` if the head predicts
-        a number.
     """
     default = default_run(plan, run.head, run.seed)
-    table = _read_table(run.folder(root))
+    arrays = read_predictions(run.folder(root))
     if not default.done(root):
-        return table
-    wanted = _read_table(default.folder(root))
-    if set(default.data) - set(run.data):
-        table = pd.concat([table, _predict(run.folder(root), wanted[~wanted.index.isin(table.index)])])
-    return table[table.index.isin(wanted.index)]
+        return arrays
+    wanted = read_predictions(default.folder(root))
+    own = set(arrays["path"].tolist())
+    missing = [path for path in wanted["path"].tolist() if path not in own]
+    if missing and set(default.data) - set(run.data):
+        arrays = concat([arrays, _predict(run.folder(root), select(wanted, missing))])
+        own.update(missing)
+    return select(arrays, [path for path in wanted["path"].tolist() if path in own])
 
 
-def _predict(folder: RunFolder, wanted: pd.DataFrame) -> pd.DataFrame:
+def _predict(folder: RunFolder, wanted: Arrays) -> Arrays:
     """Predict the images of `wanted`; kept in the run folder, since thousands of images take minutes."""
     cache = folder.folder / f"predictions-{file_checksum(folder.best)[:16]}.npz"
     if cache.is_file():
-        table = _table(read_arrays(cache, "predictions of bench.ablate"))
-        if wanted.index.isin(table.index).all():
-            return table.loc[wanted.index]
+        arrays = read_arrays(cache, "predictions of bench.ablate")
+        if set(wanted["path"].tolist()) <= set(arrays["path"].tolist()):
+            return select(arrays, wanted["path"].tolist())
     task = replace(build_task([load_head(folder.best)]), views=make_views([]))
-    output = predict_task(task, [Path(path) for path in wanted.index])
-    arrays = {"path": wanted.index.to_numpy(str), "probabilities": output.probabilities}
-    arrays["truth"] = wanted["truth"].to_numpy()
-    if output.value is not None:
-        arrays |= {"expected": output.value, "value": wanted["value"].to_numpy()}
+    output = predict_task(task, [Path(path) for path in wanted["path"].tolist()])
+    numbers = {} if output.value is None else {"expected": output.value}
+    arrays = {**wanted, "probabilities": output.probabilities, **numbers}
     write_arrays(cache, arrays)
-    return _table(arrays)
-
-
-def _read_table(folder: RunFolder) -> pd.DataFrame:
-    return _table(read_validation(folder.validation))
-
-
-def _table(arrays: dict[str, npt.NDArray[Any]]) -> pd.DataFrame:
-    """Arrays of validation.npz as a table by path."""
-    table = pd.DataFrame(arrays["probabilities"], index=arrays["path"])
-    return table.assign(**{name: arrays[name] for name in LABELS if name in arrays})
-
-
-def _shared_rows(folders: Sequence[RunFolder]) -> list[pd.DataFrame]:
-    """Each run's table, restricted to the images that all have, in one order."""
-    tables = [_read_table(folder) for folder in folders]
-    paths = sorted(set.intersection(*(set(table.index) for table in tables)))
-    return [table.loc[paths] for table in tables]
-
-
-def _classes(table: pd.DataFrame) -> int:
-    return sum(isinstance(name, int) for name in table.columns)
-
-
-def _probabilities(table: pd.DataFrame) -> npt.NDArray[np.float32]:
-    return table[range(_classes(table))].to_numpy()
-
-
-def _answers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
-    return np.asarray(_probabilities(table).argmax(axis=1), dtype=np.int64)
+    return arrays

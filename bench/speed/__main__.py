@@ -13,12 +13,13 @@ from pathlib import Path
 from bench.speed import combining, forward, training
 from bench.speed.results import machine_header, merge_page, spread, table
 from bench.speed.running import python, run
-from data.runtime.errors import InputError, add_debug_option, run_script, whole_number_from
+from data.runtime.errors import add_debug_option, run_script, whole_number_from
 from data.runtime.files import write_text
 
 SCRIPTS = ("train_task.py", "combine.py", "evaluate.py")
 FAST = "--views adaptive --engine openvino --precision int8"
 OURS = "--cache CACHE"
+SECTIONS = ("combine", "forward", "frozen", "training", "help")
 
 
 def measure_help(rounds: int) -> str:
@@ -50,14 +51,15 @@ def make_sections(args: argparse.Namespace, work: Path) -> dict[str, Callable[[]
     }
 
 
-def parse() -> argparse.Namespace:
-    """Read the command line."""
+def main() -> None:
+    """Read the command line and measure; each section is written into the page as soon as it is finished."""
     parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds train/ and eval/")
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="resnet18 from ImageNet")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="heads for combine")
     parser.add_argument("--configs", type=Path, default=Path("configs"), metavar="DIR")
-    parser.add_argument("--only", nargs="+", metavar="SECTION", help="combine forward frozen training help")
+    only = f"some of {', '.join(SECTIONS)} (default: all)"
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION", help=only)
     parser.add_argument("--rounds", type=whole_number_from(1), default=5, metavar="N")
     parser.add_argument("--images", type=whole_number_from(1), default=1000, metavar="N", help="for combine")
     parser.add_argument("--fast", default=FAST, metavar="OPTIONS", help="of combine.py (default: %(default)s)")
@@ -67,15 +69,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ours", default=OURS, metavar="OPTIONS", help=ours)
     parser.add_argument("--set", action="append", default=[], metavar="key=value", help="for all trainings")
     parser.add_argument("--out", type=Path, default=Path("bench/results.md"), metavar="FILE")
-    work = "for copies and runs (default: a temporary folder)"
-    parser.add_argument("--work", type=Path, metavar="DIR", help=work)
+    parser.add_argument("--work", type=Path, metavar="DIR", help="for copies and runs (default: temporary)")
     add_debug_option(parser)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Measure the wanted sections; each is written into the page as soon as it is finished."""
-    args = parse()
+    args = parser.parse_args()
     for name in ("data", "weights", "runs", "configs"):
         setattr(args, name, getattr(args, name).resolve())  # commands run in the project's root
     args.calibration = [folder.resolve() for folder in args.calibration or []]
@@ -83,10 +79,7 @@ def main() -> None:
         # A subfolder, since its content is removed or replaced.
         work = (args.work or Path(temporary)).resolve() / "bench-speed"
         sections = make_sections(args, work)
-        unknown = sorted(set(args.only or []) - sections.keys())
-        if unknown:
-            raise InputError(f"--only {' '.join(unknown)}: expected some of {', '.join(sections)}")
-        for name in args.only or sections:
+        for name in args.only:
             load = os.getloadavg()[0]
             print(f"{name} ...", flush=True)
             text = f"{sections[name]()}\n\n({args.rounds} rounds; load of the machine before them: {load:.1f})"

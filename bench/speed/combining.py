@@ -1,17 +1,16 @@
 """combine.py against the plain loop: images per second, and whether the answers are the same."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from shutil import rmtree
+from shutil import copytree, ignore_patterns, rmtree
 
 import numpy as np
 import pandas as pd
 
 from bench.speed.results import ratio, spread, table
-from bench.speed.running import Missing, python, run, without_folders
+from bench.speed.running import python, run, without_folders
 from data.images.find import ID, read_listing
 from data.runtime.errors import InputError
 from ensemble.config import load_tasks
@@ -55,12 +54,10 @@ def measure(
 
     Args:
         data: info.csv, images/ and answers.csv.
-        runs: trained heads; they are given six views each.
+        runs: trained heads; copies of them get six views each.
         config: joint.yaml.
-        images: number of images that are answered.
-        rounds: repetitions.
+        images: number of images to answer.
         fast: options of combine.py for the fast contender.
-        work: folder for copies and answers.
     """
     ids, tasks = read_listing(data / "info.csv"), load_tasks(config)
     if not START < images <= len(ids):
@@ -76,36 +73,27 @@ def measure(
         FAST: python("combine.py", *options, *fast),
     }
     contenders = {name: Contender(command, work / name) for name, command in commands.items()}
-    missing: dict[str, str] = {}
-    for name, contender in contenders.items():
-        try:  # what is computed once and cached, such as exit thresholds, is not timed
-            contender.answer(listings["start"], "start")
-        except Missing as reason:
-            missing[name] = str(reason)
+    for (
+        contender
+    ) in contenders.values():  # what is computed once and cached, such as exit thresholds, is not timed
+        contender.answer(listings["start"], "start")
     for _ in range(rounds):
-        for name, contender in contenders.items():
-            if name not in missing:
-                start, whole = (contender.answer(listings[each], each) for each in ("start", "timed"))
-                if whole <= start:
-                    raise InputError(f"--images {images}: takes no longer than the start; give more")
-                contender.speeds.append((images - START) / (whole - start))
+        for contender in contenders.values():
+            start, whole = (contender.answer(listings[each], each) for each in ("start", "timed"))
+            if whole <= start:
+                raise InputError(f"--images {images}: takes no longer than the start; give more")
+            contender.speeds.append((images - START) / (whole - start))
     truth = read_codes(data / "answers.csv", prod(map(len, tasks.values())))
-    rows = [
-        [name, missing[name], "", "", "", ""] if name in missing else _row(name, contenders, tasks, truth)
-        for name in contenders
-    ]
+    rows = [_row(name, contenders, tasks, truth) for name in contenders]
     header = ["", "images a second", "times plain", "joint macro F1", "answers as plain", "largest difference"]
     page = f"{images} images, {len(tasks)} heads, six views each; fast is `{without_folders(fast)}`."
-    page = f"{page}\n\n{table(header, rows)}"
-    if FAST in missing:
-        return page
     exact, quick = contenders[EXACT], contenders[FAST]
     for contender in (exact, quick):
         contender.answer(listings["all"], "all")
     f1, same = _compare(exact.folder / "all", quick.folder / "all", tasks, truth)
     fast_f1, _ = _compare(quick.folder / "all", exact.folder / "all", tasks, truth)
     figures = f"joint macro F1 {f1:.4f} exact, {fast_f1:.4f} fast; {same:.2%} of the answers are the same"
-    return f"{page}\n\nOn all {len(truth)} images: {figures}."
+    return f"{page}\n\n{table(header, rows)}\n\nOn all {len(truth)} images: {figures}."
 
 
 def _row(
@@ -131,17 +119,13 @@ def _compare(
 
 
 def copy_with_six_views(runs: Path, tasks: Sequence[str], into: Path) -> None:
-    """Copy runs, with six views in each head's config; all but the checkpoint are links."""
+    """Copy runs, with six views in each head's config."""
     for task in tasks:
         source, copy = run_folder(runs, task), run_folder(into, task)
+        # Hidden files are written during inference: locks, heads in int8.
+        ignored = ignore_patterns(".*", "manifest.json", "last.safetensors", "tensorboard")
+        copytree(source.folder, copy.folder, ignore=ignored, dirs_exist_ok=True)
         tensors, description = load_tensors(source.best)
-        copy.folder.mkdir(parents=True, exist_ok=True)
-        for path in source.folder.iterdir():
-            # Hidden files are written during inference: locks, heads in int8.
-            if path not in (source.best, source.folder / "manifest.json") and not path.name.startswith("."):
-                link = copy.folder / path.name
-                link.unlink(missing_ok=True)
-                link.symlink_to(path.resolve())
         description["config"]["views"] = {"steps": FURTHER_VIEWS, "merge": "mean"}
         save_tensors(copy.best, tensors, description)
 
@@ -151,8 +135,6 @@ def write_listing(data: Path, ids: Sequence[str], count: int, folder: Path) -> P
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "images").unlink(missing_ok=True)
     (folder / "images").symlink_to((data / "images").resolve())
-    with (folder / "info.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([ID])
-        writer.writerows([ids[place]] for place in np.linspace(0, len(ids) - 1, count).astype(int))
+    chosen = [ids[place] for place in np.linspace(0, len(ids) - 1, count).astype(int)]
+    pd.DataFrame({ID: chosen}).to_csv(folder / "info.csv", index=False)
     return folder

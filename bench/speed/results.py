@@ -42,14 +42,7 @@ def machine_header() -> str:
 
 
 def merge_page(before: str, header: str, sections: Mapping[str, str]) -> str:
-    """Replace `sections` (text by heading) in the page `before`; its others stay if the header is the same.
-
-    >>> page = merge_page("", "- processor: a", {"combine": "1x", "help": "0.2 s"})
-    >>> merge_page(page, "- processor: a", {"combine": "2x"}).split(HEADING)[1:]
-    ['combine\\n\\n2x\\n', 'help\\n\\n0.2 s\\n']
-    >>> "0.2 s" in merge_page(page, "- processor: b", {"combine": "2x"})
-    False
-    """
+    """Replace `sections` (text by heading) in the page `before`; its others stay if the header is the same."""
     top, *parts = before.split(HEADING)
     old = dict(part.split("\n\n", 1) for part in parts) if header in top else {}
     texts = {name: text.strip() + "\n" for name, text in {**old, **sections}.items()}

@@ -14,12 +14,6 @@ from data.runtime.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 EPOCH = re.compile(r"(?:(\S+) \| )?epoch \d+: .*macro_f1 ([\d.e+-]+)")  # named if heads train side by side
-# How commands report a missing option or package; other failures are failures.
-MISSING = re.compile(r"unrecognized arguments|invalid choice|not installed|No module named")
-
-
-class Missing(Exception):
-    """An option or a package of what should be measured is missing."""
 
 
 @dataclass
@@ -62,7 +56,6 @@ def run(command: Sequence[str]) -> Process:
     """Run a command in the project's root to its end.
 
     Raises:
-        Missing: it reported a missing option or package.
         InputError: it refused its input.
         RuntimeError: it failed otherwise.
     """
@@ -80,8 +73,6 @@ def run(command: Sequence[str]) -> Process:
                 head.macro_f1.append(float(match[2]))
     finished.seconds = time.perf_counter() - start
     if process.returncode:
-        if MISSING.search(lines[-1]):
-            raise Missing(f"not installed ({lines[-1].removeprefix('error: ')})")
         message = "\n".join(lines[-5:]).strip().removeprefix("error: ")
         if process.returncode == 2:
             raise InputError(f"{shlex.join(command)}\n{message}")

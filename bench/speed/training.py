@@ -80,40 +80,30 @@ def measure_frozen(recipe: Recipe, rounds: int, work: Path) -> str:
     return f"{intro}\n\n{table(['an epoch from the second on', 'seconds', 'times plain'], rows)}"
 
 
-@dataclass(frozen=True)
-class Round:
-    """One round of a loop: its seconds and, by head, its epochs (`ends` counted from the start of the round)."""
-
-    seconds: float
-    heads: Mapping[str, Process]
-
-    def best(self, task: str) -> float:
-        """A head's best macro F1."""
-        return max(self.heads[task].macro_f1)
-
-    def seconds_to(self, levels: Mapping[str, float]) -> float:
-        """Second at which the last head has reached its level of macro F1."""
-        first = []
-        for task, level in levels.items():
-            epochs = zip(self.heads[task].ends, self.heads[task].macro_f1, strict=True)
-            first.append(next(end for end, f1 in epochs if f1 >= level))
-        return max(first)
-
-
-def run_plain(recipe: Recipe, configs: Path, runs: Path) -> Round:
-    """A round of the plain loop: one head after the other."""
-    start, heads = 0.0, {}
+def run_plain(recipe: Recipe, configs: Path, runs: Path) -> Process:
+    """Run a round of the plain loop: one head after the other."""
+    whole = Process()
     for task in TASKS:
         process = run(python(*PLAIN_TRAIN, *recipe.options([task], configs, runs)))
-        heads[task] = Process(process.seconds, [start + end for end in process.ends], process.macro_f1)
-        start += process.seconds
-    return Round(start, heads)
+        whole.heads[task] = Process(
+            ends=[whole.seconds + end for end in process.ends], macro_f1=process.macro_f1
+        )
+        whole.seconds += process.seconds
+    return whole
 
 
-def run_ours(recipe: Recipe, configs: Path, runs: Path) -> Round:
-    """A round of train_task.py: all heads by one command."""
-    process = run(python("train_task.py", *recipe.options(TASKS, configs, runs), *recipe.ours))
-    return Round(process.seconds, process.heads)
+def best(process: Process, task: str) -> float:
+    """A head's best macro F1."""
+    return max(process.heads[task].macro_f1)
+
+
+def seconds_to(process: Process, levels: Mapping[str, float]) -> float:
+    """Second at which the last head has reached its level of macro F1."""
+    first = []
+    for task, level in levels.items():
+        epochs = zip(process.heads[task].ends, process.heads[task].macro_f1, strict=True)
+        first.append(next(end for end, f1 in epochs if f1 >= level))
+    return max(first)
 
 
 def measure_whole(recipe: Recipe, rounds: int, work: Path) -> str:
@@ -129,32 +119,33 @@ def measure_whole(recipe: Recipe, rounds: int, work: Path) -> str:
             "training: found room for one head at a time, expected for two, on cores or GPUs of their own; "
             "unset OMP_NUM_THREADS, or leave this section out with --only"
         )
-    loops: dict[str, list[Round]] = {PLAIN: [], OURS: []}
+    loops: dict[str, list[Process]] = {PLAIN: [], OURS: []}
     for seed in range(rounds):
         rmtree(work, ignore_errors=True)
         configs = recipe.write(TASKS, work / "configs", [f"training.seed={seed}"])
         loops[PLAIN].append(run_plain(recipe, configs, work / "plain"))
-        loops[OURS].append(run_ours(recipe, configs, work / "ours"))
-        for name, each in loops.items():
-            best = ", ".join(f"{task} {each[-1].best(task):.3f}" for task in TASKS)
+        ours = recipe.options(TASKS, configs, work / "ours")
+        loops[OURS].append(run(python("train_task.py", *ours, *recipe.ours)))
+        for name, finished in loops.items():
+            scores = ", ".join(f"{task} {best(finished[-1], task):.3f}" for task in TASKS)
             print(
-                f"round {seed + 1} of {rounds}: {name} {each[-1].seconds:.0f} s, best macro F1 {best}",
+                f"round {seed + 1} of {rounds}: {name} {finished[-1].seconds:.0f} s, macro F1 {scores}",
                 flush=True,
             )
     return write_section(recipe, loops)
 
 
-def write_section(recipe: Recipe, loops: Mapping[str, Sequence[Round]]) -> str:
+def write_section(recipe: Recipe, loops: Mapping[str, Sequence[Process]]) -> str:
     """Write finished rounds as a table.
 
     The macro F1 that both loops reach is, for each head and round, the lower one of their best; a loop has reached
     it when its last head has.
     """
     pairs = list(zip(loops[PLAIN], loops[OURS], strict=True))
-    levels = [{task: min(each.best(task) for each in pair) for task in TASKS} for pair in pairs]
+    levels = [{task: min(best(each, task) for each in pair) for task in TASKS} for pair in pairs]
     seconds = {name: [each.seconds for each in rounds] for name, rounds in loops.items()}
     to_level = {
-        name: [each.seconds_to(level) for each, level in zip(rounds, levels, strict=True)]
+        name: [seconds_to(each, level) for each, level in zip(rounds, levels, strict=True)]
         for name, rounds in loops.items()
     }
     rows = []
@@ -162,10 +153,10 @@ def write_section(recipe: Recipe, loops: Mapping[str, Sequence[Round]]) -> str:
         row = [name]
         for each in (seconds, to_level):
             row += [spread(each[name]), ratio(each[name], each[PLAIN], smaller_is_better=True)]
-        rows.append([*row, *(spread([each.best(task) for each in rounds]) for task in TASKS)])
+        rows.append([*row, *(spread([best(each, task) for each in rounds]) for task in TASKS)])
     header = ["", "seconds", "times plain", "seconds to the same macro F1", "times plain", *TASKS]
     both = " ".join(f"--set {setting}" for setting in recipe.settings) or "nothing set"
-    change = [fmean(ours.best(task) - plain.best(task) for task in TASKS) for plain, ours in pairs]
+    change = [fmean(best(ours, task) - best(plain, task) for task in TASKS) for plain, ours in pairs]
     intro = (
         f"Both loops: `{both}`, each round with a seed of its own; train_task.py, all heads by one command: "
         f"`{without_folders(recipe.ours)}`. The same macro F1 is, for each head and round, what both loops reach; it "

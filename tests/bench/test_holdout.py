@@ -1,9 +1,6 @@
 """People set aside are whole, enough of each kind, the rest untouched; they are scored as combine.py scores."""
 
-import errno
-import shutil
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -63,36 +60,6 @@ def test_wrong_options_are_refused(
     outcome = call(holdout, "--data", crops, "--out", tmp_path / "out", *options)
     assert outcome.code == 2
     assert message in outcome.err
-
-
-def test_missing_images_are_listed_before_anything_is_written(
-    crops: Path, tmp_path: Path, call: Callable
-) -> None:
-    (crops / "images/3.png").unlink()
-    with (crops / "labels.csv").open("a") as file:
-        file.write("../secret.png,g9,big,wear,male\n")
-    outcome = call(holdout, "--data", crops, "--out", tmp_path / "out", "--by", "source", "--rows", 5)
-    assert outcome.code == 2
-    assert "labels.csv:5: path='3.png', no such file" in outcome.err
-    assert "labels.csv:62: path='../secret.png', expected a path inside the image folder" in outcome.err
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_full_disk_leaves_nothing(
-    crops: Path, tmp_path: Path, call: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copies, copyfile = count(), shutil.copyfile
-
-    def copy_until_full(source: Path, target: Path) -> None:
-        if next(copies) == 20:
-            raise OSError(errno.ENOSPC, "No space left on device", str(target))
-        copyfile(source, target)
-
-    monkeypatch.setattr(shutil, "copyfile", copy_until_full)
-    outcome = call(holdout, "--data", crops, "--out", tmp_path / "out", "--by", "source", "--rows", 5)
-    assert outcome.code == 2
-    assert "No space left on device" in outcome.err
-    assert sorted(tmp_path.iterdir()) == [crops]
 
 
 def test_the_score_is_that_of_combine_s_probabilities(

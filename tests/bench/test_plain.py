@@ -33,7 +33,7 @@ def test_the_plain_loop_trains_the_whole_backbone(
     settings = ["--set", "training.epochs=2", "--set", "backbone.freeze=all"]
     outcome = call(plain, "train", *options, "--workers", 0, *settings)
     assert outcome.code == 0, outcome.err
-    lines = outcome.out.splitlines()
+    _, *lines = outcome.out.splitlines()  # the first one names the backbone's weights
     assert [line.split(":")[0] for line in lines] == ["epoch 1", "epoch 2"]
     best = max(float(line.split("macro_f1 ")[1].split(",")[0]) for line in lines)
     assert json.loads((tmp_path / "gender/metrics.json").read_text())["macro_f1"] == pytest.approx(
