@@ -1,4 +1,4 @@
-"""combine.py ended by a signal keeps its answers; two of them do not write into one folder."""
+"""combine.py ended by a signal resumes to the same bytes; two of them do not write into one folder."""
 
 import os
 import re
@@ -36,41 +36,34 @@ def signalled(at: int) -> Callable:
     return view_logits
 
 
-def test_a_stopped_combine_goes_on_to_the_same_bytes(
-    arguments: list[object], call: Callable, tmp_path: Path
-) -> None:
-    assert call(combine, *arguments, "--out", tmp_path / "whole" / "submission.csv").code == 0
-    out = tmp_path / "parts" / "submission.csv"
-    with patch.object(Task, "view_logits", signalled(20)):  # three tasks: in the seventh batch
-        outcome = call(combine, *arguments, "--out", out)
-    assert outcome.code == 143
-    assert outcome.err.splitlines()[-1] == (
-        "stopped by SIGTERM; 24 of 56 answers are kept; the same command goes on"
-    )
-    assert not out.exists()
-    outcome = call(combine, *arguments, "--out", out)
-    assert outcome.code == 0, outcome.err
-    assert "going on after 24 of 56 answers" in outcome.out
-    assert sorted(path.name for path in out.parent.iterdir()) == FILES
-    for file in FILES:
-        assert (out.parent / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
-
-
-def test_adaptive_views_go_on_to_the_same_bytes(
-    arguments: list[object], call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("options", "call_at", "saved"),
+    [([], 20, {24}), (["--views", "adaptive", "--margin", 0.05], 26, {12, 24})],  # whole batches, or windows
+    ids=["all", "adaptive"],
+)
+def test_a_stopped_run_resumes_to_the_same_bytes(
+    options: list[object],
+    call_at: int,
+    saved: set[int],
+    arguments: list[object],
+    call: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ensemble.inference.parts, "ROWS", 10)  # three batches
-    arguments = [*arguments, "--views", "adaptive", "--margin", 0.05]
-    assert call(combine, *arguments, "--out", tmp_path / "whole" / "submission.csv").code == 0
+    assert call(combine, *arguments, *options, "--out", tmp_path / "whole" / "submission.csv").code == 0
     out = tmp_path / "parts" / "submission.csv"
-    with patch.object(Task, "view_logits", signalled(26)):
-        outcome = call(combine, *arguments, "--out", out)
+    with patch.object(Task, "view_logits", signalled(call_at)):
+        outcome = call(combine, *arguments, *options, "--out", out)
     assert outcome.code == 143
-    [kept] = re.findall(r"(\d+) of 56 answers are kept", outcome.err)
-    assert int(kept) in (12, 24)
-    outcome = call(combine, *arguments, "--out", out)
+    last = outcome.err.splitlines()[-1]
+    [rows] = re.findall(r"^stopped by SIGTERM; predictions of (\d+) of 56 images are saved; the same command", last)
+    assert int(rows) in saved
+    assert not out.exists()
+    outcome = call(combine, *arguments, *options, "--out", out)
     assert outcome.code == 0, outcome.err
-    assert f"going on after {kept} of 56 answers" in outcome.out
+    assert f"resuming after {rows} of 56 images" in outcome.out
+    assert sorted(path.name for path in out.parent.iterdir()) == FILES
     for file in FILES:
         assert (out.parent / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
