@@ -1,8 +1,9 @@
-"""What tests of heads share: a resnet18 whose weights and statistics are not the initial ones, and images."""
+"""Fixtures of heads' tests: backbones, images of coloured squares, a config of a head for their colours."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, ResNet
 
+from heads.config.task import TaskConfig
 from heads.model.backbones import BACKBONES
 
 
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
-    """Random weights are drawn from PyTorch's global generator; each test begins and leaves it the same."""
+    """Seed PyTorch's global generator for each test, and restore it."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
@@ -98,9 +100,33 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Squares:
     return Squares(folder, paths, list(colours), [str(person) for person in persons])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def colour_config() -> Callable[..., TaskConfig]:
+    """The config of a small head for the colours of `squares`; arguments replace or extend its sections."""
+
+    def make(**sections: Any) -> TaskConfig:
+        sized = {"resize": {"height": 32, "width": 32}}
+        values: dict[str, Any] = {
+            "task": "colour",
+            "label": {"column": "colour", "classes": ["red", "green", "blue"]},
+            "split": {"folds": 3, "strata": {"colour": []}},
+            "backbone": {"weights": "random"},
+            "classifier": {"hidden": [8], "dropout": 0.3},
+            "loss": {"terms": [{"name": "focal"}]},
+            "sampler": {"power": 0.5},
+            "pixels": {"train": ["hflip", {"noise": {"p": 0.7}}, sized], "evaluate": [sized]},
+            "training": {"epochs": 3, "batch_size": 6, "ema": 0.5, "precision": "fp32", "workers": 0},
+        }
+        for name, section in sections.items():
+            values[name] = {**values.get(name, {}), **section}
+        return TaskConfig.model_validate(values)
+
+    return make
+
+
+@pytest.fixture
 def accelerate_anew() -> Iterator[None]:
-    """accelerate keeps one state per process, which would carry settings from one file to the next."""
+    """Reset accelerate's state, which is one per process, before and after a test."""
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)

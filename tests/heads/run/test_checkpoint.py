@@ -31,8 +31,7 @@ from heads.run.checkpoint import (
     save_state,
     save_tensors,
 )
-from heads.train.optimiser import make_optimiser, make_schedule
-from heads.train.state import make_average
+from heads.train.optimiser import make_average, make_optimiser, make_schedule
 
 DESCRIPTION = {"config": {"task": "mask"}, "classes": ["wear", "ä 顔"], "metrics": [0.1, 1e-300]}
 

@@ -1,12 +1,10 @@
-"""A run's folder: what it holds after each epoch, after a kill between two writes, and for which config."""
+"""A run's folder after each epoch, and what a run may resume with: its own config, data and weights."""
 
 import json
 import shutil
-from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -17,280 +15,266 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
-from data.dataset import ImageDataset, Sample
+from data.annotations.table import read_table
+from data.images.crop import make_cropped_reader
 from data.runtime.errors import InputError
-from data.transforms.pipeline import Pipeline
-from heads.build import load_head
-from heads.config.loader import dump_yaml, load_config
+from heads.config.loader import load_config
 from heads.config.task import TaskConfig
-from heads.run.checkpoint import load_tensors
-from heads.run.folder import RunFolder, run_folder
-from heads.train.recorder import RunRecorder
-from heads.train.settings import FitSettings
-from heads.train.state import TrainState
-from heads.train.validation import Labels, Predictions, predict
-from train_task import train
+from heads.objective.targets import Target
+from heads.run.checkpoint import load_tensors, save_tensors
+from heads.run.folder import RunFolder
+from heads.train.loop import ValidationOutput
+from heads.train.recorder import FINGERPRINTS, RunRecorder, fingerprint_data
+from heads.train.state import EpochProgress, FitSettings, TrainState
 
-SIZED = {"resize": {"height": 32, "width": 32}}
-CONFIG: dict[str, Any] = {
-    "task": "colour",
-    "label": {"column": "colour", "classes": ["red", "green", "blue"]},
-    "split": {"folds": 3, "strata": {"colour": []}},
-    "backbone": {"weights": "random"},
-    "classifier": {"hidden": [8], "dropout": 0.3},
-    "loss": {"terms": [{"name": "focal"}]},
-    "sampler": {"power": 0.5},
-    "pixels": {"train": ["hflip", {"noise": {"p": 0.7}}, SIZED], "evaluate": [SIZED]},
-    "training": {"epochs": 3, "batch_size": 8, "ema": 0.5, "precision": "fp32", "workers": 0, "clip_norm": 5.0},
-}
-TIMES = ("seconds", "images_per_second")
+COLOUR = Target("colour", ("red", "green", "blue"))
+DATA = {
+    "train": "16 (aa)",
+    "validation": "8 (bb)",
+    "boxes": "23 cropped (cc)",
+    "box_margin": "1",
+} | dict.fromkeys(("kept", "frozen"))
 
 
 class Epochs:
-    """Drives a keeper by hand: a small module stands for the head, the figures are given."""
+    """Calls a recorder by hand: a small module stands for the head, the metrics are given."""
 
-    def __init__(self, folder: Path, squares: Any, **sections: Any) -> None:
-        self.run, self.plan = RunFolder(folder), FitSettings(9)
+    def __init__(
+        self, folder: Path, squares: Any, config: TaskConfig, fingerprints: Mapping[str, str | None] = DATA
+    ) -> None:
+        self.run, self.settings = RunFolder(folder), FitSettings(9)
         head = nn.Linear(2, 3)
         optimiser = SGD(head.parameters(), lr=1.0)
-        self.learner = TrainState(head, optimiser, LambdaLR(optimiser, lambda step: 1.0))
-        self.truth = np.array([CONFIG["label"]["classes"].index(colour) for colour in squares.colours])
-        shots = pd.Series([None] * len(squares.paths), dtype="str")
-        rows = pd.DataFrame({"person": squares.persons, "path": squares.paths, "shot": shots})
-        images = ImageDataset(squares.paths, [Pipeline([])], torch.from_numpy(self.truth))
-        config = TaskConfig.model_validate(CONFIG | sections)
-        self.keeper = RunRecorder(self.run, config, rows, images, Labels(self.truth), {})
+        self.state = TrainState(head, optimiser, LambdaLR(optimiser, lambda step: 1.0))
+        self.truth = np.array([COLOUR.classes.index(colour) for colour in squares.colours])
+        validation = {"person": np.array(squares.persons), "truth": self.truth}
+        self.recorder = RunRecorder(self.run, config.model_dump(), fingerprints, validation)
 
-    def end(self, macro_f1: float) -> None:
-        """End an epoch in which the weights became its figure."""
-        nn.init.constant_(self.learner.head.weight, macro_f1)
-        record = {
-            "epoch": len(self.learner.history) + 1,
-            "macro_f1": macro_f1,
-            "accuracy": 0.5,
-            "seconds": 60.0,
-        }
-        self.learner.history.append(record)
-        answers = np.where(np.arange(len(self.truth)) < macro_f1 * len(self.truth), self.truth, 0)
-        best = self.plan.best(self.learner.history) == len(self.learner.history) - 1
-        self.keeper.after_epoch(self.learner, Predictions(np.eye(3, dtype=np.float32)[answers], None), best)
+    def end(self, macro_f1: float | None) -> None:
+        """End an epoch in which the weights became its macro F1; None: it was not validated."""
+        nn.init.constant_(self.state.head.weight, -1.0 if macro_f1 is None else macro_f1)
+        record = {"epoch": len(self.state.history) + 1, "seconds": 60.0}
+        output = None
+        if macro_f1 is not None:
+            record |= {"macro_f1": macro_f1, "accuracy": 0.5}
+            right = np.arange(len(self.truth)) < macro_f1 * len(self.truth)
+            output = ValidationOutput(np.eye(3, dtype=np.float32)[np.where(right, self.truth, 0)])
+        self.state.history.append(record)
+        is_best = output is not None and self.settings.best_epoch(self.state.history) + 1 == record["epoch"]
+        self.recorder.after_epoch(self.state, output, is_best)
 
-    def end_unseen(self) -> None:
-        """End an epoch without validation."""
-        nn.init.constant_(self.learner.head.weight, -1.0)
-        self.learner.history.append({"epoch": len(self.learner.history) + 1, "seconds": 60.0})
-        self.keeper.after_epoch(self.learner, None, is_best=False)
-
-    def close(self) -> None:
-        self.keeper.close(self.learner, self.plan)
+    def weights(self) -> tuple[float, float]:
+        """The weights of best and last."""
+        best, last = load_tensors(self.run.best)[0], load_tensors(self.run.last)[0]
+        return best["weight"][0, 0].item(), last["head/weight"][0, 0].item()
 
     def history(self) -> list[float]:
-        figures: list[float] = pd.read_csv(self.run.history)["macro_f1"].tolist()
-        return figures
+        macro_f1: list[float] = pd.read_csv(self.run.history)["macro_f1"].tolist()
+        return macro_f1
 
 
-def kept_weight(path: Path, name: str) -> float:
-    return load_tensors(path)[0][name][0, 0].item()
+@pytest.fixture
+def start(tmp_path: Path, squares: Any, colour_config: Callable) -> Callable[..., Epochs]:
+    """Start a run in one folder, with other sections of the config and other data if given."""
+
+    def make(data: Mapping[str, str | None] = DATA, **sections: Any) -> Epochs:
+        return Epochs(tmp_path, squares, colour_config(**sections), data)
+
+    return make
 
 
-def test_best_and_last_are_the_best_and_the_last_epoch(tmp_path: Path, squares: Any) -> None:
-    epochs = Epochs(tmp_path, squares)
-    epochs.keeper.open(epochs.learner, resume=False)
-    for macro_f1 in (0.25, 0.75, 0.5):
+def test_a_run_has_its_best_and_last_epoch_and_scikit_learns_metrics(start: Callable) -> None:
+    epochs = start()
+    for macro_f1 in (0.25, 0.75, None, 0.5):
         epochs.end(macro_f1)
-    epochs.close()
-    assert kept_weight(epochs.run.best, "weight") == 0.75
-    assert kept_weight(epochs.run.last, "head/weight") == 0.5
+    epochs.recorder.close(epochs.state)
+    assert epochs.weights() == (0.75, 0.5)
     assert load_tensors(epochs.run.best)[1]["validation"]["epoch"] == 2
-    assert epochs.history() == [0.25, 0.75, 0.5]
-
-
-def test_an_epoch_without_validation_is_kept_to_go_on_from_alone(tmp_path: Path, squares: Any) -> None:
-    epochs = Epochs(tmp_path, squares)
-    epochs.keeper.open(epochs.learner, resume=False)
-    epochs.end_unseen()
-    assert kept_weight(epochs.run.last, "head/weight") == -1.0
-    assert not epochs.run.best.exists()
-    epochs.end(0.5)
-    epochs.end_unseen()
-    epochs.close()
-    assert kept_weight(epochs.run.best, "weight") == 0.5
-    assert kept_weight(epochs.run.last, "head/weight") == -1.0
-    assert pd.read_csv(epochs.run.history)["macro_f1"].isna().tolist() == [True, False, True]
-    metrics = json.loads(epochs.run.metrics.read_text())
-    assert (metrics["epoch"], metrics["epochs"], metrics["minutes"]) == (2, 3, 3.0)
-
-
-def test_a_new_run_without_validation_yet_leaves_no_head_of_the_old(tmp_path: Path, squares: Any) -> None:
-    old = Epochs(tmp_path, squares)
-    old.keeper.open(old.learner, resume=False)
-    old.end(0.5)
-    old.close()
-    new = Epochs(tmp_path, squares)
-    new.keeper.open(new.learner, resume=False)
-    new.end_unseen()
-    assert kept_weight(new.run.last, "head/weight") == -1.0
-    assert [path.exists() for path in (new.run.best, new.run.validation, new.run.metrics)] == [False] * 3
-
-
-def test_metrics_are_scikit_learns_of_the_best_epochs_answers(tmp_path: Path, squares: Any) -> None:
-    epochs = Epochs(tmp_path, squares)
-    epochs.keeper.open(epochs.learner, resume=False)
-    for macro_f1 in (0.75, 0.25):
-        epochs.end(macro_f1)
-    epochs.close()
+    assert load_config(TaskConfig, epochs.run.config).model_dump() == epochs.recorder.config
+    assert epochs.history() == pytest.approx([0.25, 0.75, np.nan, 0.5], nan_ok=True)
     metrics = json.loads(epochs.run.metrics.read_text(encoding="utf-8"))
     with np.load(epochs.run.validation) as saved:
-        truth, answers = saved["truth"], saved["probabilities"].argmax(axis=1)
-        assert saved["path"].tolist() == squares.paths
-        assert saved["person"].tolist() == squares.persons
-        assert saved["classes"].tolist() == ["red", "green", "blue"]
-    assert (metrics["macro_f1"], metrics["epoch"], metrics["epochs"], metrics["minutes"]) == (0.75, 1, 2, 2.0)
+        truth, predicted = saved["truth"], saved["probabilities"].argmax(axis=1)
+    assert (metrics["macro_f1"], metrics["epoch"], metrics["epochs"], metrics["minutes"]) == (0.75, 2, 4, 4.0)
     assert metrics["photographs"] == 24
     assert list(metrics["classes"]) == ["red", "green", "blue"]
-    for key, expected in (
-        ("f1-score", f1_score(truth, answers, average=None)),
-        ("recall", recall_score(truth, answers, average=None)),
-    ):
-        assert [metrics["classes"][name][key] for name in metrics["classes"]] == pytest.approx(
-            expected.tolist()
-        )
+    for key, score in (("f1-score", f1_score), ("recall", recall_score)):
+        found = [scores[key] for scores in metrics["classes"].values()]
+        assert found == pytest.approx(score(truth, predicted, average=None).tolist())
 
 
-def test_the_config_that_it_keeps_reads_back(tmp_path: Path, squares: Any) -> None:
-    epochs = Epochs(tmp_path, squares)
-    epochs.keeper.open(epochs.learner, resume=False)
-    epochs.end(0.5)
-    epochs.close()
-    assert load_config(TaskConfig, epochs.run.config) == epochs.keeper.config
+@pytest.mark.parametrize("first", [0.25, None])
+def test_a_new_run_replaces_an_earlier_one_when_its_first_epoch_ends(
+    start: Callable, first: float | None
+) -> None:
+    earlier = start()
+    for macro_f1 in (0.75, 0.5):
+        earlier.end(macro_f1)
+    earlier.recorder.close(earlier.state)
+    new = start()
+    assert new.weights() == (0.75, 0.5)
+    new.end(first)
+    assert not new.run.metrics.exists()
+    assert [new.run.best.exists(), new.run.validation.exists()] == [first is not None] * 2
+    assert first is None or new.weights() == (0.25, 0.25)
+    assert len(pd.read_csv(new.run.history)) == 1
 
 
-def test_a_run_goes_on_after_its_last_epoch(tmp_path: Path, squares: Any) -> None:
-    first = Epochs(tmp_path, squares)
-    first.keeper.open(first.learner, resume=False)
+def test_a_run_resumes_after_its_last_epoch_with_other_workers(start: Callable) -> None:
+    first = start()
+    first.recorder.resume(first.state)  # there is nothing yet
     for macro_f1 in (0.75, 0.5):
         first.end(macro_f1)
-    second = Epochs(tmp_path, squares, training=CONFIG["training"] | {"workers": 2})  # free to change
-    second.keeper.open(second.learner, resume=True)
-    assert second.learner.history == first.learner.history
+    second = start(training={"workers": 2})
+    second.recorder.resume(second.state)
+    assert second.state.history == first.state.history
     second.end(0.25)
-    second.close()
     assert second.history() == [0.75, 0.5, 0.25]
-    assert kept_weight(second.run.best, "weight") == 0.75
+    assert second.weights() == (0.75, 0.25)
 
 
-def test_going_on_where_nothing_is_begins_afresh(tmp_path: Path, squares: Any) -> None:
-    epochs = Epochs(tmp_path / "new", squares)
-    epochs.keeper.open(epochs.learner, resume=True)
-    epochs.end(0.5)
-    epochs.close()
-    assert epochs.history() == [0.5]
-
-
-def test_a_new_run_in_an_old_folder_keeps_nothing_of_the_old(tmp_path: Path, squares: Any) -> None:
-    old = Epochs(tmp_path, squares)
-    old.keeper.open(old.learner, resume=False)
-    for macro_f1 in (0.75, 0.5):
-        old.end(macro_f1)
-    old.close()
-    new = Epochs(tmp_path, squares)
-    new.keeper.open(new.learner, resume=False)
-    assert kept_weight(new.run.best, "weight") == 0.75  # until there is something to take its place
-    new.end(0.25)
-    assert kept_weight(new.run.best, "weight") == 0.25
-    assert new.history() == [0.25]
-    assert not new.run.metrics.exists()
-
-
-def test_a_run_goes_on_under_its_own_config_alone(tmp_path: Path, squares: Any) -> None:
-    first = Epochs(tmp_path, squares)
-    first.keeper.open(first.learner, resume=False)
-    first.end(0.5)
-    other = Epochs(tmp_path, squares, optimiser={"lr": 0.5}, sampler={"power": 0.25})
+def test_a_run_does_not_resume_with_another_config(start: Callable, tmp_path: Path) -> None:
+    start().end(0.5)
+    other = start(optimiser={"lr": 0.5}, sampler={"power": 0.25})
     with pytest.raises(InputError) as raised:
-        other.keeper.open(other.learner, resume=True)
+        other.recorder.resume(other.state)
     assert str(raised.value).splitlines() == [
-        f"{tmp_path}: began under another config; repeat its settings, or start without --resume",
+        f"{tmp_path}: started with another config; repeat its settings, or start without --resume",
         "  optimiser.lr: found 0.5, expected 0.001",
         "  sampler.power: found 0.25, expected 0.5",
     ]
 
 
-def test_a_state_that_is_none_is_refused(tmp_path: Path, squares: Any) -> None:
-    first = Epochs(tmp_path, squares)
-    first.keeper.open(first.learner, resume=False)
-    first.end(0.5)
-    shutil.copy(first.run.best, first.run.last)
-    again = Epochs(tmp_path, squares)
-    with pytest.raises(InputError, match="holds no unfinished run; start it without --resume"):
-        again.keeper.open(again.learner, resume=True)
-
-
-@pytest.fixture(scope="module")
-def twice(
-    squares: Any, accelerate_anew: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[RunFolder, RunFolder]]:
-    """One run with two workers; the same without, killed after its second best was written, then resumed."""
-    folder = tmp_path_factory.mktemp("twice")
-    (folder / "colour.yaml").write_text(dump_yaml(CONFIG), encoding="utf-8")
-
-    def trained(name: str, resume: bool, workers: int) -> RunFolder:
-        options = [f"training.workers={workers}"]
-        asked = {
-            "task": "colour",
-            "config": folder / "colour.yaml",
-            "data": [squares.folder],
-            "fold": None,
-            "cache": None,
-            "cache_limit": 10_000_000_000,
-            "on_bad_image": "stop",
-            "boxes": None,
-            "box_margin": 0.0,
-        }
-        train(Namespace(**asked, runs=folder / name, resume=resume, set=options))
-        return run_folder(folder / name, "colour")
-
-    straight = trained("straight", resume=False, workers=2)
-    killed = patch("heads.train.resume.save_state", killed_at_second_call())
-    with killed, pytest.raises(KeyboardInterrupt):
-        trained("cut", resume=False, workers=0)
-    yield straight, trained("cut", resume=True, workers=0)
-    shutil.rmtree(folder)  # half a gigabyte
-
-
-def killed_at_second_call() -> Any:
-    from heads.run.checkpoint import save_state
-
-    calls: list[Path] = []
-
-    def save(path: Path, *rest: Any) -> None:
-        calls.append(path)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        save_state(path, *rest)
-
-    return save
-
-
-def test_a_run_killed_between_two_files_ends_as_if_it_had_not_been(twice: tuple[RunFolder, RunFolder]) -> None:
-    for file in ("best.safetensors", "last.safetensors"):
-        (one, _), (two, _) = (load_tensors(run.folder / file) for run in twice)
-        assert one.keys() == two.keys()
-        assert [name for name in one if not torch.equal(one[name], two[name])] == []
-    one, two = (pd.read_csv(run.history).drop(columns=list(TIMES)) for run in twice)
-    pd.testing.assert_frame_equal(one, two)
-    assert one["epoch"].tolist() == [1, 2, 3]
-    with np.load(twice[0].validation) as first, np.load(twice[1].validation) as second:
-        assert all(np.array_equal(first[name], second[name]) for name in first.files)
-
-
-def test_the_best_head_out_of_its_file_gives_its_validation_probabilities(
-    twice: tuple[RunFolder, RunFolder],
+@pytest.mark.parametrize(
+    ("key", "found", "message"),
+    [
+        ("train", "16 (ee)", "found 16 (ee), expected 16 (aa)"),
+        ("boxes", None, "found none, expected 23 cropped (cc)"),
+        ("kept", "copies", "found copies, expected none"),
+    ],
+)
+def test_a_run_does_not_resume_with_other_data(
+    key: str, found: str | None, message: str, start: Callable, tmp_path: Path
 ) -> None:
-    opened = load_head(twice[0].best)
-    with np.load(twice[0].validation) as saved:
-        paths, probabilities = saved["path"].tolist(), saved["probabilities"]
-    images = ImageDataset(paths, [Pipeline(opened.config.pixels.evaluate)])
-    batch = torch.stack([images[(0, row, 0)].pixels[0] for row in range(len(paths))])
-    again = predict(opened.head, opened.target, [Sample([batch], batch, "")]).probabilities
-    assert np.allclose(again, probabilities, atol=1e-5)
+    start().end(0.5)
+    other = start(DATA | {key: found})
+    nn.init.constant_(other.state.head.weight, 7.0)
+    with pytest.raises(InputError) as raised:
+        other.recorder.resume(other.state)
+    assert str(raised.value).splitlines() == [
+        f"{tmp_path}: started with other images or weights; use the same ones, or start without --resume",
+        f"  {FINGERPRINTS[key]}: {message}",
+    ]
+    assert other.state.head.weight[0, 0] == 7.0
+
+
+def change(run: RunFolder, key: str, value: object) -> None:
+    """Replace a part of the description of a run's last state; None removes it."""
+    tensors, plain = load_tensors(run.last)
+    plain["description"][key] = value
+    if value is None:
+        del plain["description"][key]
+    save_tensors(run.last, tensors, plain)
+
+
+def test_states_of_version_0_1_and_before_are_resumed(start: Callable) -> None:
+    first, second = start(), start(DATA | {"train": "16 (ee)"})
+    first.end(0.5)
+    config = first.recorder.config
+    label = {**config["label"], "training": {"borders": None, "leave_out": []}}
+    change(
+        first.run, "config", {**config, "label": label, "training": {**config["training"], "resizing": None}}
+    )
+    change(first.run, "marks", None)
+    progress = {"steps": 3, "loss_sum": 1.5, "photographs": 18, "seconds": 2.0, "generators": {}}
+    change(first.run, "progress", progress)
+    second.recorder.resume(second.state)
+    assert torch.equal(first.state.head.weight, second.state.head.weight)
+    assert vars(second.state.progress) == vars(EpochProgress(3, 1.5, 18, 2.0))
+    assert second.state.progress.to_json() == progress
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        *(("marks", value, "holds no unfinished run .*; start it without --resume") for value in (1, "x", [1])),
+        ("steps_per_epoch", 7, "started with 7 steps per epoch, found 0"),
+        *(("progress", value, "progress of an unfinished run is") for value in ([], {}, {"steps": "3"})),
+        ("config", "colour.yaml", "colour.yaml"),
+        ("history", None, "holds no unfinished run"),
+    ],
+)
+def test_a_state_that_is_damaged_is_refused(key: str, value: object, message: str, start: Callable) -> None:
+    start().end(0.5)
+    other = start()
+    change(other.run, key, value)
+    with pytest.raises(InputError, match=message):
+        other.recorder.resume(other.state)
+    shutil.copy(other.run.best, other.run.last)
+    with pytest.raises(InputError, match="holds no unfinished run"):
+        other.recorder.resume(other.state)
+
+
+@pytest.fixture
+def folder(squares: Any, tmp_path: Path) -> Path:
+    """A copy of the squares, with boxes of all images but the last."""
+    shutil.copytree(squares.folder, tmp_path / "here")
+    lines = [f"images/{Path(path).name},1,2,{20 + row},30,0.9" for row, path in enumerate(squares.paths[:-1])]
+    (tmp_path / "here" / "boxes.csv").write_text("\n".join(["path,x0,y0,x1,y1,score", *lines]) + "\n")
+    return tmp_path / "here"
+
+
+def fingerprint(source: Path, boxes: Path | None = None, margin: float = 1.0, target: Target = COLOUR) -> Any:
+    """Fingerprint a source whose first 16 rows are the training set."""
+    rows = read_table([source])
+    crops = None if boxes is None else make_cropped_reader(boxes, margin)
+    valid = rows[16:].reset_index(drop=True)
+    return fingerprint_data(rows[:16], valid, target, crops, cached=False, frozen=None)
+
+
+def differing(one: Mapping[str, str | None], two: Mapping[str, str | None]) -> set[str]:
+    assert one.keys() == two.keys() == FINGERPRINTS.keys()
+    return {key for key in one if one[key] != two[key]}
+
+
+def test_moved_data_have_the_same_fingerprint(folder: Path) -> None:
+    before = fingerprint(folder, folder / "boxes.csv"), fingerprint(folder / "labels.csv")
+    there = folder.rename(folder.with_name("there"))
+    assert before == (fingerprint(there, there / "boxes.csv"), fingerprint(there / "labels.csv"))
+    assert str(folder.parent) not in str(before)
+
+
+def test_other_images_labels_and_boxes_have_other_fingerprints(folder: Path) -> None:
+    labels, boxes = folder / "labels.csv", folder / "boxes.csv"
+
+    def replace(file: Path, old: str, new: str) -> None:
+        file.write_text(file.read_text().replace(old, new, 1))
+
+    first = fingerprint(folder, boxes)
+    assert first["boxes"].startswith("23 cropped (")
+    assert differing(first, fingerprint(folder)) == {"boxes", "box_margin"}
+    assert differing(first, fingerprint(folder, boxes, 1.5)) == {"box_margin"}
+    replace(labels, "0_0.png,red", "0_0.png,blue")
+    assert differing(first, fingerprint(folder, boxes)) == {"train"}
+    replace(labels, "9_1.png,red", "9_1.png,blue")
+    assert differing(first, fingerprint(folder, boxes)) == {"train", "validation"}
+    second = fingerprint(folder, boxes)
+    boxes.write_text(boxes.read_text() + "images/nobody.png,1,1,5,5,0.5\n")
+    assert differing(second, fingerprint(folder, boxes)) == set()
+    replace(boxes, "1,2,20,30", "1,3,20,30")
+    assert differing(second, fingerprint(folder, boxes)) == {"boxes"}
+    (folder / "images" / "1_1.png").rename(folder / "images" / "1_1b.png")
+    replace(labels, "1_1.png", "1_1b.png")
+    assert "train" in differing(second, fingerprint(folder, boxes))
+
+
+def test_every_part_of_a_joint_label_is_in_the_fingerprint(folder: Path) -> None:
+    joint, labels = (
+        Target("", ("",) * 9, parts=(COLOUR, Target("shade", ("a", "b", "c")))),
+        folder / "labels.csv",
+    )
+    head, *lines = labels.read_text().splitlines()
+    labels.write_text("\n".join([f"{head},shade", *(f"{line},a" for line in lines)]) + "\n")
+    first = fingerprint(folder, target=joint)
+    labels.write_text(labels.read_text().replace(",a\n", ",b\n", 1))
+    assert differing(first, fingerprint(folder, target=joint)) == {"train"}

@@ -1,175 +1,159 @@
-"""A run goes on with what it began with, wherever that lies now, and with nothing else."""
+"""A run that is interrupted at any moment and resumed equals one that was not."""
 
-import shutil
-from collections.abc import Mapping
+import os
+import re
+import signal
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
-from torch import nn
-from torch.optim import SGD
-from torch.optim.lr_scheduler import LambdaLR
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
-from data.annotations.table import read_table
-from data.images.crop import CroppedReader, make_cropped_reader
-from data.runtime.errors import InputError
-from heads.config.task import TaskConfig
-from heads.objective.targets import Target
-from heads.run.checkpoint import load_tensors, save_tensors
-from heads.run.folder import RunFolder
-from heads.train.resume import FINGERPRINTS, fingerprint_data, load_run_state, save_run_state
-from heads.train.state import TrainState
+import heads.train.loop
+from data.dataset import ImageDataset
+from data.runtime.signals import StopSignal, handle_signals
+from data.transforms.pipeline import Pipeline
+from heads.build import load_head
+from heads.run.checkpoint import load_tensors, save_state
+from heads.run.folder import RunFolder, run_folder
+from heads.train.loop import predict
+from heads.train.recorder import RunRecorder
+from train_task import train
 
-COLOUR = Target("colour", ("red", "green", "blue"))
-SIZED = {"resize": {"height": 8, "width": 8}}
-CONFIG = TaskConfig.model_validate(
-    {
-        "task": "colour",
-        "label": {"column": "colour", "classes": list(COLOUR.classes)},
-        "loss": {"terms": [{"name": "focal"}]},
-        "pixels": {"train": [SIZED], "evaluate": [SIZED]},
-        "training": {"epochs": 1},
-    }
-)
+pytestmark = pytest.mark.usefixtures("heeds_sigint", "accelerate_anew", "tiny_backbone")
+FEATURES = ("backbone.freeze=all", "training.feature_views=2")
+Train = Callable[..., RunFolder]
 
 
 @pytest.fixture
-def folder(squares: Any, tmp_path: Path) -> Path:
-    """A data folder of one's own, with boxes of all images but the last."""
-    shutil.copytree(squares.folder, tmp_path / "here")
-    lines = [f"images/{Path(path).name},1,2,{20 + row},30,0.9" for row, path in enumerate(squares.paths[:-1])]
-    (tmp_path / "here" / "boxes.csv").write_text("\n".join(["path,x0,y0,x1,y1,score", *lines]) + "\n")
-    return tmp_path / "here"
+def run(squares: Any, colour_config: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Train a head for the colours of squares in a folder of the given name."""
+    # Event files are read by their names, which of one process and second count up to 9 in order.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+    (tmp_path / "colour.yaml").write_text(colour_config().to_yaml(), encoding="utf-8")
+
+    def train_into(name: str, *settings: str, workers: int = 0, resume: bool = False) -> RunFolder:
+        options = {"task": "colour", "config": tmp_path / "colour.yaml", "data": [squares.folder], "fold": None}
+        options |= {"cache": tmp_path / "cache", "cache_limit": 10**8, "boxes": None, "box_margin": 0.0}
+        overrides = [
+            *settings,
+            f"training.workers={workers}",
+            f"pixels.train=[{LETTERBOX}, hflip, {{noise: {{}}}}]",
+        ]
+        overrides += [f"pixels.evaluate=[{LETTERBOX}]"]
+        more = {"runs": tmp_path / name, "resume": resume, "set": overrides, "on_bad_image": "stop"}
+        with handle_signals():
+            train(Namespace(**options, **more))
+        return run_folder(tmp_path / name, "colour")
+
+    return train_into
 
 
-def marks(
-    source: Path,
-    boxes: Path | None = None,
-    margin: float = 1.0,
-    kept: bool = False,
-    frozen: str | None = None,
-    target: Target = COLOUR,
-) -> dict[str, str | None]:
-    """Of the folder's or CSV's rows, the first 16 to train on and the others to validate on."""
-    rows = read_table([source])
-    crops: CroppedReader | None = None if boxes is None else make_cropped_reader(boxes, margin)
-    train, valid = rows[:16], rows[16:].reset_index(drop=True)
-    return fingerprint_data(train, valid, target, crops, kept, frozen)
+LETTERBOX = "{letterbox: {height: 36, width: 36}}"
 
 
-def differing(one: Mapping[str, str | None], two: Mapping[str, str | None]) -> set[str]:
-    assert one.keys() == two.keys() == FINGERPRINTS.keys()
-    return {key for key in one if one[key] != two[key]}
+def after(number: int, inner: Callable, action: Callable[[], None], before: bool = False) -> Callable:
+    """Wrap a function: `action` runs in its n-th call, after or before the function itself."""
+    left = [number]
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        left[0] -= 1
+        if before and not left[0]:
+            action()
+        result = inner(*arguments, **named)
+        if not before and not left[0]:
+            action()
+        return result
+
+    return wrapped
 
 
-def test_data_that_were_moved_are_the_same(folder: Path) -> None:
-    before = marks(folder, folder / "boxes.csv"), marks(folder / "labels.csv")
-    there = folder.rename(folder.with_name("there"))
-    assert before == (marks(there, there / "boxes.csv"), marks(there / "labels.csv"))
-    assert str(folder.parent) not in str(before)
+def fail() -> None:
+    raise KeyboardInterrupt
 
 
-def test_a_image_or_a_label_that_differs_is_noticed(folder: Path) -> None:
-    first, labels = marks(folder), folder / "labels.csv"
-    text = labels.read_text()
-    labels.write_text(text.replace("0_0.png,red", "0_0.png,blue", 1))
-    assert differing(first, marks(folder)) == {"train"}
-    labels.write_text(text.replace("9_1.png,red", "9_1.png,blue", 1))
-    assert differing(first, marks(folder)) == {"validation"}
-    (folder / "images" / "0_0.png").rename(folder / "images" / "0_0b.png")
-    labels.write_text(text.replace("0_0.png", "0_0b.png", 1))
-    assert differing(first, marks(folder)) == {"train"}
+def send(number: int) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
 
 
-def test_every_part_of_a_joint_label_counts(folder: Path) -> None:
-    joint = Target("", ("",) * 9, parts=(COLOUR, Target("shade", ("dark", "light", "none"))))
-    labels = folder / "labels.csv"
-    head, *lines = labels.read_text().splitlines()
-    labels.write_text("\n".join([f"{head},shade", *(f"{line},dark" for line in lines)]) + "\n")
-    first = marks(folder, target=joint)
-    labels.write_text(labels.read_text().replace("dark", "light", 1))
-    assert differing(first, marks(folder, target=joint)) == {"train"}
+@contextmanager
+def interrupted(kind: str) -> Iterator[None]:
+    """Interrupt a run: after its first epoch, while the second is written, or by a signal in a step of 3 an epoch."""
+    patches = {
+        "epoch": (RunRecorder, "after_epoch", after(1, RunRecorder.after_epoch, fail)),
+        "writing": (heads.train.recorder, "save_state", after(2, save_state, fail, before=True)),
+        "SIGINT 1": (heads.train.loop, "_step", after(1, heads.train.loop._step, send(signal.SIGINT))),
+        "SIGTERM 5": (heads.train.loop, "_step", after(5, heads.train.loop._step, send(signal.SIGTERM))),
+        "SIGINT 9": (heads.train.loop, "_step", after(9, heads.train.loop._step, send(signal.SIGINT))),
+    }
+    with patch.object(*patches[kind]), pytest.raises((KeyboardInterrupt, StopSignal)) as stop:
+        yield
+    if kind.startswith("SIG"):
+        assert re.search(
+            rf"stopped by {kind.split()[0]}; state saved after epoch \d and \d of 3 steps", str(stop.value)
+        )
 
 
-def test_other_crops_are_noticed(folder: Path) -> None:
-    boxes = folder / "boxes.csv"
-    first = marks(folder, boxes)
-    assert first["boxes"].startswith("23 cropped (")
-    assert differing(first, marks(folder)) == {"boxes", "box_margin"}
-    assert differing(first, marks(folder, boxes, 1.5)) == {"box_margin"}
-    boxes.write_text(boxes.read_text() + "images/nobody.png,1,1,5,5,0.5\n")
-    assert differing(first, marks(folder, boxes)) == set()
-    boxes.write_text(boxes.read_text().replace("1,2,20,30", "1,3,20,30", 1))
-    assert differing(first, marks(folder, boxes)) == {"boxes"}
-
-
-def test_copies_in_place_of_images_and_other_frozen_weights_are_noticed(folder: Path) -> None:
-    assert differing(marks(folder), marks(folder, kept=True)) == {"kept"}
-    assert differing(marks(folder), marks(folder, frozen="aa")) == {"frozen"}
-
-
-def learner() -> TrainState:
-    head = nn.Linear(2, 3)
-    optimiser = SGD(head.parameters(), lr=1.0)
-    return TrainState(
-        head, optimiser, LambdaLR(optimiser, lambda step: 1.0), history=[{"epoch": 1, "seconds": 1.0}]
-    )
-
-
-BEGUN = {
-    "train": "16 (aa)",
-    "validation": "8 (bb)",
-    "boxes": "23 cropped (cc)",
-    "box_margin": "1",
-    "kept": None,
-    "frozen": None,
-}
+def assert_same_run(one: RunFolder, two: RunFolder) -> None:
+    for file in ("best.safetensors", "last.safetensors"):
+        first, second = load_tensors(one.folder / file)[0], load_tensors(two.folder / file)[0]
+        assert first.keys() == second.keys()
+        assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    histories = [pd.read_csv(run.history).drop(columns=["seconds", "images_per_second"]) for run in (one, two)]
+    pd.testing.assert_frame_equal(*histories)
+    assert histories[1]["epoch"].tolist() == [1, 2, 3]
+    with np.load(one.validation) as first, np.load(two.validation) as second:
+        assert all(np.array_equal(first[name], second[name]) for name in first.files)
+    events = EventAccumulator(str(two.events)).Reload().Scalars("macro_f1")
+    assert [event.step for event in events] == [1, 2, 3]  # an epoch that is repeated replaces its events
+    assert [event.value for event in events] == pytest.approx(histories[1]["macro_f1"].tolist())
+    assert not two.interrupted.exists()
 
 
 @pytest.mark.parametrize(
-    ("key", "found", "told"),
+    ("kinds", "settings", "workers"),
     [
-        ("train", "16 (ee)", "found 16 (ee), expected 16 (aa)"),
-        ("validation", "8 (ee)", "found 8 (ee), expected 8 (bb)"),
-        ("boxes", None, "found none, expected 23 cropped (cc)"),
-        ("box_margin", "1.5", "found 1.5, expected 1"),
-        ("kept", "copies", "found copies, expected none"),
-        ("frozen", "ff", "found ff, expected none"),
+        (["epoch"], (), 0),
+        (["writing"], (), 0),
+        (["SIGINT 1"], (), 0),
+        (["SIGTERM 5"], (), 2),
+        (["SIGINT 9", "epoch"], ("training.mix={method: halves}",), 0),
+        (["SIGTERM 5", "SIGINT 1"], FEATURES, 0),
     ],
 )
-def test_a_run_does_not_go_on_with_another_beginning(
-    key: str, found: str | None, told: str, tmp_path: Path
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    run: Train, kinds: list[str], settings: tuple[str, ...], workers: int
 ) -> None:
-    run, first, second = RunFolder(tmp_path), learner(), learner()
-    save_run_state(run.last, first, CONFIG, BEGUN)
-    with pytest.raises(InputError) as raised:
-        load_run_state(run, second, CONFIG, BEGUN | {key: found})
-    assert str(raised.value).splitlines() == [
-        f"{tmp_path}: began with other images or weights; give the same ones, or start without --resume",
-        f"  {FINGERPRINTS[key]}: {told}",
-    ]
-    assert not torch.equal(first.head.weight, second.head.weight)
-    assert load_run_state(run, second, CONFIG, BEGUN)
-    assert torch.equal(first.head.weight, second.head.weight)
+    whole = run("whole", *settings)
+    for number, kind in enumerate(kinds):
+        with interrupted(kind):
+            run("parts", *settings, workers=workers, resume=number > 0)
+    assert_same_run(whole, run("parts", *settings, resume=True))
 
 
-def test_a_state_from_before_there_were_marks_is_gone_on_with(tmp_path: Path) -> None:
-    run, first, second = RunFolder(tmp_path), learner(), learner()
-    save_run_state(run.last, first, CONFIG, BEGUN)
-    tensors, plain = load_tensors(run.last)
-    del plain["description"]["marks"]
-    save_tensors(run.last, tensors, plain)
-    assert load_run_state(run, second, CONFIG, BEGUN | {"train": "16 (ee)", "boxes": None})
-    assert torch.equal(first.head.weight, second.head.weight)
+def test_the_best_head_gives_its_validation_probabilities_on_images(run: Train) -> None:
+    folder = run("whole", *FEATURES)
+    head = load_head(folder.best)
+    with np.load(folder.validation) as saved:
+        paths, probabilities = saved["path"].tolist(), saved["probabilities"]
+    images = ImageDataset(paths, [Pipeline(head.config.pixels.evaluate)])
+    pixels = torch.stack([images[(0, row, 0)].pixels[0] for row in range(len(paths))])
+    assert np.allclose(predict(head.head, head.target, [pixels]).probabilities, probabilities, atol=1e-5)
 
 
-@pytest.mark.parametrize("written", [1, "x", [1]])
-def test_marks_that_are_none_are_told(written: Any, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    save_run_state(run.last, learner(), CONFIG, BEGUN)
-    tensors, plain = load_tensors(run.last)
-    plain["description"]["marks"] = written
-    save_tensors(run.last, tensors, plain)
-    with pytest.raises(InputError, match="holds no unfinished run; start it without --resume"):
-        load_run_state(run, learner(), CONFIG, BEGUN)
+def test_as_many_feature_views_as_epochs_train_as_images_do(run: Train) -> None:
+    """Without dropout, which draws differently, and images that an epoch draws again, for which there are no views."""
+    calm = ("classifier.dropout=0", "sampler.power=0", "optimiser={name: sgd, lr: 0.01}", "backbone.freeze=all")
+    images, features = run("images", *calm), run("features", *calm, "training.feature_views=3")
+    one, two = (load_tensors(folder.best)[0] for folder in (images, features))
+    assert all(torch.allclose(tensor, two[name], rtol=1e-5, atol=1e-5) for name, tensor in one.items())
+    losses = [pd.read_csv(folder.history)["train_loss"].tolist() for folder in (images, features)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
