@@ -58,16 +58,11 @@ def score(truth: Codes, predicted: Codes, class_names: Sequence[str]) -> Score:
 def score_joint(
     truth_codes: Codes, predicted_codes: Codes, tasks: Mapping[str, Sequence[str]]
 ) -> dict[str, Score]:
-    """`score` of the joint code under "joint", and of each task under its name.
+    """`score` of joint codes [N] under "joint", and of each of `tasks` (most significant digit first) by its name.
 
     Each class has its `joint_cost` too. For a joint class it is its share of the missing macro F1, (1 - F1) / C.
     For a class of a task it is the gain in joint macro F1 if that task alone were correct on every sample of
     the class; the gains of several classes do not add up.
-
-    Args:
-        truth_codes: joint codes [N].
-        predicted_codes: likewise.
-        tasks: class names of each task, the most significant digit of the joint code first.
     """
     if JOINT in tasks:
         raise ValueError(f"a task is named {JOINT!r}, the key of the joint scores: give it another name")

@@ -1,1 +1,1 @@
-"""The report of a submission: what is known of it (evaluation), what follows (findings), how it is shown."""
+"""The report of a submission: load the data, analyse it, render the results."""

@@ -1,1 +1,1 @@
-"""From an Evaluation to the values that a report shows."""
+"""Compute the results of a report from an Evaluation."""

@@ -30,12 +30,9 @@ Estimates = dict[str, dict[str, Estimate]]  # by joint or task, then by metric
 
 @dataclass(frozen=True)
 class Comparison:
-    """Submissions side by side.
+    """Scores of each submission, and of the first minus the second of each pair on the same resamples.
 
-    Attributes:
-        scores: of each submission by its name, with intervals.
-        differences: of every pair of submissions, the first minus the second, on the same resamples.
-        rows: images on which not all submissions agree; first those that some of them have right.
+    `rows` are the images on which not all submissions agree, first those that some of them have right.
     """
 
     scores: dict[str, Estimates]

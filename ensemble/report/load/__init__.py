@@ -1,1 +1,1 @@
-"""From files and runs to an Evaluation."""
+"""Load an Evaluation from files and runs."""

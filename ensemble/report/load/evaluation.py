@@ -16,12 +16,9 @@ Codes = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class NumericLabel:
-    """A numeric label of the images, such as age in years, that the classes of one or more tasks are cut from.
+    """A column of numbers, such as age in years, that the classes of one or more tasks are cut from.
 
-    Attributes:
-        name: its column.
-        task_borders: for each task cut from it, where the classes begin, without the first.
-        value: [N], NaN where unknown.
+    `task_borders` has the lower borders of each task's classes but the first; `value` is [N], NaN where unknown.
     """
 
     name: str

@@ -79,10 +79,8 @@ def _contradictions(evaluation: Evaluation) -> Iterator[str]:
         for task, borders in number.task_borders.items():
             other = evaluation.true_classes[task] != np.searchsorted(borders, number.value, side="right")
             if count := int((other & known).sum()):
-                yield (
-                    f"{count} of {known.sum()} right answers are of another class of {task} than their "
-                    f"{number.name} says: are they codes of the tasks of --config?"
-                )
+                text = f"{count} of {known.sum()} answers have another class of {task} than their {number.name}"
+                yield f"{text}: are they codes of the tasks of --config?"
 
 
 def _read_metadata(

@@ -100,7 +100,7 @@ def test_columns_of_people_come_before_those_of_the_answers(world: World, alone:
         assert found == {known: values.tolist(), other: world.table[other].tolist()}
         if known == "age":
             others = (np.digitize(values, [30, 60]) != world.table["ans"] % 3).sum()
-            text = f"{others} of 84 right answers are of another class of age than their age says"
+            text = f"{others} of 84 answers have another class of age than their age"
             assert [note.partition(":")[0] for note in notes] == [text]
 
 
