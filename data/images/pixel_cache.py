@@ -10,8 +10,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,20 +42,19 @@ class CachedReader:
         self.files = list(files)
         self._places = {path: (file, row) for file, paths in files.items() for row, path in enumerate(paths)}
 
-    @cached_property
-    def _arrays(self) -> dict[Path, npt.NDArray[np.uint8]]:
-        # Mapped at the first read: each data loader worker maps the files itself, and the pages are shared.
-        return {file: np.load(file, mmap_mode="r") for file in self.files}
-
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in vars(self).items() if name != "_arrays"}
-
     def __call__(self, path: Path) -> Pixels:
         file, row = self._places[str(path)]
-        slot = self._arrays[file][row]
-        height, width = np.frombuffer(slot[:SHAPE_BYTES].tobytes(), dtype="<u2").tolist()
+        slot = map_array(file)[row]
+        height, width = slot[:SHAPE_BYTES].view("<u2").tolist()
         pixels = slot[SHAPE_BYTES : SHAPE_BYTES + height * width * 3]
         return np.array(pixels).reshape(height, width, 3)
+
+
+@cache
+def map_array(file: Path) -> npt.NDArray[Any]:
+    """Map an .npy file; each data loader worker maps it at its first read, and the pages are shared."""
+    array: npt.NDArray[Any] = np.load(file, mmap_mode="r")
+    return array
 
 
 def make_cached_reader(
