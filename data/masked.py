@@ -44,18 +44,11 @@ def bare_faces(table: pd.DataFrame) -> pd.DataFrame:
 def write_masked(
     table: pd.DataFrame, out: Path, per_face: int, wrong: float, seed: int, processes: int | None
 ) -> int:
-    """Write `out`/images and `out`/labels.csv from bare faces; return the number of images.
+    """Write `out`/images and `out`/labels.csv from a table of bare faces; return the number of images.
 
-    The labels have the person and every other label of the face. `out` appears only when complete.
-
-    Args:
-        table: of bare faces, see `data.annotations.table.read_table`.
-        out: a new or an empty folder.
-        per_face: number of masks drawn on each face.
-        wrong: share of them worn incorrectly.
-        seed: with it a face's file name alone decides what is drawn, unless another file in the table has the
-            same name: then the folders that distinguish them count too.
-        processes: that draw; None for one a core.
+    The labels have the person and every other label of the face. A share of `wrong` masks is worn incorrectly.
+    Only `seed` and a face's file name decide what is drawn; of files with the same name the folders that
+    distinguish them count too. `out` appears only when complete.
 
     Raises:
         InputError: `out` is not empty, or images cannot be decoded; the message lists all of them.

@@ -46,14 +46,12 @@ class OutOfFoldPredictions:
 def find_predictions(runs: Path, tasks: Sequence[str]) -> tuple[dict[str, OutOfFoldPredictions], list[str]]:
     """Read the out-of-fold predictions of one task for each label, and explain which tasks are left out.
 
-    Args:
-        runs: holds `<task>/fold-<k>/validation.npz` or `<task>/validation.npz`; folds go before a single run.
-        tasks: names. If empty, for each label the task that has most of its folds (the first by name of
-            several) is used, and none of a joint label.
+    `runs` holds `<task>/fold-<k>/validation.npz` or `<task>/validation.npz`; folds go before a single run. Without
+    `tasks`, each label's task with most of its folds is used (the first by name), and none of a joint label.
 
     Raises:
-        InputError: there are no predictions, or none of a named task; they cannot be read or do not fit together; a
-            named task is of a joint label, or of the same label as another.
+        InputError: no predictions (of a named task), or such that cannot be read or do not fit together; a named task
+            of a joint label, or of the same label as another.
     """
     read = {task: read_folds(files) for task, files in _validation_files(runs, tasks).items()}
     joint = [task for task, each in read.items() if not each.column]

@@ -35,12 +35,7 @@ def weights_path() -> Path:
 
 
 class CenterFace:
-    """Detector of faces.
-
-    Args:
-        weights: the ONNX file.
-        threshold: heat, 0 to 1, from which a place is a face.
-    """
+    """Detector of faces, from an ONNX file; a place is a face from a heat of `threshold`, 0 to 1."""
 
     def __init__(self, weights: Path, threshold: float = 0.5) -> None:
         self.weights, self.threshold = weights, threshold

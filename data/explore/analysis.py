@@ -31,13 +31,9 @@ def explore(
 ) -> Facts:
     """Compute all facts of a table (see `data.annotations.table.read_table`), ready for JSON.
 
-    Args:
-        table: one row per image.
-        labels: columns to count, in the joint code's order; those that the table lacks are left out.
-        borders: where a column of numbers is cut into classes.
-        folds: number of folds that the people are split into.
-        against: paths of another set, such as the images to predict, to search for duplicates; those that the
-            table has as well are counted and left out.
+    `labels` are the columns to count, in the joint code's order; columns of numbers are cut into classes at their
+    `borders`. `against` are paths of another set, such as the images to predict, to search for duplicates; those
+    that the table has as well are counted and left out.
     """
     own = table["path"].tolist()
     other = other_images(own, against)

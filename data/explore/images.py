@@ -88,14 +88,10 @@ def image_facts(images: Sequence[ImageInfo]) -> dict[str, Any]:
 
 
 def find_duplicates(images: Mapping[int, ImageInfo], people: Sequence[str | None]) -> dict[str, Pairs]:
-    """Find all pairs of images that are the same or nearly so: for each kind of pair their rows, [P, 2].
+    """Find all pairs of images (by row) that are the same or nearly so: for each kind of pair their rows, [P, 2].
 
-    Images of one person are similar by nature, so near duplicates are searched across people only. The people
-    of another set are not known: its images are compared with those of the data alone.
-
-    Args:
-        images: by row of the table.
-        people: the person of each row [N]; None for an image of another set.
+    `people` has the person of each row; None for an image of another set, which is compared with the data alone.
+    Images of one person are similar by nature, so near duplicates are searched across people only.
     """
     rows = np.array(list(images), dtype=np.int64)
     outside = np.array([people[row] is None for row in rows], dtype=bool)

@@ -37,11 +37,6 @@ def write_page(path: Path, facts: Facts) -> None:
         TEMPLATE,
         title="The data before training",
         lead=lead,
-        tiles=[
-            (f"{facts['photographs']:,}", "images", ""),
-            (f"{facts['people']:,}", "people", ""),
-            (f"{len(facts['unreadable']):,}", "files that cannot be read", ""),
-        ],
         facts=facts,
         labels=[
             (name, bars_plot(name, classes), class_table(name, classes), facts["unlabelled"][name])
@@ -55,7 +50,6 @@ def write_page(path: Path, facts: Facts) -> None:
         ),
         ages=ages_plot(facts["ages"]) if facts["ages"] else None,
         per_person=_counts("Images of each person", "images", "people", facts["photographs_per_person"]),
-        images=image_terms(images),
         formats=_counts("File formats", "format and mode", "images", images.get("formats", {})),
         sizes=_counts("Sizes", "width x height", "images", images.get("sizes", {})),
         near=NEAR,
@@ -115,19 +109,6 @@ def bars_plot(label: str, classes: Sequence[Facts]) -> Markup:
     axes.margins(x=0.12)
     counts = ", ".join(f"{each['name']} {each['count']}" for each in classes)
     return plots.svg(figure, f"bars {label}", f"Images of each class of {label}: {counts}")
-
-
-def image_terms(images: Facts) -> list[tuple[str, str]]:
-    """Format sizes and levels of the images as pairs of a term and its value."""
-    if not images:
-        return []
-    spans = {name: images[name.lower()] for name in ("Width", "Height")}
-    levels = {"Mean (red, green, blue; of 1)": images["mean"], "Standard deviation": images["std"]}
-    return [
-        *((name, f"{s['least']} to {s['most']} pixels, median {s['median']:g}") for name, s in spans.items()),
-        *((name, ", ".join(f"{value:.4f}" for value in values)) for name, values in levels.items()),
-        ("Files", f"{images['megabytes']:.1f} MB"),
-    ]
 
 
 def _counts(caption: str, what: str, of: str, counts: Mapping[str, int]) -> Table:

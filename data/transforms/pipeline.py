@@ -19,15 +19,11 @@ MULTIPLE = 64  # sides of cached images that are cropped later are multiples, as
 
 
 class Pipeline:
-    """Steps in order, each with a random generator of its own.
-
-    Args:
-        steps: names, or {name: arguments}, from `STEPS`.
+    """Steps in order, names or {name: arguments} of `STEPS`, each with a random generator of its own.
 
     Attributes:
-        least: width and height from which on an image is only scaled down: one that is decoded at a fraction of
-            its size, but not below this, has all the pixels that the steps need. None where steps use the
-            image's own pixels before any step scales it.
+        least: width and height from which on an image is only scaled down, so that it may be decoded at a fraction
+            of its size, but not below this. None where steps use the image's own pixels before one scales it.
 
     Raises:
         ValueError: unknown steps or wrong arguments; the message lists all.
