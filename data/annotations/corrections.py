@@ -49,7 +49,7 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         wrong += _value_problems(table, column, value)
         first_line, first_value = first.setdefault((person, column, fix.get("shot", ""), image), (line, value))
         if first_value != value:
-            wrong.append(f"{column}={value!r} for {person}, but line {first_line} says {first_value!r}")
+            wrong.append(f"{column}={value!r} for {person}, but {first_value!r} on line {first_line}")
         problems += [f"{path}:{line}: {problem}" for problem in wrong]
         if not problems:
             corrected.loc[rows, column] = parse_age(value) if column == "age" else value

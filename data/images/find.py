@@ -94,7 +94,7 @@ def list_images(data: Path) -> tuple[list[str], Path]:
 
 
 def list_image_paths(data: Path) -> list[str]:
-    """List the absolute paths of the images of `list_images`, which need not exist; links are kept.
+    """List the absolute paths of the images of `list_images`, which need not exist; links are not resolved.
 
     Raises `InputError` as it does, and for ids that lead out of the folder.
     """

@@ -27,7 +27,7 @@ ADVICE = {
     errno.ENOTDIR: "expected a place to write to; a file stands where a folder is needed",
     errno.EISDIR: "expected a place to write to; a folder stands where a file is needed",
     errno.EEXIST: "expected a place to write to; something else stands there",
-    errno.ENOENT: "it is gone, or the folder above it is missing; put it back and run again",
+    errno.ENOENT: "it is missing, or the folder above it is; put it back and run again",
     errno.EMFILE: "raise the limit of open files (ulimit -n) or lower the number of workers",
     errno.EIO: "the drive fails; copy the folder to another and run again",
     errno.ENAMETOOLONG: "choose a shorter name",
@@ -117,7 +117,7 @@ def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; report any failure by one message on standard error and an exit code.
 
     Exit codes: 2 for wrong input and errors of the operating system, 130 and 143 for SIGINT and SIGTERM, 141
-    where the reader of standard output is gone (`| head`), 1 for a bug. `--debug` prints the traceback before
+    where standard output is closed (`| head`), 1 for a bug. `--debug` prints the traceback before
     the message.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -128,15 +128,16 @@ def run_script(main: Callable[[], None]) -> None:
         with handle_signals():
             main()
         sys.stdout.flush()
-    except StopSignal as stop:
-        code = _print_error(str(stop), stop.exit_code)
-    except Exception as error:
+    except (Exception, StopSignal) as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             # Discard the buffered output, on which Python would fail again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 128 + signal.SIGPIPE
         else:
-            code = _print_error(*describe_error(error))
+            message, code = describe_error(error)
+            if "--debug" in sys.argv:
+                traceback.print_exc()
+            print(message, file=sys.stderr, flush=True)
             # The error of a loader's worker refers to the loader in a cycle. The garbage collector closes the
             # loader's queues before it ends the workers, which then wait for 20 seconds.
             traceback.clear_frames(error.__traceback__)
@@ -147,12 +148,14 @@ def run_script(main: Callable[[], None]) -> None:
         sys.exit(code)
 
 
-def describe_error(error: Exception) -> tuple[str, int]:
+def describe_error(error: BaseException) -> tuple[str, int]:
     """Return the message and the exit code for an error that ends a script.
 
     >>> describe_error(OSError(errno.ENOSPC, "No space left on device", "runs/mask/last.safetensors"))[0][:65]
     'error: runs/mask/last.safetensors: No space left on device; free '
     """
+    if isinstance(error, StopSignal):
+        return str(error), error.exit_code
     if isinstance(error, InputError):
         # Errors of data loader workers arrive inside a traceback; the message follows the last class name.
         return f"error: {str(error).rpartition('InputError: ')[2].rstrip()}", 2
@@ -172,11 +175,3 @@ def _reader_is_gone() -> bool:
     poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLOUT)
     return any(events & select.POLLERR for _, events in poll.poll(0))
-
-
-def _print_error(message: str, code: int) -> int:
-    """Print the message that ends a script, after the traceback with --debug; return the exit code."""
-    if "--debug" in sys.argv:
-        traceback.print_exc()
-    print(message, file=sys.stderr, flush=True)
-    return code

@@ -88,7 +88,7 @@ def test_images_that_are_unknown_or_ambiguous_are_refused(tmp_path):
         "2: photograph='1.jpg' is 2 that ben has, expected one of a/1.jpg, b/1.jpg",
         f"3: photograph='bare.jpg', {has}",
         f"4: photograph='/faces/anna_bare.jpg', {has}",
-        "6: mask='incorrect' for ben, but line 5 says 'wear'",
+        "6: mask='incorrect' for ben, but 'wear' on line 5",
     ]
     lines = ["01,mask,wear,normal,normal.jpg", "01,mask,wear,normal,mask1.jpg"]
     [problem] = problems_of(TABLE, write(tmp_path, *lines, header=f"{HEADER},photograph"))
@@ -136,7 +136,7 @@ def test_all_problems_are_reported(tmp_path):
         "6: age='3O', expected a whole number of years from 0 to 120",
         "7: no value for gender, expected the label that is right",
         f"8: shot='mask9', expected one that 01 has: {', '.join(MASK_OF_SHOT)}",
-        "10: gender='female' for 03-1, but line 9 says 'male'",
+        "10: gender='female' for 03-1, but 'male' on line 9",
     ]
     for header in ("person,column", "person,column,value,shots", "id,column,value"):
         [problem] = problems_of(TABLE, write(tmp_path, header=header))
