@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import combine
+import ensemble.inference.parts
 from data.runtime.errors import InputError
 from ensemble.backends.engines import BACKENDS, CHUNK, PACKAGES, CheckedBackend, input_size
 from ensemble.files.predictions import read_probabilities
@@ -110,7 +111,10 @@ def test_combine_predicts_with_every_engine_what_pytorch_does(
     runs: Path, configs: Path, faces: Path, call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", faces / "eval", "--workers", 0]
-    found = {}
+    found, keys, inner = {}, [], ensemble.inference.parts.make_key
+    monkeypatch.setattr(
+        ensemble.inference.parts, "make_key", lambda *args: keys.append(inner(*args)) or keys[-1]
+    )
     for engine in BACKENDS:
         pytest.importorskip(PACKAGES[engine])
         out = tmp_path / engine / "submission.csv"
@@ -119,12 +123,15 @@ def test_combine_predicts_with_every_engine_what_pytorch_does(
         found[engine] = read_probabilities(out.parent / "probabilities.npz")
         for name in [f"{task}{part}" for task in TASKS for part in ("", "/identity")]:
             np.testing.assert_allclose(found[engine][name], found["torch"][name], rtol=0, atol=1e-4)
+    assert len(set(keys)) == len(BACKENDS)  # parts of one engine are not used for another
     for engine in ("onnx", "openvino"):
         monkeypatch.setitem(sys.modules, PACKAGES[engine], None)  # as if it were not installed
         out = tmp_path / "none" / "submission.csv"
         outcome = call(combine, *given, "--engine", engine, "--out", out)
         assert outcome.code == 2
-        expected = f"--engine {engine}: {PACKAGES[engine]} is not installed; pip install -r requirements-fast.txt"
+        expected = (
+            f"--engine {engine}: {PACKAGES[engine]} is not installed; pip install -r requirements-fast.txt"
+        )
         assert outcome.err.splitlines()[-1] == f"error: {expected}"
         assert not out.parent.exists()
 
