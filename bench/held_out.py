@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.markdown import table
 from data.annotations.table import read_table
 from data.runtime.errors import InputError, add_debug_option, run_script, whole_number_from
 from ensemble.ensemble import Ensemble, load_task_heads
@@ -31,20 +32,14 @@ def score_table(task: Task, rows: pd.DataFrame, output: TaskOutput, by: str | No
     numbers = task.target.values(rows).numpy() if task.predicts_number else None
     groups = {"all": np.ones(len(rows), dtype=bool)}
     if by is not None:
-        groups |= {
-            f"{by} {value}": (rows[by] == value).to_numpy() for value in sorted(rows[by].dropna().unique())
-        }
-    lines: list[str] = []
+        values = sorted(rows[by].dropna().unique())
+        groups |= {f"{by} {value}": (rows[by] == value).to_numpy() for value in values}
+    lines = []
     for name, group in groups.items():
-        expected, values = (None if each is None else each[group] for each in (output.value, numbers))
-        metrics = compute_metrics(output.probabilities[group], truth[group], expected, values)
-        if not lines:
-            lines += [
-                f"| people held out | images | {' | '.join(metrics)} |",
-                "|" + " --- |" * (2 + len(metrics)),
-            ]
-        lines.append(f"| {name} | {group.sum()} | {' | '.join(f'{value:.3f}' for value in metrics.values())} |")
-    return "\n".join(lines)
+        expected, right = (None if each is None else each[group] for each in (output.value, numbers))
+        metrics = compute_metrics(output.probabilities[group], truth[group], expected, right)
+        lines.append([name, str(group.sum()), *(f"{value:.3f}" for value in metrics.values())])
+    return table(["people held out", "images", *metrics], lines)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from textwrap import fill
 import pandas as pd
 
 from bench.ablate.plan import DEFAULT, Ablations
+from bench.markdown import spread, table
 
 HEADING = """# Ablations
 
@@ -51,8 +52,7 @@ def _section(plan: Ablations, figures: pd.DataFrame) -> str:
             rows[0]["difference"] = ""
         # Only heads that predict a number have an error; not all have a joint figure or runs on a GPU.
         filled = [name for name in rows[0] if name in ALWAYS or any(row[name] for row in rows)]
-        lines.append(f"\n### {head}\n\n| {' | '.join(filled)} |\n|{' --- |' * len(filled)}\n")
-        lines += [f"| {' | '.join(row[name] for name in filled)} |\n" for row in rows]
+        lines.append(f"\n### {head}\n\n{table(filled, [[row[name] for name in filled] for row in rows])}\n")
     return "".join(lines)
 
 
@@ -69,23 +69,3 @@ def _cells(found: pd.DataFrame, default: pd.Series) -> dict[str, str]:
         "minutes on a GPU": spread(pd.Series([found["minutes"][on_gpu].mean()]), 1),
         "seeds": str(len(found)),
     }
-
-
-def spread(values: pd.Series, digits: int, sign: str = "") -> str:
-    """Format mean ± sample standard deviation; the mean alone for one value, nothing for none.
-
-    Args:
-        values: NaN is ignored.
-        digits: after the point.
-        sign: "+" to write the sign of positive numbers too.
-
-    >>> spread(pd.Series([0.5]), 3), spread(pd.Series([0.5, None, 0.7]), 3)
-    ('0.500', '0.600 ± 0.141')
-    >>> spread(pd.Series([-0.0001]), 3, "+")
-    '+0.000'
-    """
-    values = values.dropna()
-    if values.empty:
-        return ""
-    # z: no minus before a number that rounds to zero.
-    return f"{values.mean():{sign}z.{digits}f}" + (f" ± {values.std():.{digits}f}" if len(values) > 1 else "")

@@ -42,9 +42,7 @@ each seed.
 
 def main() -> None:
     """Read the command line, predict, write the page."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.merging", description="Effect of test-time views and decisions."
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench.merging", description="Compare views and decisions.")
     runs_help = "trained heads; may be repeated, once per seed"
     parser.add_argument("--runs", type=Path, action="append", required=True, metavar="DIR", help=runs_help)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.ablate.table import spread
+from bench.markdown import spread, table
 from bench.merging.views import merge_views
 from bench.validation import Arrays
 from ensemble.joint import encode, joint_probabilities
@@ -82,7 +82,6 @@ def decision_table(runs: Sequence[Sequence[Arrays]]) -> str:
         probabilities = [merge_views(head, ["hflip"]) for head in heads]
         splits.append(decide(probabilities, [head["truth"] for head in heads], heads[0]["person"]))
     scores = pd.concat(splits, ignore_index=True)
-    lines = ["| decision | joint macro F1 | against argmax |", "| --- | --- | --- |"]
-    for name, column in scores.items():
-        lines.append(f"| {name} | {spread(column, 3)} | {spread(column - scores['argmax'], 3, '+')} |")
-    return "\n".join(lines)
+    differences = scores.sub(scores["argmax"], axis=0)
+    rows = [[str(name), spread(scores[name], 3), spread(differences[name], 3, "+")] for name in scores]
+    return table(["decision", "joint macro F1", "against argmax"], rows)

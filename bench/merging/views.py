@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from bench.ablate.table import spread
+from bench.markdown import spread, table
 from bench.validation import Arrays, concat, read_predictions
 from data.runtime.errors import raise_all
 from data.runtime.processes import usable_workers
@@ -87,15 +87,15 @@ def merge_views(arrays: Arrays, steps: Sequence[Any]) -> npt.NDArray[np.float32]
 def view_table(runs: Sequence[Mapping[str, Arrays]]) -> str:
     """Write macro F1 of each task's heads by set of views, over runs, and the difference from the identity."""
     titles = [f"{task}, {len(head['truth'])} images" for task, head in runs[0].items()]
-    lines = [f"| views | {' | '.join(titles)} |", f"| --- |{' --- |' * len(titles)}"]
+    rows = []
     for name, steps in VIEW_SETS.items():
         cells = []
         for task in runs[0]:
             scores, plain = (_scores([run[task] for run in runs], each) for each in (steps, []))
             difference = spread(pd.Series([(scores - plain).mean()]), 3, "+")
             cells.append(spread(scores, 3) + (f" ({difference})" if steps else ""))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([name, *cells])
+    return table(["views", *titles], rows)
 
 
 def _scores(heads: Sequence[Arrays], steps: Sequence[Any]) -> pd.Series:

@@ -10,8 +10,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.markdown import table
 from bench.speed import combining, forward, training
-from bench.speed.results import machine_header, merge_page, spread, table
+from bench.speed.results import machine_header, merge_page, spread
 from bench.speed.running import python, run
 from data.runtime.errors import add_debug_option, run_script, whole_number_from
 from data.runtime.files import write_text

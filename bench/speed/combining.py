@@ -9,7 +9,8 @@ from shutil import copytree, ignore_patterns, rmtree
 import numpy as np
 import pandas as pd
 
-from bench.speed.results import ratio, spread, table
+from bench.markdown import table
+from bench.speed.results import ratio, spread
 from bench.speed.running import python, run, without_folders
 from data.images.find import ID, read_listing
 from data.runtime.errors import InputError
@@ -73,9 +74,7 @@ def measure(
         FAST: python("combine.py", *options, *fast),
     }
     contenders = {name: Contender(command, work / name) for name, command in commands.items()}
-    for (
-        contender
-    ) in contenders.values():  # what is computed once and cached, such as exit thresholds, is not timed
+    for contender in contenders.values():  # exit thresholds and int8 heads are cached then, and not timed
         contender.answer(listings["start"], "start")
     for _ in range(rounds):
         for contender in contenders.values():

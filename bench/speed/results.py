@@ -66,9 +66,3 @@ def ratio(values: Sequence[float], plain: Sequence[float], smaller_is_better: bo
     """
     pairs = zip(values, plain, strict=True)
     return f"{median(p / v if smaller_is_better else v / p for v, p in pairs):.2f}x"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

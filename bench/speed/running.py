@@ -18,19 +18,12 @@ EPOCH = re.compile(r"(?:(\S+) \| )?epoch \d+: .*macro_f1 ([\d.e+-]+)")  # named 
 
 @dataclass
 class Process:
-    """A command that succeeded.
-
-    Attributes:
-        seconds: wall time.
-        ends: second at which each epoch was reported.
-        macro_f1: of each epoch.
-        heads: the same for each head by name, if the command trained several.
-    """
+    """A command that succeeded: its wall time, and its epochs or those of each head by name."""
 
     seconds: float = 0.0
-    ends: list[float] = field(default_factory=list)
-    macro_f1: list[float] = field(default_factory=list)
-    heads: dict[str, "Process"] = field(default_factory=dict)
+    ends: list[float] = field(default_factory=list)  # second at which each epoch was reported
+    macro_f1: list[float] = field(default_factory=list)  # of each epoch
+    heads: dict[str, "Process"] = field(default_factory=dict)  # if the command trained several
 
     @property
     def epochs(self) -> list[float]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from shutil import rmtree
 from statistics import fmean, median
 
-from bench.speed.results import ratio, spread, table
+from bench.markdown import table
+from bench.speed.results import ratio, spread
 from bench.speed.running import Process, python, run, without_folders
 from data.runtime.errors import InputError
 from data.runtime.files import write_text
@@ -25,21 +26,13 @@ WITHOUT = ("training.mix=null", "training.ema=0.0", "training.validate_every=1")
 
 @dataclass(frozen=True)
 class Recipe:
-    """The same input for both loops.
+    """The input of both loops."""
 
-    Attributes:
-        data: the training folder.
-        weights: initial weights of backbones.
-        configs: folder of the YAML files.
-        settings: key=value over the YAML files, for both loops.
-        ours: further options of train_task.py in the whole training.
-    """
-
-    data: Path
-    weights: Path
-    configs: Path
-    settings: Sequence[str] = ()
-    ours: Sequence[str] = ()
+    data: Path  # the training folder
+    weights: Path  # initial weights of backbones
+    configs: Path  # folder of the YAML files
+    settings: Sequence[str] = ()  # key=value over the YAML files
+    ours: Sequence[str] = ()  # further options of train_task.py in the whole training
 
     def options(self, tasks: Sequence[str], configs: Path, runs: Path) -> list[str]:
         """Options of either loop for some heads, with the YAML files of a folder."""

@@ -53,11 +53,8 @@ def test_recall_counts_flips_in_the_first_rows_of_one_label() -> None:
 
 
 def test_a_list_without_the_columns_is_refused(tmp_path: Path, call: Callable) -> None:
-    for name, text in (
-        ("flips.csv", "person,column,value,shot\na,mask,wear,mask1\n"),
-        ("list.csv", "person\na\n"),
-    ):
-        (tmp_path / name).write_text(text)
+    (tmp_path / "flips.csv").write_text("person,column,value,shot\na,mask,wear,mask1\n")
+    (tmp_path / "list.csv").write_text("person\na\n")
     outcome = call(audit, "score", "--flips", tmp_path / "flips.csv", "--suspects", tmp_path / "list.csv")
     assert outcome.code == 2
     assert "list.csv:1: columns person; expected column, shot once" in outcome.err
