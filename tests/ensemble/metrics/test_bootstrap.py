@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import f1_score
 
-from ensemble.joint import decode
-from ensemble.metrics.bootstrap import draw_weights, interval, resampled_confusions, task_confusions
+from ensemble.metrics.bootstrap import draw_weights, interval, resampled_confusions
 from ensemble.metrics.scores import accuracy_of_confusion
 from heads.objective.metrics import macro_f1_of_confusion
 
-RADICES = (3, 2, 3)
 CODES = 18
 
 
@@ -17,16 +15,6 @@ def codes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(1)
     truth = generator.integers(0, 12, 70)
     return truth, np.where(generator.random(70) < 0.6, truth, generator.integers(0, 15, 70)), np.arange(70) // 7
-
-
-def test_confusions_of_a_task_are_scikit_learns(codes: tuple) -> None:
-    truth, predicted, _ = codes
-    joint = confusion_matrix(truth, predicted, labels=range(CODES)).astype(float)
-    assert accuracy_of_confusion(joint) == pytest.approx(accuracy_score(truth, predicted))
-    for place, radix in enumerate(RADICES):
-        digits = decode(truth, RADICES)[place], decode(predicted, RADICES)[place]
-        expected = confusion_matrix(*digits, labels=range(radix))
-        np.testing.assert_array_equal(task_confusions(joint, RADICES, place), expected)
 
 
 def test_a_resample_is_scikit_learns_score_with_each_person_weighted_by_their_draws(codes: tuple) -> None:

@@ -38,18 +38,16 @@ class World:
         )
 
 
-def _probabilities(generator: np.random.Generator, truth: np.ndarray, classes: int) -> np.ndarray:
-    logits = generator.normal(size=(len(truth), classes)) + 1.5 * np.eye(classes)[truth]
-    return (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
-
-
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     generator = np.random.default_rng(3)
     ages = np.repeat(generator.integers(18, 75, 12), 7)
     digits = {"mask": generator.integers(0, 2, 84), "age": np.searchsorted([30, 60], ages, side="right")}
-    merged = {task: _probabilities(generator, digits[task], len(names)) for task, names in TASKS.items()}
-    plain = {task: _probabilities(generator, digits[task], len(names)) for task, names in TASKS.items()}
+    merged, plain = {}, {}
+    for task, names in TASKS.items():
+        logits = generator.normal(size=(2, 84, len(names))) + 1.5 * np.eye(len(names))[digits[task]]
+        both = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+        merged[task], plain[task] = both.astype(np.float32)
     table = pd.DataFrame(
         {
             "ImageID": [f"{number:03d}.jpg" for number in generator.permutation(84)],
