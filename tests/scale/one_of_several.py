@@ -1,4 +1,4 @@
-"""One process of a training of coloured squares, started by a launcher; leaves what it saw as .npz.
+"""One process of a training of coloured squares, started by a launcher; writes what it computed as .npz.
 
 one_of_several.py SQUARES OUT LOSS BATCH: ten epochs of a small head without batch norm and dropout.
 """
@@ -27,12 +27,12 @@ CLASSES = ("red", "green", "blue")
 EPOCHS = 10
 
 
-class Bytes(nn.Module):
+class ScaledPixels(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.float() / 255
 
 
-class Recorded(nn.Module):
+class RecordedLoss(nn.Module):
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
         self.loss, self.values = loss, []
@@ -43,7 +43,7 @@ class Recorded(nn.Module):
         return value
 
 
-class Seen(ImageDataset):
+class RecordedDraws(ImageDataset):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)
         self.draws = []
@@ -53,15 +53,11 @@ class Seen(ImageDataset):
         return super().__getitem__(draw)
 
 
-class Outputs:
+class RecordedOutputs(list[ValidationOutput]):
     """Callbacks that keep the validation outputs."""
 
-    def __init__(self) -> None:
-        self.outputs: list[ValidationOutput] = []
-
     def after_epoch(self, state: TrainState, output: ValidationOutput | None, is_best: bool) -> None:
-        assert output is not None
-        self.outputs.append(output)
+        self.append(output)
 
     def on_stop(self, state: TrainState) -> str:
         return ""
@@ -73,13 +69,13 @@ def main() -> None:
     paths = [str(squares / "images" / name) for name in table["path"]]
     labels = np.array([CLASSES.index(colour) for colour in table["colour"]])
     steps = ["hflip", {"noise": {"std": 0.2, "p": 0.5}}, {"brightness_contrast": {"p": 0.5}}]
-    train_set = Seen(paths, [Pipeline(steps)], torch.from_numpy(labels), 3)
+    train_set = RecordedDraws(paths, [Pipeline(steps)], torch.from_numpy(labels), 3)
     valid_set = ImageDataset(paths, [Pipeline([])], torch.from_numpy(labels))
     sampler = BalancedSampler(labels, table["person"].astype(str).tolist(), power=0.5, seed=3)
 
     torch.manual_seed(0)
     backbone = nn.Sequential(
-        Bytes(), nn.Conv2d(3, 8, 5, 4), nn.GroupNorm(2, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(2)
+        ScaledPixels(), nn.Conv2d(3, 8, 5, 4), nn.GroupNorm(2, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(2)
     )
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(32, 3))
     optimiser = make_optimiser(backbone, classifier, "sgd", 0.1, 0.5, 0.05)
@@ -90,26 +86,21 @@ def main() -> None:
     valid = make_loader(valid_set, ProcessBatches(rows, batch, *place, whole=True), 0, 3)
     schedule = make_schedule(optimiser, "cosine", EPOCHS, len(train))
     head, optimiser = prepare(nn.Sequential(backbone, classifier), optimiser, accelerator)
-    state, outputs = TrainState(head, optimiser, schedule), Outputs()
-    loss = Recorded(
-        WholeBatchLoss(WeightedSum([make_loss(loss_name, weight_of(loss_name))], [1.0]), accelerator)
-    )
+    state, outputs = TrainState(head, optimiser, schedule), RecordedOutputs()
+    weight = None if loss_name == "soft_f1" else torch.tensor([0.5, 1.0, 3.0])
+    loss = RecordedLoss(WholeBatchLoss(WeightedSum([make_loss(loss_name, weight)], [1.0]), accelerator))
     data = TrainingData(Target("colour", CLASSES), train, valid, sampler, labels)
     fit(state, data, loss, FitSettings(EPOCHS, seed=3, clip_norm=5.0), accelerator, outputs)
     np.savez(
         out / f"{accelerator.process_index}.npz",
         losses=np.array(loss.values),
         draws=np.array(train_set.draws),
-        probabilities=np.array([output.probabilities for output in outputs.outputs]),
+        probabilities=np.array([output.probabilities for output in outputs]),
         macro_f1=np.array([record["macro_f1"] for record in state.history]),
         train_loss=np.array([record["train_loss"] for record in state.history]),
         weights=torch.cat([p.detach().flatten() for p in state.head.parameters()]).numpy(),
     )
     accelerator.end_training()
-
-
-def weight_of(loss: str) -> Tensor | None:
-    return None if loss == "soft_f1" else torch.tensor([0.5, 1.0, 3.0])
 
 
 if __name__ == "__main__":
