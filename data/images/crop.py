@@ -11,8 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,19 +69,16 @@ def crop(pixels: Pixels, box: Box, margin: float = 1.0) -> Pixels:
     return pixels[top:bottom, left:right] if left < right and top < bottom else pixels
 
 
-@dataclass(frozen=True)
 class CroppedReader:
-    """Reader of images cropped to their largest face.
+    """Reader of images cropped to their largest face, by a CSV file of boxes; errors are those of `read_boxes`.
 
-    Attributes:
-        boxes: by absolute path, the largest first.
-        margin: see `crop`.
-        digest: of the boxes, their paths and the margin: readers of one digest crop alike.
+    Readers with the same `digest`, of the boxes, their paths and the margin, crop alike.
     """
 
-    boxes: Mapping[str, Sequence[Box]]
-    margin: float
-    digest: str
+    def __init__(self, file: Path, margin: float = 1.0) -> None:
+        self.boxes, self.margin = read_boxes(file), margin
+        text = json.dumps([sorted(self.boxes.items()), margin])
+        self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __call__(self, path: Path) -> Pixels:
         pixels, found = decode(path), self.boxes.get(os.path.abspath(path))  # noqa: PTH100 (links stay)
@@ -98,13 +94,6 @@ class CroppedReader:
         )
 
 
-def make_cropped_reader(file: Path, margin: float = 1.0) -> CroppedReader:
-    """Make the reader for a CSV file of boxes; errors are those of `read_boxes`."""
-    boxes = read_boxes(file)
-    text = json.dumps([sorted(boxes.items()), margin])
-    return CroppedReader(boxes, margin, hashlib.sha256(text.encode()).hexdigest()[:16])
-
-
 def add_box_options(parser: argparse.ArgumentParser) -> None:
     """Add --boxes and --box-margin."""
     boxes = "crop each image to its face: the CSV of python -m data.boxes, or your own"
@@ -117,7 +106,7 @@ def make_reader(boxes: Path | None, margin: float) -> Read:
     """Make the reader that `add_box_options` ask for: one that crops, or plain `decode`."""
     if not 0 <= margin <= 10:
         raise InputError(f"--box-margin {margin:g}: expected 0 to 10")
-    return decode if boxes is None else make_cropped_reader(boxes, margin)
+    return decode if boxes is None else CroppedReader(boxes, margin)
 
 
 def _parse_box(numbers: Sequence[str]) -> Box | None:

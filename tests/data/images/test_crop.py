@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from data.images.crop import crop, make_cropped_reader, make_reader, read_boxes
+from data.images.crop import CroppedReader, crop, make_reader, read_boxes
 from data.images.decode import decode
 from data.images.pixel_cache import make_cached_reader
 from data.runtime.errors import InputError
@@ -36,7 +36,7 @@ def test_the_margin_is_that_of_portraits_and_ends_at_the_edges() -> None:
 
 
 def test_images_are_cropped_to_the_largest_face_and_stay_whole_without_one(scene: Path) -> None:
-    read = make_cropped_reader(scene / "boxes.csv", 0)
+    read = CroppedReader(scene / "boxes.csv", 0)
     images = [scene / "images" / name for name in ("two.png", "none.png", "unlisted.png")]
     for image, expected in zip(images, (PIXELS[40:60, 20:40], PIXELS, PIXELS), strict=True):
         assert np.array_equal(read(image), expected)
@@ -68,19 +68,19 @@ def test_bad_files_are_refused_with_all_rows(scene: Path) -> None:
 def test_caches_of_other_crops_are_other_caches(scene: Path) -> None:
     place = scene / "images" / "two.png"
     table = pd.DataFrame({"source": str(scene), "path": [str(place)]})
-    read = make_cropped_reader(scene / "boxes.csv", 0)
+    read = CroppedReader(scene / "boxes.csv", 0)
     cropped = make_cached_reader(scene / "cache", table, (100, 100), 10**6, 1, read, read.digest)
     whole = make_cached_reader(scene / "cache", table, (100, 100), 10**6, 1)
     assert cropped(place).shape == (20, 20, 3)  # smaller than the working size: as it is
     assert whole(place).shape == (100, 80, 3)
-    assert make_cropped_reader(scene / "boxes.csv", 1).digest != read.digest
+    assert CroppedReader(scene / "boxes.csv", 1).digest != read.digest
 
 
 def test_boxes_of_other_images_are_another_crop(scene: Path) -> None:
     """The same CSV, in a folder where its paths lead to nothing, once filled the cache with whole ones."""
     (scene / "elsewhere").mkdir()
     shutil.copy(scene / "boxes.csv", scene / "elsewhere" / "boxes.csv")
-    here, elsewhere = (make_cropped_reader(place / "boxes.csv") for place in (scene, scene / "elsewhere"))
+    here, elsewhere = (CroppedReader(place / "boxes.csv") for place in (scene, scene / "elsewhere"))
     assert here.digest != elsewhere.digest
     (scene / "boxes.csv").write_text((scene / "boxes.csv").read_text() + "images/none.png,,,,,\n")
-    assert make_cropped_reader(scene / "boxes.csv").digest == here.digest
+    assert CroppedReader(scene / "boxes.csv").digest == here.digest
