@@ -1,4 +1,4 @@
-"""Recall of data.audit: flip labels on purpose, train folds, audit them, count the flips at the top of the list.
+"""Recall of data.audit: flip labels, train folds, audit them, count the flips at the top of the list.
 
 python -m bench.audit flip --data DIR --out RUNS/flips.csv
 for k in 0 1 2; do for task in gender mask age; do
@@ -31,7 +31,7 @@ MASKS = ("wear", "incorrect", "normal")
 
 
 def draw_flips(table: pd.DataFrame, seed: int) -> Iterator[tuple[str, str, str, str]]:
-    """Draw rows of a corrections file (person, column, value, shot) that flip labels, of other people for each."""
+    """Draw rows of a corrections file (person, column, value, shot); other people for each label."""
     rng = np.random.default_rng(seed)
     people = table.drop_duplicates("person").reset_index(drop=True)
     flipped = round(SHARE * len(people))

@@ -3,8 +3,8 @@
 python -m bench.holdout --data path/to/portraits --out OUT --by source --rows 500
 python -m bench.holdout --data path/to/crops --out OUT --by source --share 0.3333
 
-Writes OUT/rest and OUT/held_out, each with a labels.csv and copies of its images: the first to train and validate
-on, the second to be scored once (`python -m bench.held_out`).
+Writes OUT/rest, to train and validate on, and OUT/held_out, to be scored once (`python -m bench.held_out`),
+each with a labels.csv and copies of its images.
 """
 
 import argparse

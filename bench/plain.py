@@ -1,8 +1,8 @@
 """The plain loop: the baseline that training and inference are compared with.
 
-What one writes without this project: every image is decoded by Pillow in every pass; NCHW, float32, eager PyTorch;
-one head after the other, one view after the other; training updates the whole backbone. Its outputs are those of
-`combine.py` and `train_task.py`.
+What one writes without this project: every image is decoded by Pillow in every pass; NCHW, float32, eager
+PyTorch; one head after the other, one view after the other; training updates the whole backbone. Its outputs
+are those of `combine.py` and `train_task.py`.
 
 python -m bench.plain answer --runs RUNS --data DIR --out FILE
 python -m bench.plain train --task NAME --data DIR --runs RUNS

@@ -2,7 +2,7 @@
 
 python -m bench.ablate train --plan PLAN --runs RUNS --data train=DIR --file backbone=FILE
 python -m bench.ablate collect --plan PLAN --runs RUNS --figures bench/ablate/ablations.csv
-python -m bench.ablate table --plan PLAN [--plan PLAN ...] --figures bench/ablate/ablations.csv --out docs/ablations.md
+python -m bench.ablate table --plan PLAN [...] --figures bench/ablate/ablations.csv --out docs/ablations.md
 
 Runs that have a metrics.json are not trained again. All figures are of the validation fold, whose people no run
 of the plan was trained on; evaluation people are not used.

@@ -109,8 +109,7 @@ def load_predictions(plan: Ablations, run: Run, root: Path) -> Arrays:
     """Load a run's predictions on the validation images of the default of its head and seed.
 
     Other validation images of the run are left out. A lever that trains without some of the default's data has
-    no predictions for their images: its head, which was not trained on these people, predicts them here, without
-    test-time views.
+    no predictions for their images: its head, not trained on these people, predicts them here in one view.
     """
     default = default_run(plan, run.head, run.seed)
     arrays = read_predictions(run.folder(root))
@@ -126,7 +125,7 @@ def load_predictions(plan: Ablations, run: Run, root: Path) -> Arrays:
 
 
 def _predict(folder: RunFolder, wanted: Arrays) -> Arrays:
-    """Predict the images of `wanted`; kept in the run folder, since thousands of images take minutes."""
+    """Predict the images of `wanted`; cached in the run folder, since thousands of images take minutes."""
     cache = folder.folder / f"predictions-{file_checksum(folder.best)[:16]}.npz"
     if cache.is_file():
         arrays = read_arrays(cache, "predictions of bench.ablate")

@@ -17,7 +17,7 @@ DEFAULT = "default"
 
 
 class Base(Section):
-    """How a head is trained by default: its YAML (configs/HEAD.yaml if null), names of data folders, settings."""
+    """The default of a head: its YAML (configs/HEAD.yaml if null), names of data folders, settings."""
 
     config: str | None = None
     data: list[str]

@@ -1,7 +1,7 @@
 """Joint macro F1 of argmax and of multipliers fitted for macro F1, on other people than they were fitted on.
 
-Macro F1 weighs a rare class as much as a common one, so its best predictions lean towards rare classes (Lipton, Elkan
-& Naryanaswamy 2014, arXiv:1402.1892).
+Macro F1 weighs a rare class as much as a common one, so its best predictions lean towards rare classes (Lipton,
+Elkan & Naryanaswamy 2014, arXiv:1402.1892).
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ def fit_multipliers(
 ) -> npt.NDArray[np.float64]:
     """Fit multipliers [C] for which `(probabilities * multipliers).argmax(axis=1)` has a high macro F1.
 
-    Coordinate ascent: each class in turn is tried at every one of `FACTORS`; the best stays, the nearest to 1 among
-    equals. The result is never below the macro F1 of the plain argmax on these rows, which should be of people that no
-    head was trained on.
+    Coordinate ascent: each class in turn is tried at every one of `FACTORS`; the best stays, the nearest to 1
+    among equals. The result is never below the macro F1 of the plain argmax on these rows, which should be of
+    people that no head was trained on.
     """
     multipliers = np.ones(probabilities.shape[1])
     cautious = FACTORS[np.argsort(np.abs(np.log(FACTORS)), kind="stable")]
@@ -52,7 +52,7 @@ def decide(
     truths: Sequence[npt.NDArray[np.int64]],
     person: npt.NDArray[np.str_],
 ) -> pd.DataFrame:
-    """Joint macro F1 of each decision, a row per split: fitted on one half of the people, evaluated on the other."""
+    """Joint macro F1 of each decision, per split: fitted on half of the people, evaluated on the others."""
     radices = [each.shape[1] for each in probabilities]
     joint, truth = joint_probabilities(probabilities), np.asarray(encode(list(truths), radices))
     people, rng = np.unique(person), np.random.default_rng(0)

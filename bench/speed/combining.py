@@ -49,9 +49,9 @@ def measure(
 ) -> str:
     """Write the section: speeds over `rounds`, macro F1 and equality of answers, as Markdown.
 
-    Images per second are those after the start: the time of a run over `images` minus that of a run over 64, which
-    covers imports, loading of heads and, for engines, compilation. Macro F1 of the fast contender is also compared
-    on the whole listing, untimed.
+    Images per second are those after the start: the time of a run over `images` minus that of a run over 64,
+    which covers imports, loading of heads and, for engines, compilation. Macro F1 of the fast contender is also
+    compared on the whole listing, untimed.
 
     Args:
         data: info.csv, images/ and answers.csv.

@@ -131,8 +131,8 @@ def measure_whole(recipe: Recipe, rounds: int, work: Path) -> str:
 def write_section(recipe: Recipe, loops: Mapping[str, Sequence[Process]]) -> str:
     """Write finished rounds as a table.
 
-    The macro F1 that both loops reach is, for each head and round, the lower one of their best; a loop has reached
-    it when its last head has.
+    The macro F1 that both loops reach is, for each head and round, the lower one of their best; a loop has
+    reached it when its last head has.
     """
     pairs = list(zip(loops[PLAIN], loops[OURS], strict=True))
     levels = [{task: min(best(each, task) for each in pair) for task in TASKS} for pair in pairs]
@@ -152,8 +152,9 @@ def write_section(recipe: Recipe, loops: Mapping[str, Sequence[Process]]) -> str
     change = [fmean(best(ours, task) - best(plain, task) for task in TASKS) for plain, ours in pairs]
     intro = (
         f"Both loops: `{both}`, each round with a seed of its own; train_task.py, all heads by one command: "
-        f"`{without_folders(recipe.ours)}`. The same macro F1 is, for each head and round, what both loops reach; it "
-        "is reached when the last head has. The last columns are the best macro F1 on validation; from plain to ours "
-        f"its mean over the four changes by {fmean(change):+.3f} ({min(change):+.3f} to {max(change):+.3f})."
+        f"`{without_folders(recipe.ours)}`. The same macro F1 is, for each head and round, what both loops "
+        "reach; it is reached when the last head has. The last columns are the best macro F1 on validation; from "
+        f"plain to ours its mean over the four changes by {fmean(change):+.3f} "
+        f"({min(change):+.3f} to {max(change):+.3f})."
     )
     return f"{intro}\n\n{table(header, rows)}"

@@ -1,4 +1,4 @@
-"""Multipliers are fitted for macro F1 and evaluated on other people; sets of views are means of single views."""
+"""Multipliers are fitted for macro F1 and evaluated on other people; sets of views are means of views."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What README.md and docs/python.md show to copy does what they say."""
+"""The code blocks of README.md and docs/python.md work."""
 
 import re
 import shutil
@@ -67,7 +67,7 @@ def test_heads_and_their_graph_are_called_from_python(
     assert outcome.code == 0, outcome.err
     printed: list[tuple] = []
     for block in blocks("docs/python.md", "python"):
-        exec(block, {"print": lambda *told: printed.append(told)})
+        exec(block, {"print": lambda *values: printed.append(values)})
     heads, graph = printed[:3], dict(printed[3:])
     assert [name for name, *_ in heads] == ["mask", "gender", "age"]
     assert list(graph) == ["mask", "gender", "age", "joint", "age_number"]
