@@ -16,7 +16,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from data.annotations.table import read_table
-from data.images.crop import make_cropped_reader
+from data.images.crop import CroppedReader
 from data.runtime.errors import InputError
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
@@ -227,7 +227,7 @@ def folder(squares: Any, tmp_path: Path) -> Path:
 def fingerprint(source: Path, boxes: Path | None = None, margin: float = 1.0, target: Target = COLOUR) -> Any:
     """Fingerprint a source whose first 16 rows are the training set."""
     rows = read_table([source])
-    crops = None if boxes is None else make_cropped_reader(boxes, margin)
+    crops = None if boxes is None else CroppedReader(boxes, margin)
     valid = rows[16:].reset_index(drop=True)
     return fingerprint_data(rows[:16], valid, target, crops, cached=False, frozen=None)
 
