@@ -122,13 +122,14 @@ def test_a_name_that_is_not_utf_8_is_a_name(tmp_path):
 
 @pytest.mark.parametrize("column", ["path", "image", "file", "ImageID"])
 def test_csv_keeps_text_and_reads_age(tmp_path, column):
-    text = f"\ufeff{column},age,id,glasses\nb.jpg,,007,\nsub/a.jpg,034.0,008,no\n"
+    text = f"\ufeff{column},age,id,source,shot\nb.jpg,,007,,\nsub/a.jpg,034.0,008,web,normal\n"
     table = read_table([make_csv(tmp_path / "faces", text, "b.jpg", "sub/a.jpg")])
     assert table["path"].tolist() == [str(tmp_path / "faces/images" / file) for file in ("b.jpg", "sub/a.jpg")]
     assert table["id"].tolist() == ["007", "008"]
     assert table["age"].fillna(-1).tolist() == [-1, 34]
-    assert table["glasses"].fillna("-").tolist() == ["-", "no"]
-    assert table["shot"].isna().all()
+    assert table["shot"].fillna("-").tolist() == ["-", "normal"]
+    assert table["csv_source"].fillna("-").tolist() == ["-", "web"]
+    assert table["source"].unique().tolist() == [str(tmp_path / "faces")]
     assert table["person"].map(person_name).tolist() == ["b.jpg", "sub/a.jpg"]
 
 
@@ -139,12 +140,6 @@ def test_csv_keeps_text_and_reads_age(tmp_path, column):
 def test_csv_person_is_person_else_group_else_the_image(tmp_path, columns, people):
     table = read_table([make_csv(tmp_path, f"path,{columns}\na.jpg,p,1\nb.jpg,p,2\n", "a.jpg", "b.jpg")])
     assert table["person"].map(person_name).tolist() == people
-
-
-def test_csv_columns_that_share_a_name_with_the_tables_own(tmp_path):
-    row = read_table([make_csv(tmp_path, "path,file,source,shot\na.jpg,x,web,normal\n", "a.jpg")]).iloc[0]
-    assert row["source"] == str(tmp_path)
-    assert (row["csv_source"], row["file"], row["shot"]) == ("web", "x", "normal")
 
 
 def test_a_folders_csv_looks_in_images_first_and_a_csv_file_beside_itself(tmp_path):

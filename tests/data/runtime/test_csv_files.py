@@ -3,10 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from data.annotations.labels_csv import read_labels
 from data.annotations.table import read_table
 from data.images.find import read_listing
 from data.runtime import csv_files
@@ -77,31 +74,3 @@ def test_columns_that_are_not_asked_for_may_be_anything(tmp_path: Path) -> None:
     assert (
         read_csv(write(tmp_path, "a\n"), ["ImageID"]).problems[0].endswith("columns a; expected ImageID once")
     )
-
-
-CELLS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(["a.jpg", "3O", "..", '"', ""])
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    header=st.lists(st.sampled_from(["path", "age", "person", "id", "", "mask", "source"]) | CELLS, max_size=5),
-    rows=st.lists(st.lists(CELLS, max_size=5), max_size=6),
-    separator=st.sampled_from([",", ";", "\t"]),
-    end=st.sampled_from(["\n", "\r\n", "\r"]),
-)
-def test_any_table_is_read_or_has_problems(
-    header: list[str], rows: list[list[str]], separator: str, end: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.getbasetemp()
-    (folder / "a.jpg").touch()
-    text = end.join(separator.join(cells) for cells in [header, *rows])
-    path = write(folder, text.encode("utf-8", "replace"))
-    columns, lines, problems = read_csv(path)
-    assert all(list(values) == columns for _, values in lines)
-    assert all(str(path) in problem for problem in problems)
-    found, problems = read_labels(path, [folder])
-    assert problems or all(Path(str(row["path"])).is_file() for row in found)
-    try:
-        read_listing(path)
-    except InputError as error:
-        assert str(path) in str(error)  # noqa: PT017 (an error is one of two right results)

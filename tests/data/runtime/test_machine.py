@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from data.runtime import machine
-
 COUNT = """
 import resource, sys
 import numpy as np
@@ -35,8 +33,3 @@ def faults(how: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc is asked")
 def test_memory_is_not_returned_and_requested_again() -> None:
     assert 10 * faults("reuse") < faults("as it comes")  # there 16,384 pages each time, or 32 large ones
-
-
-def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: object())
-    assert not machine.reuse_freed_memory()

@@ -3,20 +3,10 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
 from data.runtime.processes import count_cores, parallel_map
-
-
-@pytest.fixture
-def one_core() -> Iterator[None]:
-    """Allow this process one of the machine's cores, as a container or a scheduler would."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    yield
-    os.sched_setaffinity(0, before)
 
 
 def process_id(_: int) -> int:
@@ -28,10 +18,14 @@ def handles_sigint(_: int) -> bool:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be chosen here")
-@pytest.mark.usefixtures("one_core")
 def test_one_core_is_this_process_alone() -> None:
-    assert count_cores() == 1
-    assert set(parallel_map(process_id, range(6))) == {os.getpid()}
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})  # as a container or a scheduler would
+    try:
+        assert count_cores() == 1
+        assert set(parallel_map(process_id, range(6))) == {os.getpid()}
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @pytest.mark.parametrize(("requested", "started"), [(None, 3), (2, 2)])
