@@ -76,7 +76,7 @@ def write_masked(
 def _draw_masks(
     face: tuple[str, str], per_face: int, wrong: float, seed: int, out: Path
 ) -> Sequence[tuple[str, str]]:
-    """Write a face (its path and its name), bare and with masks, into `out`; return each file's name and class."""
+    """Write a face (path and name), bare and with masks, into `out`; return each file's name and class."""
     path, name = face
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])

@@ -41,7 +41,7 @@ def mean_and_std(counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64]
 
 
 def _count_levels_of(path: str) -> npt.NDArray[np.int64] | str:
-    """An image's counts of levels, or why it cannot be decoded, so that one bad image does not hide the others."""
+    """An image's counts of levels, or why it cannot be decoded, as one must not hide the others."""
     try:
         return count_levels(decode(Path(path)))
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Predictions that runs wrote for their validation sets: `<task>/validation.npz`, `<task>/fold-<k>/validation.npz`."""
+"""Predictions of runs for their validation sets: `<task>/validation.npz`, `<task>/fold-<k>/validation.npz`."""
 
 import struct
 import tokenize
@@ -46,12 +46,12 @@ class OutOfFoldPredictions:
 def find_predictions(runs: Path, tasks: Sequence[str]) -> tuple[dict[str, OutOfFoldPredictions], list[str]]:
     """Read the out-of-fold predictions of one task for each label, and explain which tasks are left out.
 
-    `runs` holds `<task>/fold-<k>/validation.npz` or `<task>/validation.npz`; folds go before a single run. Without
-    `tasks`, each label's task with most of its folds is used (the first by name), and none of a joint label.
+    `runs` holds `<task>/fold-<k>/validation.npz` or `<task>/validation.npz`; folds go before a single run.
+    Without `tasks`, each label's task with most of its folds is used (the first by name), none of joint labels.
 
     Raises:
-        InputError: no predictions (of a named task), or such that cannot be read or do not fit together; a named task
-            of a joint label, or of the same label as another.
+        InputError: no predictions (of a named task), or such that cannot be read or do not fit together; a
+            named task of a joint label, or of the same label as another.
     """
     read = {task: read_folds(files) for task, files in _validation_files(runs, tasks).items()}
     joint = [task for task, each in read.items() if not each.column]
@@ -135,9 +135,10 @@ def read_folds(files: Sequence[Path]) -> OutOfFoldPredictions:
 
 
 def read_validation(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read the arrays of a run's validation.npz: those of `NEEDED`, and `expected` of heads that predict a number.
+    """Read the arrays of a run's validation.npz: those of `NEEDED`, and others that only some heads have.
 
-    `probabilities` is [N, C]; `person`, `path`, `shot` and `truth` (class indices) are [N].
+    `probabilities` is [N, C]; `person`, `path`, `shot`, `truth` (class indices) and, of heads that predict a
+    number, `expected` are [N].
 
     Raises:
         InputError: it cannot be read, would need a pickle, lacks an array, or its arrays differ in length.

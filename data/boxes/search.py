@@ -29,8 +29,8 @@ def list_images_of(sources: Sequence[Path]) -> list[str]:
     """List the absolute paths of images with labels, and of all that `combine.py` would predict; each once.
 
     Raises:
-        InputError: as `data.annotations.table.read_table` and `data.images.find.list_image_paths` do, or a path is
-            not UTF-8.
+        InputError: as `data.annotations.table.read_table` and `data.images.find.list_image_paths` do, or a path
+            is not UTF-8.
     """
     paths, labelled = [], []
     for source in sources:

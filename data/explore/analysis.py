@@ -31,9 +31,9 @@ def explore(
 ) -> Facts:
     """Compute all facts of a table (see `data.annotations.table.read_table`), ready for JSON.
 
-    `labels` are the columns to count, in the joint code's order; columns of numbers are cut into classes at their
-    `borders`. `against` are paths of another set, such as the images to predict, to search for duplicates; those
-    that the table has as well are counted and left out.
+    `labels` are the columns to count, in the joint code's order; numbers are cut into classes at their column's
+    `borders`. `against` are paths of another set, such as the images to predict, to search for duplicates;
+    those that the table has as well are counted and left out.
     """
     own = table["path"].tolist()
     other = other_images(own, against)
@@ -76,7 +76,7 @@ def other_images(own: Sequence[str], against: Sequence[str]) -> list[str]:
 
 
 def class_column(table: pd.DataFrame, column: str, borders: Mapping[str, Sequence[float]]) -> pd.Series:
-    """Return a label's classes as text [N], missing where the table has none; numbers are cut at their `borders`.
+    """Return a label's classes as text [N], missing where it has no value; numbers are cut at their `borders`.
 
     >>> ages = pd.DataFrame({"age": [29.0, 30.0, 75.0, np.nan]})
     >>> class_column(ages, "age", {"age": [30, 60]}).dropna().tolist()

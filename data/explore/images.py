@@ -88,9 +88,9 @@ def image_facts(images: Sequence[ImageInfo]) -> dict[str, Any]:
 
 
 def find_duplicates(images: Mapping[int, ImageInfo], people: Sequence[str | None]) -> dict[str, Pairs]:
-    """Find all pairs of images (by row) that are the same or nearly so: for each kind of pair their rows, [P, 2].
+    """Find pairs of images (by row) that are the same or nearly so: for each kind of pair the rows, [P, 2].
 
-    `people` has the person of each row; None for an image of another set, which is compared with the data alone.
+    `people` has each row's person; None for an image of another set, which is compared with the data alone.
     Images of one person are similar by nature, so near duplicates are searched across people only.
     """
     rows = np.array(list(images), dtype=np.int64)

@@ -3,9 +3,9 @@
     python -m data.synthetic OUT --people 300 --eval-people 100 --size 96x128 --seed 0
 
 writes OUT/train/images/<id>_<gender>_<race>_<age>/<shot>.jpg and OUT/train/train.csv, and of other people
-OUT/eval/images/<40 hex>.jpg, OUT/eval/info.csv (the images to predict) and OUT/eval/answers.csv (for scoring only;
-with the person and the age in years, for the report). No real person is in it. About 40 / 40 / 20 % of the
-people are under 30, from 30 to 59, and 60 or older; half are men and half women. The 400 people of this
+OUT/eval/images/<40 hex>.jpg, OUT/eval/info.csv (the images to predict) and OUT/eval/answers.csv (for scoring
+only; with the person and the age in years, for the report). No real person is in it. About 40 / 40 / 20 % of
+the people are under 30, from 30 to 59, and 60 or older; half are men and half women. The 400 people of this
 command take about 20 seconds on 2 cores.
 """
 

@@ -10,8 +10,10 @@ from data.synthetic.person import Person
 
 # True: a mask worn as it should be; False: worn incorrectly; None: no mask.
 SHOTS: dict[str, bool | None] = {
-    **dict.fromkeys(["mask1", "mask2", "mask3", "mask4", "mask5"], True), "incorrect_mask": False, "normal": None
-}  # fmt: skip
+    **dict.fromkeys(["mask1", "mask2", "mask3", "mask4", "mask5"], True),
+    "incorrect_mask": False,
+    "normal": None,
+}
 HEAD = 0.315  # half the height of the head as a share of the image's height
 SUPERSAMPLING = 3
 
@@ -21,8 +23,8 @@ def draw_portrait(
 ) -> NDArray[np.uint8]:
     """Draw `person` in one `shot` of the challenge ("mask1" to "mask5", "incorrect_mask", "normal").
 
-    `size` is (width, height) in pixels; the image is uint8 RGB [height, width, 3]. Pose, background, mask and light
-    come from `rng`; the person stays the same.
+    `size` is (width, height) in pixels; the image is uint8 RGB [height, width, 3]. Pose, background, mask and
+    light come from `rng`; the person stays the same.
     """
     width, height = (side * SUPERSAMPLING for side in size)
     image = Image.new("RGB", (width, height))

@@ -26,7 +26,7 @@ class Face:
 _WIDE_CROP = (0.52, 0.73, 0.28)
 _CLOSE_CROP = (0.30, 0.73, 0.37)
 _SQUARE = 1.15
-# The region with hair and chin: above the eyes and below the mouth in units of the face, beside in halves of its cheeks.
+# The region with hair and chin: above eyes and below mouth in units, beside in halves of the cheeks' width.
 _ABOVE, _BELOW, _BESIDE = 1.4, 0.7, 1.55
 
 

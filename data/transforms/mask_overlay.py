@@ -54,7 +54,7 @@ def draw_mask(pixels: Pixels, face: Face, way: str, rng: np.random.Generator) ->
 
 
 def _outline(face: Face, way: Way, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """A closed outline [M, 2] in pixels: an upper edge that rises over the nose, a lower one around the chin."""
+    """A closed outline [M, 2] in pixels: the upper edge rises over the nose, the lower goes round the chin."""
     across = np.linspace(-1, 1, 17)
     top, bottom = way.top + rng.normal(0, 0.06), way.bottom + rng.normal(0, 0.1)
     upper = top + rng.uniform(0.02, 0.25) * (across**2 - 1) + 0.1

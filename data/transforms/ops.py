@@ -1,4 +1,4 @@
-"""The ops that a YAML may name as steps, on uint8 RGB pixels [H, W, 3]; the one file that imports albumentations."""
+"""The steps of a YAML's pipelines, on uint8 RGB pixels [H, W, 3]; the one file that imports albumentations."""
 
 import os
 from collections.abc import Callable
@@ -78,8 +78,8 @@ def center_crop(height: Size, width: Size) -> Transform:
 def aligned_crop(margin: Annotated[float, Field(gt=0)] = 1.0) -> Transform:
     """Crop an aligned face with its hair and chin; `margin` scales the space around it.
 
-    Faces then have about the same size in images with hair and shoulders (taller than wide) as in images cropped
-    close to the face (square ones, which stay nearly whole).
+    Faces then have about the same size in images with hair and shoulders (taller than wide) as in images
+    cropped close to the face (square ones, which stay nearly whole).
     """
     return AlignedCrop(margin)
 
@@ -160,7 +160,7 @@ def blur(sigma: Annotated[float, Field(gt=0)] = 1.5, p: Share = 0.2) -> Transfor
 
 
 def drawn_mask(wrong: Share = 0.2, p: Share = 0.7) -> Transform:
-    """Draw a mask on an aligned bare face, a share of `wrong` worn incorrectly; for labels other than the mask."""
+    """Draw a mask on an aligned bare face, `wrong` of them incorrectly worn; for labels other than the mask."""
     return DrawnMask(wrong, p)
 
 

@@ -22,8 +22,8 @@ class Pipeline:
     """Steps in order, names or {name: arguments} of `STEPS`, each with a random generator of its own.
 
     Attributes:
-        least: width and height from which on an image is only scaled down, so that it may be decoded at a fraction
-            of its size, but not below this. None where steps use the image's own pixels before one scales it.
+        least: width and height from which on an image is only scaled down, so that it may be decoded at a
+            fraction of its size, but not below this. None where steps use its own pixels before one scales it.
 
     Raises:
         ValueError: unknown steps or wrong arguments; the message lists all.
@@ -42,7 +42,7 @@ class Pipeline:
     def __call__(self, pixels: Pixels, seed_sequence: Sequence[int]) -> Pixels:
         """Transform the pixels; the same pixels and `seed_sequence` (numbers >= 0) give the same result.
 
-        Each step gets its own seed: with one seed for all, steps with the same `p` would act on the same images.
+        Each step gets its own seed: with one for all, steps with the same `p` would act on the same images.
         """
         seeds = np.random.SeedSequence(list(seed_sequence)).generate_state(len(self.steps))
         for step, seed in zip(self.steps, seeds, strict=True):
@@ -68,7 +68,7 @@ def least_size(pipelines: Iterable[Pipeline]) -> tuple[int, int] | None:
 
 
 def working_size(*pipelines: Sequence[Step]) -> tuple[int, int] | None:
-    """Return the height and width of cached copies that all of the pipelines can use instead of the images, or None.
+    """Return the height and width of cached copies that all pipelines can use instead of the images, or None.
 
     All have to letterbox to one size; an aligned crop before it needs larger copies, by as much as it removes.
     None, too, where one of them crops by pixels before: smaller copies would lose more by it.

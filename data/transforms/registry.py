@@ -1,4 +1,4 @@
-"""Steps that a YAML lists by name, `[hflip, {resize: {height: 9, width: 9}}]`, and the table that defines them."""
+"""Steps that a YAML lists by name, `[hflip, {resize: {height: 9, width: 9}}]`, built from a table."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence

@@ -42,8 +42,8 @@ def legend(axes: Axes) -> None:
 def svg(figure: Figure, name: str, alternative: str) -> Markup:
     """Convert a figure to inline SVG with role=img and an alternative text.
 
-    Colours are `INK`, `SERIES` and `CELL`, or such as can be seen on white and on black. `name` is unique in the
-    page: the ids of two plots must differ.
+    Colours are `INK`, `SERIES` and `CELL`, or such as can be seen on white and on black. `name` is unique in
+    the page: the ids of two plots must differ.
     """
     buffer = StringIO()
     # The salt makes the ids the same in each run and different between the plots of a page.

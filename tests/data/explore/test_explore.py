@@ -37,7 +37,7 @@ def run(tmp_path, monkeypatch):
 
 @pytest.fixture
 def labelled(faces, tmp_path):
-    """A folder with labels of six people's masks and nothing else; the last person's image is the first one's."""
+    """A folder with labels of six people's masks alone; the last person's image is the first one's."""
     images = tmp_path / "data" / "images"
     images.mkdir(parents=True)
     lines = ["path,person,mask"]
