@@ -45,7 +45,7 @@ class ImageDataset(Dataset[Sample]):
         targets: [N, ...].
         seed: from 0.
         read: path -> RGB uint8 [H, W, 3].
-        skip_bad: give black pixels and an error for an image that cannot be decoded, instead of an `InputError`.
+        skip_bad: give black pixels and an error for an image that cannot be decoded, not an `InputError`.
     """
 
     def __init__(

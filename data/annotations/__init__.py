@@ -1,1 +1,1 @@
-"""From sources (folders, CSV files) to one table of images and labels: identities, corrections, folds, class balance."""
+"""Sources (folders, CSV files) as one table of images and labels; corrections, folds, class balance."""

@@ -13,7 +13,7 @@ from data.annotations.challenge import NAME_EXPECTED, parse_folder_name, read_pe
 from data.annotations.labels_csv import Row, read_labels
 from data.runtime.errors import raise_all
 
-# File names that are not UTF-8 fit in pandas' own strings, not in Arrow's, the default where pyarrow is installed.
+# File names that are not UTF-8 fit in pandas' own strings, not in Arrow's, the default with pyarrow installed.
 pd.set_option("mode.string_storage", "python")
 
 OWN_COLUMNS = ("source", "path", "person", "shot")
@@ -27,8 +27,8 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
 
     Returns one row per image, in the order of the sources and sorted by path within each, RangeIndex:
     `source` (str: absolute path of the data folder or CSV file), `path` (str, absolute), `person` (str), `shot`
-    (str, missing outside the challenge's layout), then the labels: `age` in years as float (NaN: unknown), every
-    other column as str (missing where the file has nothing).
+    (str, missing outside the challenge's layout), then the labels: `age` in years as float (NaN: unknown), all
+    other columns as str (missing where the file has nothing).
 
     `person` is `<data folder's name>-<digest>/<person's name in it>`. The digest is taken over the source's
     file names, so that people of two sources never mix, and a person keeps the name wherever the folder lies
@@ -36,7 +36,7 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
 
     Args:
         sources: each is the challenge's `train/` folder, its `train/images`, the folder above, a folder with
-            `labels.csv` and `images/`, or a CSV file whose paths are relative to its folder, else to `images/` there.
+            `labels.csv` and `images/`, or a CSV file whose paths are relative to its folder or to `images/` there.
         lenient: accept images that are missing or no files; decoding them will fail.
 
     Raises:

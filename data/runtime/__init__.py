@@ -1,1 +1,1 @@
-"""What every command needs: errors and exit codes, atomic files, locks, signals, worker processes, HTML pages."""
+"""Errors and exit codes, CSV files, atomic files, locks, signals, worker processes and HTML pages."""
