@@ -31,8 +31,8 @@ def parse_age(text: str) -> float | None:
 def read_labels(path: Path, roots: Sequence[Path], lenient: bool = False) -> tuple[list[Row], list[str]]:
     """Read a labels file; return its rows and all problems.
 
-    A row has `path` (absolute), `person` (its `person`, else its `group`, else its image's path), `age` in years
-    as float, and every other column as text. The file's own `source` becomes `csv_source`; `source` is the table's.
+    A row has `path` (absolute), `person` (its `person`, else `group`, else its image's path), `age` in years as
+    float, and every other column as text. The file's `source` becomes `csv_source`; `source` is the table's.
 
     Args:
         path: of the CSV file.

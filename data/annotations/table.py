@@ -36,7 +36,7 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
 
     Args:
         sources: each is the challenge's `train/` folder, its `train/images`, the folder above, a folder with
-            `labels.csv` and `images/`, or a CSV file whose paths are relative to its folder or to `images/` there.
+            `labels.csv` and `images/`, or a CSV file; its paths are relative to its folder or `images/` there.
         lenient: accept images that are missing or no files; decoding them will fail.
 
     Raises:
