@@ -1,7 +1,7 @@
 """Decoded images, scaled to the working size and cached in files that heads, folds and epochs share.
 
-A file's name holds a digest of all that its content depends on, so an outdated file is never found. It is written
-beside its place and renamed when complete, so an unfinished file is never found either.
+A file's name holds a digest of all that its content depends on, so an outdated file is never found. It is
+written beside its place and renamed when complete, so an unfinished file is never found either.
 """
 
 import hashlib
