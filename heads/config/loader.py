@@ -43,7 +43,7 @@ def load_config(schema: type[S], path: Path, overrides: Sequence[str] = ()) -> S
     places = {location: f"{path}:{line}" for location, line in lines.items()}
     for text in overrides:
         _apply_override(value, text, places)
-    return check_config(schema, value, str(path), places)
+    return check_config(schema, _drop_retired(schema, value, only_unset=True), str(path), places)
 
 
 def check_config(schema: type[S], value: Any, name: str, places: Mapping[Location, str] | None = None) -> S:
@@ -58,6 +58,11 @@ def check_config(schema: type[S], value: Any, name: str, places: Mapping[Locatio
 
 def read_stored_config(schema: type[S], value: Any, name: str) -> S:
     """Check the config of a checkpoint: retired keys are dropped, sections with a retired value become null."""
+    return check_config(schema, _drop_retired(schema, value), name)
+
+
+def _drop_retired(schema: type[Section], value: Any, only_unset: bool = False) -> Any:
+    """Copy `value` without its retired keys and values; with `only_unset`, without retired keys that hold nothing."""
     value = copy.deepcopy(value)
     for path in schema.retired:
         *parents, last = path.split(".")
@@ -65,11 +70,16 @@ def read_stored_config(schema: type[S], value: Any, name: str) -> S:
         holder, section = None, value
         for parent in parents:
             holder, section = section, section.get(parent) if isinstance(section, dict) else None
-        if isinstance(section, dict) and not retired_value:
+        if isinstance(section, dict) and not retired_value and (not only_unset or _is_unset(section.get(key))):
             section.pop(key, None)
-        elif isinstance(section, dict) and holder is not None and section.get(key) == retired_value:
+        elif not only_unset and isinstance(section, dict) and holder and section.get(key) == retired_value:
             holder[parents[-1]] = None
-    return check_config(schema, value, name)
+    return value
+
+
+def _is_unset(value: Any) -> bool:
+    """Whether a retired key is written out without effect, as in a run's resolved config.yaml."""
+    return all(map(_is_unset, value.values())) if isinstance(value, dict) else value in (None, [])
 
 
 def _apply_override(value: dict[str, Any], text: str, places: dict[Location, str]) -> None:

@@ -115,7 +115,7 @@ def test_overrides_replace_what_the_file_says(path: Path) -> None:
         ("opt.lr=1", "--set: opt: unknown key"),
         ("optimiser.epochs=1", "--set: optimiser.epochs: unknown key, did you mean epochs?"),
         ("optimiser.factor=1", "--set: optimiser.factor: unknown key, did you mean terms.factor?"),
-        ("optimiser.beta=null", "--set: optimiser.beta: removed in 0.2: fixed"),
+        ("optimiser.beta=1", "--set: optimiser.beta: removed in 0.2: fixed"),
         ("epochs=0", "--set: epochs=0: Input should be greater than or equal to 1"),
         ("epochs", "--set epochs: expected key.sub=value"),
         ("=3", "--set =3: expected key.sub=value"),
@@ -137,6 +137,13 @@ def test_a_stored_config_loads_without_its_retired_keys() -> None:
     for odd in ({**stored, "colour": 1}, {**stored, "optimiser": 3}, [], 3):
         with pytest.raises(InputError, match=r"^best: 1 problem"):
             read_stored_config(Example, odd, "best")
+
+
+def test_a_retired_key_that_holds_nothing_is_accepted(path: Path) -> None:
+    path.write_text("task: age\nepochs: 3\nweights: {lr: 0.5}\noptimiser: {beta: {low: null, high: []}}\n")
+    assert load_config(Example, path).optimiser == Optimiser()
+    with pytest.raises(InputError, match=r"optimiser\.beta: removed in 0\.2: fixed"):
+        load_config(Example, path, ["optimiser.beta.low=1"])
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just text", "3"])

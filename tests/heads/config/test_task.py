@@ -115,7 +115,7 @@ XY, YEARS = "column: a, classes: [x, y]", "distribution: {low: 0, high: 9, sigma
         ("loss.class_weights=[1, -2]", "greater than 0"),
         ("loss.class_weights=balanced", "Input should be 'none'"),
         ("label.training={leave_out: [[28, 29]]}", "--set: label.training: removed in 0.2: "),
-        ("training.resizing=null", "--set: training.resizing: removed in 0.2: "),
+        ("training.resizing={least: 0.5}", "--set: training.resizing: removed in 0.2: "),
         ("training.mix={method: mixup}", "--set: training.mix.method=mixup: removed in 0.2: "),
         ("training.mix={method: cutmix}", "--set: training.mix.method=cutmix: removed in 0.2: "),
         ("training.mix={alpha: 1.0}", "--set: training.mix.alpha: removed in 0.2: "),
