@@ -60,11 +60,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="further submissions on the same answers; without --submission the first one is reported on",
     )
     parser.add_argument(
-        "--wrong",
-        type=whole_number_from(0),
-        default=300,
-        metavar="N",
-        help="errors to list (default: %(default)s)",
+        "--wrong", type=whole_number_from(0), default=300, metavar="N", help="errors to list (default: %(default)s)"
     )
     parser.add_argument(
         "--format",

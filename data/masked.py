@@ -41,9 +41,7 @@ def bare_faces(table: pd.DataFrame) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
-def write_masked(
-    table: pd.DataFrame, out: Path, per_face: int, wrong: float, seed: int, processes: int | None
-) -> int:
+def write_masked(table: pd.DataFrame, out: Path, per_face: int, wrong: float, seed: int, processes: int | None) -> int:
     """Write `out`/images and `out`/labels.csv from a table of bare faces; return the number of images.
 
     The labels have the person and every other label of the face. A share of `wrong` masks is worn incorrectly.
@@ -73,9 +71,7 @@ def write_masked(
     return len(labels)
 
 
-def _draw_masks(
-    face: tuple[str, str], per_face: int, wrong: float, seed: int, out: Path
-) -> Sequence[tuple[str, str]]:
+def _draw_masks(face: tuple[str, str], per_face: int, wrong: float, seed: int, out: Path) -> Sequence[tuple[str, str]]:
     """Write a face (path and name), bare and with masks, into `out`; return each file's name and class."""
     path, name = face
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
@@ -96,16 +92,12 @@ def _draw_masks(
 def main() -> None:
     """Parse the command line, draw the masks and write the data folder."""
     parser = argparse.ArgumentParser(prog="python -m data.masked", description="Draw masks on bare faces.")
-    parser.add_argument(
-        "--data", type=Path, action="append", required=True, metavar="DIR", help="as train_task.py's"
-    )
+    parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="as train_task.py's")
     count = whole_number_from(1)
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="a new or an empty folder")
     parser.add_argument("--per-face", type=count, default=2, help="masks drawn on each face (default 2)")
     parser.add_argument("--wrong", type=float, default=0.5, help="share worn incorrectly (default 0.5)")
-    parser.add_argument(
-        "--seed", type=whole_number_from(0), default=0, help="another seed, other masks (default 0)"
-    )
+    parser.add_argument("--seed", type=whole_number_from(0), default=0, help="another seed, other masks (default 0)")
     parser.add_argument("--processes", type=count, help="processes that draw (default: one a core)")
     add_debug_option(parser)
     args = parser.parse_args()

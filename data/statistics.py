@@ -50,9 +50,7 @@ def _count_levels_of(path: str) -> npt.NDArray[np.int64] | str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the images' mean and standard deviation as lines for a config."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data.statistics", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m data.statistics", description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
         "--data", type=Path, action="append", required=True, help="a data folder or CSV file; may be repeated"
     )

@@ -115,9 +115,7 @@ BAD: dict[str, Callable[[], bytes]] = {
     "png_of_60000_by_60000": lambda: png(60_000, 60_000),
     "png_of_2_to_the_31": lambda: png(2**31 - 1, 2**31 - 1),
     "png_bomb": lambda: png(10_000, 10_000, bytes(30_001)),
-    "png_text_bomb": lambda: png(
-        1, 1, b"\0\1\2\3", chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2_000_000), 9))
-    ),
+    "png_text_bomb": lambda: png(1, 1, b"\0\1\2\3", chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2_000_000), 9))),
     "tiff_floats_without_range": lambda: encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"),
     "tiff_that_points_to_itself": lambda: b"II*\0\x08\0\0\0\0\0\x08\0\0\0",
     "gif_without_frames": lambda: b"GIF89a\x3c\0\x28\0\0\0\0;",

@@ -96,9 +96,7 @@ def _people_by_name(table: pd.DataFrame) -> dict[str, list[str]]:
     return {name: sorted(found) for name, found in people.items()}
 
 
-def _select_rows(
-    table: pd.DataFrame, people: Mapping[str, list[str]], fix: Mapping[str, str]
-) -> "pd.Series[bool]":
+def _select_rows(table: pd.DataFrame, people: Mapping[str, list[str]], fix: Mapping[str, str]) -> "pd.Series[bool]":
     """Select the rows [N] of a correction: a person's images, those of one shot, or a single one."""
     person, shot, image = fix["person"], fix.get("shot", ""), fix.get("photograph", "")
     matches = people.get(person, [])

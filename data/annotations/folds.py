@@ -95,8 +95,6 @@ def _classes(column: pd.Series, borders: Sequence[float]) -> list[str]:
         return [MISSING if none else f"={value}" for value, none in zip(column, missing, strict=True)]
     numbers = pd.to_numeric(column, errors="coerce")
     bad = column[numbers.isna() & ~missing].unique()
-    raise_all(
-        f"{column.name}: expected numbers, since it is cut at {list(borders)}", [f"found {v!r}" for v in bad]
-    )
+    raise_all(f"{column.name}: expected numbers, since it is cut at {list(borders)}", [f"found {v!r}" for v in bad])
     classes = np.searchsorted(np.sort(borders), numbers.to_numpy(float), side="right")
     return [MISSING if none else str(i) for i, none in zip(classes, missing, strict=True)]

@@ -30,9 +30,7 @@ def task_summary(
     what = "people" if (ranked[["shot", "photograph"]] == "").all(axis=None) else "images"
     lines = [f"{task}: {len(issues)} of {len(ranked)} {what} probably have a wrong {predictions.column}"]
     if predictions.found < predictions.folds:
-        lines.append(
-            f"  only {predictions.found} of {predictions.folds} folds are there; other people are not ranked"
-        )
+        lines.append(f"  only {predictions.found} of {predictions.folds} folds are there; other people are not ranked")
     for row in issues.head(PRINTED).to_dict("records"):
         who = " ".join(row[name] for name in ("person", "shot", "photograph") if row[name])
         lines.append(f"  {who}: {row['found']}, rather {row['suggested']} (quality {row['quality']:.3f})")
@@ -50,13 +48,9 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, rank the labels and write them."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data.audit", description="Find labels that are probably wrong."
-    )
+    parser = argparse.ArgumentParser(prog="python -m data.audit", description="Find labels that are probably wrong.")
     parser.add_argument("--runs", type=Path, required=True, metavar="DIR", help="holds the folds of each task")
-    parser.add_argument(
-        "--task", nargs="+", default=[], metavar="NAME", help="only these (default: one a label)"
-    )
+    parser.add_argument("--task", nargs="+", default=[], metavar="NAME", help="only these (default: one a label)")
     parser.add_argument("--out", type=Path, default=Path("suspects.csv"), metavar="FILE")
     parser.add_argument("--all", action="store_true", help="rank every label, not only the probably wrong ones")
     add_debug_option(parser)

@@ -67,9 +67,7 @@ def find_predictions(runs: Path, tasks: Sequence[str]) -> tuple[dict[str, OutOfF
     others = {t: chosen[each.column] for t, each in read.items() if each.column and chosen[each.column] != t}
     if tasks:
         problems = [f"{other} and {task} predict {read[task].column!r}" for task, other in others.items()]
-        raise_all(
-            "--task: several heads of one label, expected one for each label; name one of the two", problems
-        )
+        raise_all("--task: several heads of one label, expected one for each label; name one of the two", problems)
     left_out = [f"{task}: left out, it predicts a joint label, not a single column" for task in joint]
     for task, other in others.items():
         counts = [f"{read[each].found} of {read[each].folds} folds" for each in (task, other)]
@@ -151,9 +149,7 @@ def read_validation(path: Path) -> dict[str, npt.NDArray[Any]]:
     shapes = {"probabilities": (count, classes)} | dict.fromkeys(PER_IMAGE, (count,))
     wrong = [f"{name} {arrays[name].shape}" for name, shape in shapes.items() if arrays[name].shape != shape]
     if wrong:
-        raise InputError(
-            f"{path}: holds {', '.join(wrong)}; expected N = {count} rows and C = {classes} classes"
-        )
+        raise InputError(f"{path}: holds {', '.join(wrong)}; expected N = {count} rows and C = {classes} classes")
     return arrays
 
 

@@ -19,9 +19,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, action="append", required=True, metavar="DIR", help="as the scripts' --data"
     )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="the CSV; extended if it exists"
-    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the CSV; extended if it exists")
     parser.add_argument("--threshold", type=float, default=0.5, help="least score (default: %(default)s)")
     parser.add_argument("--processes", type=whole_number_from(1), help="that find faces (default: one a core)")
     add_debug_option(parser)

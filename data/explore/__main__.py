@@ -45,27 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m data.explore", description=(__doc__ or "").split("\n")[0])
     add = partial(parser.add_argument, metavar="DIR", type=Path)
     add("--data", action="append", required=True, help="as train_task.py's; may be repeated")
-    add(
-        "--against",
-        help="another set, as combine.py's --data, such as eval/: which of its images are in the data?",
-    )
+    add("--against", help="another set, as combine.py's --data, such as eval/: which of its images are in the data?")
     add("--out", default=Path("explore.html"), metavar="FILE", help="the page (default: %(default)s)")
     add("--json", metavar="FILE", help="the same facts for programs")
-    add(
-        "--labels",
-        nargs="+",
-        type=str,
-        metavar="COLUMN",
-        help=f"to count (default: those of {', '.join(LABELS)})",
-    )
-    add(
-        "--ages",
-        nargs="+",
-        type=float,
-        default=[30.0, 60.0],
-        metavar="YEARS",
-        help="borders of the age classes",
-    )
+    add("--labels", nargs="+", type=str, metavar="COLUMN", help=f"to count (default: those of {', '.join(LABELS)})")
+    add("--ages", nargs="+", type=float, default=[30.0, 60.0], metavar="YEARS", help="borders of the age classes")
     add("--folds", type=int, default=10, metavar="NUMBER", help="as a head's split (default: %(default)s)")
     add_debug_option(parser)
     args = parser.parse_args(arguments)

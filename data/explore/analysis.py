@@ -120,9 +120,7 @@ def class_facts(classes: pd.Series) -> list[Facts]:
 
 def joint_facts(classes: Mapping[str, pd.Series]) -> list[Facts]:
     """Count every combination of classes, also those of no image; the rarest first."""
-    labelled = pd.DataFrame(
-        {name: each.astype(str).where(each.notna()) for name, each in classes.items()}
-    ).dropna()
+    labelled = pd.DataFrame({name: each.astype(str).where(each.notna()) for name, each in classes.items()}).dropna()
     counted = Counter(map(tuple, labelled.to_numpy()))
     combinations = product(*(sorted(labelled[name].unique()) for name in labelled))
     return [

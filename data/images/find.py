@@ -143,9 +143,7 @@ def _files_below(folder: Path) -> Iterator[str]:
         with os.scandir(folder / prefix) as entries:
             for entry in entries:
                 name, linked = prefix + entry.name, entry.is_symlink()
-                is_folder = (
-                    Path(entry).is_dir() if linked else entry.is_dir()
-                )  # the latter fails on circular links
+                is_folder = Path(entry).is_dir() if linked else entry.is_dir()  # the latter fails on circular links
                 if not is_folder:
                     yield name
                 elif entry.name.startswith("."):

@@ -124,9 +124,7 @@ def open_array(
             _check_limit(folder, file, what, math.prod(shape) * np.dtype(kind).itemsize, limit)
             with write_atomically(file) as temporary:
                 np.lib.format.open_memmap(temporary, "w+", np.dtype(kind), tuple(shape)).flush()
-                if hasattr(
-                    os, "posix_fallocate"
-                ):  # else a full disk would kill the process as it fills the file
+                if hasattr(os, "posix_fallocate"):  # else a full disk would kill the process as it fills the file
                     with temporary.open("r+b") as opened:
                         os.posix_fallocate(opened.fileno(), 0, temporary.stat().st_size)
                 fill(temporary)
@@ -173,9 +171,7 @@ def _check_limit(folder: Path, file: Path, what: str, needed: int, limit: int) -
     raise InputError(list_problems(problem, [f"{other}: {sizes[other] / 1e9:.2f} GB" for other in others]))
 
 
-def _decode_all(
-    paths: Sequence[str], size: tuple[int, int], processes: int | None, read: Read, file: Path
-) -> None:
+def _decode_all(paths: Sequence[str], size: tuple[int, int], processes: int | None, read: Read, file: Path) -> None:
     """Decode all images into the file."""
     started = time.perf_counter()
     print(f"cache: decoding {len(paths)} images once, {file.stat().st_size / 1e9:.2f} GB in {file.parent}")

@@ -97,6 +97,13 @@ def whole_number_from(least: int) -> Callable[[str], int]:
     return whole_number
 
 
+def gigabytes(text: str) -> int:
+    """Parse a command-line option in gigabytes to bytes."""
+    if not 0 < float(text) < 1e6:
+        raise argparse.ArgumentTypeError(f"{text}, expected a number of gigabytes above 0")
+    return int(float(text) * 1e9)
+
+
 def add_debug_option(parser: argparse.ArgumentParser) -> None:
     """Add --debug, which `run_script` reads."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

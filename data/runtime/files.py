@@ -33,9 +33,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~mask)  # mkstemp makes private files
         temporary.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
-        with suppress(
-            OSError
-        ):  # not every file system can flush a folder, so that the rename outlives a power cut
+        with suppress(OSError):  # not every file system can flush a folder, so that the rename outlives a power cut
             os.fsync(folder)
         os.close(folder)
     except OSError as error:
@@ -116,6 +114,4 @@ def check_writable_names(where: str, names: Iterable[str]) -> None:
     They are not UTF-8, or contain a carriage return, which Python's csv module writes unquoted.
     """
     unwritable = [name for name in names if "\r" in name or name != name.encode("utf-8", "replace").decode()]
-    raise_all(
-        f"{where}: names that are not UTF-8 or have a carriage return, expected others", map(repr, unwritable)
-    )
+    raise_all(f"{where}: names that are not UTF-8 or have a carriage return, expected others", map(repr, unwritable))

@@ -42,9 +42,7 @@ def usable_workers(requested: int | None, sharing: int = 1) -> int:
     count = min(max(count_cores() // sharing, 1), MAX_WORKERS) if requested is None else requested
     if count and not can_share_memory():
         if requested is not None:
-            warning = (
-                f"{SHARED_MEMORY} cannot be used: this process decodes by itself instead of {count} workers"
-            )
+            warning = f"{SHARED_MEMORY} cannot be used: this process decodes by itself instead of {count} workers"
             print(warning, file=sys.stderr)
         return 0
     return count

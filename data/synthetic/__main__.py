@@ -24,14 +24,10 @@ def main() -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="a folder that does not exist yet, or is empty")
     count = whole_number_from(0)
     parser.add_argument("--people", type=count, default=300, help="people to train on (default 300)")
-    parser.add_argument(
-        "--eval-people", type=count, default=100, help="other people to evaluate on (default 100)"
-    )
+    parser.add_argument("--eval-people", type=count, default=100, help="other people to evaluate on (default 100)")
     parser.add_argument("--size", default="96x128", help="width x height in pixels (default 96x128)")
     parser.add_argument("--seed", type=count, default=0, help="another seed draws other people (default 0)")
-    parser.add_argument(
-        "--processes", type=whole_number_from(1), help="processes that draw (default: one a core)"
-    )
+    parser.add_argument("--processes", type=whole_number_from(1), help="processes that draw (default: one a core)")
     add_debug_option(parser)
     args = parser.parse_args()
     size = re.fullmatch(r"(\d{1,4})x(\d{1,4})", args.size)

@@ -89,9 +89,7 @@ class Canvas:
         if both:
             self.fill(points * MIRROR, colour, alpha)
 
-    def stroke(
-        self, points: Points, width: float, colour: Colour, alpha: float = 1.0, both: bool = False
-    ) -> None:
+    def stroke(self, points: Points, width: float, colour: Colour, alpha: float = 1.0, both: bool = False) -> None:
         """Draw a line that is `width` wide in the middle and thinner at its ends; with `both` mirrored too."""
         slope = np.gradient(points, axis=0)
         slope /= np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-9)

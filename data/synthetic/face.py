@@ -36,9 +36,7 @@ def _draw_wrinkles(canvas: Canvas, person: Person) -> None:
     for row, y in enumerate((-0.42, -0.52, -0.61)):
         strength = float(np.clip(2.2 * person.wrinkles - 0.45 * row, 0.0, 1.0))
         half = 0.22 + 0.16 * strength
-        canvas.stroke(
-            curve([(-half, y + 0.02), (0.0, y - 0.01), (half, y + 0.02)]), 0.045, crease, 0.8 * strength
-        )
+        canvas.stroke(curve([(-half, y + 0.02), (0.0, y - 0.01), (half, y + 0.02)]), 0.045, crease, 0.8 * strength)
     cheek = curve([(0.17, 0.30), (0.27, 0.44), (0.29, 0.58)])
     canvas.stroke(cheek, 0.04, crease, 0.6 * person.wrinkles, both=True)
     for drop in (-0.06, 0.0, 0.06):

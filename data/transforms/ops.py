@@ -110,9 +110,7 @@ def brightness_contrast(brightness: Share = 0.2, contrast: Share = 0.2, p: Share
     return A.RandomBrightnessContrast(brightness, contrast, p=p)
 
 
-def colour(
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.05, saturation: Share = 0.3, p: Share = 0.5
-) -> Transform:
+def colour(hue: Annotated[float, Field(ge=0, le=0.5)] = 0.05, saturation: Share = 0.3, p: Share = 0.5) -> Transform:
     """Rotate the hue by up to `hue` of the circle and scale saturation by up to `saturation`."""
     return A.ColorJitter(
         brightness=(1, 1), contrast=(1, 1), saturation=(1 - saturation, 1 + saturation), hue=(-hue, hue), p=p
@@ -167,17 +165,7 @@ def drawn_mask(wrong: Share = 0.2, p: Share = 0.7) -> Transform:
 STEPS: dict[str, Callable[..., Transform]] = {
     op.__name__: op
     for op in (
-        *(
-            resize,
-            fit,
-            letterbox,
-            center_crop,
-            aligned_crop,
-            random_crop,
-            zoom_crop,
-            hflip,
-            brightness_contrast,
-        ),
+        *(resize, fit, letterbox, center_crop, aligned_crop, random_crop, zoom_crop, hflip, brightness_contrast),
         *(colour, grey, noise, affine, cutout, jpeg, downscale, blur, drawn_mask),
     )
 }

@@ -55,9 +55,7 @@ def score(truth: Codes, predicted: Codes, class_names: Sequence[str]) -> Score:
     }
 
 
-def score_joint(
-    truth_codes: Codes, predicted_codes: Codes, tasks: Mapping[str, Sequence[str]]
-) -> dict[str, Score]:
+def score_joint(truth_codes: Codes, predicted_codes: Codes, tasks: Mapping[str, Sequence[str]]) -> dict[str, Score]:
     """`score` of joint codes [N] under "joint", and of each of `tasks` (most significant digit first) by its name.
 
     Each class has its `joint_cost` too. For a joint class it is its share of the missing macro F1, (1 - F1) / C.

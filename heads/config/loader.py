@@ -163,9 +163,7 @@ class _Loader(yaml.SafeLoader):
             if key.tag != "tag:yaml.org,2002:str":
                 raise yaml.MarkedYAMLError(problem="found a key that is not text", problem_mark=key.start_mark)
             if key.value in keys:
-                raise yaml.MarkedYAMLError(
-                    problem=f"found the key {key.value!r} twice", problem_mark=key.start_mark
-                )
+                raise yaml.MarkedYAMLError(problem=f"found the key {key.value!r} twice", problem_mark=key.start_mark)
             keys.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -190,8 +188,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.yaml_implicit_resolvers = {
-    first: yaml.SafeDumper.yaml_implicit_resolvers.get(first, [])
-    + _Loader.yaml_implicit_resolvers.get(first, [])
+    first: yaml.SafeDumper.yaml_implicit_resolvers.get(first, []) + _Loader.yaml_implicit_resolvers.get(first, [])
     for first in yaml.SafeDumper.yaml_implicit_resolvers.keys() | _Loader.yaml_implicit_resolvers.keys()
 }
 

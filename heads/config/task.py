@@ -184,9 +184,7 @@ class Pixels(Section):
         from data.transforms.pipeline import Pipeline  # late: albumentations takes seconds to import
 
         # Two input shapes are enough: the output must not depend on the input's, or batching fails.
-        shapes = {
-            Pipeline(steps)(np.zeros(shape, np.uint8), (0,)).shape for shape in ((48, 36, 3), (40, 52, 3))
-        }
+        shapes = {Pipeline(steps)(np.zeros(shape, np.uint8), (0,)).shape for shape in ((48, 36, 3), (40, 52, 3))}
         if len(shapes) > 1:
             raise ValueError("images of different sizes stay so; add resize, letterbox or a crop")
         return steps
@@ -273,9 +271,7 @@ class TaskConfig(Section):
             raise ValueError("backbone.with_classifier needs backbone.weights=run:NAME or a file of a head")
         ordinal, names = self.label.ordinal, [term.name for term in self.loss.terms]
         if (ordinal != "none" and names != [ordinal]) or (ordinal == "none" and {"coral", "corn"} & set(names)):
-            raise ValueError(
-                f"label.ordinal={ordinal} with loss.terms {names}: use the same one, alone, in both keys"
-            )
+            raise ValueError(f"label.ordinal={ordinal} with loss.terms {names}: use the same one, alone, in both keys")
         if "expectation" in names and self.label.distribution is None:
             raise ValueError("loss.terms: expectation is over numbers: it needs label.distribution")
         if ordinal != "none" and self.training.mix is not None:
@@ -284,9 +280,7 @@ class TaskConfig(Section):
             raise ValueError("training.mix needs pixels; training.feature_views trains on features without")
         weights = self.loss.class_weights
         if isinstance(weights, list) and len(weights) != len(self.label.classes):
-            raise ValueError(
-                f"loss.class_weights has {len(weights)} values for {len(self.label.classes)} classes"
-            )
+            raise ValueError(f"loss.class_weights has {len(weights)} values for {len(self.label.classes)} classes")
         return self
 
     def to_yaml(self) -> str:
@@ -305,9 +299,7 @@ def find_unused_settings(config: TaskConfig) -> list[str]:
     weights, names = config.loss.class_weights, [term.name for term in config.loss.terms]
     off = weights == "none" or (isinstance(weights, Balanced) and weights.balanced == 0)
     if not off and set(names) <= set(UNWEIGHTED):
-        problems.append(
-            f"loss.class_weights: {' and '.join(names)} use none; set it to none, or add a loss that does"
-        )
+        problems.append(f"loss.class_weights: {' and '.join(names)} use none; set it to none, or add a loss that does")
     problems += [
         f"loss.terms: {term.name} does not use {key}; leave it out"
         for term in config.loss.terms

@@ -157,9 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m heads.convert", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("file", type=Path, metavar="FILE", help=".hdf5, .h5, .weights.h5 or .keras")
     parser.add_argument("out", type=Path, metavar="OUT.safetensors")
-    parser.add_argument(
-        "--input", choices=INPUTS, default="caffe", help="scaling of its pixels (default: %(default)s)"
-    )
+    parser.add_argument("--input", choices=INPUTS, default="caffe", help="scaling of its pixels (default: %(default)s)")
     parser.add_argument("--output", metavar="LAYER", help="the output layer, if the file has several")
     add_debug_option(parser)
     args = parser.parse_args()

@@ -67,9 +67,7 @@ def load_imagenet(backbone: nn.Module, name: str) -> LoadReport:
         InputError: they cannot be downloaded; the message names the option that takes a local file.
     """
     if name in RELEASES:
-        raise InputError(
-            f"{name} has no ImageNet weights of its own; convert Keras's with python -m heads.convert"
-        )
+        raise InputError(f"{name} has no ImageNet weights of its own; convert Keras's with python -m heads.convert")
     weights = models.get_model_weights(name).DEFAULT
     try:
         state = weights.get_state_dict(progress=False, check_hash=True)
@@ -109,9 +107,7 @@ def fill_backbone(backbone: nn.Module, state: Mapping[str, Tensor], name: str) -
         for key in found
         if state[found[key]].shape != wanted[key].shape
     ]
-    broken = [
-        key for key in found.values() if state[key].is_floating_point() and not state[key].isfinite().all()
-    ]
+    broken = [key for key in found.values() if state[key].is_floating_point() and not state[key].isfinite().all()]
     if broken:
         names = ", ".join(broken[:3])
         raise InputError(f"{name}: {names}: not finite, expected numbers; the training that wrote it diverged")

@@ -14,11 +14,7 @@ from heads.objective.ordinal import coral_loss, corn_loss
 
 
 def focal_loss(
-    logits: Tensor,
-    targets: Tensor,
-    gamma: float = 2.0,
-    weight: Tensor | None = None,
-    label_smoothing: float = 0.0,
+    logits: Tensor, targets: Tensor, gamma: float = 2.0, weight: Tensor | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
     """Cross entropy with each term times (1 - p) ** gamma, averaged (Lin et al. 2017, arXiv:1708.02002).
 

@@ -76,9 +76,7 @@ def test_workers_give_what_one_process_gives(paths: list[str]) -> None:
     assert torch.equal(alone, shared)
 
 
-def test_an_undecodable_image_raises_its_path_or_is_black_with_the_error(
-    paths: list[str], tmp_path: Path
-) -> None:
+def test_an_undecodable_image_raises_its_path_or_is_black_with_the_error(paths: list[str], tmp_path: Path) -> None:
     broken = tmp_path / "broken\udcff.png"  # a name that is not UTF-8
     broken.write_bytes(b"not an image")
     both = [str(broken), paths[0]]

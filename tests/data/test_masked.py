@@ -99,9 +99,7 @@ def test_a_file_name_decides_what_is_drawn_and_not_the_place_or_other_files(port
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_all_broken_portraits_are_listed_and_the_same_command_works_without_them(
-    portraits, tmp_path, processes
-):
+def test_all_broken_portraits_are_listed_and_the_same_command_works_without_them(portraits, tmp_path, processes):
     out, table = tmp_path / "out", read_table([portraits])
     for name in ("2.png", "5.png"):
         whole = (portraits / "images" / name).read_bytes()

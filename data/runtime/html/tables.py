@@ -75,7 +75,4 @@ def cells(values: Iterable[Cell | str | int]) -> list[Cell]:
     >>> [cell.text for cell in cells(["mask", 1200, number(0.5)])]
     ['mask', '1,200', '0.500']
     """
-    return [
-        each if isinstance(each, Cell) else count(each) if isinstance(each, int) else text(each)
-        for each in values
-    ]
+    return [each if isinstance(each, Cell) else count(each) if isinstance(each, int) else text(each) for each in values]

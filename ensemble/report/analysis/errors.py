@@ -189,9 +189,7 @@ def wrong_predictions(evaluation: Evaluation) -> list[WrongPrediction]:
         metadata = [(name, f"{value:g}") for name, value in numbers if not np.isnan(value)]
         if evaluation.people is not None and not evaluation.people[row].startswith("\n"):
             metadata.append(("person", str(evaluation.people[row])))
-        truth, predicted = (
-            evaluation.joint_classes[each[row]] for each in (evaluation.truth, evaluation.predicted)
-        )
+        truth, predicted = (evaluation.joint_classes[each[row]] for each in (evaluation.truth, evaluation.predicted))
         sure = None if confidence is None else float(confidence[row])
         found.append(WrongPrediction(evaluation.ids[row], truth, predicted, sure, tasks, metadata))
     return found

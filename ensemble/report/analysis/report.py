@@ -75,9 +75,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "joint_macro_f1_if_right": report.scores_if_right,
         "causes": [asdict(each) for each in report.causes],
         "groups": [asdict(each) for groups in report.groups.values() for each in groups],
-        "numbers": {
-            each.number.name: [asdict(group) for group in (*each.bins, *each.near)] for each in report.numbers
-        },
+        "numbers": {each.number.name: [asdict(group) for group in (*each.bins, *each.near)] for each in report.numbers},
         "calibration": {task: asdict(each) for task, each in report.calibrations.items()},
         "views": {part: asdict(each) for part, each in report.views.items()},
         "notes": list(report.notes),

@@ -92,9 +92,7 @@ def _read_metadata(
     for path in filter(None, (people_file, answers)):
         table = read_columns(path, [ID], [*PERSON_COLUMNS, *borders])
         if path == people_file and not table[ID].isin(ids).any():
-            raise InputError(
-                f"{path}: none of its {len(table)} images is among the answers; expected the same images"
-            )
+            raise InputError(f"{path}: none of its {len(table)} images is among the answers; expected the same images")
         column = next((name for name in PERSON_COLUMNS if name in table), None)
         if column is not None and not any(people):
             people = table.set_index(ID)[column].reindex(list(ids)).fillna("").tolist()
@@ -116,9 +114,7 @@ def _numbers(path: Path, table: pd.DataFrame, ids: Sequence[str], borders: Borde
         texts = table[column]
         values = texts.map(_to_float)
         bad = texts[values.isna() & (texts != "")]
-        problems += [
-            f"row {line}: {column}={text!r}, expected a number or nothing" for line, text in bad.items()
-        ]
+        problems += [f"row {line}: {column}={text!r}, expected a number or nothing" for line, text in bad.items()]
         of_images = values.set_axis(table[ID]).reindex(list(ids)).to_numpy(np.float64)
         if not np.isnan(of_images).all():
             yield NumericLabel(column, borders[column], of_images)
@@ -152,9 +148,7 @@ def _load_outputs(
             raise
         return {}, [f"{error}: no calibration error."]
     predicted = evaluation.predicted_classes
-    shares = {
-        task: (each.probabilities.argmax(axis=1) != predicted[task]).mean() for task, each in outputs.items()
-    }
+    shares = {task: (each.probabilities.argmax(axis=1) != predicted[task]).mean() for task, each in outputs.items()}
     if different := [f"{task} {share:.0%}" for task, share in shares.items() if share > EDITED]:
         note = f"{path or beside}: the submission has other answers than these probabilities ({', '.join(different)})."
         return ({}, [f"{note} No calibration error."]) if path is None else (outputs, [*notes, note])
@@ -189,9 +183,7 @@ def _read_outputs(path: Path, evaluation: Evaluation) -> tuple[dict[str, TaskOut
     return outputs, [f"{path}: no probabilities of {', '.join(missing)}."] if missing else []
 
 
-def _probabilities(
-    path: Path, name: str, values: npt.NDArray[Any], shape: tuple[int, int]
-) -> npt.NDArray[np.float32]:
+def _probabilities(path: Path, name: str, values: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
     """`values` as float32; InputError unless they are probabilities [N, C] of this shape."""
     if values.dtype.kind not in "fiu":
         raise InputError(f"{path}: {name}: holds {values.dtype}, expected numbers")

@@ -77,9 +77,7 @@ def read_run(run: RunFolder, runs: Path) -> TrainingRun:
 def validation_temperature(runs: list[RunFolder]) -> float:
     """Temperature fitted to the validation predictions of a task's runs, never to the data that is evaluated."""
     arrays = [read_validation(run.validation) for run in runs]
-    probabilities, truth = (
-        np.concatenate([each[name] for each in arrays]) for name in ("probabilities", "truth")
-    )
+    probabilities, truth = (np.concatenate([each[name] for each in arrays]) for name in ("probabilities", "truth"))
     return fit_temperature(probabilities, truth)
 
 
@@ -111,9 +109,7 @@ def load_validation(runs: Path, labels: Mapping[str, Label]) -> tuple[Evaluation
         )
     tables = {task: table.loc[paths] for task, table in tables.items()}
     outputs = {task: TaskOutput(np.stack(table["probabilities"].tolist())) for task, table in tables.items()}
-    truth = encode(
-        [t["truth"].to_numpy() for t in tables.values()], [len(each.classes) for each in labels.values()]
-    )
+    truth = encode([t["truth"].to_numpy() for t in tables.values()], [len(each.classes) for each in labels.values()])
     people = tables[next(iter(labels))]["person"].to_numpy(str)
     folder = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
     numbers = []

@@ -52,9 +52,7 @@ def write_reports(
         write_text(path, text)
 
 
-def render_report(
-    report: Report, sources: Mapping[str, str], images: Path | None = None, most_wrong: int = 300
-) -> str:
+def render_report(report: Report, sources: Mapping[str, str], images: Path | None = None, most_wrong: int = 300) -> str:
     """Render the HTML page; arguments and errors as those of `write_reports`."""
     listed = report.wrong[:most_wrong]
     thumbnails, unreadable = _thumbnails(listed, images)
@@ -119,9 +117,7 @@ def _thumbnails(listed: Sequence[WrongPrediction], images: Path | None) -> tuple
     folder = images / IMAGES if (images / LISTING).is_file() else images
     for each, path in zip(listed, image_paths(folder, [each.image for each in listed]), strict=True):
         try:
-            thumbnails[each.image] = thumbnail(
-                Path(path), f"{each.image}: {each.predicted}, truth {each.truth}"
-            )
+            thumbnails[each.image] = thumbnail(Path(path), f"{each.image}: {each.predicted}, truth {each.truth}")
         except InputError as error:
             notes.append(f"No thumbnail: {error}.")
     return thumbnails, notes

@@ -87,9 +87,7 @@ def test_all_images_derived_from_a_person_are_in_one_fold():
     derived = [("m1-0000000b", "portraits-0000000a"), ("m2-0000000c", "portraits-0000000a")]
     for name, of in [*derived, ("m3-0000000d", "m1-0000000b")]:
         some = tables[of][2 * len(MASKS) :]  # not of all people: by themselves they would get other folds
-        tables[name] = some.assign(
-            source=name, person=name + "/" + some["person"], path=name + "/" + some["path"]
-        )
+        tables[name] = some.assign(source=name, person=name + "/" + some["person"], path=name + "/" + some["path"])
     for chosen in (list(tables), list(tables)[1:3], list(tables)[::3]):
         table = pd.concat([tables[name] for name in chosen], ignore_index=True)
         fold = pd.Series(assign_folds(table, 5, STRATA, seed=0))

@@ -134,8 +134,7 @@ def test_csv_keeps_text_and_reads_age(tmp_path, column):
 
 
 @pytest.mark.parametrize(
-    ("columns", "people"),
-    [("person,group", ["p", "p"]), ("group,x", ["p", "p"]), ("x,y", ["a.jpg", "b.jpg"])],
+    ("columns", "people"), [("person,group", ["p", "p"]), ("group,x", ["p", "p"]), ("x,y", ["a.jpg", "b.jpg"])]
 )
 def test_csv_person_is_person_else_group_else_the_image(tmp_path, columns, people):
     table = read_table([make_csv(tmp_path, f"path,{columns}\na.jpg,p,1\nb.jpg,p,2\n", "a.jpg", "b.jpg")])

@@ -78,9 +78,7 @@ def test_labels_of_images_are_ranked_by_image(tmp_path):
 def test_people_whose_images_disagree_are_listed(tmp_path):
     probabilities = np.tile([[0.9, 0.1]], (ROWS, 1))
     probabilities[6] = [0.2, 0.8]  # the first image of person 2
-    [row] = disagreements(read_folds([fold(tmp_path, range(PEOPLE), probabilities=probabilities)])).to_dict(
-        "records"
-    )
+    [row] = disagreements(read_folds([fold(tmp_path, range(PEOPLE), probabilities=probabilities)])).to_dict("records")
     assert (row["person"], row["answers"]) == (NAMES[2], "male 2, female 1")
     assert row["divided"] == pytest.approx(1 / 3)
 
@@ -120,10 +118,7 @@ def test_folds_over_numbers_and_over_classes_suggest_no_number(tmp_path, first):
         ({"column": np.array("")}, "column is '', expected 'gender' as in"),
         ({"shot": None}, "lacks shot; train again"),
         ({"truth": np.zeros(3, int)}, "holds probabilities .*expected N = 3 rows and C = 2 classes"),
-        (
-            {"path": np.array([f"/x/{n // 3}/{SHOTS[n % 3]}.jpg" for n in range(15)])},
-            "two folds validate on 15",
-        ),
+        ({"path": np.array([f"/x/{n // 3}/{SHOTS[n % 3]}.jpg" for n in range(15)])}, "two folds validate on 15"),
         ({"shot": np.array(["mask1"] * 15, dtype=object)}, "cannot be read .*allow_pickle=False"),
         (b"PK", "cannot be read"),
         (b"", "cannot be read"),
@@ -161,11 +156,7 @@ def test_an_image_without_its_own_shot_is_named_and_only_its_label_is_corrected(
     right: npt.NDArray[np.int64] = np.tile([0, 1, 1], PEOPLE)
     truth = right.copy()
     truth[[0, 4, 5]] ^= 1  # one image of the first person, two of the second
-    names = {
-        "column": np.array("mask"),
-        "classes": np.array(["normal", "wear"]),
-        "shot": np.array([shot] * ROWS),
-    }
+    names = {"column": np.array("mask"), "classes": np.array(["normal", "wear"]), "shot": np.array([shot] * ROWS)}
     probabilities = np.where(np.arange(2) == right[:, None], 0.95, 0.05)
     fold(tmp_path / "runs" / "mask", range(PEOPLE), truth=truth, probabilities=probabilities, **names)
     out = tmp_path / "suspects.csv"
@@ -179,11 +170,7 @@ def test_an_image_without_its_own_shot_is_named_and_only_its_label_is_corrected(
 def table(column, truth, classes, shots):
     """The table of the data, read from another folder than in training."""
     paths = [f"/moved/{p}/{s}.jpg" for p in range(PEOPLE) for s in SHOTS]
-    labels = {
-        "person": np.repeat(NAMES, len(SHOTS)),
-        "shot": shots,
-        column: [classes[index] for index in truth],
-    }
+    labels = {"person": np.repeat(NAMES, len(SHOTS)), "shot": shots, column: [classes[index] for index in truth]}
     return pd.DataFrame({"source": "/moved", "path": paths} | labels)
 
 

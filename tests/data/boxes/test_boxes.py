@@ -26,9 +26,7 @@ SHARED = Path(__file__).parents[4] / "shared" / "faces18" / "base"
 class BrightSpots:
     """Replaces the detector: every row of white pixels is a face as wide as it."""
 
-    before: Callable[[int], object] = staticmethod(
-        lambda count: None
-    )  # called with the number of earlier images
+    before: Callable[[int], object] = staticmethod(lambda count: None)  # called with the number of earlier images
 
     def __init__(self, *arguments):
         self.count = 0
@@ -162,9 +160,7 @@ def many(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("share", "writes"), [(0.05, [10, 20, 30, 40, 50, 60]), (0.5, [10, 20, 40, 60])])
-def test_boxes_are_written_now_and_then_and_more_rarely_where_they_are_many(
-    many, run, monkeypatch, share, writes
-):
+def test_boxes_are_written_now_and_then_and_more_rarely_where_they_are_many(many, run, monkeypatch, share, writes):
     written, inner = [], search.write_boxes
 
     def write(file, found):

@@ -159,11 +159,7 @@ def test_the_folds_are_those_of_training_whatever_is_counted(faces, run):
     assert others == [first, first]
     strata = {name: list(borders) for name, borders in STRATA.items()}
     for file in CONFIGS.glob("[agm]*.yaml"):
-        assert yaml.safe_load(file.read_text())["split"] | {"seed": 0} == {
-            "folds": 10,
-            "seed": 0,
-            "strata": strata,
-        }
+        assert yaml.safe_load(file.read_text())["split"] | {"seed": 0} == {"folds": 10, "seed": 0, "strata": strata}
 
 
 @pytest.mark.parametrize("ages", [["nan"], ["30", "30"], ["60", "30"], ["0"], ["121"]])

@@ -102,9 +102,7 @@ def test_pixels_without_a_known_range_are_refused() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize(
-    ("kind", "options"), [("PNG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})]
-)
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})])
 def test_exif_orientation_is_pillows(orientation: int, kind: str, options: dict) -> None:
     image = RGB.copy()
     image.getexif()[ExifTags.Base.Orientation] = orientation
@@ -239,12 +237,9 @@ def opaque_png(side: int) -> bytes:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 @pytest.mark.parametrize(
-    ("make", "most"),
-    [(opaque_png, MAX_PIXELS), (progressive, MAX_PIXELS), (transparent_webp, MAX_PIXELS_OF["WEBP"])],
+    ("make", "most"), [(opaque_png, MAX_PIXELS), (progressive, MAX_PIXELS), (transparent_webp, MAX_PIXELS_OF["WEBP"])]
 )
-def test_the_largest_image_takes_less_than_500_mb(
-    make: Callable[[int], bytes], most: int, tmp_path: Path
-) -> None:
+def test_the_largest_image_takes_less_than_500_mb(make: Callable[[int], bytes], most: int, tmp_path: Path) -> None:
     side = int(most**0.5)
     (tmp_path / "large.jpg").write_bytes(make(side))
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "large.jpg")]

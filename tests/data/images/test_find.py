@@ -49,9 +49,7 @@ def test_only_the_images_of_a_listing_are_predicted(tmp_path: Path) -> None:
 
 def test_a_listing_keeps_its_ids_as_text_and_all_bad_ones_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "info.csv"
-    path.write_bytes(
-        '\ufeffans,ImageID\r\n0,"007"\r\n0,"two\nlines.jpg"\r\n0,"a,""b"".jpg"\r\n0,NA\r\n'.encode()
-    )
+    path.write_bytes('\ufeffans,ImageID\r\n0,"007"\r\n0,"two\nlines.jpg"\r\n0,"a,""b"".jpg"\r\n0,NA\r\n'.encode())
     assert read_listing(path) == ["007", "two\nlines.jpg", 'a,"b".jpg', "NA"]
     path.write_text("ImageID,ans\na.jpg,0\n,0\na.jpg,0\nb.jpg,0\n ,0\n")
     with pytest.raises(InputError) as caught:
@@ -68,9 +66,7 @@ def test_a_listing_keeps_its_ids_as_text_and_all_bad_ones_are_refused(tmp_path: 
 
 def test_a_bad_listing_is_refused_and_not_ignored(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.jpg", "info.parquet")
-    with pytest.raises(
-        InputError, match=r"info\.parquet: .* \(python -m ensemble\.cluster\), expected info\.csv"
-    ):
+    with pytest.raises(InputError, match=r"info\.parquet: .* \(python -m ensemble\.cluster\), expected info\.csv"):
         list_images(tmp_path)
     (tmp_path / "info.csv").symlink_to(tmp_path / "gone.csv")
     with pytest.raises(InputError, match=r"info\.csv: cannot be read"):
@@ -86,9 +82,7 @@ def test_no_folder_no_image_and_names_that_no_csv_can_hold_are_refused(tmp_path:
             list_images(folder)
     for name, found in ((os.fsdecode(b"\xe9.jpg"), "udce9"), ("a\rb.jpg", r"a\\rb")):
         touch(tmp_path, name)
-        with pytest.raises(
-            InputError, match=rf"not UTF-8 or have a carriage return, expected others\n.*{found}"
-        ):
+        with pytest.raises(InputError, match=rf"not UTF-8 or have a carriage return, expected others\n.*{found}"):
             list_images(tmp_path)
         (tmp_path / name).unlink()
 

@@ -36,10 +36,7 @@ def test_images_below_a_folder_in_order_and_nothing_else(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("place", "message"),
-    [
-        ("/none.jpg", r"/none\.jpg: cannot be read .*, expected a file"),
-        ("nowhere://a", "Protocol not known: nowhere"),
-    ],
+    [("/none.jpg", r"/none\.jpg: cannot be read .*, expected a file"), ("nowhere://a", "Protocol not known: nowhere")],
 )
 def test_places_that_cannot_be_read_are_refused(place: str, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -71,6 +71,4 @@ def test_columns_that_are_not_asked_for_may_be_anything(tmp_path: Path) -> None:
     assert read_csv(path, ["ImageID"]) == (["ImageID"], [(2, {"ImageID": " a.jpg "})], [])
     assert read_csv(path, ["ImageID", "y"]).problems == [f"{path}:1: columns x, x, , ImageID; expected y once"]
     assert read_csv(path, ["ImageID"], ["y", "x"]).problems[0].endswith("expected x once")
-    assert (
-        read_csv(write(tmp_path, "a\n"), ["ImageID"]).problems[0].endswith("columns a; expected ImageID once")
-    )
+    assert read_csv(write(tmp_path, "a\n"), ["ImageID"]).problems[0].endswith("columns a; expected ImageID once")

@@ -22,9 +22,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(old: str | Non
             temporary.write_text("half of the ne", encoding="utf-8")
             raise error
         assert getattr(error, "filename", str(path)) == str(path), "and not the temporary one"
-    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("best.safetensors", old)] * (
-        old is not None
-    )
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("best.safetensors", old)] * (old is not None)
 
 
 def test_a_reader_sees_the_old_file_until_the_new_one_is_complete(tmp_path: Path) -> None:

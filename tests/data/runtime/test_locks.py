@@ -47,9 +47,7 @@ def test_a_second_process_is_refused_or_waits_if_it_asks_to(
         assert file.read_text().startswith(f"process {os.getpid()}")
 
 
-def test_a_killed_holder_blocks_nobody_even_while_its_worker_lives(
-    holder: subprocess.Popen, tmp_path: Path
-) -> None:
+def test_a_killed_holder_blocks_nobody_even_while_its_worker_lives(holder: subprocess.Popen, tmp_path: Path) -> None:
     holder.kill()
     holder.wait()
     with hold_lock(tmp_path / "runs" / ".lock", "runs/mask"):

@@ -68,16 +68,12 @@ def test_answers_follow_the_challenges_formula(drawn):
 
 def test_the_bytes_depend_on_the_seed_and_not_on_the_processes(drawn, tmp_path):
     def contents(folder):
-        return {
-            str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-        }
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     write_dataset(tmp_path / "again", people=6, eval_people=15, size=SIZE, seed=8, processes=2)
     assert contents(tmp_path / "again") == contents(drawn)
     write_dataset(tmp_path / "other", people=6, eval_people=0, size=SIZE, seed=9, processes=1)
-    assert set(contents(tmp_path / "other").values()).isdisjoint(
-        path.read_bytes() for path in drawn.rglob("*.jpg")
-    )
+    assert set(contents(tmp_path / "other").values()).isdisjoint(path.read_bytes() for path in drawn.rglob("*.jpg"))
 
 
 def test_shares_of_the_classes():

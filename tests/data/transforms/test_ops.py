@@ -48,9 +48,7 @@ def test_a_step_keeps_uint8_rgb_and_gives_the_documented_size(name, height, widt
 
 @given(*[SIDE] * 4)
 @settings(max_examples=40)
-def test_a_fitted_image_touches_its_box_and_is_letterboxed_without_another_scaling(
-    height, width, to_height, to_width
-):
+def test_a_fitted_image_touches_its_box_and_is_letterboxed_without_another_scaling(height, width, to_height, to_width):
     box = {"height": to_height, "width": to_width}
     image = noise_image(height, width)
     fitted = Pipeline([{"fit": box}])(image, [1])

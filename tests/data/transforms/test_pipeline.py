@@ -75,9 +75,7 @@ def test_images_are_decoded_whole_if_another_step_comes_first(first):
 
 @settings(max_examples=40)
 @given(st.integers(8, 400), st.floats(0.9, 1.5), st.sampled_from([0.8, 1.0, 1.3]))
-def test_an_aligned_crop_of_a_jpeg_decoded_at_the_least_size_looks_like_that_of_the_whole_one(
-    width, tall, margin
-):
+def test_an_aligned_crop_of_a_jpeg_decoded_at_the_least_size_looks_like_that_of_the_whole_one(width, tall, margin):
     crop = {"aligned_crop": {"margin": margin}}
     pipeline = Pipeline([crop, {"letterbox": WORKING}])
     height = round(tall * width)

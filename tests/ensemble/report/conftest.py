@@ -33,9 +33,7 @@ class World:
     plain: dict[str, np.ndarray]
 
     def load(self, submission: Path | None = None, **options: Any) -> tuple[Evaluation, list, list[str]]:
-        return load_evaluation(
-            LABELS, submission or self.folder / "a.csv", self.folder / "answers.csv", **options
-        )
+        return load_evaluation(LABELS, submission or self.folder / "a.csv", self.folder / "answers.csv", **options)
 
 
 @pytest.fixture(scope="session")

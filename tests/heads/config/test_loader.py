@@ -8,15 +8,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 from data.runtime.errors import InputError
-from heads.config.loader import (
-    MAX_BYTES,
-    Section,
-    dump_yaml,
-    load_config,
-    parse_yaml,
-    read_stored_config,
-    read_yaml,
-)
+from heads.config.loader import MAX_BYTES, Section, dump_yaml, load_config, parse_yaml, read_stored_config, read_yaml
 
 
 class Optimiser(Section):
@@ -188,9 +180,7 @@ def test_other_text_is_refused_with_its_line(text: str, line: str) -> None:
 
 
 def test_each_key_and_item_has_its_line(tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_bytes(
-        b"\xef\xbb\xbfa: {p: 1}\r\nb:\r\n  p: 2\r\n  d:\r\n    - x\r\n    - e: 3\r\n"
-    )
+    (tmp_path / "x.yaml").write_bytes(b"\xef\xbb\xbfa: {p: 1}\r\nb:\r\n  p: 2\r\n  d:\r\n    - x\r\n    - e: 3\r\n")
     value, lines = read_yaml(tmp_path / "x.yaml")
     assert value == {"a": {"p": 1}, "b": {"p": 2, "d": ["x", {"e": 3}]}}
     b = {("b",): 2, ("b", "p"): 3, ("b", "d"): 4, ("b", "d", 0): 5, ("b", "d", 1): 6, ("b", "d", 1, "e"): 6}

@@ -22,9 +22,7 @@ from heads.objective.losses import make_loss
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 TASK_CONFIGS = [
-    path
-    for path in sorted(CONFIGS.rglob("*.yaml"))
-    if "task" in yaml.safe_load(path.read_text(encoding="utf-8"))
+    path for path in sorted(CONFIGS.rglob("*.yaml")) if "task" in yaml.safe_load(path.read_text(encoding="utf-8"))
 ]
 SIZED = {"resize": {"height": 8, "width": 8}}
 

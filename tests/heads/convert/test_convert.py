@@ -194,11 +194,7 @@ def old_resnet50(same: bool, pool_pad: bool) -> Model:
 
 @pytest.mark.parametrize(
     ("backbone", "same", "pool_pad"),
-    [
-        ("resnet50_keras_2_0", False, False),
-        ("resnet50_keras_2_1", True, False),
-        ("resnet50_keras_2_2", False, True),
-    ],
+    [("resnet50_keras_2_0", False, False), ("resnet50_keras_2_1", True, False), ("resnet50_keras_2_2", False, True)],
 )
 def test_old_releases_are_recognised_by_their_names_and_stems(
     backbone: str, same: bool, pool_pad: bool, images: np.ndarray, folder: Path
@@ -220,9 +216,7 @@ def test_old_releases_are_recognised_by_their_names_and_stems(
 @pytest.fixture(scope="module")
 def layers(ages: Model) -> Layers:
     """Arrays of every layer of a ResNet-50 under its Keras names, all of them zeros."""
-    shapes = {
-        layer.name: [tuple(w.shape) for w in layer.weights] for layer in ages.layers[:-1] if layer.weights
-    }
+    shapes = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in ages.layers[:-1] if layer.weights}
     return {name: [np.zeros(shape, np.float32) for shape in found] for name, found in shapes.items()}
 
 
@@ -250,11 +244,7 @@ OUTPUT = [np.zeros((2048, 3), np.float32)]
         ({"conv5_block3_3_bn": None}, None, "missing layer4.2.bn3.weight"),
         ({"conv5_block3_3_bn": OUTPUT}, None, "conv5_block3_3_bn: 1 arrays, expected weight, bias"),
         ({"age": OUTPUT, "gender": OUTPUT}, None, "found several outputs, age, gender: choose one"),
-        (
-            {},
-            {"conv3_block1_1_conv": {"strides": [1, 1]}},
-            "conv3_block1_1_conv: strides [1, 1], expected [2, 2]",
-        ),
+        ({}, {"conv3_block1_1_conv": {"strides": [1, 1]}}, "conv3_block1_1_conv: strides [1, 1], expected [2, 2]"),
         ({}, {"conv1_bn": {"epsilon": 0.01}}, "epsilon=0.01"),
         ({}, {"max_pool": {}}, "max_pool: takes the largest value of each map, expected their mean"),
         ({}, {"global_max_pooling2d": {}}, "global_max_pooling2d: takes the largest"),

@@ -100,9 +100,7 @@ def test_an_exported_head_predicts_what_its_checkpoint_does(
             np.testing.assert_allclose(one, other.numpy(), rtol=0, atol=tolerance)
     card = (out / "age.md").read_text(encoding="utf-8")
     for text in (
-        "Weights with their config"
-        if suffix == "safetensors"
-        else "Output: `probabilities` [n, 2], `number` [n]; ",
+        "Weights with their config" if suffix == "safetensors" else "Output: `probabilities` [n, 2], `number` [n]; ",
         "## Trained on\n\ndrawn faces\n",
         "- Classes: under 30, 30 and over\n",
         "| macro_f1 | 0.500 |\n| F1 of under 30 (9 images) | 0.750 |\n",

@@ -21,18 +21,7 @@ def difference(height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("height", "width"),
-    [
-        (256, 192),
-        (384, 288),
-        (512, 384),
-        (300, 200),
-        (1000, 777),
-        (200, 1000),
-        (131, 97),
-        (128, 96),
-        (3, 500),
-        (1, 1),
-    ],
+    [(256, 192), (384, 288), (512, 384), (300, 200), (1000, 777), (200, 1000), (131, 97), (128, 96), (3, 500), (1, 1)],
 )
 def test_images_that_shrink_or_stay_come_out_as_opencv_makes_them(height: int, width: int) -> None:
     apart = difference(height, width)

@@ -57,9 +57,7 @@ def test_a_classifier_is_dropout_and_linear_layers_with_relu_between() -> None:
 
 
 @pytest.mark.parametrize("up_to", ["none", *STAGES, "all"])
-def test_a_step_changes_weights_and_statistics_of_unfrozen_stages_only(
-    up_to: str, head: Head, pixels: Tensor
-) -> None:
+def test_a_step_changes_weights_and_statistics_of_unfrozen_stages_only(up_to: str, head: Head, pixels: Tensor) -> None:
     head.freeze(up_to)
     head.eval().train()
     before = {key: tensor.clone() for key, tensor in head.state_dict().items()}

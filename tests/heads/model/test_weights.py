@@ -48,8 +48,7 @@ def lightning(state: State) -> dict[str, Any]:
     """A Lightning checkpoint: the module's attribute before every name, and all that belongs to training."""
     return {
         "pytorch-lightning_version": "2.6.6",
-        "state_dict": {f"model.{name}": t for name, t in state.items()}
-        | {"teacher.conv1.weight": torch.zeros(3)},
+        "state_dict": {f"model.{name}": t for name, t in state.items()} | {"teacher.conv1.weight": torch.zeros(3)},
         "hyper_parameters": {"lr": 1e-3, "data": Path("images")},
         "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5)}},
     }
@@ -110,9 +109,7 @@ WRITERS: dict[str, Callable[[nn.Module], Any]] = {
     "encoder.pt": lambda model: children(model, "encoder."),
     "before_0_4_1.pth": without_counters,
     "integers_beside.pt": lambda model: {1: torch.zeros(3), **model.state_dict()},
-    "other_classes.pt": lambda model: (
-        model.state_dict() | {FC[1]: torch.zeros(18, 512), FC[0]: torch.zeros(18)}
-    ),
+    "other_classes.pt": lambda model: model.state_dict() | {FC[1]: torch.zeros(18, 512), FC[0]: torch.zeros(18)},
 }
 
 
@@ -123,9 +120,7 @@ def test_a_backbone_from_any_dialect_has_its_networks_features(
 ) -> None:
     model = copy.deepcopy(resnet18)
     content = WRITERS[name](model.half() if half else model)
-    save_file(content, tmp_path / name) if name.endswith("safetensors") else torch.save(
-        content, tmp_path / name
-    )
+    save_file(content, tmp_path / name) if name.endswith("safetensors") else torch.save(content, tmp_path / name)
     report = load_backbone(backbone, tmp_path / name)
     (tmp_path / name).unlink()  # 23 MB that pytest would store
     assert len(report.loaded) == (100 if name.startswith("before") else 120)
@@ -243,16 +238,10 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path: Path, s
         ("a", b"", "found no suffix, expected"),
         ("a.pt", None, "no such file"),
         ("a.pt", torch.zeros(3), "found a Tensor, expected tensors by name"),
-        (
-            "a.pt",
-            nn.Linear(2, 2),
-            r"holds a torch\.nn.*Linear; save its tensors: torch\.save\(model\.state_dict",
-        ),
+        ("a.pt", nn.Linear(2, 2), r"holds a torch\.nn.*Linear; save its tensors: torch\.save\(model\.state_dict"),
     ],
 )
-def test_an_unreadable_file_is_named_with_the_reason(
-    tmp_path: Path, name: str, content: Any, expected: str
-) -> None:
+def test_an_unreadable_file_is_named_with_the_reason(tmp_path: Path, name: str, content: Any, expected: str) -> None:
     if isinstance(content, bytes):
         (tmp_path / name).write_bytes(content)
     elif content is not None:
@@ -261,9 +250,7 @@ def test_an_unreadable_file_is_named_with_the_reason(
         read_tensors(tmp_path / name)
 
 
-def test_without_a_download_the_error_names_the_option(
-    backbone: nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_download_the_error_names_the_option(backbone: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*args: Any, **kwargs: Any) -> None:
         raise OSError("no route to host")
 

@@ -67,9 +67,7 @@ def test_rows_without_the_label_are_left_out_and_the_rest_renumbered() -> None:
     assert rows.path.tolist() == ["1.jpg", "3.jpg"]
     assert rows.index.tolist() == [0, 1]
     for labels in (table("gender", ["male"]), table("mask", [None]).assign(gender="male")):
-        with pytest.raises(
-            InputError, match="no row has a label in column 'mask'; found the columns path, gender"
-        ):
+        with pytest.raises(InputError, match="no row has a label in column 'mask'; found the columns path, gender"):
             MASK.select_rows(labels)
 
 

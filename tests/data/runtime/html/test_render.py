@@ -98,9 +98,7 @@ def test_a_plot_is_a_drawing_with_its_alternative_text_in_the_pages_colours():
     root = ElementTree.fromstring(text)
     assert (root.get("role"), root.get("aria-label")) == ("img", 'says "a" & b')
     assert {"years", "착용 <b>"} <= {each.text for each in root.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"currentColor", "var(--series-1)", "var(--series-2)"} <= set(
-        re.findall(r"var\(.*?\)|currentColor", text)
-    )
+    assert {"currentColor", "var(--series-1)", "var(--series-2)"} <= set(re.findall(r"var\(.*?\)|currentColor", text))
     assert not any(colour in text for colour in (*SERIES, "#000000"))
 
 

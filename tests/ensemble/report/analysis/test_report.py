@@ -10,13 +10,7 @@ from sklearn.metrics import f1_score
 
 from ensemble.metrics.scores import score_joint
 from ensemble.report.analysis.calibration import calibrations, views_effects
-from ensemble.report.analysis.errors import (
-    error_causes,
-    error_groups,
-    hardest,
-    number_errors,
-    wrong_predictions,
-)
+from ensemble.report.analysis.errors import error_causes, error_groups, hardest, number_errors, wrong_predictions
 from ensemble.report.analysis.report import Report, to_json
 from ensemble.report.load.evaluation import Evaluation, NumericLabel
 from tests.ensemble.report.conftest import TASKS, World

@@ -117,10 +117,7 @@ def test_people_and_numbers_by_hand(tmp_path: Path) -> None:
     [
         ("ImageID,person\nother.jpg,1\n", "none of its 1 images is among the answers"),
         ("ImageID,person,person\n000.jpg,1,2\n", "columns ImageID, person, person; expected person once"),
-        (
-            "ImageID,age\n000.jpg,3O\n1,30\n2,inf\n",
-            "row 2: age='3O', expected .*\n  row 4: age='inf', expected",
-        ),
+        ("ImageID,age\n000.jpg,3O\n1,30\n2,inf\n", "row 2: age='3O', expected .*\n  row 4: age='inf', expected"),
     ],
 )
 def test_a_bad_table_of_people_is_refused(world: World, alone: Path, text: str, message: str) -> None:

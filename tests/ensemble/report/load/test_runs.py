@@ -98,9 +98,7 @@ def test_folds_are_joined(own: Path, labels: dict[str, Label]) -> None:
         load_validation(own, labels)
 
 
-def test_heads_without_a_common_image_or_of_another_label_are_refused(
-    own: Path, labels: dict[str, Label]
-) -> None:
+def test_heads_without_a_common_image_or_of_another_label_are_refused(own: Path, labels: dict[str, Label]) -> None:
     file, held = run_folder(own, "gender").validation, arrays(own, "gender")
     write_arrays(file, held | {"path": np.array([f"/elsewhere{path}" for path in held["path"]])})
     with pytest.raises(InputError, match="no image is in the validation sets of mask, gender, age"):

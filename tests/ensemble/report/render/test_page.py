@@ -27,9 +27,7 @@ def test_page_and_markdown_have_the_scores_of_every_task_and_class(text: str, re
         expected.append([part, str(len(scores["classes"])), f"{scores['macro_f1']:.3f}"])
         expected[-1].append("{:.3f} to {:.3f}".format(*scores["macro_f1_interval"]))
         for each in scores["classes"]:
-            expected.append(
-                [each["name"], *(f"{each[key]:.3f}" for key in ("joint_cost", "precision", "recall"))]
-            )
+            expected.append([each["name"], *(f"{each[key]:.3f}" for key in ("joint_cost", "precision", "recall"))])
     markdown = to_markdown(report, {"Submission": "s.csv"})
     assert "<b>" not in markdown
     assert "- Submission: s.csv" in markdown
