@@ -2,11 +2,5 @@
 
 from importlib.util import find_spec
 
-OPTIONAL = [
-    "ensemble/cluster/actors.py",
-    "ensemble/cluster/listing.py",
-    "ensemble/cluster/parts.py",
-    "tests/scale/ray_cluster.py",
-    "tests/scale/test_ray.py",
-]
-collect_ignore = [] if find_spec("ray") and find_spec("pyarrow") else OPTIONAL
+HAS_RAY = find_spec("ray") and find_spec("pyarrow")
+collect_ignore_glob = [] if HAS_RAY else ["ensemble/cluster/*.py", "tests/scale/*ray*.py"]

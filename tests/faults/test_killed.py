@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from heads.run.checkpoint import load_tensors
@@ -30,7 +31,7 @@ CONTEXT.set_forkserver_preload(
         "albumentations",
         "heads.build",
         "heads.train.recorder",
-        "ensemble.inference.run",
+        "ensemble.inference.parts",
     ]
 )
 PARTS = 8  # rows of a part of combine.py's results: 56 images make seven
@@ -55,7 +56,7 @@ def run_script(arguments: list[str], log: Path, write: int | None) -> None:
 
 @dataclass
 class Script:
-    """A script whose runs are killed: its command line, and what a finished run leaves in a folder."""
+    """A script whose runs are killed: its command line, and the content of a finished run's folder."""
 
     arguments: list[str]
     output: str
@@ -78,22 +79,22 @@ class Script:
         assert process.exitcode in (0, -signal.SIGKILL), log.read_text()
         return process.exitcode == 0
 
-    def check(self, folder: Path, **kill: Any) -> bool:
-        """Kill a run, run it again, and compare; whether the kill came too late."""
+    def check(self, folder: Path, *seconds: float, write: int | None = None) -> bool:
+        """Kill a run once or more, run it to its end, and compare; whether a kill at a write came too late."""
         folder.mkdir()
-        late = self.run(folder, **kill)
+        late = self.run(folder, seconds=next(iter(seconds), None), write=write)
+        for later in seconds[1:]:
+            self.run(folder, *self.resume, seconds=later)
         assert self.run(folder, *self.resume)
         assert self.read(folder) == self.expected
         return late
 
 
 def read_run(folder: Path) -> tuple[Any, ...]:
-    """Weights and states of optimiser and schedule, the history's epochs, and what a killed writer left."""
-    run = folder / "mask"
-    files = [load_tensors(run / file)[0] for file in ("best.safetensors", "last.safetensors")]
-    epochs = [line.partition(",")[0] for line in (run / "history.csv").read_text().splitlines()]
-    weights = [{name: tensor.numpy().tobytes() for name, tensor in tensors.items()} for tensors in files]
-    return weights, epochs, list(run.glob(".*"))
+    """Weights, the optimiser's state, epochs of the history, and unfinished files."""
+    files = [load_tensors(folder / "mask" / f"{name}.safetensors")[0] for name in ("best", "last")]
+    tensors = [{name: tensor.numpy().tobytes() for name, tensor in each.items()} for each in files]
+    return tensors, pd.read_csv(folder / "mask/history.csv")["epoch"].tolist(), list(folder.glob("mask/.*"))
 
 
 def read_answers(folder: Path) -> dict[str, bytes]:
@@ -109,15 +110,18 @@ def script(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Script:
     if request.param == "train":
-        more = ["training.epochs=3", "classifier.dropout=0.5", "training.batch_size=8"]
-        given = ["train_task", "--task", "mask", "--config", configs / "mask.yaml", "--data", faces / "train"]
-        given += [word for setting in more for word in ("--set", setting)] + ["--runs"]
-        made = Script([str(word) for word in given], "", ["--resume"], read_run)
+        command = (
+            f"train_task --task mask --config {configs}/mask.yaml --data {faces}/train --set training.epochs=3 "
+            "--set classifier.dropout=0.5 --set training.batch_size=8 --runs"
+        )
+        made = Script(command.split(), "", ["--resume"], read_run)
     else:
-        given = ["combine", "--config", configs / "joint.yaml", "--runs", runs, "--data", faces / "eval"]
-        given += ["--workers", 0, "--batch-size", 4]
-        given += ["--views", "adaptive", "--margin", 0.05] if "adaptively" in request.param else []
-        made = Script([str(word) for word in [*given, "--out"]], "submission.csv", [], read_answers)
+        views = " --views adaptive --margin 0.05" if "adaptively" in request.param else ""
+        command = (
+            f"combine --config {configs}/joint.yaml --runs {runs} --data {faces}/eval --workers 0 "
+            f"--batch-size 4{views} --out"
+        )
+        made = Script(command.split(), "submission.csv", [], read_answers)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # for the process that is forked
         for name in ("first", "whole"):  # the first one also waits for the imports
@@ -130,7 +134,7 @@ def script(
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_run_killed_in_time_goes_on_to_the_same_files(script: Script, share: float, tmp_path: Path) -> None:
-    script.check(tmp_path / "out", seconds=share * script.seconds)
+    script.check(tmp_path / "out", share * script.seconds)
 
 
 @pytest.mark.parametrize("write", [2, 9])
@@ -151,7 +155,7 @@ def test_what_was_answered_before_the_kill_is_not_answered_again(script: Script,
     kept = PARTS * len(list(folder.glob("submission.csv.parts/*/part-*.npz")))
     assert kept
     assert script.run(folder)
-    assert f"going on after {kept} of 56 answers" in (tmp_path / "out.log").read_text()
+    assert f"resuming after {kept} of 56 images" in (tmp_path / "out.log").read_text()
 
 
 @pytest.mark.faults
@@ -162,15 +166,6 @@ def test_a_run_killed_at_any_write_goes_on_to_the_same_files(script: Script, tmp
 
 @pytest.mark.faults
 def test_a_run_killed_at_thirty_random_times_goes_on_to_the_same_files(script: Script, tmp_path: Path) -> None:
-    late = [script.check(tmp_path / str(n), seconds=random.uniform(0, script.seconds)) for n in range(30)]
-    print(f"\n{script.arguments[0]} killed {late.count(False)} times, the same files each time")
-
-
-@pytest.mark.faults
-def test_a_run_killed_again_and_again_ends_with_the_same_files(script: Script, tmp_path: Path) -> None:
-    late = []
-    while late.count(False) < 6:
-        resume = script.resume if late else []
-        late.append(script.run(tmp_path, *resume, seconds=random.uniform(0.3, 0.6) * script.seconds))
-    assert script.run(tmp_path, *script.resume)
-    assert script.read(tmp_path) == script.expected
+    for number in range(30):  # half of them are two kills of one run
+        kills = [random.uniform(0, script.seconds) for _ in range(1 + number % 2)]
+        script.check(tmp_path / str(number), *kills)

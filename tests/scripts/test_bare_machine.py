@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,17 +14,11 @@ import combine
 import train_task
 from data.images.pixel_cache import make_cached_reader
 from data.runtime.files import write_text
-from data.runtime.processes import usable_workers
 from heads.run.checkpoint import load_tensors
 
 ROOT = Path(__file__).parents[2]
 # Runs the rest of the command line with /dev/shm read-only.
-BARE = """
-set -e
-mount --bind -o ro "$1" /dev/shm
-shift
-exec "$@"
-"""
+BARE = 'mount --bind -o ro "$1" /dev/shm && shift && exec "$@"'
 ONE_CORE = (
     "import os, runpy, sys; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
     "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -51,28 +44,14 @@ def test_everything_runs_on_a_bare_machine(faces: Path, configs: Path, runs: Pat
     given = ["--task", "mask", "--config", configs / "mask.yaml", "--data", faces / "train"]
     given += ["--set", "training.workers=null", "--runs", tmp_path / "얼굴", "--cache", tmp_path / "cache"]
     bare(tmp_path, "train_task.py", *given)
-    best = tmp_path / "얼굴" / "mask" / "best.safetensors"
-    here, there = load_tensors(best)[0], load_tensors(runs / "mask" / "best.safetensors")[0]
-    assert all(np.array_equal(here[name].numpy(), there[name].numpy()) for name in there)
-    images = tmp_path / "eval" / "images"
-    images.mkdir(parents=True)
-    shutil.copy(next((faces / "eval" / "images").iterdir()), images / "김민준.jpg")
-    (tmp_path / "eval" / "info.csv").write_text("ImageID\n김민준.jpg\n", encoding="utf-8")
+    here, there = (load_tensors(folder / "mask/best.safetensors")[0] for folder in (tmp_path / "얼굴", runs))
+    assert all(here[name].equal(there[name]) for name in there)
+    (tmp_path / "eval/images").mkdir(parents=True)
+    shutil.copy(next((faces / "eval/images").iterdir()), tmp_path / "eval/images/김민준.jpg")
     out = tmp_path / "out" / "submission.csv"
     given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", tmp_path / "eval", "--out", out]
     bare(tmp_path, "combine.py", *given)
     assert out.read_text(encoding="utf-8").splitlines()[1].startswith("김민준.jpg,")
-
-
-def test_workers_are_none_where_nothing_can_be_shared(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("data.runtime.processes.can_share_memory", lambda: False)
-    assert usable_workers(None) == 0
-    assert usable_workers(0) == 0
-    assert capsys.readouterr().err == ""
-    assert usable_workers(3) == 0
-    assert "this process decodes by itself instead of 3 workers" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -88,24 +67,15 @@ def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]
 
 @pytest.mark.parametrize("small_disk", [230], indirect=True)
 def test_a_disk_that_fills_during_a_checkpoint(
-    small_disk: Path, faces: Path, configs: Path, call: Callable
+    small_disk: Path, faces: Path, train: Callable, call: Callable
 ) -> None:
     """An epoch takes 180 MB (a head, and the optimiser's state); two heads do not fit."""
-    given = [
-        "--task",
-        "mask",
-        "--config",
-        configs / "mask.yaml",
-        "--data",
-        faces / "train",
-        "--runs",
-        small_disk,
-    ]
-    assert call(train_task, *given).code == 0
-    run = small_disk / "mask"
+    given, run = ["--data", faces / "train", "--runs", small_disk], small_disk / "mask"
+    train("mask", *given)
     before = {path.name for path in run.iterdir() if path.is_file()}
     longer = ("training.epochs=3", "training.validate_every=1", "training.ema=0.5")
-    outcome = call(train_task, *given, *(word for setting in longer for word in ("--set", setting)))
+    command = ["--task", "mask", "--config", run / "config.yaml", *given]
+    outcome = call(train_task, *command, *(word for setting in longer for word in ("--set", setting)))
     assert outcome.code == 2
     assert outcome.err.startswith(f"error: {run}/")
     assert "No space left on device; free some space" in outcome.err
@@ -116,14 +86,12 @@ def test_a_disk_that_fills_during_a_checkpoint(
 
 @pytest.mark.parametrize("small_disk", [1], indirect=True)
 def test_a_disk_that_fills_during_a_cache(small_disk: Path, faces: Path) -> None:
-    paths = sorted(str(path) for path in (faces / "eval" / "images").iterdir())
-    table = pd.DataFrame({"source": "a", "path": paths})
+    table = pd.DataFrame({"source": "a", "path": sorted(map(str, (faces / "eval/images").iterdir()))})
     [good] = make_cached_reader(small_disk, table[:20], (48, 36), 10**9, processes=1).files
     before = good.read_bytes()
     for processes in (1, 2):
-        with pytest.raises(OSError, match="No space left on device") as full:
+        with pytest.raises(OSError, match=f"No space left on device.*{small_disk}"):
             make_cached_reader(small_disk, table, (480, 360), 10**9, processes)
-        assert str(small_disk) in str(full.value)
     assert good.read_bytes() == before
     assert [path for path in small_disk.iterdir() if path != good] == []
 
@@ -132,13 +100,13 @@ def test_a_disk_that_fills_during_a_cache(small_disk: Path, faces: Path) -> None
 def test_a_disk_that_fills_during_a_submission(
     small_disk: Path, faces: Path, configs: Path, runs: Path, call: Callable
 ) -> None:
-    write_text(small_disk / "submission.csv", "yesterday's\n")
-    with (small_disk / "filler").open("wb") as filler:
-        room = os.statvfs(small_disk)
-        filler.write(bytes((room.f_bavail - 1) * room.f_frsize))
+    out = small_disk / "submission.csv"
+    write_text(out, "yesterday's\n")
+    room = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(bytes((room.f_bavail - 1) * room.f_frsize))
     given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", faces / "eval", "--workers", 0]
-    outcome = call(combine, *given, "--out", small_disk / "submission.csv")
+    outcome = call(combine, *given, "--out", out)
     assert outcome.code == 2
     assert outcome.err.count("error:") == 1
     assert "No space left on device; free some space" in outcome.err
-    assert (small_disk / "submission.csv").read_text() == "yesterday's\n"
+    assert out.read_text() == "yesterday's\n"
