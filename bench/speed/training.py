@@ -153,7 +153,7 @@ def write_section(recipe: Recipe, loops: Mapping[str, Sequence[Process]]) -> str
     intro = (
         f"Both loops: `{both}`, each round with a seed of its own; train_task.py, all heads by one command: "
         f"`{without_folders(recipe.ours)}`. The same macro F1 is, for each head and round, what both loops "
-        "reach; it is reached when the last head has. The last columns are the best macro F1 on validation; from "
+        "reach; it is reached when the last head has. The last columns are the best validation macro F1; from "
         f"plain to ours its mean over the four changes by {fmean(change):+.3f} "
         f"({min(change):+.3f} to {max(change):+.3f})."
     )
