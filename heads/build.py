@@ -21,20 +21,20 @@ from data.annotations.class_balance import balanced_weights
 from data.dataset import ImageDataset, Sample, SequentialIndices
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import unsafe_reason
+from data.runtime.processes import usable_workers
 from data.transforms.pipeline import Pipeline
 from heads.config import task as schema
 from heads.config.loader import load_config, read_stored_config
 from heads.config.task import Label
 from heads.model.head import Head, LastLayer, SumOfParts
-from heads.model.weights import apply_weights_metadata, load_backbone, load_imagenet, read_tensors
+from heads.model.weights import apply_weights_metadata, fill_backbone, load_imagenet, read_tensors
 from heads.objective.losses import WeightedSum, make_loss
 from heads.objective.ordinal import CoralLayer
 from heads.objective.targets import Target
 from heads.run.checkpoint import check_shapes, find_description, load_tensors, load_tensors_into
-from heads.run.folder import RunFolder
-from heads.run.leakage import find_source_run, leakage_warning
-from heads.train.distributed import prepare, synchronise_batch_norm
-from heads.train.loaders import ImageSource, ProcessBatches, check_batch_size, make_feature_sets, make_loader
+from heads.run.folder import RunFolder, find_source_run, leakage_warning
+from heads.train.distributed import local_processes, prepare, synchronise_batch_norm
+from heads.train.loaders import ImageSource, ProcessBatches, check_batch_size, make_features, make_loader
 from heads.train.loop import TrainingData
 from heads.train.mixing import mix_halves
 from heads.train.optimiser import make_average, make_optimiser, make_schedule
@@ -72,15 +72,12 @@ class TrainedHead:
         return RunFolder(self.file.parent)
 
 
-def load_task_config(
-    task: str, path: Path | None, overrides: Sequence[str] = (), fold: int | None = None
-) -> schema.TaskConfig:
+def load_task_config(task: str, path: Path | None, overrides: Sequence[str] = ()) -> schema.TaskConfig:
     """Load the YAML of a task and check it.
 
     Args:
         path: the file, or the folder of `task`.yaml; None: configs/`task`.yaml.
         overrides: `key.sub=value` each.
-        fold: overrides split.fold.
 
     Raises:
         InputError: the config is wrong, of another task, or has settings without effect.
@@ -88,9 +85,7 @@ def load_task_config(
     path = path or Path("configs")
     if path.is_dir():
         path /= f"{task}.yaml"
-    config = load_config(
-        schema.TaskConfig, path, [*overrides, *([] if fold is None else [f"split.fold={fold}"])]
-    )
+    config = load_config(schema.TaskConfig, path, overrides)
     if config.task != task:
         raise InputError(f"{path}: task is {config.task!r}, expected {task!r} as in --task")
     raise_all(f"{path}: settings without effect", schema.find_unused_settings(config))
@@ -113,25 +108,18 @@ def build_target(label: Label) -> Target:
 
 def build_split(config: schema.TaskConfig, sources: Sequence[Path], skip_bad: bool = False) -> DataSplit:
     """Read the sources and split their images; see `heads.train.split.load_split`."""
-    s, corrections = config.split, config.corrections
-    fixes = None if corrections is None else Path(corrections)
-    return load_split(sources, build_target(config.label), s.folds, s.fold, s.strata, s.seed, fixes, skip_bad)
+    s, target = config.split, build_target(config.label)
+    corrections = None if config.corrections is None else Path(config.corrections)
+    return load_split(sources, target, s.folds, s.fold, s.strata, s.seed, corrections, skip_bad)
 
 
 def build_head(config: schema.TaskConfig) -> Head:
     """Build a head with random weights from PyTorch's generator, in channels-last memory."""
+    outputs, c, pixels = build_target(config.label).outputs, config.classifier, config.pixels
     last: LastLayer = CoralLayer if config.label.ordinal == "coral" else nn.Linear
-    if config.classifier.factored:
+    if c.factored:
         last = partial(SumOfParts, [len(part.classes) for part in config.label.parts])
-    head = Head(
-        config.backbone.name,
-        build_target(config.label).outputs,
-        config.classifier.hidden,
-        config.classifier.dropout,
-        config.pixels.mean,
-        config.pixels.std,
-        last=last,
-    )
+    head = Head(config.backbone.name, outputs, c.hidden, c.dropout, pixels.mean, pixels.std, last)
     return head.to(memory_format=torch.channels_last)
 
 
@@ -147,14 +135,15 @@ def init_head(
     Raises:
         InputError: see `load_backbone_weights`.
     """
+    outputs = describe_outputs(config.label, config.classifier.factored)
     torch.manual_seed(config.training.seed)
-    head, outputs = build_head(config), describe_outputs(config.label, config.classifier.factored)
+    head = build_head(config)
     synchronise_batch_norm(head, accelerator)
     run = find_source_run(config.backbone.weights, runs, fold)
     report = load_backbone_weights(head, config.backbone, run, outputs)
     accelerator.print(f"backbone from {report}", flush=True)
-    if run is not None and accelerator.is_main_process:
-        print(leakage_warning(run, people), end="", file=sys.stderr, flush=True)
+    if run is not None:
+        accelerator.print(leakage_warning(run, people), end="", file=sys.stderr, flush=True)
     return head.to(accelerator.device)
 
 
@@ -174,10 +163,7 @@ def describe_outputs(label: Label, factored: bool) -> dict[str, Any]:
 
 
 def load_backbone_weights(
-    head: Head,
-    backbone: schema.Backbone,
-    run: RunFolder | None = None,
-    outputs: Mapping[str, Any] | None = None,
+    head: Head, backbone: schema.Backbone, run: RunFolder | None = None, outputs: Mapping[str, Any] | None = None
 ) -> str:
     """Load the weights of the head's backbone and freeze it; return a report for the user.
 
@@ -198,9 +184,10 @@ def load_backbone_weights(
     else:
         path = Path(backbone.weights) if run is None else run.best
         _check_origin(path, head, outputs if backbone.with_classifier else None)
-        loaded = load_backbone(head.backbone, path)
+        tensors = read_tensors(path)
+        loaded = fill_backbone(head.backbone, tensors, str(path))
         if backbone.with_classifier:
-            prefix, tensors = "classifier.", read_tensors(path)
+            prefix = "classifier."
             classifier = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
             if not classifier:
                 raise InputError(
@@ -225,10 +212,7 @@ def _check_origin(path: Path, head: Head, outputs: Mapping[str, Any] | None) -> 
     stored = read_stored_config(schema.TaskConfig, config, str(path))
     problems = [
         f"pixels.{key}: found {found.flatten().tolist()}, expected {expected}; its pixels were scaled so"
-        for key, expected, found in (
-            ("mean", stored.pixels.mean, head.mean),
-            ("std", stored.pixels.std, head.std),
-        )
+        for key, expected, found in (("mean", stored.pixels.mean, head.mean), ("std", stored.pixels.std, head.std))
         if not torch.equal(torch.tensor(expected), found.flatten())
     ]
     origin = describe_outputs(stored.label, stored.classifier.factored)
@@ -249,34 +233,30 @@ def build_training_data(
         InputError: a batch is too small for batch norm, or features are asked for without a cache.
     """
     t, mix, steps = config.training, config.training.mix, (config.pixels.train, config.pixels.evaluate)
-    pipelines = [Pipeline(each) for each in steps]
-    images = (
-        ImageDataset(split.train["path"].tolist(), pipelines[:1], split.targets, t.seed, source.read),
-        ImageDataset(split.valid["path"].tolist(), pipelines[1:], read=source.read),
-    )
+    train_paths, valid_paths = split.train["path"].tolist(), split.valid["path"].tolist()
+    train_images = ImageDataset(train_paths, [Pipeline(steps[0])], split.targets, t.seed, source.read)
+    valid_images = ImageDataset(valid_paths, [Pipeline(steps[1])], read=source.read)
+    valid_rows, workers = SequentialIndices(len(valid_paths)), usable_workers(t.workers, local_processes())
     persons = split.train["person"].tolist()
     sampler = BalancedSampler(split.labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
-    datasets: Sequence[Dataset[Sample]] = images
-    workers = t.workers
+    process, processes = accelerator.process_index, accelerator.num_processes
+    train_set: Dataset[Sample] = train_images
+    valid_set: Dataset[Sample] = valid_images
     if t.feature_views is not None:
-        if source.cache is None:
-            raise InputError("training.feature_views: needs --cache DIR for the features")
-        datasets = make_feature_sets(head, images, steps, t.feature_views, source, workers, accelerator)
+        make = partial(make_features, head, source=source, workers=workers, accelerator=accelerator)
+        train_set = make(train_images, steps[0], t.feature_views, mixed=True)
+        valid_set = make(valid_images, steps[1], 1, mixed=False)
         workers = 0  # reading features is faster than passing them between processes
     elif config.backbone.freeze not in ("layer4", "all"):
-        size = images[0][next(iter(sampler))].pixels[0].shape[-2:]
-        check_batch_size(size, len(sampler), t.batch_size, accelerator.num_processes)
-    batches = partial(
-        ProcessBatches,
-        batch_size=t.batch_size,
-        process=accelerator.process_index,
-        processes=accelerator.num_processes,
-    )
+        size = train_images[next(iter(sampler))].pixels[0].shape[-2:]
+        check_batch_size(size, len(sampler), t.batch_size, processes)
+    train_batches = ProcessBatches(sampler, t.batch_size, process, processes)
+    valid_batches = ProcessBatches(valid_rows, t.batch_size, process, processes, whole=True)
     rare_class = int(split.counts.argmin()) if mix is not None and mix.rarest else None
     return TrainingData(
         split.target,
-        make_loader(datasets[0], batches(sampler), workers, t.seed),
-        make_loader(datasets[1], batches(SequentialIndices(len(split.valid)), whole=True), workers, t.seed),
+        make_loader(train_set, train_batches, workers, t.seed),
+        make_loader(valid_set, valid_batches, workers, t.seed),
         sampler,
         split.valid_labels,
         split.valid_values,
@@ -334,11 +314,8 @@ def build_recorder(
     if split.valid_values is not None:
         validation["value"] = split.valid_values
     frozen = None if config.training.feature_views is None else head.features_checksum()
-    cached = source.cache is not None
-    fingerprints = fingerprint_data(split.train, valid, split.target, crops, cached, frozen)
-    return RunRecorder(
-        run, config.model_dump(), fingerprints, validation, None if crops is None else crops.margin
-    )
+    fingerprints = fingerprint_data(split, source, frozen)
+    return RunRecorder(run, config.model_dump(), fingerprints, validation, None if crops is None else crops.margin)
 
 
 def load_head(path: Path) -> TrainedHead:

@@ -1,10 +1,11 @@
-"""A run's folder: the names of its files, and functions that write them."""
+"""A run's folder: the names of its files, functions that write them, their checksums, and data leakage between runs."""
 
-import io
+import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -14,11 +15,16 @@ import pandas as pd
 import torch
 from torch import nn
 
+from data.annotations.table import original_person, source_name
+from data.audit.predictions import read_validation
+from data.runtime.errors import InputError
 from data.runtime.files import unsafe_reason, write_atomically, write_text
 from data.runtime.machine import cpuinfo_lines
 from heads.run.checkpoint import save_tensors
 
 PACKAGES = ("torch", "torchvision", "albumentations", "numpy", "pillow")
+MANIFEST = "manifest.json"
+SOURCE_RUN = "run:"  # before the name of a run in `backbone.weights`
 
 
 class RunFolder:
@@ -60,9 +66,7 @@ def find_trained_runs(runs: Path, task: str) -> list[RunFolder]:
 
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write one row per epoch as CSV."""
-    text = io.StringIO()
-    pd.DataFrame(list(history)).to_csv(text, index=False)
-    write_text(path, text.getvalue())
+    write_text(path, pd.DataFrame(list(history)).to_csv(index=False))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -111,11 +115,120 @@ def save_head(
     `box_margin` is that of --box-margin if the head was trained on images cropped to face boxes.
     """
     versions = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
-    description = {
-        "config": strip_paths(config),
-        "validation": validation,
-        "box_margin": box_margin,
-        "versions": versions,
-        "machine": describe_machine(),
-    }
+    description = {"config": strip_paths(config), "validation": validation, "box_margin": box_margin}
+    description |= {"versions": versions, "machine": describe_machine()}
     save_tensors(path, head.state_dict(), description)
+
+
+def file_checksum(path: Path) -> str:
+    """Compute a file's SHA-256 as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, growing: Path | None = None) -> None:
+    """Write the checksums of all files in and below `folder`.
+
+    Hidden files, folds (which have manifests of their own) and files in the folder `growing` are left out.
+    """
+    checksums = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        separate = any(part.startswith((".", "fold-")) for part in name.parts)
+        if path.is_file() and path.name != MANIFEST and not separate and growing not in path.parents:
+            checksums[name.as_posix()] = file_checksum(path)
+    write_text(folder / MANIFEST, json.dumps({"sha256": checksums}, indent=2) + "\n")
+
+
+def verify_checksum(path: Path) -> tuple[str, str]:
+    """Compare a file's checksum with the manifest beside it; return the checksum and a warning (may be empty).
+
+    Raises:
+        InputError: the manifest has another checksum, or cannot be read.
+    """
+    found = file_checksum(path)
+    manifest = path.parent / MANIFEST
+    try:
+        expected = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
+        if not isinstance(expected, dict):
+            raise TypeError("sha256 is no mapping")
+    except FileNotFoundError:
+        return found, f"{path}: its checksum is not verified, there is no {MANIFEST} beside it"
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{manifest}: cannot be read ({error}); finish the run with --resume") from None
+    if expected.get(path.name) != found:
+        raise InputError(
+            f"{path}: its checksum is not the one in {MANIFEST}: it was changed, damaged, or belongs to an "
+            "unfinished run; finish that run with train_task.py --resume, or train it again"
+        )
+    return found, ""
+
+
+def source_run_name(weights: str) -> str | None:
+    """Return NAME if a config's `backbone.weights` is run:NAME.
+
+    >>> source_run_name("run:age_backbone"), source_run_name("imagenet")
+    ('age_backbone', None)
+    """
+    return weights.removeprefix(SOURCE_RUN) if weights.startswith(SOURCE_RUN) else None
+
+
+def find_source_run(weights: str, runs: Path, fold: int | None) -> RunFolder | None:
+    """Find the run that `run:NAME` refers to, of the same fold if there is one; None for other weights.
+
+    Raises:
+        InputError: the run has no head yet.
+    """
+    task = source_run_name(weights)
+    if task is None:
+        return None
+    run = run_folder(runs, task, fold)
+    if not run.best.is_file():
+        run = run_folder(runs, task)
+    if not run.best.is_file():
+        raise InputError(
+            f"backbone.weights={weights}: {run.best} does not exist; "
+            f"train it first with train_task.py --task {task} --runs {runs}"
+        )
+    return run
+
+
+def leakage_warning(run: RunFolder, people: Iterable[str]) -> str:
+    """Warn if the backbone's `run` was trained on validation `people`; empty if it was not.
+
+    The run was trained on the people in its data who were not in its validation fold. People of derived images
+    (`data.masked`) are those of the originals. A run without validation.npz is not checked.
+
+    `people` are from the table's column `person`, which names a person's data folder and its content.
+    """
+    if not run.validation.is_file():
+        return ""
+    head_people, validated = set(people), set(read_validation(run.validation)["person"].tolist())
+    originals = set(map(original_person, validated))
+    original_sources = set(map(source_name, originals))
+    unknown = [person for person in map(original_person, head_people) if person not in originals]
+    leaked = [person for person in unknown if source_name(person) in original_sources]
+    warning = ""
+    if leaked:
+        warning += (
+            f"{run.folder}: this backbone was trained on {len(leaked)} people in the head's validation set, which "
+            "inflates its metrics; train the backbone with the --fold and the split of the head\n"
+        )
+    sources = set(map(source_name, validated))
+    changed = {_folder(source) for source in set(map(source_name, head_people)) - sources}
+    for name in sorted(changed & set(map(_folder, sources))):
+        warning += (
+            f"{run.folder}: this backbone was trained on a folder {name} with other files; if images were added "
+            "or removed, its folds differ and it may have been trained on people in the head's validation set: "
+            "train it again\n"
+        )
+    return warning
+
+
+def _folder(source: str) -> str:
+    """Return the folder's name without the digest that `source_name` includes.
+
+    >>> _folder("my-train-0123abcd"), _folder("my-train-0123abcd-2")
+    ('my-train', 'my-train')
+    """
+    return re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", source)

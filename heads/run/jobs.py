@@ -14,7 +14,7 @@ from typing import IO, TextIO
 
 from data.runtime.errors import InputError
 from data.runtime.processes import count_cores
-from heads.run.leakage import source_run_name
+from heads.run.folder import source_run_name
 
 RESULTS = {0: "done", 2: "failed: wrong input (exit code 2)"}
 Device = Mapping[str, str]  # environment variables that give a job a device or a share of the cores
@@ -28,6 +28,16 @@ class Job:
     name: str
     command: Sequence[str]
     after: frozenset[str] = field(default_factory=frozenset)
+
+
+def train_side_by_side(
+    command: Sequence[str], tasks: Sequence[str], folds: Sequence[int] | None, weights: Mapping[str, str]
+) -> int:
+    """Train every task and fold, print how each ended, and return the exit code; arguments as for `plan_jobs`."""
+    jobs = plan_jobs(command, tasks, folds or [None], weights)
+    codes = run_jobs(jobs, list_devices(len(jobs)))
+    print("\n".join(summary(codes)))
+    return exit_code(codes)
 
 
 def plan_jobs(

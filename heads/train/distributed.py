@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, extract_model_from_parallel, gather_object
+from accelerate.utils import extract_model_from_parallel, gather_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -70,12 +70,6 @@ def prepare(head: nn.Module, optimiser: Optimizer, accelerator: Accelerator) -> 
     return prepared, optimiser
 
 
-def unwrap(module: nn.Module) -> nn.Module:
-    """Return the module without the wrapper of distributed training."""
-    plain: nn.Module = extract_model_from_parallel(module)
-    return plain
-
-
 class WholeBatchLoss(nn.Module):
     """A loss of the whole batch, of which each process computed the logits of its share.
 
@@ -115,13 +109,6 @@ class WholeBatchLoss(nn.Module):
         padded[: len(share)] = share
         parts = self.accelerator.gather(padded).split(max(sizes))
         return [part[:size] for part, size in zip(parts, sizes, strict=True)]
-
-
-def share_buffers(module: nn.Module, accelerator: Accelerator) -> None:
-    """Copy the first process's buffers to all: each has its own batch statistics between two steps."""
-    if accelerator.num_processes > 1:
-        for buffer in module.buffers():
-            buffer.copy_(broadcast(buffer))
 
 
 def synchronise_batch_norm(head: nn.Module, accelerator: Accelerator) -> None:

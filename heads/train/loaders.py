@@ -27,16 +27,13 @@ from data.images.crop import CroppedReader, make_reader
 from data.images.decode import Read
 from data.images.pixel_cache import CachedReader, make_cached_reader, open_array, stat_files
 from data.runtime.errors import InputError
-from data.runtime.processes import usable_workers
 from data.runtime.signals import init_worker
 from data.transforms.pipeline import working_size
 from data.transforms.registry import Step
 from heads.model.head import Head
 from heads.run.folder import PACKAGES
-from heads.train.distributed import local_processes
 from heads.train.split import DataSplit
 
-FEATURES_FORMAT = 1
 FEATURES_BATCH = 64  # fixed, since features' last digits depend on how many are computed at once
 STRIDE = 32  # of a resnet's last stage, which has one place for images up to this size
 
@@ -56,11 +53,6 @@ class ImageSource:
     crops: CroppedReader | None = None
     cache: Path | None = None
     limit: int = 0
-
-    @property
-    def cache_files(self) -> list[Path]:
-        """The files that `read` reads from, if it reads from a cache."""
-        return self.read.files if isinstance(self.read, CachedReader) else []
 
 
 def open_images(
@@ -125,11 +117,11 @@ class ProcessBatches(Sampler[list[SampleIndex]]):
         self, sampler: Any, batch_size: int, process: int = 0, processes: int = 1, whole: bool = False
     ) -> None:
         self.batches: Any = BatchSampler(sampler, batch_size, drop_last=False)
-        self.length = -(-len(sampler) // batch_size)
         self.batch_size, self.process, self.processes, self.whole = batch_size, process, processes, whole
 
     def __len__(self) -> int:
-        return len(range(self.process, self.length, self.processes)) if self.whole else self.length
+        count = len(self.batches)
+        return len(range(self.process, count, self.processes)) if self.whole else count
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
         if self.whole:
@@ -137,23 +129,15 @@ class ProcessBatches(Sampler[list[SampleIndex]]):
         return (batch[self.process :: self.processes] for batch in self.batches)
 
 
-def make_loader(
-    images: Dataset[Sample], batches: ProcessBatches, workers: int | None, seed: int
-) -> DataLoader[Sample]:
-    """Make a loader of `images` in the given batches, the last one as long as it is.
-
-    Args:
-        workers: loader processes; None: one per core, at most 8; 0: none.
-        seed: of the workers; augmentation depends on the sample's index alone.
-    """
-    count = usable_workers(workers, local_processes())
+def make_loader(images: Dataset[Sample], batches: ProcessBatches, workers: int, seed: int) -> DataLoader[Sample]:
+    """Make a loader of `images` in the given batches; `seed` is that of its worker processes."""
     return DataLoader(
         images,
         batch_sampler=batches,
-        num_workers=count,
+        num_workers=workers,
         collate_fn=partial(_collate, images),
         worker_init_fn=init_worker,
-        persistent_workers=count > 0,
+        persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),  # else starting an epoch draws from dropout's generator
     )
@@ -168,15 +152,12 @@ def _collate(images: Dataset[Sample], samples: list[Sample]) -> Sample:
 
 
 def check_batch_size(size: Sequence[int], rows: int, batch_size: int, processes: int) -> None:
-    """Refuse batches in which batch norm has a single value per channel, of which it cannot train.
+    """Refuse batches in which batch norm has a single value per channel, on which it cannot train.
 
     Args:
         size: height and width of the images.
         rows: images per epoch.
         batch_size: of all processes together.
-
-    Raises:
-        InputError: the last stage has one place per image, and a process would get one image of the last batch.
     """
     last = rows % batch_size or batch_size
     if max(size) <= STRIDE and last < 2 * processes:
@@ -211,84 +192,57 @@ class FeatureDataset(Dataset[Sample]):
         return Sample((torch.from_numpy(features),), self.targets[row], "")
 
 
-def make_feature_sets(
+def make_features(
     head: Head,
-    images: tuple[ImageDataset, ImageDataset],
-    steps: tuple[Sequence[Step], Sequence[Step]],
+    images: ImageDataset,
+    steps: Sequence[Step],
     views: int,
+    mixed: bool,
     source: ImageSource,
-    workers: int | None,
+    workers: int,
     accelerator: Accelerator,
-) -> tuple[FeatureDataset, FeatureDataset]:
-    """Find the features of the training and the validation images in the cache, or compute them.
+) -> FeatureDataset:
+    """Find the features [views, N, F] float32 of `images` in the cache, or compute them.
 
     Args:
         head: on its device, its backbone frozen.
-        images: for training and validation.
-        steps: their pixel steps, which the features depend on.
-        views: of each training image, those of the epochs 0 to `views` - 1.
-        accelerator: its precision is that of training features; validation features are in single precision.
+        steps: of the images' pipeline.
+        views: of each image, those of the epochs 0 to `views` - 1.
+        mixed: compute in the accelerator's precision, not in single precision.
 
     Raises:
-        InputError: the cache's limit is exceeded, or images are missing or cannot be decoded.
+        InputError: there is no cache, its limit is exceeded, or images are missing or cannot be decoded.
     """
-    # The names of the pixel caches depend on their images, crops and size.
-    common = [
-        *sorted(file.name for file in source.cache_files),
-        accelerator.device.type,
-        *map(version, PACKAGES),
-    ]
-    common += [FEATURES_FORMAT, head.features_checksum(), torch.get_num_threads()]
-    sets = []
-    with accelerator.main_process_first():  # one process computes, the others find the file
-        for dataset, pixel_steps, count, precision in (
-            (images[0], steps[0], views, accelerator.mixed_precision),
-            (images[1], steps[1], 1, "no"),
-        ):
-            with nullcontext() if precision == "no" else accelerator.autocast():
-                file = cache_features(head, dataset, count, [pixel_steps, precision, *common], source, workers)
-            sets.append(FeatureDataset(file, dataset.targets))
-    return sets[0], sets[1]
-
-
-def cache_features(
-    head: Head,
-    images: ImageDataset,
-    views: int,
-    depends_on: Sequence[Any],
-    source: ImageSource,
-    workers: int | None,
-) -> Path:
-    """Return the file of the features [views, N, F] float32 of `images`, which it computes if it is missing.
-
-    Args:
-        depends_on: what the features depend on beside the images, views and seed, JSON-ready.
-    """
-    assert source.cache is not None
-    shape = (views, len(images), _compute(head, images[(0, 0, 0)].pixels[0][None]).shape[1])
-    text = json.dumps([images.seed, list(shape), stat_files(images.paths), *depends_on])
+    if source.cache is None:
+        raise InputError("training.feature_views: needs --cache DIR for the features")
+    precision = accelerator.mixed_precision if mixed else "no"
+    compute = partial(_compute, head, accelerator, precision)
+    shape = (views, len(images), compute(images[(0, 0, 0)].pixels[0][None]).shape[1])
+    # Everything that the features depend on. The names of the pixel caches depend on their images, crops and size.
+    files = source.read.files if isinstance(source.read, CachedReader) else []
+    key = [images.seed, shape, stat_files(images.paths), steps, sorted(file.name for file in files)]
+    machine = [precision, accelerator.device.type, torch.get_num_threads(), *map(version, PACKAGES)]
+    text = json.dumps([*key, *machine, head.features_checksum()])
     name = f"features-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}"
     what = f"{views} views of {len(images)} images as features"
-    fill = partial(_fill, head, images, what, workers)
-    return open_array(source.cache, name, shape, np.float32, source.limit, fill, what)
+
+    def fill(file: Path) -> None:
+        started = time.perf_counter()
+        features = np.load(file, mmap_mode="r+")
+        print(f"features: computing {what} once, {features.nbytes / 1e9:.2f} GB in {file.parent}", flush=True)
+        batches = ProcessBatches([(view, row, 0) for view, row in np.ndindex(shape[:2])], FEATURES_BATCH)
+        for index, batch in enumerate(make_loader(images, batches, workers, images.seed)):
+            computed, start = compute(batch.pixels[0]), index * FEATURES_BATCH
+            features.reshape(-1, shape[2])[start : start + len(computed)] = computed
+        features.flush()
+        print(f"features: made in {time.perf_counter() - started:.1f} s", flush=True)
+
+    with accelerator.main_process_first():  # one process computes, the others find the file
+        file = open_array(source.cache, name, shape, np.float32, source.limit, fill, what)
+    return FeatureDataset(file, images.targets)
 
 
-def _fill(head: Head, images: ImageDataset, what: str, workers: int | None, file: Path) -> None:
-    """Compute all features into the file."""
-    started = time.perf_counter()
-    features = np.load(file, mmap_mode="r+")
-    print(f"features: computing {what} once, {features.nbytes / 1e9:.2f} GB in {file.parent}", flush=True)
-    indices = [(view, row, 0) for view in range(len(features)) for row in range(len(images))]
-    rows, place = features.reshape(-1, features.shape[-1]), 0
-    for batch in make_loader(images, ProcessBatches(indices, FEATURES_BATCH), workers, images.seed):
-        computed = _compute(head, batch.pixels[0])
-        rows[place : place + len(computed)] = computed
-        place += len(computed)
-    features.flush()
-    print(f"features: made in {time.perf_counter() - started:.1f} s", flush=True)
-
-
-def _compute(head: Head, pixels: Tensor) -> npt.NDArray[np.float32]:
-    with torch.inference_mode():
-        features: npt.NDArray[np.float32] = head.features(pixels.to(head.mean.device)).float().cpu().numpy()
+def _compute(head: Head, accelerator: Accelerator, precision: str, pixels: Tensor) -> npt.NDArray[np.float32]:
+    with torch.inference_mode(), nullcontext() if precision == "no" else accelerator.autocast():
+        features: npt.NDArray[np.float32] = head.features(pixels.to(accelerator.device)).float().cpu().numpy()
     return features

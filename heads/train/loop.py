@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -20,7 +20,6 @@ from data.runtime.errors import InputError
 from data.runtime.signals import StopSignal, defer_signals
 from heads.objective.metrics import compute_metrics
 from heads.objective.targets import Target
-from heads.train.distributed import share_buffers, unwrap
 from heads.train.loaders import ProcessBatches
 from heads.train.sampler import BalancedSampler
 from heads.train.state import EpochProgress, FitSettings, Record, TrainState
@@ -181,13 +180,15 @@ def _step(
         state.schedule.step()
         state.optimiser.zero_grad()
         if state.average is not None:
-            state.average.update_parameters(unwrap(state.head))
+            state.average.update_parameters(state.modules["head"])
     return float(value.item())
 
 
 def _validate(head: nn.Module, data: TrainingData, accelerator: Accelerator) -> ValidationOutput:
     """Predict the whole validation set, gathered from all processes."""
-    share_buffers(head, accelerator)
+    if accelerator.num_processes > 1:  # each process has its own batch statistics between two steps
+        for buffer in head.buffers():
+            buffer.copy_(broadcast(buffer))
     batches = (batch.pixels[0].to(accelerator.device, non_blocking=True) for batch in data.valid)
     output = predict(head, data.target, batches)
     if accelerator.num_processes > 1:

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import (
 )
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
-from heads.model.backbones import STAGES
+from heads.model.head import STAGES
 
 WARMUP_START = 0.01
 

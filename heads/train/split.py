@@ -94,9 +94,7 @@ def load_split(
     counts = np.bincount(indices[~held_out], minlength=len(target.classes))
     if not counts.all():
         missing = [repr(name) for name, count in zip(target.classes, counts, strict=True) if not count]
-        raise InputError(
-            f"the training set has no image of class {', '.join(missing)}, expected at least 1 of each"
-        )
+        raise InputError(f"the training set has no image of class {', '.join(missing)}, expected at least 1 of each")
     return DataSplit(
         target,
         images,

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from data.runtime.errors import InputError
-from heads.train.distributed import unwrap
 
 Record = dict[str, float]  # an epoch's metrics by name
 # Keys and types of `EpochProgress` in a checkpoint.
@@ -105,9 +105,7 @@ class EpochProgress:
     def from_json(value: Any) -> "EpochProgress":
         """Build from what `to_json` returned; raise `InputError` for anything else."""
         if not isinstance(value, dict) or {name: type(item) for name, item in value.items()} != PROGRESS:
-            raise InputError(
-                f"the progress of an unfinished run is {str(value)[:80]}, expected {', '.join(PROGRESS)}"
-            )
+            raise InputError(f"the progress of an unfinished run is {str(value)[:80]}, expected {', '.join(PROGRESS)}")
         return EpochProgress(*(value[name] for name in PROGRESS))
 
 
@@ -125,13 +123,14 @@ class TrainState:
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """Modules with state, by name."""
-        return {"head": unwrap(self.head)} | ({} if self.average is None else {"average": self.average})
+        """Modules with state, by name, without the wrapper of distributed training."""
+        head: nn.Module = extract_model_from_parallel(self.head)
+        return {"head": head} | ({} if self.average is None else {"average": self.average})
 
     @property
     def eval_head(self) -> nn.Module:
         """The head that is validated and saved: the moving average of the weights if there is one."""
-        return unwrap(self.head) if self.average is None else self.average.module
+        return self.modules["head"] if self.average is None else self.average.module
 
 
 def _to_text(state: Tensor) -> str:

@@ -15,7 +15,7 @@ from torchvision import models
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from heads.config.task import TaskConfig
-from heads.model.backbones import BACKBONES
+from heads.model.head import BACKBONES
 
 
 @pytest.fixture(autouse=True)
@@ -87,9 +87,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Squares:
     """Twelve people with two squares each, four people of each colour."""
     folder, rng = tmp_path_factory.mktemp("squares"), np.random.default_rng(0)
     (folder / "images").mkdir()
-    rows = [
-        (f"{person}_{shot}.png", list(COLOURS)[person % 3], person) for person in range(12) for shot in (0, 1)
-    ]
+    rows = [(f"{person}_{shot}.png", list(COLOURS)[person % 3], person) for person in range(12) for shot in (0, 1)]
     for name, colour, _ in rows:
         drawn = rng.normal(COLOURS[colour], 40, (32, 32, 3)).clip(0, 255).astype(np.uint8)
         Image.fromarray(drawn).save(folder / "images" / name)

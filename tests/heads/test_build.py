@@ -28,23 +28,14 @@ from heads.model.head import Head
 from heads.objective.losses import focal_loss, soft_f1_loss
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_tensors, save_tensors
-from heads.run.folder import PACKAGES, run_folder, save_head
-from heads.run.leakage import find_source_run
+from heads.run.folder import PACKAGES, find_source_run, run_folder, save_head
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMES = ["under 30", "30 to 59", "60 and over"]
-AGE = {
-    "column": "age",
-    "classes": NAMES,
-    "borders": [30, 60],
-    "distribution": {"low": 0, "high": 100, "sigma": 3},
-}
+AGE = {"column": "age", "classes": NAMES, "borders": [30, 60], "distribution": {"low": 0, "high": 100, "sigma": 3}}
 MASK = {"column": "mask", "classes": ["wear", "incorrect", "normal"]}
-PARTS = [
-    {"column": "mask", "classes": ["wear", "normal"]},
-    {"column": "gender", "classes": ["male", "female"]},
-]
+PARTS = [{"column": "mask", "classes": ["wear", "normal"]}, {"column": "gender", "classes": ["male", "female"]}]
 
 
 @pytest.fixture
@@ -187,9 +178,7 @@ def test_a_backbone_that_was_trained_on_pixels_of_another_scale_is_refused(
 ) -> None:
     config = config_of()
     other = config.model_copy(update={"pixels": config.pixels.model_copy(update={"std": [1 / 255] * 3})})
-    with pytest.raises(
-        InputError, match=r"other settings than this head's\n  pixels\.std: found \[0\.22"
-    ) as refused:
+    with pytest.raises(InputError, match=r"other settings than this head's\n  pixels\.std: found \[0\.22") as refused:
         load(other, config, freeze=freeze)
     assert f"expected {[1 / 255] * 3}" in str(refused.value)
     load(other, other, freeze=freeze)
@@ -219,12 +208,7 @@ def changed(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_a_classifier_is_loaded_only_for_outputs_of_the_same_meaning(
-    saved: dict[str, Any],
-    wanted: dict[str, Any],
-    problem: str,
-    config_of: Callable,
-    load: Callable,
-    tmp_path: Path,
+    saved: dict[str, Any], wanted: dict[str, Any], problem: str, config_of: Callable, load: Callable, tmp_path: Path
 ) -> None:
     if problem:
         with pytest.raises(InputError) as raised:

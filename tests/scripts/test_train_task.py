@@ -34,9 +34,7 @@ def validated(run: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_run_has_its_files_and_its_metrics_are_those_of_its_predictions(
-    task: str, runs: Path, configs: Path
-) -> None:
+def test_a_run_has_its_files_and_its_metrics_are_those_of_its_predictions(task: str, runs: Path, configs: Path) -> None:
     run, config = runs / task, load_task_config(task, configs)
     assert {path.name for path in run.iterdir()} == {
         *("config.yaml", "best.safetensors", "last.safetensors", "history.csv", "metrics.json"),
@@ -88,9 +86,7 @@ def test_a_backbone_that_was_trained_on_validation_people_is_reported(
     train("mask", *arguments)
     for fold, leaked in ((0, False), (1, True)):
         message = train("gender", *arguments, "--set", "backbone.weights=run:mask", "--fold", fold).err
-        assert (
-            f"{tmp_path / 'mask'}: this backbone was trained on 3 people in the head's" in message
-        ) == leaked
+        assert (f"{tmp_path / 'mask'}: this backbone was trained on 3 people in the head's" in message) == leaked
 
 
 def test_settings_without_effect_or_of_another_head_are_refused_before_training(
@@ -99,9 +95,7 @@ def test_settings_without_effect_or_of_another_head_are_refused_before_training(
     age = ["--task", "age", "--config", configs / "age.yaml", "--data", faces / "train", "--runs", tmp_path]
     idle = call(train_task, *age, "--set", "loss={terms: [{name: expectation, gamma: 1.0}]}")
     assert idle.code == 2
-    assert idle.err.startswith(
-        f"error: {configs / 'age.yaml'}: settings without effect\n  loss.terms: expectation"
-    )
+    assert idle.err.startswith(f"error: {configs / 'age.yaml'}: settings without effect\n  loss.terms: expectation")
     assert "views.steps" in call(train_task, *age, "--set", "views.steps=[hflop]").err
     assert "expected 'mask' as in --task" in call(train_task, "--task", "mask", *age[2:]).err
     backbone = f"backbone={{weights: {runs / 'age' / 'best.safetensors'}, with_classifier: true}}"

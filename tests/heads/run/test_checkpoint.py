@@ -23,14 +23,7 @@ from heads.build import build_head, load_head
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.model.weights import read_tensors
-from heads.run.checkpoint import (
-    load_state,
-    load_tensors,
-    load_tensors_into,
-    read_description,
-    save_state,
-    save_tensors,
-)
+from heads.run.checkpoint import load_state, load_tensors, load_tensors_into, read_description, save_state, save_tensors
 from heads.train.optimiser import make_average, make_optimiser, make_schedule
 
 DESCRIPTION = {"config": {"task": "mask"}, "classes": ["wear", "ä 顔"], "metrics": [0.1, 1e-300]}
@@ -73,12 +66,7 @@ class Run:
 @pytest.mark.parametrize("steps", [0, 3])
 @pytest.mark.parametrize(
     ("optimiser", "schedule", "scale"),
-    [
-        ("adamw", "one_cycle", None),
-        ("adam", "cosine", None),
-        ("sgd", "step", None),
-        ("adamw", "cosine", 1024.0),
-    ],
+    [("adamw", "one_cycle", None), ("adam", "cosine", None), ("sgd", "step", None), ("adamw", "cosine", 1024.0)],
 )
 def test_a_run_restored_into_new_objects_continues_identically(
     tmp_path: Path, optimiser: str, schedule: str, scale: float | None, steps: int
@@ -201,10 +189,7 @@ Change = Callable[[dict[str, Any], dict[str, Any]], object]
     ("change", "message"),
     [
         (lambda t, d: t.update({CONV: t[CONV] * float("nan")}), f"{CONV} holds NaN"),
-        (
-            lambda t, d: t.update({CONV: torch.zeros(64, 3, 3, 3)}),
-            r"found \(64, 3, 3, 3\), expected \(64, 3, 7",
-        ),
+        (lambda t, d: t.update({CONV: torch.zeros(64, 3, 3, 3)}), r"found \(64, 3, 3, 3\), expected \(64, 3, 7"),
         (lambda t, d: t.pop(CONV), f"{CONV}: found none"),
         (lambda t, d: t.update(more=torch.zeros(1)), "more: found .*, expected none"),
         (lambda t, d: d["config"]["label"].update(classes=list("abcd")), "do not fit its own config"),

@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 
 from heads.run.folder import RunFolder, run_folder, write_arrays
-from heads.run.leakage import leakage_warning
+from heads.run.folder import leakage_warning
 
 TRAIN, OTHER = "train-00000001", "portraits-00000002"
-MASKED, AGAIN = (
-    "masked-00000004",
-    "again-00000006",
-)  # images derived from others: the original's name comes after
+MASKED, AGAIN = ("masked-00000004", "again-00000006")  # images derived from others: the original's name comes after
 
 
 def validated_run(folder: Path, people: Sequence[str]) -> RunFolder:
@@ -40,9 +37,7 @@ def validated_run(folder: Path, people: Sequence[str]) -> RunFolder:
         ([f"{TRAIN}/anna"], [f"{MASKED}/{OTHER}/anna", f"{MASKED}/{OTHER}/dora"], 0),
     ],
 )
-def test_leaked_people_are_counted(
-    validated: list[str], people: list[str], leaked: int, tmp_path: Path
-) -> None:
+def test_leaked_people_are_counted(validated: list[str], people: list[str], leaked: int, tmp_path: Path) -> None:
     warning = leakage_warning(validated_run(tmp_path, validated), people)
     assert (f"trained on {leaked} people in the head's validation set" in warning) == bool(leaked)
     assert "trained on a folder" not in warning

@@ -10,7 +10,7 @@ import pytest
 
 import combine
 from data.runtime.errors import InputError
-from heads.run.manifest import verify_checksum, write_manifest
+from heads.run.folder import verify_checksum, write_manifest
 
 
 @pytest.fixture
@@ -57,9 +57,7 @@ def test_a_changed_file_is_refused(damage: Callable[[Path], object], folder: Pat
         verify_checksum(folder / "best.safetensors")
 
 
-def test_combine_refuses_a_changed_head(
-    runs: Path, faces: Path, configs: Path, call: Callable, tmp_path: Path
-) -> None:
+def test_combine_refuses_a_changed_head(runs: Path, faces: Path, configs: Path, call: Callable, tmp_path: Path) -> None:
     for task in ("gender", "age"):
         (tmp_path / task).symlink_to(runs / task)
     shutil.copytree(runs / "mask", tmp_path / "mask")

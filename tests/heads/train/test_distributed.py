@@ -47,9 +47,7 @@ def test_the_precision_is_resolved_for_the_device(
     monkeypatch: pytest.MonkeyPatch, precision: str, cuda: bool, native: bool, name: str
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
-    monkeypatch.setattr(
-        "torch.cuda.is_bf16_supported", lambda including_emulation=True: native or including_emulation
-    )
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: native or including_emulation)
     assert resolve_precision(precision) == name
 
 

@@ -28,7 +28,7 @@ from heads.train.loaders import (
     ImageSource,
     ProcessBatches,
     check_batch_size,
-    make_feature_sets,
+    make_features,
     make_loader,
 )
 from heads.train.sampler import BalancedSampler
@@ -124,68 +124,57 @@ STEPS: list[Any] = [{"noise": {"std": 0.2, "p": 1.0}}, "hflip"]
 
 
 @pytest.fixture
-def images(squares: Any, tmp_path: Path) -> tuple[ImageDataset, ImageDataset]:
+def images(squares: Any, tmp_path: Path) -> ImageDataset:
     paths = []
     for path in map(Path, squares.paths[:7]):
         (tmp_path / path.name).write_bytes(path.read_bytes())
         paths.append(str(tmp_path / path.name))
-    train = ImageDataset(paths, [Pipeline(STEPS)], torch.arange(7), seed=3)
-    return train, ImageDataset(paths[:3], [Pipeline([])])
+    return ImageDataset(paths, [Pipeline(STEPS)], torch.arange(7), seed=3)
 
 
 @pytest.fixture
-def features(
-    images: tuple[ImageDataset, ImageDataset], tiny_backbone: None, accelerate_anew: None, tmp_path: Path
-) -> Callable[..., tuple[FeatureDataset, FeatureDataset]]:
-    """Make the features of `images` by one head, whose weights are times `scale`."""
-    torch.manual_seed(0)
-    state = Head("resnet18", 3).state_dict()
-    source = ImageSource(decode, cache=tmp_path / "cache", limit=10**8)
+def head(tiny_backbone: None) -> Head:
+    return Head("resnet18", 3).eval()
 
-    def make(views: int = 2, steps: Any = STEPS, scale: float = 1.0) -> tuple[FeatureDataset, FeatureDataset]:
-        head = Head("resnet18", 3)
-        head.load_state_dict({name: tensor * scale for name, tensor in state.items()})
-        head.freeze("all")
-        return make_feature_sets(head.eval(), images, (steps, []), views, source, 0, Accelerator(cpu=True))
+
+@pytest.fixture
+def features(images: ImageDataset, head: Head, accelerate_anew: None, tmp_path: Path) -> Callable[..., FeatureDataset]:
+    """Make the features of `images`; arguments replace the usual ones."""
+
+    def make(views: int = 2, steps: Any = STEPS, limit: int = 10**8) -> FeatureDataset:
+        source = ImageSource(decode, cache=tmp_path / "cache", limit=limit)
+        return make_features(head, images, steps, views, True, source, 0, Accelerator(cpu=True))
 
     return make
 
 
-def test_epochs_use_the_features_of_the_views_in_turn(
-    features: Callable, images: tuple[ImageDataset, ImageDataset]
-) -> None:
-    train, valid = features()
-    torch.manual_seed(0)
-    head = Head("resnet18", 3).eval()
-    assert (len(train), len(valid)) == (7, 3)
+def test_epochs_use_the_features_of_the_views_in_turn(features: Callable, images: ImageDataset, head: Head) -> None:
+    found = features()
+    assert len(found) == 7
     for epoch, row, repeat in ((0, 0, 0), (1, 3, 0), (2, 3, 0), (3, 6, 0), (2, 3, 1), (1, 6, 3)):
-        sample = train[(epoch, row, repeat)]
+        sample = found[(epoch, row, repeat)]
         with torch.inference_mode():
-            expected = head.features(images[0][((epoch + repeat) % 2, row, 0)].pixels[0][None])[0]
+            expected = head.features(images[((epoch + repeat) % 2, row, 0)].pixels[0][None])[0]
         assert torch.allclose(sample.pixels[0], expected, rtol=2e-3, atol=1e-4)
         assert sample.target == row
-    assert not torch.equal(train[(0, 3, 0)].pixels[0], train[(1, 3, 0)].pixels[0])
+    assert not torch.equal(found[(0, 3, 0)].pixels[0], found[(1, 3, 0)].pixels[0])
 
 
-@pytest.mark.parametrize("change", ["image", "weights", "steps", "seed", "views"])
+@pytest.mark.parametrize("change", ["", "image", "weights", "seed", "steps", "views", "limit"])
 def test_features_are_computed_again_if_what_they_depend_on_changes(
-    change: str, features: Callable, images: tuple[ImageDataset, ImageDataset], tmp_path: Path
+    change: str, features: Callable, images: ImageDataset, head: Head, tmp_path: Path
 ) -> None:
-    def files() -> set[str]:
-        return {path.name for path in (tmp_path / "cache").glob("features-*")}
-
     features()
-    before = files()
-    assert len(before) == 2
-    features()
-    assert files() == before
     if change == "image":
-        path = images[0].paths[6]
-        Image.new("RGB", (32, 32), (9, 8, 7)).save(path)
-        os.utime(path, ns=(1, 1))
+        Image.new("RGB", (32, 32), (9, 8, 7)).save(images.paths[6])
+        os.utime(images.paths[6], ns=(1, 1))
+    elif change == "weights":
+        head.backbone.get_parameter("conv1.weight").data *= 0.5
     elif change == "seed":
-        images[0].seed = 4
-    features(
-        **{"weights": {"scale": 0.5}, "steps": {"steps": STEPS[:1]}, "views": {"views": 1}}.get(change, {})
-    )
-    assert len(files() - before) == (2 if change == "weights" else 1)
+        images.seed = 4
+    if change == "limit":
+        with pytest.raises(InputError, match="3 views of 7 images as features takes"):
+            features(views=3, limit=5 * 7 * 64 * 4 - 1)
+    else:
+        features(**{"steps": {"steps": STEPS[:1]}, "views": {"views": 1}}.get(change, {}))
+    assert len(list((tmp_path / "cache").glob("features-*"))) == (1 if change in ("", "limit") else 2)

@@ -68,9 +68,7 @@ class Bytes(nn.Module):
 def tiny_state(seed: int = 0, ema: float = 0.8) -> TrainState:
     """A small head with batch norm and dropout."""
     torch.manual_seed(seed)
-    backbone = nn.Sequential(
-        Bytes(), nn.Conv2d(3, 8, 5, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2)
-    )
+    backbone = nn.Sequential(Bytes(), nn.Conv2d(3, 8, 5, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2))
     classifier = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(32, 3))
     head = nn.Sequential(backbone, classifier)
     optimiser = make_optimiser(backbone, classifier, "adamw", 0.02, 0.5, 0.05)
@@ -172,9 +170,7 @@ def test_validation_is_of_the_average_in_single_precision_and_steps_are_in_half(
 
 
 def test_the_best_epoch_is_chosen_by_macro_f1_not_by_accuracy(squares: Any) -> None:
-    uneven = type(squares)(
-        squares.folder, squares.paths, ["red"] * 20 + ["green"] * 2 + ["blue"] * 2, squares.persons
-    )
+    uneven = type(squares)(squares.folder, squares.paths, ["red"] * 20 + ["green"] * 2 + ["blue"] * 2, squares.persons)
     all_red, fairer = [0] * 24, [0] * 14 + [1] * 6 + [1, 1, 2, 2]
     state = scripted_state([all_red, fairer, all_red])
     assert run_fit(state, uneven, batch=24, epochs=3).best == [True, True, False]
@@ -240,9 +236,7 @@ def test_a_clipped_step_is_no_longer_than_the_norm(squares: Any) -> None:
 def test_a_loss_that_is_not_finite_ends_the_run_before_the_step(squares: Any, factor: float) -> None:
     state = tiny_state()
     before = {name: parameter.clone() for name, parameter in state.head.named_parameters()}
-    with pytest.raises(
-        InputError, match=rf"epoch 1: the loss is {factor}, expected finite .* lower optimiser\.lr"
-    ):
+    with pytest.raises(InputError, match=rf"epoch 1: the loss is {factor}, expected finite .* lower optimiser\.lr"):
         run_fit(state, squares, loss=Scaled(lambda mean: (mean + 1e3) * factor))
     assert state.history == []
     assert all(torch.equal(parameter, before[name]) for name, parameter in state.head.named_parameters())

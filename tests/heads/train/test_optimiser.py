@@ -20,9 +20,7 @@ def tiny_optimiser(name: str = "sgd", momentum: float = 0.9) -> Optimizer:
     return make_optimiser(backbone, nn.Linear(4, 2), name, 0.1, BACKBONE_LR, momentum=momentum)
 
 
-def walk(
-    optimiser: Optimizer, name: str, epochs: int, steps: int, **options: float
-) -> tuple[list[float], list[float]]:
+def walk(optimiser: Optimizer, name: str, epochs: int, steps: int, **options: float) -> tuple[list[float], list[float]]:
     """Rates of the classifier, and momentum or first beta of all groups, at each batch of a run."""
     schedule = make_schedule(optimiser, name, epochs, steps, **options)
     rates, momenta = [], []
@@ -30,9 +28,7 @@ def walk(
         first, last = optimiser.param_groups[0], optimiser.param_groups[-1]
         assert first["lr"] == pytest.approx(BACKBONE_LR * last["lr"])
         rates.append(last["lr"])
-        [momentum] = {
-            group["betas"][0] if "betas" in group else group["momentum"] for group in optimiser.param_groups
-        }
+        [momentum] = {group["betas"][0] if "betas" in group else group["momentum"] for group in optimiser.param_groups}
         momenta.append(momentum)
         optimiser.step()
         schedule.step()
@@ -43,9 +39,7 @@ def walk(
 def test_every_trained_parameter_has_its_rate_and_decay_in_one_group(frozen: str, stage_lr: float) -> None:
     head = Head("resnet18", 3, hidden=[8])
     head.freeze(frozen)
-    optimiser = make_optimiser(
-        head.backbone, head.classifier, "adamw", 1e-3, BACKBONE_LR, 0.05, stage_lr=stage_lr
-    )
+    optimiser = make_optimiser(head.backbone, head.classifier, "adamw", 1e-3, BACKBONE_LR, 0.05, stage_lr=stage_lr)
     groups = [(id(p), group) for group in optimiser.param_groups for p in group["params"]]
     trained = {name: p for name, p in head.named_parameters() if p.requires_grad}
     assert sorted(key for key, _ in groups) == sorted(map(id, trained.values()))
@@ -93,9 +87,7 @@ def test_cosine_rises_linearly_and_falls_to_zero() -> None:
 @pytest.mark.parametrize(("warmup", "rising"), [(0.0, 0), (0.1, 2), (0.3, 7), (0.9, 22)])
 def test_step_falls_at_the_ends_of_epochs_also_within_a_warm_up(warmup: float, rising: int) -> None:
     rates, _ = walk(tiny_optimiser(), "step", 6, 4, warmup=warmup, step_epochs=2, step_factor=0.1)
-    shares = [
-        WARMUP_START + (1 - WARMUP_START) * min(step / rising, 1) if rising else 1.0 for step in range(24)
-    ]
+    shares = [WARMUP_START + (1 - WARMUP_START) * min(step / rising, 1) if rising else 1.0 for step in range(24)]
     steps = [1.0] * 8 + [0.1] * 8 + [0.01] * 8
     assert rates == pytest.approx([0.1 * share * step for share, step in zip(shares, steps, strict=True)])
 
@@ -103,9 +95,7 @@ def test_step_falls_at_the_ends_of_epochs_also_within_a_warm_up(warmup: float, r
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("warmup", [0.0, 0.25, 0.3, 0.99])
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 2), (2, 1), (3, 1), (1, 4), (1, 7)])
-def test_the_shortest_runs_have_a_rate_at_every_batch(
-    name: str, warmup: float, epochs: int, steps: int
-) -> None:
+def test_the_shortest_runs_have_a_rate_at_every_batch(name: str, warmup: float, epochs: int, steps: int) -> None:
     rates, _ = walk(tiny_optimiser(), name, epochs, steps, warmup=warmup)
     assert all(0 < rate <= 0.1 + 1e-9 for rate in rates)
 

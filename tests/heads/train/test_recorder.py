@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,24 +17,23 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from data.annotations.table import read_table
-from data.images.crop import CroppedReader
+from data.images.crop import make_reader
+from data.images.decode import decode
 from data.runtime.errors import InputError
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_tensors, save_tensors
 from heads.run.folder import RunFolder
+from heads.train.loaders import ImageSource
 from heads.train.loop import ValidationOutput
 from heads.train.recorder import FINGERPRINTS, RunRecorder, fingerprint_data
 from heads.train.state import EpochProgress, FitSettings, TrainState
 
 COLOUR = Target("colour", ("red", "green", "blue"))
-DATA = {
-    "train": "16 (aa)",
-    "validation": "8 (bb)",
-    "boxes": "23 cropped (cc)",
-    "box_margin": "1",
-} | dict.fromkeys(("kept", "frozen"))
+DATA = {"train": "16 (aa)", "validation": "8 (bb)", "boxes": "23 cropped (cc)", "box_margin": "1"} | dict.fromkeys(
+    ("kept", "frozen")
+)
 
 
 class Epochs:
@@ -87,7 +87,7 @@ def test_a_run_has_its_best_and_last_epoch_and_scikit_learns_metrics(start: Call
     epochs = start()
     for macro_f1 in (0.25, 0.75, None, 0.5):
         epochs.end(macro_f1)
-    epochs.recorder.close(epochs.state)
+    epochs.recorder.close(epochs.state, {})
     assert epochs.weights() == (0.75, 0.5)
     assert load_tensors(epochs.run.best)[1]["validation"]["epoch"] == 2
     assert load_config(TaskConfig, epochs.run.config).model_dump() == epochs.recorder.config
@@ -104,13 +104,11 @@ def test_a_run_has_its_best_and_last_epoch_and_scikit_learns_metrics(start: Call
 
 
 @pytest.mark.parametrize("first", [0.25, None])
-def test_a_new_run_replaces_an_earlier_one_when_its_first_epoch_ends(
-    start: Callable, first: float | None
-) -> None:
+def test_a_new_run_replaces_an_earlier_one_when_its_first_epoch_ends(start: Callable, first: float | None) -> None:
     earlier = start()
     for macro_f1 in (0.75, 0.5):
         earlier.end(macro_f1)
-    earlier.recorder.close(earlier.state)
+    earlier.recorder.close(earlier.state, {})
     new = start()
     assert new.weights() == (0.75, 0.5)
     new.end(first)
@@ -182,9 +180,7 @@ def test_states_of_version_0_1_and_before_are_resumed(start: Callable) -> None:
     first.end(0.5)
     config = first.recorder.config
     label = {**config["label"], "training": {"borders": None, "leave_out": []}}
-    change(
-        first.run, "config", {**config, "label": label, "training": {**config["training"], "resizing": None}}
-    )
+    change(first.run, "config", {**config, "label": label, "training": {**config["training"], "resizing": None}})
     change(first.run, "marks", None)
     progress = {"steps": 3, "loss_sum": 1.5, "photographs": 18, "seconds": 2.0, "generators": {}}
     change(first.run, "progress", progress)
@@ -227,9 +223,9 @@ def folder(squares: Any, tmp_path: Path) -> Path:
 def fingerprint(source: Path, boxes: Path | None = None, margin: float = 1.0, target: Target = COLOUR) -> Any:
     """Fingerprint a source whose first 16 rows are the training set."""
     rows = read_table([source])
-    crops = None if boxes is None else CroppedReader(boxes, margin)
-    valid = rows[16:].reset_index(drop=True)
-    return fingerprint_data(rows[:16], valid, target, crops, cached=False, frozen=None)
+    crops = None if boxes is None else make_reader(boxes, margin)
+    split = SimpleNamespace(target=target, train=rows[:16], valid=rows[16:].reset_index(drop=True))
+    return fingerprint_data(split, ImageSource(decode, crops), None)
 
 
 def differing(one: Mapping[str, str | None], two: Mapping[str, str | None]) -> set[str]:
@@ -269,10 +265,7 @@ def test_other_images_labels_and_boxes_have_other_fingerprints(folder: Path) -> 
 
 
 def test_every_part_of_a_joint_label_is_in_the_fingerprint(folder: Path) -> None:
-    joint, labels = (
-        Target("", ("",) * 9, parts=(COLOUR, Target("shade", ("a", "b", "c")))),
-        folder / "labels.csv",
-    )
+    joint, labels = (Target("", ("",) * 9, parts=(COLOUR, Target("shade", ("a", "b", "c")))), folder / "labels.csv")
     head, *lines = labels.read_text().splitlines()
     labels.write_text("\n".join([f"{head},shade", *(f"{line},a" for line in lines)]) + "\n")
     first = fingerprint(folder, target=joint)

@@ -45,14 +45,9 @@ def test_a_row_is_drawn_its_expected_number_of_times_rounded_down_or_up(seed: in
 
 
 @given(
-    seed=st.integers(0, 1000),
-    epoch=st.integers(0, 50),
-    limit=st.integers(1, 9),
-    power=st.sampled_from([0.0, 0.5, 1.0]),
+    seed=st.integers(0, 1000), epoch=st.integers(0, 50), limit=st.integers(1, 9), power=st.sampled_from([0.0, 0.5, 1.0])
 )
-def test_no_person_has_more_different_images_than_allowed(
-    seed: int, epoch: int, limit: int, power: float
-) -> None:
+def test_no_person_has_more_different_images_than_allowed(seed: int, epoch: int, limit: int, power: float) -> None:
     labels, persons = people(30)
     sampler = BalancedSampler(labels, persons, power, limit, seed)
     rows = sampler.rows(epoch)

@@ -44,9 +44,7 @@ def test_no_person_is_in_both_sets_and_all_tasks_validate_the_same_people(split:
         assert found.summary.startswith(f"{len(found.train)} images to train (")
 
 
-def test_other_sources_and_corrections_change_nobodys_fold(
-    split: Callable, faces: Path, tmp_path: Path
-) -> None:
+def test_other_sources_and_corrections_change_nobodys_fold(split: Callable, faces: Path, tmp_path: Path) -> None:
     (tmp_path / "more" / "images").mkdir(parents=True)
     images = sorted((faces / "eval" / "images").iterdir())[:12]
     for image in images:
@@ -84,10 +82,7 @@ def test_validation_has_no_training_transform(split: Callable, configs: Path) ->
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (
-            [(f"p{n}", "wear" if n % 2 else "normal") for n in range(10)],
-            "no image of class 'incorrect', expected",
-        ),
+        ([(f"p{n}", "wear" if n % 2 else "normal") for n in range(10)], "no image of class 'incorrect', expected"),
         ([("p", mask) for mask in ("wear", "incorrect", "normal") * 3], "1 people, expected at least 5"),
         ([(f"p{n}", "" if n else "wear") for n in range(10)], "found no labelled image, expected at least 1"),
     ],

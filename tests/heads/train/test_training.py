@@ -49,12 +49,7 @@ def run(squares: Any, colour_config: Callable, tmp_path: Path, monkeypatch: pyte
     def train_into(name: str, *settings: str, **options: Any) -> RunFolder:
         values = {"task": "colour", "config": tmp_path / "colour.yaml", "data": [squares.folder], "fold": None}
         values |= {"runs": tmp_path / name, "cache": tmp_path / "cache", "cache_limit": 10**8, "resume": False}
-        values |= {
-            "boxes": None,
-            "box_margin": 1.0,
-            "on_bad_image": "stop",
-            "set": [*STEPS, *settings],
-        } | options
+        values |= {"boxes": None, "box_margin": 1.0, "on_bad_image": "stop", "set": [*STEPS, *settings]} | options
         with handle_signals():
             train(Namespace(**values))
         return run_folder(tmp_path / name, "colour")
@@ -126,9 +121,7 @@ def assert_same_run(one: RunFolder, two: RunFolder) -> None:
         (["SIGTERM 5", "SIGINT 1"], FEATURES),
     ],
 )
-def test_a_resumed_run_equals_an_uninterrupted_one(
-    run: Train, kinds: list[str], settings: tuple[str, ...]
-) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(run: Train, kinds: list[str], settings: tuple[str, ...]) -> None:
     whole = run("whole", *settings)
     for number, kind in enumerate(kinds):
         with interrupted(kind):
@@ -162,9 +155,7 @@ def test_as_many_feature_views_as_epochs_train_as_images_do(run: Train) -> None:
     assert np.allclose(predict(head.head, head.target, [pixels]).probabilities, probabilities, atol=1e-5)
 
 
-def test_a_run_resumes_with_its_own_images_boxes_and_backbone_alone(
-    run: Train, squares: Any, tmp_path: Path
-) -> None:
+def test_a_run_resumes_with_its_own_images_boxes_and_backbone_alone(run: Train, squares: Any, tmp_path: Path) -> None:
     base = run("base", "training.epochs=1")
     shutil.copytree(base.folder, tmp_path / "runs" / "base")
     settings = (*FEATURES, "training.epochs=1", "backbone.weights=run:base")
