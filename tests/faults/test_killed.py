@@ -25,14 +25,7 @@ from heads.run.checkpoint import load_tensors
 # Scripts run in forks of a process that has imported what takes seconds.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    [
-        "torch",
-        "accelerate",
-        "albumentations",
-        "heads.build",
-        "heads.train.recorder",
-        "ensemble.inference.parts",
-    ]
+    ["torch", "accelerate", "albumentations", "heads.build", "heads.train.recorder", "ensemble.inference.parts"]
 )
 PARTS = 8  # rows of a part of combine.py's results: 56 images make seven
 
@@ -103,11 +96,7 @@ def read_answers(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module", params=["train", "combine", "combine adaptively"])
 def script(
-    request: pytest.FixtureRequest,
-    faces: Path,
-    configs: Path,
-    runs: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, faces: Path, configs: Path, runs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Script:
     if request.param == "train":
         command = (
@@ -138,9 +127,7 @@ def test_a_run_killed_in_time_goes_on_to_the_same_files(script: Script, share: f
 
 
 @pytest.mark.parametrize("write", [2, 9])
-def test_a_run_killed_while_writing_goes_on_to_the_same_files(
-    script: Script, write: int, tmp_path: Path
-) -> None:
+def test_a_run_killed_while_writing_goes_on_to_the_same_files(script: Script, write: int, tmp_path: Path) -> None:
     assert not script.check(tmp_path / "out", write=write)
 
 
