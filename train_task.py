@@ -46,7 +46,6 @@ def train(args: argparse.Namespace) -> None:
     from accelerate import Accelerator
 
     from data.runtime.machine import reuse_freed_memory
-    from ensemble.inference.views import make_views
     from heads import build
     from heads.run.folder import run_folder
     from heads.train.distributed import WholeBatchLoss, check_same, handle_lost_process, resolve_precision
@@ -55,11 +54,6 @@ def train(args: argparse.Namespace) -> None:
 
     fold = [] if args.fold is None else [f"split.fold={args.fold}"]
     config = build.load_task_config(args.task, args.config, [*args.set, *fold])
-    try:
-        make_views(config.views.steps)  # else a typo would be found only when the trained head is used
-    except ValueError as error:
-        raise InputError(f"{args.task}: views.steps: {error}") from None
-
     reuse_freed_memory()
     accelerator = Accelerator(mixed_precision=resolve_precision(config.training.precision))
     split = build.build_split(config, args.data, args.on_bad_image == "skip")

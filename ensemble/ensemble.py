@@ -16,8 +16,7 @@ from ensemble.inference.parts import part_size
 from ensemble.inference.predictor import Predictor, Task, build_task, load_batches
 from heads.build import TrainedHead, load_head
 from heads.config.task import Label, TaskConfig
-from heads.run.folder import find_trained_runs, run_folder
-from heads.run.manifest import verify_checksum
+from heads.run.folder import find_trained_runs, run_folder, verify_checksum
 
 
 @dataclass(frozen=True)
@@ -121,10 +120,7 @@ def load_task_heads(
             if (warning := crop_warning(head.box_margin, box_margin)) is not None:
                 print(f"{head.file}: {warning}", file=sys.stderr)
         print(f"{name}: {', '.join(map(str, files))}")
-        try:
-            tasks[name] = build_task(heads)
-        except ValueError as error:
-            problems.append(f"{files[0]}: views.steps: {error}")
+        tasks[name] = build_task(heads)
     raise_all(headline, problems)
     return tasks
 

@@ -15,15 +15,14 @@ from bench.held_out import predict_task
 from bench.validation import Arrays, concat, read_predictions, select, select_shared
 from data.audit.predictions import read_arrays
 from data.runtime.files import write_text
+from data.transforms.views import make_views
 from ensemble.config import load_tasks
 from ensemble.inference.predictor import build_task
-from ensemble.inference.views import make_views
 from ensemble.joint import encode, joint_probabilities
 from heads.build import load_head
 from heads.objective.metrics import compute_metrics, macro_f1
 from heads.run.checkpoint import find_description
-from heads.run.folder import RunFolder, write_arrays
-from heads.run.manifest import file_checksum
+from heads.run.folder import RunFolder, file_checksum, write_arrays
 
 JOINT_YAML = Path("configs/joint.yaml")
 
@@ -94,9 +93,7 @@ def joint_macro_f1(tasks: Sequence[RunFolder], joint_head: RunFolder | None = No
         tasks: run folder of each task's head, the most significant task first.
         joint_head: run folder of a head over the joint classes, whose probabilities are multiplied with theirs.
     """
-    heads = select_shared(
-        [read_predictions(folder) for folder in (*tasks, *([joint_head] if joint_head else []))]
-    )
+    heads = select_shared([read_predictions(folder) for folder in (*tasks, *([joint_head] if joint_head else []))])
     product = joint_probabilities([head["probabilities"] for head in heads[: len(tasks)]])
     radices = [head["probabilities"].shape[1] for head in heads[: len(tasks)]]
     truth = encode([head["truth"] for head in heads[: len(tasks)]], radices)

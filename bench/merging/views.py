@@ -16,9 +16,9 @@ from bench.markdown import spread, table
 from bench.validation import Arrays, concat, read_predictions
 from data.runtime.errors import raise_all
 from data.runtime.processes import usable_workers
+from data.transforms.views import make_views
 from ensemble.ensemble import Ensemble
 from ensemble.inference.predictor import Predictor, build_task, load_batches
-from ensemble.inference.views import make_views
 from heads.build import TrainedHead
 from heads.objective.metrics import macro_f1
 
@@ -47,9 +47,7 @@ def predict_runs(folders: Sequence[Path]) -> list[dict[str, Arrays]]:
     runs = []
     for folder in folders:
         tasks = Ensemble.load(folder, JOINT_YAML).tasks
-        heads = {
-            name: concat([predict_validation(head) for head in task.heads]) for name, task in tasks.items()
-        }
+        heads = {name: concat([predict_validation(head) for head in task.heads]) for name, task in tasks.items()}
         runs.append(heads)
     different = [
         f"{folder}: {task}"
@@ -57,9 +55,7 @@ def predict_runs(folders: Sequence[Path]) -> list[dict[str, Arrays]]:
         for task, head in heads.items()
         if not all(np.array_equal(head[name], runs[0][task][name]) for name in ("person", "truth"))
     ]
-    raise_all(
-        f"runs that are not seeds of one recipe, expected the validation people of {folders[0]}", different
-    )
+    raise_all(f"runs that are not seeds of one recipe, expected the validation people of {folders[0]}", different)
     return runs
 
 

@@ -14,9 +14,10 @@ from data.dataset import ImageDataset, Sample, SequentialIndices, make_scaled_re
 from data.images.decode import Read
 from data.runtime.signals import init_worker
 from data.transforms.pipeline import Pipeline
+from data.transforms.views import View, make_views
 from ensemble.backends.engines import Backend, select_device, torch_backend
 from ensemble.files.predictions import Predictions, TaskOutput
-from ensemble.inference.views import MERGES, View, ViewCache, make_views
+from ensemble.inference.views import MERGES, ViewCache
 from heads.build import TrainedHead
 from heads.objective.targets import Target
 
@@ -91,9 +92,7 @@ class Predictor:
     def __init__(self, tasks: Mapping[str, Task], backend: Backend = torch_backend) -> None:
         self.device = select_device(backend)
         self.tasks = {
-            name: replace(
-                task, heads=[replace(head, head=backend(head).to(self.device)) for head in task.heads]
-            )
+            name: replace(task, heads=[replace(head, head=backend(head).to(self.device)) for head in task.heads])
             for name, task in tasks.items()
         }
         self._pixels = list(dict.fromkeys(task.pixels for task in tasks.values()))

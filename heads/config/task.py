@@ -241,6 +241,14 @@ class Views(Section):
     steps: list[Step] = Field(default_factory=list)
     merge: Literal["mean", "geometric", "vote"] = "mean"
 
+    @field_validator("steps")
+    @classmethod
+    def _check_steps(cls, steps: list[Step]) -> list[Step]:
+        from data.transforms.views import make_views  # late: torch takes seconds to import
+
+        make_views(steps)
+        return steps
+
 
 class TaskConfig(Section):
     """One head's YAML."""

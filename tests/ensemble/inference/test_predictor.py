@@ -9,11 +9,12 @@ from torch import Tensor, nn
 import data.dataset
 from data.images.decode import decode
 from data.transforms.pipeline import Pipeline
+from data.transforms.views import VIEWS as VIEW_FUNCTIONS
+from data.transforms.views import make_views
 from ensemble.ensemble import Ensemble
 from ensemble.files.predictions import Predictions
 from ensemble.inference.predictor import Predictor, Task
-from ensemble.inference.views import MERGES, make_views
-from ensemble.inference.views import VIEWS as VIEW_FUNCTIONS
+from ensemble.inference.views import MERGES
 from heads.build import build_head, load_head
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig

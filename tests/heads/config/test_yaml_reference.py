@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from data.transforms.ops import STEPS
-from ensemble.inference.views import VIEWS
+from data.transforms.views import VIEWS
 from heads.config.task import TaskConfig
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "yaml.md").read_text(encoding="utf-8")
