@@ -4,9 +4,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
@@ -103,33 +102,27 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[Device]) -> dict[str, int]:
     ready: list[str] = []
     processes: list[subprocess.Popen[str]] = []
     running: dict[Future[int], tuple[str, Device | None]] = {}
-    with ThreadPoolExecutor(len(free)) as pool, _terminate_on_error(processes):
-        while order.is_active():
-            ready += order.get_ready()
-            for name in [name for name in ready if any(codes[before] for before in by_name[name].after)]:
-                ready.remove(name)
-                codes[name] = SKIPPED
-                order.done(name)
-            while ready and free:
-                name, device = ready.pop(0), free.pop(0)
-                running[pool.submit(_run, by_name[name], device, processes)] = name, device
-            for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
-                name, device = running.pop(future)
-                codes[name] = future.result()
-                order.done(name)
-                free.append(device)
+    with ThreadPoolExecutor(len(free)) as pool:
+        try:
+            while order.is_active():
+                ready += order.get_ready()
+                for name in [name for name in ready if any(codes[before] for before in by_name[name].after)]:
+                    ready.remove(name)
+                    codes[name] = SKIPPED
+                    order.done(name)
+                while ready and free:
+                    name, device = ready.pop(0), free.pop(0)
+                    running[pool.submit(_run, by_name[name], device, processes)] = name, device
+                for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+                    name, device = running.pop(future)
+                    codes[name] = future.result()
+                    order.done(name)
+                    free.append(device)
+        except BaseException:  # interrupted while it waits
+            for process in processes:
+                process.terminate()
+            raise
     return {job.name: codes[job.name] for job in jobs}
-
-
-@contextmanager
-def _terminate_on_error(processes: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
-    """Terminate the processes if this one is interrupted while it waits for them."""
-    try:
-        yield
-    except BaseException:
-        for process in processes:
-            process.terminate()
-        raise
 
 
 def summary(codes: Mapping[str, int]) -> list[str]:
@@ -162,11 +155,7 @@ def _run(job: Job, device: Device | None, processes: list[subprocess.Popen[str]]
     with subprocess.Popen(job.command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         processes.append(process)
         streams = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
-        threads = [
-            threading.Thread(target=_print_prefixed, args=(job.name, source, sink))
-            for source, sink in streams
-            if source is not None
-        ]
+        threads = [threading.Thread(target=_print_prefixed, args=(job.name, *pair)) for pair in streams if pair[0]]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -67,14 +67,9 @@ def open_images(
     """Open the images of a split; make their cache if it is missing, also of images without this head's label.
 
     Args:
-        steps: pixel steps of training and evaluation.
-        boxes: CSV file of face boxes to crop to.
-        box_margin: see `data.images.crop.make_reader`.
-        cache: folder of the cache.
-        limit: bytes that it may take.
-
-    Raises:
-        InputError: the steps have no common working size, the cache would take more than `limit`, or an image is bad.
+        steps: pixel steps of training and evaluation, which must have one working size for a cache.
+        boxes, box_margin: CSV file of face boxes to crop to, and their margin (`data.images.crop.make_reader`).
+        cache, limit: folder of the cache, and bytes that it may take.
     """
     read = make_reader(boxes, box_margin)
     crops = read if isinstance(read, CroppedReader) else None
@@ -107,9 +102,8 @@ class ProcessBatches(Sampler[list[SampleIndex]]):
     ([[(0, 5, 0), (0, 6, 0), (0, 7, 0)]], [[(0, 8, 0)]])
 
     Args:
-        sampler: rows of an epoch, as indices of `data.dataset.ImageDataset`; its length must not change.
+        sampler: indices of `data.dataset.ImageDataset` in an epoch.
         batch_size: of all processes together.
-        process: from 0.
         whole: for validation, since an image's last digits depend on the size of its batch.
     """
 

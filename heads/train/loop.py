@@ -1,8 +1,7 @@
 """Train one head: the loop over epochs, one epoch, one step, and validation."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -208,30 +207,23 @@ def _validate(head: nn.Module, data: TrainingData, accelerator: Accelerator) -> 
 
 
 def predict(head: nn.Module, target: Target, batches: Iterable[Tensor]) -> ValidationOutput:
-    """Predict batches of pixels [B, 3, H, W], one plain view each."""
+    """Predict batches of pixels [B, 3, H, W] in eval mode, one plain view each; then restore the head's mode."""
     # A process may have no batch.
     probabilities = [np.empty((0, len(target.classes)), dtype=np.float32)]
     expected = [np.empty(0, dtype=np.float32)]
-    with eval_mode(head):
-        for pixels in batches:
-            logits = head(pixels)
-            probabilities.append(target.probabilities(logits).cpu().numpy())
-            if target.numbers is not None:
-                expected.append(target.expectation(logits).cpu().numpy())
-    numbers = None if target.numbers is None else np.concatenate(expected)
-    return ValidationOutput(np.concatenate(probabilities), numbers)
-
-
-@contextmanager
-def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Set eval mode without gradients in the block, and the earlier mode after it."""
-    was_training = module.training
-    module.eval()
+    was_training = head.training
+    head.eval()
     try:
         with torch.inference_mode():
-            yield
+            for pixels in batches:
+                logits = head(pixels)
+                probabilities.append(target.probabilities(logits).cpu().numpy())
+                if target.numbers is not None:
+                    expected.append(target.expectation(logits).cpu().numpy())
     finally:
-        module.train(was_training)
+        head.train(was_training)
+    numbers = None if target.numbers is None else np.concatenate(expected)
+    return ValidationOutput(np.concatenate(probabilities), numbers)
 
 
 def _not_finite(epoch: int, found: str) -> InputError:

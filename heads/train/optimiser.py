@@ -19,6 +19,7 @@ from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_f
 
 from heads.model.head import STAGES
 
+OPTIMISERS: dict[str, type[Any]] = {"adamw": AdamW, "adam": Adam, "sgd": SGD}
 WARMUP_START = 0.01
 
 
@@ -50,16 +51,9 @@ def make_optimiser(
         rates = [(stage, lr * backbone_lr * stage_lr**depth) for depth, stage in enumerate(reversed(stages))]
     rates.append((classifier, lr))
     groups = [group for module, rate in rates for group in _parameter_groups(module, rate, weight_decay)]
-    optimiser: Optimizer
+    options = {"momentum": momentum, "nesterov": momentum > 0} if name == "sgd" else {}
     # Fused: one pass over the weights instead of one for each operation.
-    if name == "adamw":
-        optimiser = AdamW(groups, lr=lr, fused=True)
-    elif name == "adam":
-        optimiser = Adam(groups, lr=lr, fused=True)
-    elif name == "sgd":
-        optimiser = SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
-    else:
-        raise ValueError(f"unknown optimiser {name!r}")
+    optimiser: Optimizer = OPTIMISERS[name](groups, lr=lr, fused=True, **options)
     optimiser.register_load_state_dict_post_hook(_match_memory_format)
     return optimiser
 
@@ -116,10 +110,8 @@ def make_schedule(
     main: LRScheduler
     if name == "cosine":
         main = CosineAnnealingLR(optimiser, T_max=max(steps - rising, 1))
-    elif name == "step":
-        main = StepLR(optimiser, step_size=step_epochs * steps_per_epoch, gamma=step_factor)
     else:
-        raise ValueError(f"unknown schedule {name!r}")
+        main = StepLR(optimiser, step_size=step_epochs * steps_per_epoch, gamma=step_factor)
     if not rising:
         return main
     first = LinearLR(optimiser, start_factor=WARMUP_START, total_iters=rising)

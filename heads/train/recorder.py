@@ -44,8 +44,7 @@ class RunRecorder:
 
     Args:
         run: the folder.
-        config: resolved; a run resumes only with the config that it started with.
-        fingerprints: of `fingerprint_data`; a run resumes only with the data that it started with.
+        config, fingerprints: the resolved config, and `fingerprint_data`: those of a run that is resumed must be equal.
         validation: arrays of validation.npz that describe the validation set, by name.
         box_margin: margin of the boxes that images are cropped to; None: they stay whole.
     """

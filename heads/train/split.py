@@ -68,14 +68,9 @@ def load_split(
 
     Args:
         sources: see `data.annotations.table.read_table`.
-        folds: number of folds; `fold` is held out for validation.
-        strata, seed: see `data.annotations.folds.assign_folds`.
+        folds, strata, seed: see `data.annotations.folds.assign_folds`; `fold` is held out for validation.
         corrections: CSV file of label corrections.
         skip_bad: leave out images that cannot be decoded, instead of failing at the first.
-
-    Raises:
-        InputError: the sources or corrections are wrong, the fold has no labelled image, or the training set has
-            none of a class.
     """
     table = read_table(sources, lenient=skip_bad)
     bad = find_undecodable(table["path"].tolist()) if skip_bad else {}

@@ -25,7 +25,7 @@ class FitSettings:
     Attributes:
         select_by: macro_f1, or mae, of which lower values are better.
         validate_every: epochs between validations, counted back from the last epoch.
-        patience: validated epochs without a better one before early stopping, in epochs; None: never.
+        patience: epochs without a better one until early stopping; None: it does not stop early.
         clip_norm: largest norm of the gradient; None: not clipped.
     """
 
