@@ -26,9 +26,7 @@ def parse() -> argparse.Namespace:
         help="a listing (CSV, Parquet), a folder that holds one, or a folder of images; path or URL "
         "(default: SM_CHANNEL_EVAL)",
     )
-    parser.add_argument(
-        "--parts", required=True, metavar="PLACE", help="where the Parquet parts go, path or URL"
-    )
+    parser.add_argument("--parts", required=True, metavar="PLACE", help="where the Parquet parts go, path or URL")
     parser.add_argument(
         "--part-rows",
         type=whole_number_from(1),
@@ -66,10 +64,7 @@ def predict_on_cluster(args: argparse.Namespace) -> None:
     options = {"engine": backend_version(args.engine), "int8": None, "crops": None}  # fails here if missing
     ensemble = Ensemble.load(args.runs, args.config)
     predict = partial(
-        Ensemble.predict,
-        backend=BACKENDS[args.engine],
-        batch_size=args.batch_size,
-        workers=usable_workers(None),
+        Ensemble.predict, backend=BACKENDS[args.engine], batch_size=args.batch_size, workers=usable_workers(None)
     )
     thresholds = select_thresholds(args.views, args.margin, args.runs, ensemble, predict, options)
     heads = {name: [head.file for head in task.heads] for name, task in ensemble.tasks.items()}

@@ -88,9 +88,7 @@ def predict_parts(tasks: Mapping[str, Task], parts: ParquetParts, actors: int) -
     for row in results.iter_rows():
         yield int(row["rows"])
         problems += [row["problem"]] if row["problem"] else []
-    raise_all(
-        f"{parts.place}: {len(problems)} parts have no predictions; repair these images and run again", problems
-    )
+    raise_all(f"{parts.place}: {len(problems)} parts have no predictions; repair these images and run again", problems)
 
 
 def _gpus(engine: str) -> int:

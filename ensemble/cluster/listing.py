@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from data.images import remote as urls
 from data.images.find import ID, IMAGES, LISTING, PARQUET_LISTING
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import unsafe_reason
+from ensemble.cluster import remote as urls
 
 
 def find_listing(data: str) -> tuple[str, str]:

@@ -21,12 +21,12 @@ import torch
 from torch.utils.data import default_collate
 
 from data.dataset import Sample, apply_pipelines
-from data.images import remote as urls
 from data.images.decode import decode_bytes
 from data.images.find import ID, path_problem
 from data.runtime.errors import InputError, raise_all
 from data.transforms.pipeline import Pipeline, least_size
 from ensemble.cluster import listing
+from ensemble.cluster import remote as urls
 from ensemble.files.predictions import REASON, Predictions
 from ensemble.files.submission import ANSWER, write_rows
 from ensemble.inference.early_exit import predict_adaptive
@@ -43,7 +43,7 @@ class ClusterPlan:
 
     Attributes:
         listing, images: where they are.
-        state: of the listing's content (`data.images.remote.state_of`); empty for a folder.
+        state: of the listing's content (`ensemble.cluster.remote.state_of`); empty for a folder.
         heads: a digest of each task's checkpoints.
         batch_size: images computed together.
         part_rows: images of a part, whole batches (with thresholds, whole windows of them), so that what is
@@ -78,9 +78,7 @@ def make_plan(
     """
     found, images = listing.find_listing(data)
     if not urls.exists(found):
-        raise InputError(
-            f"{data}: not there, expected a listing, a folder that holds one, or a folder of images"
-        )
+        raise InputError(f"{data}: not there, expected a listing, a folder that holds one, or a folder of images")
     state = urls.state_of(found) if found != images else ""
     digests = {}
     for task, files in heads.items():
@@ -124,11 +122,7 @@ class ParquetParts:
         now = asdict(self.plan)
         raise_all(
             f"{self.place}: holds parts of other predictions; name another folder, or remove this one",
-            [
-                f"{key}: found {before.get(key)!r}, expected {now[key]!r}"
-                for key in now
-                if before.get(key) != now[key]
-            ],
+            [f"{key}: found {before.get(key)!r}, expected {now[key]!r}" for key in now if before.get(key) != now[key]],
         )
         return lengths
 
@@ -206,9 +200,7 @@ def load_batches(
             try:
                 # Not in the threads: a pipeline's ops hold the state of their random generator.
                 samples = [
-                    Sample(
-                        apply_pipelines(pipelines, image.result(), (0, 0, first_row + start + row)), NONE, ""
-                    )
+                    Sample(apply_pipelines(pipelines, image.result(), (0, 0, first_row + start + row)), NONE, "")
                     for row, image in enumerate(here)
                 ]
                 yield default_collate(samples)
@@ -221,9 +213,7 @@ def _columns(ids: Sequence[str], predictions: Predictions) -> dict[str, object]:
     arrays = predictions.to_arrays()
     del arrays[REASON]  # an image that cannot be decoded ends its part
     columns = {
-        name: pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
-        if array.ndim == 2
-        else array
+        name: pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1]) if array.ndim == 2 else array
         for name, array in arrays.items()
     }
     return {ID: ids, ANSWER: predictions.joint_codes(), **columns}

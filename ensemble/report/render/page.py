@@ -9,7 +9,6 @@ import numpy as np
 from markupsafe import Markup
 
 from data.images.find import IMAGES, LISTING, image_paths
-from data.images.thumbnail import thumbnail
 from data.runtime.errors import InputError, printable
 from data.runtime.files import write_text
 from data.runtime.html.render import render_page
@@ -19,6 +18,7 @@ from ensemble.report.analysis.report import Report, to_json
 from ensemble.report.load.runs import TrainingRun
 from ensemble.report.render import plots, tables
 from ensemble.report.render.text import absent_classes, to_markdown
+from ensemble.report.render.thumbnail import thumbnail
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 MOST_DISAGREEMENTS = 500

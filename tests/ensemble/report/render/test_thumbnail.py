@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.images.thumbnail import thumbnail
+from ensemble.report.render.thumbnail import thumbnail
 
 
 def test_a_thumbnail_is_small_and_holds_nothing_but_pixels(tmp_path: Path) -> None:

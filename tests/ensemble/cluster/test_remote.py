@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from data.images import remote
 from data.images.find import list_images
 from data.runtime.errors import InputError
+from ensemble.cluster import remote
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
