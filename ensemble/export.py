@@ -18,8 +18,8 @@ from ensemble.files.predictions import NUMBER
 from ensemble.inference.predictor import Task
 from ensemble.inference.views import MERGES, ViewCache
 from ensemble.metrics.scores import JOINT
-from heads.export.__main__ import add_arguments
-from heads.export.graph import SUFFIXES, write_onnx, write_torchscript
+from heads.export.__main__ import SUFFIXES, add_arguments
+from heads.export.graph import write_onnx, write_torchscript
 from heads.export.letterbox import make_letterbox
 from heads.export.model_card import describe_interface, head_section, write_card
 from heads.run.checkpoint import save_tensors

@@ -10,10 +10,8 @@ import argparse
 from pathlib import Path
 
 from data.runtime.errors import InputError, add_debug_option, run_script
-from heads.build import TrainedHead, load_head
-from heads.export.graph import SUFFIXES, HeadGraph, output_shapes, write_onnx, write_torchscript
-from heads.export.model_card import describe_interface, head_section, write_card
-from heads.run.checkpoint import save_tensors
+
+SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
 
 
 def find_checkpoints(runs: Path) -> dict[str, Path]:
@@ -22,23 +20,6 @@ def find_checkpoints(runs: Path) -> dict[str, Path]:
     if not found:
         raise InputError(f"{runs}: found no TASK/best.safetensors, expected heads of train_task.py")
     return {"-".join(path.parent.relative_to(runs).parts): path for path in found}
-
-
-def export_head(trained: TrainedHead, name: str, out: Path, kind: str) -> Path:
-    """Write one head as `out`/`name` in the format `kind` (a key of `SUFFIXES`); return the file."""
-    path = out / f"{name}{SUFFIXES[kind]}"
-    if kind == "safetensors":
-        description = {
-            "config": trained.config.model_dump(),
-            "validation": trained.validation,
-            "box_margin": trained.box_margin,
-        }
-        save_tensors(path, trained.head.state_dict(), description)
-    elif kind == "onnx":
-        write_onnx(path, HeadGraph(trained, name), list(output_shapes(trained)))
-    else:
-        write_torchscript(path, HeadGraph(trained, name))
-    return path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,17 +33,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> None:
-    """Read the command line and write every head with its card."""
+    """Read the command line and write every head with its card; torch is imported after, so that --help is quick."""
     parser = argparse.ArgumentParser(prog="python -m heads.export", description=(__doc__ or "").split("\n")[0])
     add_arguments(parser)
     args = parser.parse_args()
+    from heads.build import load_head
+    from heads.export.graph import export_head, output_shapes
+    from heads.export.model_card import describe_interface, head_section, write_card
+
     out = args.out or args.runs / "export"
     for name, file in find_checkpoints(args.runs).items():
-        trained = load_head(file)
-        path = export_head(trained, name, out, args.kind)
+        trained, path, card = load_head(file), out / f"{name}{SUFFIXES[args.kind]}", out / f"{name}.md"
+        export_head(trained, path)
         sizes = {output: ", ".join(map(str, ("n", *size))) for output, size in output_shapes(trained).items()}
         outputs = ", ".join(f"`{output}` [{size}]" for output, size in sizes.items())
-        card, interface = out / f"{name}.md", describe_interface(args.kind, outputs)
+        interface = describe_interface(args.kind, outputs)
         write_card(card, f"Head {name}", interface, [head_section(trained)], args.trained_on, args.terms)
         print(f"{path}, {card}", flush=True)
     print(f"all heads as one graph: python -m ensemble.export --runs {args.runs} --format {args.kind}")

@@ -11,16 +11,16 @@ from data.runtime.errors import InputError
 from data.runtime.files import write_atomically
 from heads.build import TrainedHead
 from heads.export.letterbox import make_letterbox
+from heads.run.checkpoint import save_tensors
 
 INPUT = "photographs"  # part of the file format: programs feed the graph by this name
 # The sides differ from each other and from every other size, so that none is recorded as a constant.
 EXAMPLE = (2, 150, 110, 3)
-SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
 
 
 def output_shapes(trained: TrainedHead) -> dict[str, tuple[int, ...]]:
     """The outputs of a head's graph in their order: names, and sizes without the number of images."""
-    outputs: dict[str, tuple[int, ...]] = {"probabilities": (len(trained.config.label.classes),)}
+    outputs: dict[str, tuple[int, ...]] = {"probabilities": (len(trained.target.classes),)}
     return outputs if trained.target.numbers is None else outputs | {"number": ()}
 
 
@@ -41,6 +41,18 @@ class HeadGraph(nn.Module):
         if self.target.numbers is None:
             return (probabilities,)
         return probabilities, self.target.expectation(logits)
+
+
+def export_head(trained: TrainedHead, path: Path) -> None:
+    """Write one head in the format of the file's suffix: .onnx, .pt (TorchScript) or .safetensors."""
+    if path.suffix == ".onnx":
+        write_onnx(path, HeadGraph(trained, path.stem), list(output_shapes(trained)))
+    elif path.suffix == ".pt":
+        write_torchscript(path, HeadGraph(trained, path.stem))
+    else:
+        description: dict[str, object] = {"config": trained.config.model_dump(), "validation": trained.validation}
+        description["box_margin"] = trained.box_margin
+        save_tensors(path, trained.head.state_dict(), description)
 
 
 def write_onnx(

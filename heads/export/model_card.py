@@ -4,8 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
+from data.audit.predictions import read_validation
 from data.runtime.files import write_text
 from heads.build import TrainedHead
 from heads.export.graph import INPUT
@@ -23,7 +22,7 @@ LIMITS = """- Figures are of held-out people of the same data; other cameras, li
 
 
 def describe_interface(kind: str, outputs: str) -> str:
-    """Describe input and outputs for a model card; `kind` is a key of `heads.export.graph.SUFFIXES`."""
+    """Describe input and outputs for a model card; `kind` is a key of `heads.export.__main__.SUFFIXES`."""
     if kind == "safetensors":
         return "Weights with their config, for `heads.build.load_head`."
     return (
@@ -73,6 +72,6 @@ def write_card(
 def _describe_data(run: RunFolder, fold: int, folds: int) -> str:
     text = f"fold {fold} of {folds} held out by person"
     if run.validation.is_file():
-        with np.load(run.validation) as saved:
-            text += f": {len(saved['path'])} images of {len(np.unique(saved['person']))} people"
+        people = read_validation(run.validation)["person"].tolist()
+        text += f": {len(people)} images of {len(set(people))} people"
     return text

@@ -1,16 +1,91 @@
-"""One head: normalisation, backbone and classifier in one module, from pixels to logits."""
+"""One head: normalisation, backbone and classifier in one module, from pixels to logits.
+
+Backbones are torchvision's resnets (He et al. 2015, arXiv:1512.03385) and Keras's ResNet-50, which halves the image in
+a block's first 1x1 convolution, not in its 3x3 one. Keras's stem changed between releases while the shapes of its
+weights did not, so each release is a backbone of its own name.
+"""
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Self
 
 import torch
 from torch import Tensor, nn
-
-from heads.model.backbones import build_backbone, freeze
+from torch.nn import functional as F
+from torchvision import models
 
 LastLayer = Callable[[int, int], nn.Module]
+# Modules of each stage from the pixels up; together they are the forward pass, whose output is then flattened.
+STAGES = {
+    "stem": ("conv1", "bn1", "relu", "maxpool"),
+    "layer1": ("layer1",),
+    "layer2": ("layer2",),
+    "layer3": ("layer3",),
+    "layer4": ("layer4", "avgpool"),
+}
+
+
+@dataclass(frozen=True)
+class Release:
+    """Differences between releases of Keras."""
+
+    epsilon: float  # of every batch norm
+    same: bool  # the first convolution has TensorFlow's "same" padding, not 3 on each side
+    pool_padding: int  # on each side, before the first pooling
+
+
+RELEASES = {
+    "resnet50_keras": Release(1.001e-5, False, 1),  # tf.keras, Keras 3 and keras_applications from 1.0.7
+    "resnet50_keras_2_2": Release(1e-3, False, 1),
+    "resnet50_keras_2_0": Release(1e-3, False, 0),  # and Keras 2.2.0
+    "resnet50_keras_2_1": Release(1e-3, True, 0),
+}
+
+
+class SameConv(nn.Conv2d):
+    """A convolution with TensorFlow's "same" padding: the odd pixel on the right and at the bottom."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        padding: list[int] = []
+        for side, kernel, stride in zip((3, 2), self.kernel_size[::-1], self.stride[::-1], strict=True):
+            size = input.shape[side]
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            padding += [total // 2, total - total // 2]
+        return super().forward(F.pad(input, padding))
+
+
+def keras_resnet50(release: Release) -> nn.Module:
+    """Build Keras's ResNet-50 with random weights, its tensors named as in torchvision's resnet50."""
+    net = models.resnet50(weights=None, norm_layer=partial(nn.BatchNorm2d, eps=release.epsilon))
+    for stage in (net.layer2, net.layer3, net.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    if release.same:
+        net.conv1 = SameConv(3, 64, 7, stride=2)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.bias = nn.Parameter(torch.zeros(module.out_channels))
+    net.maxpool = nn.MaxPool2d(3, 2, release.pool_padding)
+    return net  # type: ignore[no-any-return]
+
+
+BACKBONES: dict[str, Callable[[], nn.Module]] = {
+    "resnet18": models.resnet18,
+    "resnet34": models.resnet34,
+    "resnet50": models.resnet50,
+    **{name: partial(keras_resnet50, release) for name, release in RELEASES.items()},
+}
+
+
+def build_backbone(name: str) -> tuple[nn.Module, int]:
+    """Build a backbone with random weights, pixels [N, 3, H, W] to features [N, F]; return it and F."""
+    backbone = BACKBONES[name]()
+    features = backbone.get_submodule("fc").in_features
+    assert isinstance(features, int)
+    backbone.register_module("fc", nn.Identity())
+    return backbone, features
 
 
 class Head(nn.Module):
@@ -19,7 +94,7 @@ class Head(nn.Module):
     It also takes features [N, F] in place of pixels, to train on them where the backbone is frozen.
 
     Args:
-        backbone: a key of `heads.model.backbones.BACKBONES`; its weights are random.
+        backbone: a key of `BACKBONES`; its weights are random.
         outputs: number of logits.
         hidden: widths of hidden layers on the backbone, each followed by ReLU.
         dropout: probability before each linear layer, from 0 to below 1.
@@ -42,14 +117,25 @@ class Head(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, features = build_backbone(backbone)
-        self.classifier = make_classifier(features, outputs, hidden, dropout, last)
+        layers: list[nn.Module] = []
+        for width in hidden:
+            layers += [nn.Dropout(dropout), nn.Linear(features, width), nn.ReLU()]
+            features = width
+        self.classifier = nn.Sequential(*layers, nn.Dropout(dropout), last(features, outputs))
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self._frozen: list[nn.Module] = []
 
     def freeze(self, up_to: str) -> None:
-        """Freeze the backbone up to a stage (`heads.model.backbones.freeze`), its batch norm included."""
-        self._frozen = freeze(self.backbone, up_to)
+        """Freeze the backbone's stages up to and including `up_to`: none, a key of `STAGES`, or all.
+
+        Their batch norm stays in eval mode, so that its statistics do not change either.
+        """
+        stages = list(STAGES)
+        count = 0 if up_to == "none" else len(stages) if up_to == "all" else stages.index(up_to) + 1
+        self._frozen = [self.backbone.get_submodule(name) for stage in stages[:count] for name in STAGES[stage]]
+        for module in self._frozen:
+            module.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -78,17 +164,6 @@ class Head(nn.Module):
             values = tensor.detach().cpu().contiguous().numpy()
             digest.update(f"{name} {values.dtype} {values.shape} ".encode() + values.tobytes())
         return digest.hexdigest()
-
-
-def make_classifier(
-    features: int, outputs: int, hidden: Sequence[int], dropout: float, last: LastLayer = nn.Linear
-) -> nn.Sequential:
-    """Make linear layers features -> hidden... -> outputs, with ReLU between and dropout before each."""
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Dropout(dropout), nn.Linear(features, width), nn.ReLU()]
-        features = width
-    return nn.Sequential(*layers, nn.Dropout(dropout), last(features, outputs))
 
 
 class SumOfParts(nn.Module):

@@ -16,7 +16,7 @@ from torchvision import models
 from data.runtime.errors import InputError
 from heads.config.loader import check_config
 from heads.config.task import TaskConfig
-from heads.model.backbones import RELEASES, STAGES
+from heads.model.head import RELEASES, STAGES
 from heads.run.checkpoint import find_description
 
 STEM = "conv1.weight"
@@ -79,20 +79,15 @@ def load_imagenet(backbone: nn.Module, name: str) -> LoadReport:
     return fill_backbone(backbone, state, f"torchvision's {weights}")
 
 
-def load_backbone(backbone: nn.Module, path: Path) -> LoadReport:
-    """Fill `backbone` from a .safetensors or torch file; other tensors, such as a classifier, are not used.
+def fill_backbone(backbone: nn.Module, state: Mapping[str, Tensor], name: str) -> LoadReport:
+    """Copy the backbone's tensors out of `state`, the content of the file `name`; all of them or none.
 
     Any prefix (`module.`, `model.`, `backbone.`, ...), the names of `nn.Sequential` and torch.compile, and half
-    precision are understood.
+    precision are understood; other tensors, such as a classifier, are not used.
 
     Raises:
-        InputError: unreadable, it has less than the whole backbone, or it is of a deeper or another network.
+        InputError: it has less than the whole backbone, or is of a deeper or another network.
     """
-    return fill_backbone(backbone, read_tensors(path), str(path))
-
-
-def fill_backbone(backbone: nn.Module, state: Mapping[str, Tensor], name: str) -> LoadReport:
-    """Copy the backbone's tensors out of `state`, whatever their prefix; all of them or none."""
     wanted = backbone.state_dict()
     for pattern, network in _FOREIGN.items():
         if any(re.search(pattern, key) for key in state):

@@ -6,7 +6,6 @@ Gao et al. 2017, arXiv:1611.01731); or one per border between ordered classes (`
 """
 
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ from heads.objective.ordinal import PROBABILITIES
 
 @dataclass(frozen=True)
 class Target:
-    """What one head predicts."""
+    """What one head predicts; `heads.config.task.Label` refuses contradictions between the fields."""
 
     column: str
     classes: tuple[str, ...]  # without borders they are the column's values
@@ -29,14 +28,6 @@ class Target:
     sigma: float = 1.0  # standard deviation of the Gaussian label over `numbers`
     ordinal: str | None = None  # coral or corn: one output per border between ordered classes
     parts: tuple["Target", ...] = ()  # the classes are combinations of theirs, the first most significant
-
-    def __post_init__(self) -> None:
-        if self.parts and prod(len(part.classes) for part in self.parts) != len(self.classes):
-            raise ValueError(f"{len(self.classes)} classes are not the combinations of the parts' classes")
-        if self.numbers is not None and self.borders is None:
-            raise ValueError("numbers need borders that cut them into classes")
-        if self.numbers is not None and self.ordinal is not None:
-            raise ValueError("outputs are either numbers or borders between ordered classes")
 
     @property
     def outputs(self) -> int:

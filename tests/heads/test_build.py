@@ -28,12 +28,13 @@ from heads.model.head import Head
 from heads.objective.losses import focal_loss, soft_f1_loss
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_tensors, save_tensors
-from heads.run.folder import PACKAGES, find_source_run, run_folder, save_head
+from heads.run.folder import PACKAGES, run_folder, save_head
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMES = ["under 30", "30 to 59", "60 and over"]
-AGE = {"column": "age", "classes": NAMES, "borders": [30, 60], "distribution": {"low": 0, "high": 100, "sigma": 3}}
+YEARS = {"low": 0, "high": 100, "sigma": 3}
+AGE = {"column": "age", "classes": NAMES, "borders": [30, 60], "distribution": YEARS}
 MASK = {"column": "mask", "classes": ["wear", "incorrect", "normal"]}
 PARTS = [{"column": "mask", "classes": ["wear", "normal"]}, {"column": "gender", "classes": ["male", "female"]}]
 
@@ -51,20 +52,11 @@ def config_of() -> Callable[..., TaskConfig]:
     return make
 
 
-@pytest.mark.parametrize(
-    ("label", "target", "outputs"),
-    [
-        (MASK, Target("mask", ("wear", "incorrect", "normal")), 3),
-        (AGE, Target("age", tuple(NAMES), (30, 60), (0, 100), 3), 101),
-    ],
-)
-def test_a_head_has_the_outputs_and_the_normalisation_of_its_config(
-    label: dict[str, Any], target: Target, outputs: int, config_of: Callable, pixels: Tensor
-) -> None:
-    config = config_of(label, classifier={"hidden": [8], "dropout": 0.1})
+def test_a_head_has_the_outputs_and_the_normalisation_of_its_config(config_of: Callable, pixels: Tensor) -> None:
+    config = config_of(AGE, classifier={"hidden": [8], "dropout": 0.1})
     head = build_head(config).eval()
-    assert build_target(config.label) == target
-    assert head(pixels).shape == (4, outputs)
+    assert build_target(config.label) == Target("age", tuple(NAMES), (30, 60), (0, 100), 3)
+    assert head(pixels).shape == (4, 101)
     assert head.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
     assert head.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
 
@@ -127,36 +119,18 @@ def test_a_head_is_loaded_as_it_was_saved(
     assert description["versions"]["torch"] == torch.__version__.split("+")[0]
 
 
-@pytest.mark.parametrize(
-    ("fold", "existing", "expected"),
-    [(None, [None], None), (2, [None], None), (2, [None, 2], 2), (1, [None, 2], None), (2, [2], 2)],
-)
-def test_a_backbone_is_of_the_same_fold_of_another_run_if_it_has_one(
-    tmp_path: Path, fold: int | None, existing: list[int | None], expected: int | None
-) -> None:
-    missing = f"train it first with train_task.py --task base --runs {tmp_path}"
-    with pytest.raises(InputError, match=missing):
-        find_source_run("run:base", tmp_path, fold)
-    for other in existing:
-        state = Head("resnet18", 3).backbone.state_dict()
-        state["bn1.weight"].fill_(-1.0 if other is None else other)
-        path = run_folder(tmp_path, "base", other).best
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({f"backbone.{key}": tensor.half() for key, tensor in state.items()}, path)
-    head, run = Head("resnet18", 3), find_source_run("run:base", tmp_path, fold)
+def test_a_backbone_is_loaded_from_another_run_and_frozen(tmp_path: Path) -> None:
+    source, head, run = Head("resnet18", 3), Head("resnet18", 3), run_folder(tmp_path, "base")
+    run.folder.mkdir()
+    save_file({f"backbone.{key}": t.half() for key, t in source.backbone.state_dict().items()}, run.best)
     report = load_backbone_weights(head, Backbone(weights="run:base", freeze="stem"), run)
-    assert report.startswith(f"{run_folder(tmp_path, 'base', expected).best}: ")
+    assert report.startswith(f"{run.best}: ")
     assert report.endswith("; frozen: stem")
-    norm = head.backbone.get_submodule("bn1").weight
-    assert set(norm.tolist()) == {-1.0 if expected is None else expected}
-    assert not norm.requires_grad
-
-
-def test_random_weights_stay_as_they_were_drawn() -> None:
-    head = Head("resnet18", 3)
-    before = head.backbone.get_parameter("conv1.weight").clone()
+    weight = head.backbone.get_parameter("conv1.weight")
+    assert torch.equal(weight, source.backbone.get_parameter("conv1.weight").half().float())
+    assert not weight.requires_grad
     assert load_backbone_weights(head, Backbone(weights="random")) == "random weights; frozen: none"
-    assert torch.equal(head.backbone.get_parameter("conv1.weight"), before)
+    assert torch.equal(head.backbone.get_parameter("conv1.weight"), weight)  # as it was
 
 
 @pytest.fixture
@@ -172,38 +146,22 @@ def load(tmp_path: Path) -> Callable[..., tuple[Head, str]]:
     return load_into
 
 
-@pytest.mark.parametrize("freeze", ["none", "all"])
-def test_a_backbone_that_was_trained_on_pixels_of_another_scale_is_refused(
-    freeze: str, config_of: Callable, load: Callable
-) -> None:
+def test_a_backbone_that_was_trained_on_pixels_of_another_scale_is_refused(config_of: Callable, load: Callable) -> None:
     config = config_of()
     other = config.model_copy(update={"pixels": config.pixels.model_copy(update={"std": [1 / 255] * 3})})
     with pytest.raises(InputError, match=r"other settings than this head's\n  pixels\.std: found \[0\.22") as refused:
-        load(other, config, freeze=freeze)
+        load(other, config)
     assert f"expected {[1 / 255] * 3}" in str(refused.value)
-    load(other, other, freeze=freeze)
-
-
-def changed(**changes: Any) -> dict[str, Any]:
-    return AGE | changes
+    load(other, other)
 
 
 @pytest.mark.parametrize(
     ("saved", "wanted", "problem"),
     [
         (MASK, MASK, ""),
-        (AGE, changed(classes=["young", "old"], borders=[50]), ""),  # a year is a year
-        (AGE, changed(distribution={"low": 0, "high": 100, "sigma": 5}), ""),
-        (
-            AGE,
-            changed(distribution={"low": 10, "high": 110, "sigma": 3}),
-            "label.distribution: found 10 to 110, expected 0 to 100",
-        ),
-        (
-            MASK,
-            MASK | {"classes": ["normal", "incorrect", "wear"]},
-            "label.classes: found ['normal', 'incorrect', 'wear'], expected ['wear', 'incorrect', 'normal']",
-        ),
+        (AGE, AGE | {"classes": ["young", "old"], "borders": [50]}, ""),  # a year is a year
+        (AGE, AGE | {"distribution": YEARS | {"low": 10}}, "label.distribution: found 10 to 100, expected 0 to 100"),
+        (MASK, MASK | {"classes": ["a", "b", "c"]}, "label.classes: found ['a', 'b', 'c'], expected ['wear', 'inc"),
         (MASK | {"ordinal": "corn"}, MASK | {"ordinal": "coral"}, "label.ordinal: found coral, expected corn"),
     ],
 )
@@ -214,7 +172,7 @@ def test_a_classifier_is_loaded_only_for_outputs_of_the_same_meaning(
         with pytest.raises(InputError) as raised:
             load(config_of(saved), config_of(wanted), with_classifier=True)
         [line] = str(raised.value).splitlines()[1:]
-        assert line.startswith(f"  {problem} as in its classifier")
+        assert line.startswith(f"  {problem}")
     else:
         head, report = load(config_of(saved), config_of(wanted), with_classifier=True)
         assert report.endswith("; with its classifier; frozen: none")
@@ -227,7 +185,7 @@ def test_a_file_without_config_is_loaded_if_its_classifier_fits(config_of: Calla
     backbone, outputs = Backbone(weights=str(path), with_classifier=True), {"label.ordinal": "none"}
     save_file({key: tensor.contiguous() for key, tensor in head.state_dict().items()}, path)
     assert "with its classifier" in load_backbone_weights(head, backbone, outputs=outputs)
-    with pytest.raises(InputError, match=r"plain\.safetensors \(classifier\): its tensors do not fit"):
+    with pytest.raises(InputError, match=r"plain\.safetensors \(classifier\): 2 of its tensors do not fit"):
         load_backbone_weights(Head("resnet18", 4), backbone, outputs=outputs)
     save_tensors(path, {f"backbone.{key}": tensor for key, tensor in head.backbone.state_dict().items()}, {})
     with pytest.raises(InputError, match="has no classifier, expected a head's file"):

@@ -1,4 +1,4 @@
-"""YAML is read as YAML 1.2; a config's errors are reported all at once, each with file, line, key and what was expected."""
+"""YAML is read as YAML 1.2; errors of a config are reported all at once, each with file, line and key."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -21,9 +21,10 @@ from torch.nn import functional as F
 from data.runtime.errors import InputError
 from heads.build import build_head, load_backbone_weights
 from heads.config.task import Backbone, TaskConfig
-from heads.convert import __main__ as convert
+from heads.convert.__main__ import main
 from heads.convert.keras_file import read_keras
-from heads.model.backbones import BACKBONES, RELEASES, build_backbone
+from heads.convert.keras_resnet import convert
+from heads.model.head import BACKBONES, RELEASES, build_backbone
 from heads.model.weights import apply_weights_metadata, fill_backbone
 from heads.run.checkpoint import save_tensors
 
@@ -147,7 +148,7 @@ def test_a_head_on_the_converted_file_has_kerass_features_and_ages(
     WRITERS[name](ages, folder / name)
     out = folder / "out.safetensors"
     with patch.object(sys, "argv", ["heads.convert", str(folder / name), str(out)]):
-        convert.main()
+        main()
     config = apply_weights_metadata(age_config(out), "age.yaml")
     assert config.backbone.name == "resnet50_keras"
     head = build_head(config).eval()
@@ -202,7 +203,7 @@ def test_old_releases_are_recognised_by_their_names_and_stems(
     model, pixels = old_resnet50(same, pool_pad), images[:2]
     for write in (WRITERS["whole.h5"], legacy_weights):
         write(model, folder / "old.h5")
-        tensors, description = convert.convert(folder / "old.h5", "bgr", None)
+        tensors, description = convert(folder / "old.h5", "bgr", None)
         assert (description["trunk"]["name"], description["outputs"]) == (backbone, 5)
     net, _ = build_backbone(backbone)
     fill_backbone(net, tensors, "old")
@@ -257,17 +258,17 @@ def test_another_resnet50_than_kerass_is_refused_with_the_reason(
     arrays = {name: values for name, values in (layers | change).items() if values is not None}
     write_layers(folder / "odd.hdf5", arrays, configs)
     with pytest.raises(InputError) as raised:
-        convert.convert(folder / "odd.hdf5", "caffe", None)
+        convert(folder / "odd.hdf5", "caffe", None)
     assert message in str(raised.value)
 
 
 def test_one_of_several_outputs_is_chosen_by_name(layers: Layers, folder: Path) -> None:
     write_layers(folder / "two.hdf5", layers | {"age": [np.ones((2048, 4), np.float32)], "gender": OUTPUT})
-    tensors, description = convert.convert(folder / "two.hdf5", "caffe", "age")
+    tensors, description = convert(folder / "two.hdf5", "caffe", "age")
     assert description["outputs"] == 4
     assert tensors["classifier.1.weight"].eq(1).all()
     with pytest.raises(InputError, match="--output mask: found age, gender on the backbone's features"):
-        convert.convert(folder / "two.hdf5", "caffe", "mask")
+        convert(folder / "two.hdf5", "caffe", "mask")
 
 
 def test_other_files_are_refused(ages: Model, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +294,7 @@ def test_other_files_are_refused(ages: Model, folder: Path, monkeypatch: pytest.
         ("nameless.weights.h5", r"have no names; save the model as \.keras or \.h5 instead"),
     ):
         with pytest.raises(InputError, match=rf"{name}: .*{message}"):
-            convert.convert(folder / name, "caffe", None)
+            convert(folder / name, "caffe", None)
     with pytest.raises(InputError, match="no such file"):
         read_keras(folder)
 

@@ -16,7 +16,7 @@ from data.runtime.errors import InputError
 from heads.build import build_head, load_head
 from heads.config.task import TaskConfig
 from heads.export import __main__ as export
-from heads.export.graph import HeadGraph
+from heads.export.graph import HeadGraph, export_head
 from heads.export.model_card import head_section
 from heads.run.folder import save_head, write_json
 
@@ -116,7 +116,8 @@ def test_the_card_names_the_box_margin(runs: Path, tmp_path: Path) -> None:
     cropped = replace(whole, box_margin=0.5)
     line = "- Images: cropped to boxes of faces, with 0.5 times the margin of docs/boxes.md"
     assert line in head_section(cropped).splitlines()
-    assert load_head(export.export_head(cropped, "age", tmp_path, "safetensors")).box_margin == 0.5
+    export_head(cropped, tmp_path / "age.safetensors")
+    assert load_head(tmp_path / "age.safetensors").box_margin == 0.5
 
 
 def test_a_head_without_a_letterbox_is_exported_as_weights_only(tmp_path: Path) -> None:

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from heads.model.backbones import BACKBONES
 from heads.model.fusion import fuse_batch_norm
-from heads.model.head import Head
+from heads.model.head import BACKBONES, Head
 
 
 def norms(head: nn.Module) -> int:

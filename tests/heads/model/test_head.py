@@ -5,8 +5,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import normalize
 
-from heads.model.backbones import STAGES
-from heads.model.head import Head, SumOfParts, make_classifier
+from heads.model.head import STAGES, Head, SumOfParts
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
@@ -48,11 +47,11 @@ def test_an_images_logits_do_not_depend_on_its_batch(head: Head, pixels: Tensor)
 
 
 def test_a_classifier_is_dropout_and_linear_layers_with_relu_between() -> None:
-    layers = make_classifier(512, 3, [128, 64], 0.3)
+    layers = Head("resnet18", 3, [128, 64], 0.3).classifier
     kinds = [nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
     assert [type(layer) for layer in layers] == kinds
     shapes = [(layer.in_features, layer.out_features) for layer in layers if isinstance(layer, nn.Linear)]
-    assert shapes == [(512, 128), (128, 64), (64, 3)]
+    assert shapes == [(64, 128), (128, 64), (64, 3)]
     assert {layer.p for layer in layers if isinstance(layer, nn.Dropout)} == {0.3}
 
 

@@ -20,8 +20,8 @@ from torchvision import models
 from data.runtime.errors import InputError
 from heads.build import build_head, load_backbone_weights
 from heads.config.task import Backbone, TaskConfig
-from heads.model.backbones import build_backbone
-from heads.model.weights import fill_backbone, load_backbone, load_imagenet, read_tensors
+from heads.model.head import build_backbone
+from heads.model.weights import fill_backbone, load_imagenet, read_tensors
 from heads.run.checkpoint import save_tensors
 
 State = dict[str, Tensor]
@@ -121,7 +121,7 @@ def test_a_backbone_from_any_dialect_has_its_networks_features(
     model = copy.deepcopy(resnet18)
     content = WRITERS[name](model.half() if half else model)
     save_file(content, tmp_path / name) if name.endswith("safetensors") else torch.save(content, tmp_path / name)
-    report = load_backbone(backbone, tmp_path / name)
+    report = fill_backbone(backbone, read_tensors(tmp_path / name), name)
     (tmp_path / name).unlink()  # 23 MB that pytest would store
     assert len(report.loaded) == (100 if name.startswith("before") else 120)
     assert {key.rpartition(".")[2] for key in report.missing} <= {"num_batches_tracked"}

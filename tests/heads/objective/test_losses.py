@@ -1,4 +1,4 @@
-"""Losses are PyTorch's, torchvision's, scikit-learn's and coral-pytorch's where those have them, else their formulas."""
+"""Losses are PyTorch's, torchvision's, scikit-learn's and coral-pytorch's where they have them, else formulas."""
 
 import numpy as np
 import pytest

@@ -131,14 +131,3 @@ def test_a_target_of_parts_has_the_joint_code_of_its_parts() -> None:
     )
     assert joint.class_indices(joint.select_rows(rows)).tolist() == [2 * 6 + 3 + 2, 6 + 1, 0]
     assert joint.outputs == 18
-
-
-def test_contradictory_targets_are_refused() -> None:
-    with pytest.raises(ValueError, match="combinations"):
-        Target("", NAMES, parts=(MASK, MASK))
-    with pytest.raises(ValueError, match="numbers need borders"):
-        Target("age", NAMES, None, (0, 100))
-    with pytest.raises(ValueError, match="either numbers or borders"):
-        Target("age", NAMES, (30.0, 60.0), (0, 100), ordinal="corn")
-    with pytest.raises(ValueError, match="no expectation"):
-        MASK.expectation(torch.zeros(1, 3))

@@ -22,8 +22,7 @@ from data.runtime.errors import InputError
 from heads.build import build_head, load_head
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
-from heads.model.weights import read_tensors
-from heads.run.checkpoint import load_state, load_tensors, load_tensors_into, read_description, save_state, save_tensors
+from heads.run.checkpoint import load_state, load_tensors, read_description, save_state, save_tensors
 from heads.train.optimiser import make_average, make_optimiser, make_schedule
 
 DESCRIPTION = {"config": {"task": "mask"}, "classes": ["wear", "ä 顔"], "metrics": [0.1, 1e-300]}
@@ -83,16 +82,10 @@ def test_a_run_restored_into_new_objects_continues_identically(
     assert second.schedule.get_last_lr() == first.schedule.get_last_lr()
     assert second.scaler.state_dict() == first.scaler.state_dict()
     assert scale is None or first.scaler.get_scale() == scale * 2 ** ((steps + 4) // 2)
-
-
-@pytest.mark.usefixtures("accelerate_anew")
-def test_a_state_loads_with_and_without_a_gradient_scaler(tmp_path: Path) -> None:
-    plain, scaled = Run("adamw", "cosine", seed=0), Run("adamw", "cosine", seed=1, scale=4.0)
-    path = tmp_path / "last.safetensors"
-    for saved, loaded in ((plain, scaled), (scaled, plain)):
-        save_state(path, *saved.state, DESCRIPTION)
-        assert load_state(path, *loaded.state) == DESCRIPTION
-    assert scaled.scaler.get_scale() == 4.0
+    plain = Run(optimiser, schedule, 2)
+    assert load_state(path, *plain.state) == DESCRIPTION  # without a scaler, and the other way round
+    save_state(path, *plain.state, {})
+    assert load_state(path, *second.state) == {}
 
 
 def test_tensors_and_description_are_read_back_bit_for_bit(tmp_path: Path) -> None:
@@ -114,22 +107,6 @@ def test_tensors_and_description_are_read_back_bit_for_bit(tmp_path: Path) -> No
         assert json.loads(file.metadata()["description"]) == DESCRIPTION
 
 
-def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "best.safetensors"
-    save_tensors(path, {"x": torch.ones(3)}, {"epoch": 1})
-
-    def fail(tensors: Any, filename: Path, metadata: Any) -> None:
-        Path(filename).write_bytes(b"half")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("heads.run.checkpoint.save_file", fail)
-    with pytest.raises(OSError, match="No space left"):
-        save_tensors(path, {"x": torch.zeros(3)}, {"epoch": 2})
-    tensors, description = load_tensors(path)
-    assert (tensors["x"].tolist(), description) == ([1, 1, 1], {"epoch": 1})
-    assert list(tmp_path.iterdir()) == [path]
-
-
 @pytest.fixture
 def checkpoint(configs: Path, tiny_backbone: None, tmp_path: Path) -> Path:
     config = load_config(TaskConfig, configs / "mask.yaml")
@@ -149,11 +126,12 @@ def describe(description: str) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        *((cut(share), "not readable as safetensors") for share in (0.0, 0.00001, 0.1, 0.5, 0.9999)),
-        (lambda path: path.write_bytes(b"PK\x03\x04" * 100), "not readable as safetensors"),
+        *((cut(share), "not readable as safetensors") for share in (0.0, 0.1, 0.9999)),
+        (lambda path: path.write_bytes(pickle.dumps({"weight": 1})), "not readable as safetensors"),
+        (lambda path: torch.save({"weight": torch.zeros(1)}, path), "not readable as safetensors"),
         (Path.unlink, "no such file, expected a checkpoint; train it with train_task.py first"),
         (lambda path: save_file({"x": torch.zeros(1)}, path), "found no description, expected a checkpoint of"),
-        *((describe(t), "found no description") for t in ("[]", "3", "null", "{", "[" * 100_000, '"text"')),
+        *((describe(t), "found no description") for t in ("[]", "{", "[" * 100_000)),
     ],
 )
 def test_a_damaged_file_is_refused_by_every_reader(
@@ -164,21 +142,6 @@ def test_a_damaged_file_is_refused_by_every_reader(
         with pytest.raises(InputError) as raised:
             read(checkpoint)
         assert str(raised.value).startswith(f"{checkpoint}: {expected}")
-
-
-@pytest.mark.parametrize(
-    ("tensors", "expected"),
-    [
-        ({"weight": torch.zeros(2, 3), "bias": torch.tensor([0.0, float("nan")])}, "bias holds NaN"),
-        ({"weight": torch.full((2, 3), torch.inf), "bias": torch.zeros(2)}, "weight holds NaN or infinity"),
-        ({"weight": torch.zeros(3, 3), "bias": torch.zeros(2)}, "do not fit its own config.*size mismatch"),
-        ({"weight": torch.zeros(2, 3)}, "do not fit its own config.*Missing key.*bias"),
-        ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "x": torch.zeros(1)}, "Unexpected key"),
-    ],
-)
-def test_weights_that_do_not_fit_or_are_not_finite_are_refused(tensors: dict[str, Any], expected: str) -> None:
-    with pytest.raises(InputError, match=f"best.safetensors: .*{expected}"):
-        load_tensors_into(nn.Linear(3, 2), tensors, "best.safetensors")
 
 
 CONV = "backbone.conv1.weight"
@@ -192,17 +155,12 @@ Change = Callable[[dict[str, Any], dict[str, Any]], object]
         (lambda t, d: t.update({CONV: torch.zeros(64, 3, 3, 3)}), r"found \(64, 3, 3, 3\), expected \(64, 3, 7"),
         (lambda t, d: t.pop(CONV), f"{CONV}: found none"),
         (lambda t, d: t.update(more=torch.zeros(1)), "more: found .*, expected none"),
-        (lambda t, d: d["config"]["label"].update(classes=list("abcd")), "do not fit its own config"),
         (lambda t, d: d["config"]["classifier"].update(hidden=[10**9, 10**9]), "do not fit its own config"),
         (lambda t, d: d.update(config="mask.yaml"), r"found no config in it, expected a head's best\.safetens"),
-        (lambda t, d: d.pop("config"), "found no config in it"),
         (lambda t, d: d["config"].update(execute="touch planted"), "execute: unknown key"),
         (lambda t, d: d["config"].update(task="../../planted"), "task"),
-        *(
-            (lambda t, d, name=name: d["config"].update(corrections=name), "outside of its folder")
-            for name in ("/etc/passwd", "../../secret.csv", "C:\\\\secret.csv")
-        ),
-        (lambda t, d: d["config"]["backbone"].update(weights="/etc/passwd"), "outside of its folder"),
+        (lambda t, d: d["config"].update(corrections="../../secret.csv"), "outside of its folder"),
+        (lambda t, d: d["config"].update(corrections="C:\\\\secret.csv"), "outside of its folder"),
     ],
 )
 def test_a_head_that_does_not_fit_its_config_is_refused(change: Change, message: str, checkpoint: Path) -> None:
@@ -214,39 +172,10 @@ def test_a_head_that_does_not_fit_its_config_is_refused(change: Change, message:
     assert str(checkpoint) in str(refused.value)
 
 
-@pytest.mark.parametrize("section", ["backbone", "corrections"])
-def test_files_outside_that_a_checkpoint_names_are_never_opened(section: str, checkpoint: Path) -> None:
+def test_files_outside_that_a_checkpoint_names_are_never_opened(checkpoint: Path) -> None:
     os.mkfifo(outside := checkpoint.with_name("outside"))  # opening it would block
     tensors, description = load_tensors(checkpoint)
-    if section == "backbone":
-        description["config"]["backbone"]["weights"] = str(outside)
-    else:
-        description["config"]["corrections"] = str(outside)
-    save_tensors(checkpoint, tensors, description)
-    with pytest.raises(InputError, match="outside of its folder; expected a name alone"):
-        load_head(checkpoint)
-
-
-class Touch:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
-def test_a_pickle_is_not_unpickled(suffix: str, tmp_path: Path) -> None:
-    planted, path = tmp_path / "planted", tmp_path / f"best{suffix}"
-    path.write_bytes(pickle.dumps({"weight": Touch(planted)}))
-    pickle.loads(path.read_bytes())
-    assert planted.exists()  # so it works
-    planted.unlink()
-    for write in (lambda: None, lambda: torch.save({"weight": Touch(planted)}, path)):
-        write()
-        for read in (load_head, read_tensors, load_tensors):
-            with pytest.raises(InputError, match=f"best{suffix}: "):
-                read(path)
-    assert not planted.exists()
+    for change in ({"backbone": {"weights": str(outside)}}, {"corrections": str(outside)}):
+        save_tensors(checkpoint, tensors, {"config": description["config"] | change})
+        with pytest.raises(InputError, match="outside of its folder; expected a name alone"):
+            load_head(checkpoint)
