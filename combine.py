@@ -72,7 +72,7 @@ def combine(args: argparse.Namespace) -> None:
     ids, folder = list_images(Path(args.data))
     paths = image_paths(folder, ids, missing_ok=skip_bad)
 
-    from data.runtime.locks import hold_lock
+    from data.runtime.files import hold_lock
     from data.runtime.machine import reuse_freed_memory
     from data.runtime.processes import usable_workers
     from ensemble.backends.engines import BACKENDS, backend_version, describe_device

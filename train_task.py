@@ -99,7 +99,7 @@ def main() -> None:
     args = parse()
     if len(args.task) > 1 or len(args.fold or ()) > 1:
         sys.exit(train_several(args))
-    from data.runtime.locks import hold_lock
+    from data.runtime.files import hold_lock
     from heads.run.folder import run_folder
     from heads.train.distributed import is_main_process
 

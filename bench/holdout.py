@@ -16,16 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.annotations.labels_csv import PATH_COLUMNS, read_labels
+from data.annotations.sources import PATH_COLUMNS, read_labels
 from data.annotations.table import LABELS_FILE
 from data.runtime.csv_files import read_csv
 from data.runtime.errors import InputError, add_debug_option, raise_all, run_script, whole_number_from
 from data.runtime.files import write_folder_atomically
 
 
-def draw_rows(
-    people: Sequence[str], values: Sequence[str], least: int | float, seed: int
-) -> npt.NDArray[np.bool_]:
+def draw_rows(people: Sequence[str], values: Sequence[str], least: int | float, seed: int) -> npt.NDArray[np.bool_]:
     """Draw rows to set aside, whole people at random, for each of `values` separately.
 
     Args:
@@ -75,14 +73,10 @@ def main() -> None:
     counts = pd.Series(drawn).groupby(groups).agg(["size", "all"])
     raise_all(
         f"{file}: nothing would be left to train on; expected fewer --rows or a smaller --share",
-        [
-            f"{args.by}={value!r}: all of its {count} images"
-            for value, count in counts["size"][counts["all"]].items()
-        ],
+        [f"{args.by}={value!r}: all of its {count} images" for value, count in counts["size"][counts["all"]].items()],
     )
     parts = {
-        name: [rows[row] for row in np.flatnonzero(mask)]
-        for name, mask in (("held_out", drawn), ("rest", ~drawn))
+        name: [rows[row] for row in np.flatnonzero(mask)] for name, mask in (("held_out", drawn), ("rest", ~drawn))
     }
     with write_folder_atomically(args.out) as folder:  # never one part without the other
         for name, part in parts.items():

@@ -19,8 +19,7 @@ from tqdm import tqdm
 
 from data.annotations.corrections import image_names
 from data.annotations.table import LABELS_FILE, OWN_COLUMNS, read_table
-from data.images.decode import decode
-from data.images.validate import find_undecodable
+from data.images.decode import decode, find_undecodable
 from data.runtime.errors import InputError, add_debug_option, raise_all, run_script, whole_number_from
 from data.runtime.files import check_writable_names, write_folder_atomically, write_text
 from data.runtime.processes import parallel_map

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import settings
 
 from data.runtime.errors import run_script
-from data.runtime.locks import hold_lock
+from data.runtime.files import hold_lock
 from data.synthetic.dataset import write_dataset
 
 ROOT = Path(__file__).parents[1]
@@ -150,7 +150,7 @@ def heeds_sigint() -> Iterator[None]:
 def held_elsewhere() -> Callable[[Path], AbstractContextManager[int]]:
     """Let another process hold a lock file while the block runs; gives that process's number."""
     program = (
-        "import sys, pathlib, data.runtime.locks as locks\n"
+        "import sys, pathlib, data.runtime.files as locks\n"
         "with locks.hold_lock(pathlib.Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
     )
 

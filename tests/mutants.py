@@ -26,7 +26,7 @@ split_by_image | data/annotations/folds.py | no person is in two folds
 - splitter.split(people, stratum, people)
 + splitter.split(people, stratum, np.arange(len(people)))
 = tests/data/annotations/test_folds.py
-mask_code_shifted | data/annotations/challenge.py | each shot of the challenge has its mask class
+mask_code_shifted | data/annotations/sources.py | each shot of the challenge has its mask class
 - "incorrect_mask": "incorrect",
 + "incorrect_mask": "normal",
 = tests/data/annotations/test_table.py
@@ -50,7 +50,7 @@ write_in_place | data/runtime/files.py | a writer that fails leaves the old file
 - temporary = Path(name)
 + temporary = Path(name); path.unlink(missing_ok=True)
 = tests/data/runtime/test_files.py
-lock_not_taken | data/runtime/locks.py | one process at a time
+lock_not_taken | data/runtime/files.py | one process at a time
 - fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 + pass
 = tests/data/runtime/test_locks.py

@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 
 import pandas as pd
 
-from data.annotations.labels_csv import AGE_EXPECTED, parse_age
+from data.annotations.sources import AGE_EXPECTED, parse_age
 from data.annotations.table import OWN_COLUMNS, person_name
 from data.runtime.csv_files import read_csv
 from data.runtime.errors import InputError, raise_all

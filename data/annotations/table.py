@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.annotations.challenge import NAME_EXPECTED, parse_folder_name, read_people
-from data.annotations.labels_csv import Row, read_labels
+from data.annotations.sources import NAME_EXPECTED, Row, parse_folder_name, read_labels, read_people
 from data.runtime.errors import raise_all
 
 # File names that are not UTF-8 fit in pandas' own strings, not in Arrow's, the default with pyarrow installed.

@@ -30,7 +30,7 @@ def main() -> None:
     # Imported here so that --help is quick.
     from data.boxes import detector, search
     from data.images.crop import read_boxes
-    from data.runtime.locks import hold_lock
+    from data.runtime.files import hold_lock
 
     paths = search.list_images_of(args.data)
     unclear = args.out.with_suffix(".unclear.csv")

@@ -1,6 +1,5 @@
 """Find the faces of many images and keep their boxes in a CSV file."""
 
-import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -13,8 +12,9 @@ from data.boxes.detector import CenterFace
 from data.images.crop import COLUMNS, Box
 from data.images.decode import decode
 from data.images.find import IMAGES, list_image_paths
+from data.runtime.csv_files import write_csv
 from data.runtime.errors import InputError
-from data.runtime.files import check_writable_names, write_atomically
+from data.runtime.files import check_writable_names
 from data.runtime.processes import parallel_map
 from data.runtime.signals import StopSignal, defer_signals
 
@@ -107,7 +107,7 @@ def write_boxes(file: Path, found: Found) -> None:
             name = os.path.relpath(path, folder)
             lines = [[name, *(f"{x:.1f}" for x in box[:4]), f"{box[4]:.3f}"] for box in round_boxes(boxes)]
             rows += lines or [[name, "", "", "", "", ""]]
-    _write_csv(file, rows)
+    write_csv(file, rows)
 
 
 def write_unclear(file: Path, found: Found) -> tuple[int, int, int]:
@@ -117,11 +117,6 @@ def write_unclear(file: Path, found: Found) -> tuple[int, int, int]:
         for path, boxes in found.items()
         if isinstance(boxes, str) or len(boxes) != 1
     ]
-    _write_csv(file, [["path", "what"], *rows])
+    write_csv(file, [["path", "what"], *rows])
     none, several = (sum(what.endswith(kind) for _, what in rows) for kind in (NO_FACE, SEVERAL))
     return none, several, len(rows) - none - several
-
-
-def _write_csv(file: Path, rows: Iterable[Sequence[object]]) -> None:
-    with write_atomically(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
-        csv.writer(out, lineterminator="\n").writerows(rows)

@@ -9,8 +9,9 @@ from markupsafe import Markup
 
 from data.explore.analysis import POWERS
 from data.explore.images import NEAR
+from data.runtime.files import write_text
 from data.runtime.html import plots
-from data.runtime.html import render as pages
+from data.runtime.html.render import render_page
 from data.runtime.html.tables import Table, cells, count, number, percent, text
 
 TEMPLATE = Path(__file__).parent / "templates" / "explore.html"
@@ -32,8 +33,7 @@ def write_page(path: Path, facts: Facts) -> None:
     if joint:
         share = f"{joint[0]['count']:,} images ({100 * joint[0]['share']:.2f} %)"
         lead = f"Rarest of {len(joint)} joint classes: {joint[0]['name']}, {share}."
-    pages.write_page(
-        path,
+    page = render_page(
         TEMPLATE,
         title="The data before training",
         lead=lead,
@@ -68,6 +68,7 @@ def write_page(path: Path, facts: Facts) -> None:
             _pairs("The same image of two people, in two folds", split["pictures_in_two_folds"]),
         ),
     )
+    write_text(path, page)
 
 
 def class_table(label: str, classes: Sequence[Facts]) -> Table:

@@ -5,14 +5,16 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from data.runtime.errors import InputError, printable
+from data.runtime.csv_files import write_csv
+from data.runtime.errors import InputError, list_problems, printable
+from data.runtime.processes import parallel_map
 
 Pixels = npt.NDArray[np.uint8]
 Read = Callable[[Path], Pixels]
@@ -24,6 +26,7 @@ MAX_PIXELS = 32_000_000
 MAX_PIXELS_OF = {"JPEG2000": 16_000_000, "WEBP": 20_000_000, "AVIF": 20_000_000}
 # Others of Pillow's readers run programs (EPS) or are less tested against hostile files.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "AVIF", "TIFF", "PPM", "JPEG2000", "TGA")
+LEFT_OUT = "left_out.csv"
 BACKGROUND = (255, 255, 255)  # behind transparent pixels
 BAND = 1_000_000  # pixels converted at once, so that a large image is not in memory three times
 # EXIF orientations (CIPA DC-008, tag 0x0112) by how the stored pixels lie in the upright image; 1 is upright.
@@ -103,6 +106,34 @@ def header_of(encoded: bytes) -> tuple[str, str]:
     """Read the format and mode of an image that `decode_bytes` accepts, such as ("JPEG", "RGB")."""
     with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded), "r", FORMATS) as image:
         return image.format or "unknown", image.mode
+
+
+def find_undecodable(paths: Sequence[str], processes: int | None = None) -> dict[str, str]:
+    """Decode images, JPEGs at an eighth of their size; return the error of each one that cannot be decoded."""
+    ordered = sorted(set(paths))
+    errors = parallel_map(_decode_error, ordered, processes, chunk=64)
+    return {path: error for path, error in zip(ordered, errors, strict=True) if error}
+
+
+def undecodable_message(bad: Mapping[str, str]) -> str:
+    """Format the warning about images that are left out of training, a line each."""
+    return list_problems(f"{len(bad)} images cannot be decoded and are left out", list(bad.values()))
+
+
+def write_left_out(folder: Path, bad: Mapping[str, str]) -> None:
+    """Write `folder`/left_out.csv (path, reason); remove an earlier run's file if there are none."""
+    if bad:
+        write_csv(folder / LEFT_OUT, [("path", "reason"), *bad.items()])
+    else:
+        (folder / LEFT_OUT).unlink(missing_ok=True)
+
+
+def _decode_error(path: str) -> str:
+    try:
+        decode(Path(path), least=(1, 1))
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _check_png(encoded: bytes) -> None:

@@ -20,8 +20,7 @@ import pandas as pd
 
 from data.images.decode import Pixels, Read, decode
 from data.runtime.errors import InputError, list_problems, raise_all
-from data.runtime.files import remove_unfinished, write_atomically
-from data.runtime.locks import hold_lock
+from data.runtime.files import hold_lock, remove_unfinished, write_atomically
 from data.runtime.processes import parallel_map
 from data.transforms.pipeline import Pipeline
 

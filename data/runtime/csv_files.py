@@ -1,9 +1,11 @@
-"""The one reader of CSV files: UTF-8, commas, one line of column names; values stay text."""
+"""Read and write CSV files: UTF-8, commas, one line of column names; values stay text."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from data.runtime.files import write_atomically
 
 MAX_ROWS = 1_000_000  # of one file: as text in memory they take about 1 GB
 
@@ -52,6 +54,12 @@ def read_csv(path: Path, required: Sequence[str] | None = None, optional: Sequen
     except (UnicodeDecodeError, csv.Error) as error:
         return CsvTable([], [], [f"{path}: not a CSV file in UTF-8 ({error})"])
     return CsvTable(columns, rows, problems)
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows, the first of column names, atomically; names that are not UTF-8 keep their bytes."""
+    with write_atomically(path) as new, new.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _header_problem(header: Sequence[str], columns: Sequence[str], every: bool) -> str:

@@ -1,15 +1,20 @@
-"""Files and folders written whole or not at all, and file names checked before they are opened."""
+"""Files and folders written whole or not at all, locks between processes, and checks of file names."""
 
+import errno
+import fcntl
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
 
 from data.runtime.errors import InputError, raise_all
 
 UNFINISHED = "unfinished-"
+UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # the file system has no locks
 SAFETENSORS_TEMPORARY = ".tmp??????"  # safetensors writes these beside our own temporary file
 
 
@@ -84,6 +89,61 @@ def remove_unfinished(folder: Path, stem: str = "*") -> None:
     patterns = [f".{stem}.{UNFINISHED}*", *([SAFETENSORS_TEMPORARY] if stem == "*" else [])]
     for file in [path for pattern in patterns for path in folder.glob(pattern)]:
         file.unlink(missing_ok=True)
+
+
+@contextmanager
+def hold_lock(file: Path, what: str, waiting: str | None = None) -> Iterator[None]:
+    """Hold `file` against other processes; remove it afterwards, and its folder if that is new and empty.
+
+    The lock is POSIX's (`fcntl.lockf`): children do not inherit it, so workers that outlive a killed parent
+    block nobody, and it ends with its process, even a killed one. It does not separate threads of one process.
+
+    Args:
+        file: the lock file; its folder is created if missing.
+        what: the locked thing, for the message.
+        waiting: message before waiting for another process; None raises an `InputError` instead.
+    """
+    new_folder = not file.parent.exists()
+    lock = _acquire(file, what, waiting)
+    try:
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        lock.close()
+        if new_folder:
+            with suppress(OSError):
+                file.parent.rmdir()
+
+
+def _acquire(file: Path, what: str, waiting: str | None) -> IO[str]:
+    while True:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock = file.open("a+", encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            continue  # the previous holder has just removed the empty folder
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            if waiting is None:
+                lock.seek(0)
+                owner = lock.read(200) or "another process"
+                lock.close()
+                raise InputError(f"{what} is in use by {owner}; wait for it to end, or name another") from None
+            print(waiting, flush=True)
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno in UNSUPPORTED:
+                return lock
+            raise
+        # The previous holder may have removed the file meanwhile: a lock on a removed file excludes nobody.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(file.stat(), os.fstat(lock.fileno())):
+                return lock
+        lock.close()
 
 
 def unsafe_reason(name: str) -> str:

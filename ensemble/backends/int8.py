@@ -32,8 +32,7 @@ from data.dataset import ImageDataset, SequentialIndices
 from data.images.crop import CroppedReader
 from data.images.decode import Read
 from data.runtime.errors import InputError, raise_all
-from data.runtime.files import remove_unfinished
-from data.runtime.locks import hold_lock
+from data.runtime.files import hold_lock, remove_unfinished
 from data.runtime.machine import CPUINFO, instruction_sets
 from data.runtime.signals import init_worker
 from data.transforms.pipeline import Pipeline

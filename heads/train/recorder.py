@@ -13,7 +13,7 @@ from accelerate.tracking import TensorBoardTracker
 from sklearn.metrics import classification_report
 
 from data.annotations.table import source_folder
-from data.images.validate import write_left_out
+from data.images.decode import write_left_out
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import remove_unfinished, write_text
 from heads.config.loader import dump_yaml, read_stored_config

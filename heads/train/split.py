@@ -12,7 +12,7 @@ from torch import Tensor
 from data.annotations.corrections import apply_corrections
 from data.annotations.folds import assign_folds
 from data.annotations.table import read_table
-from data.images.validate import find_undecodable, undecodable_message
+from data.images.decode import find_undecodable, undecodable_message
 from data.runtime.errors import InputError, did_you_mean
 from heads.objective.targets import Target
 

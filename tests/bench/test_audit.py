@@ -9,8 +9,8 @@ import pytest
 
 from bench import audit
 from bench.audit import BORDERS, SHARE, draw_flips, recall
-from data.annotations.challenge import MASK_OF_SHOT
 from data.annotations.corrections import apply_corrections
+from data.annotations.sources import MASK_OF_SHOT
 from data.annotations.table import read_table
 
 
@@ -42,9 +42,7 @@ def test_flips_make_that_share_of_labels_wrong(people: Path, tmp_path: Path, cal
 
 
 def test_recall_counts_flips_in_the_first_rows_of_one_label() -> None:
-    flips = pd.DataFrame(
-        {"person": ["a", "b", "c"], "column": ["mask", "mask", "age"], "shot": ["mask1", "mask2", ""]}
-    )
+    flips = pd.DataFrame({"person": ["a", "b", "c"], "column": ["mask", "mask", "age"], "shot": ["mask1", "mask2", ""]})
     names = [f"t-00000000/{name}" for name in ("b", "a", "x", *(f"p{number}" for number in range(47)))]
     ranked = pd.DataFrame({"person": names, "column": "mask", "shot": ["mask2", "normal", *["mask1"] * 48]})
     ages = pd.DataFrame({"person": ["c"], "column": ["age"], "shot": [""]})

@@ -11,8 +11,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from data.runtime.files import write_text
-
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -32,8 +30,3 @@ def render_page(template: Path, /, **values: Any) -> str:
     for name, file in (("style", "page.css"), ("script", "page.js")):
         environment.globals[name] = Markup((TEMPLATES / file).read_text(encoding="utf-8"))
     return environment.get_template(template.name).render({"lead": "", "notes": (), **values})
-
-
-def write_page(path: Path, template: Path, /, **values: Any) -> None:
-    """Write a rendered template to `path` atomically."""
-    write_text(path, render_page(template, **values))

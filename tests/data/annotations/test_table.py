@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from data.annotations.challenge import MASK_OF_SHOT
 from data.annotations.folds import assign_folds
+from data.annotations.sources import MASK_OF_SHOT
 from data.annotations.table import person_name, read_table
 from data.runtime.errors import InputError
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from data.images.decode import BACKGROUND, MAX_BYTES, MAX_PIXELS, MAX_PIXELS_OF, decode, decode_bytes
-from data.images.validate import find_undecodable
+from data.images.decode import BACKGROUND, MAX_BYTES, MAX_PIXELS, MAX_PIXELS_OF, decode, decode_bytes, find_undecodable
 from data.runtime.errors import InputError
 from tests.bad_images import BAD, IMAGE, JPEG, NAMES, OTHER, PLACES, SOUND, chunk, png, write_bad, write_sound
 from tests.bad_images import encoded as encode

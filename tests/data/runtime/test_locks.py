@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from data.runtime.errors import InputError
-from data.runtime.locks import hold_lock
+from data.runtime.files import hold_lock
 
 ROOT = Path(__file__).parents[3]
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from data.runtime.locks import hold_lock
+from data.runtime.files import hold_lock
 with hold_lock(Path(sys.argv[1]), "it"):
     if os.fork() == 0:
         os.setpgid(0, 0)
