@@ -292,8 +292,8 @@ def build_loss(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target)
         listed = loss.class_weights
         values = listed if isinstance(listed, list) else balanced_weights(counts, listed.balanced)
         weight = torch.as_tensor(values, dtype=torch.float32)[target.pool]
-    terms = [make_loss(t.name, weight, t.gamma, t.label_smoothing) for t in loss.terms]
-    return WeightedSum(terms, [t.factor for t in loss.terms])
+    terms = [make_loss(t.name, t.gamma, t.label_smoothing) for t in loss.terms]
+    return WeightedSum(terms, [t.factor for t in loss.terms], weight)
 
 
 def build_recorder(

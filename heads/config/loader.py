@@ -211,14 +211,12 @@ def parse_yaml(text: str, name: str) -> tuple[Any, dict[Location, int]]:
     """Parse YAML `text`, called `name` in errors; return its value and the line (from 1) of each key and item.
 
     Raises:
-        InputError: not YAML, a doubled key, an alias, or longer than `MAX_BYTES`.
+        InputError: not YAML, a doubled key, or an alias.
 
     >>> value, lines = parse_yaml("lr: 1e-3\\nclasses: [no, yes]", "x.yaml")
     >>> value, lines[("classes",)]
     ({'lr': 0.001, 'classes': ['no', 'yes']}, 2)
     """
-    if len(text) > MAX_BYTES:
-        raise InputError(f"{name}: {len(text)} characters, expected at most {MAX_BYTES}")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()

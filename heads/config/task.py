@@ -15,6 +15,8 @@ PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn both take
 THREE = Field(min_length=3, max_length=3)
+TorchvisionName = Literal["resnet18", "resnet34", "resnet50"]
+KerasName = Literal["resnet50_keras", "resnet50_keras_2_0", "resnet50_keras_2_1", "resnet50_keras_2_2"]
 Step = str | dict[str, dict[str, Any] | None]
 # Losses without class weights (`heads.objective.losses.make_loss`).
 UNWEIGHTED = ("soft_f1", "expectation")
@@ -119,15 +121,7 @@ class Split(Section):
 class Backbone(Section):
     """The backbone; `weights` is imagenet (a download), random, run:NAME (the best of that run) or a file."""
 
-    name: Literal[
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "resnet50_keras",
-        "resnet50_keras_2_0",
-        "resnet50_keras_2_1",
-        "resnet50_keras_2_2",
-    ] = "resnet18"
+    name: Literal[TorchvisionName, KerasName] = "resnet18"
     weights: str = "imagenet"
     with_classifier: bool = False
     freeze: Literal["none", "stem", "layer1", "layer2", "layer3", "layer4", "all"] = "none"

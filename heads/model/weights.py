@@ -94,19 +94,18 @@ def fill_backbone(backbone: nn.Module, state: Mapping[str, Tensor], name: str) -
             raise InputError(f"{name}: found {network}")
     state = _torchvision_names(state)
     prefix = _best_prefix(state, list(wanted))
-    found = {key: prefix + key for key in wanted if prefix + key in state}
+    found = {key: state[prefix + key] for key in wanted if prefix + key in state}
     # Files written before PyTorch 0.4.1 lack these counters, which nothing reads where momentum is set.
     missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
     shapes = [
-        f"{key} is {list(state[found[key]].shape)}, expected {list(wanted[key].shape)}"
-        for key in found
-        if state[found[key]].shape != wanted[key].shape
+        f"{key} is {list(tensor.shape)}, expected {list(wanted[key].shape)}"
+        for key, tensor in found.items()
+        if tensor.shape != wanted[key].shape
     ]
-    broken = [key for key in found.values() if state[key].is_floating_point() and not state[key].isfinite().all()]
+    broken = ", ".join([prefix + key for key, tensor in found.items() if not tensor.isfinite().all()][:3])
     if broken:
-        names = ", ".join(broken[:3])
-        raise InputError(f"{name}: {names}: not finite, expected numbers; the training that wrote it diverged")
-    unused = tuple(sorted(set(state) - set(found.values())))
+        raise InputError(f"{name}: {broken}: not finite, expected numbers; the training that wrote it diverged")
+    unused = tuple(sorted(state.keys() - {prefix + key for key in found}))
     # A deeper backbone has all of a shallower one's tensors under the same names, and more.
     stages = tuple(f"{prefix}{module}." for modules in STAGES.values() for module in modules)
     more = [key for key in unused if key.startswith(stages)]
@@ -117,7 +116,7 @@ def fill_backbone(backbone: nn.Module, state: Mapping[str, Tensor], name: str) -
             f"{name}: fits {len(found) - len(shapes)} of the backbone's {len(wanted)} tensors ({problem}); "
             "expected all and no more: does backbone.name match the file?"
         )
-    backbone.load_state_dict(wanted | {key: state[at].to(wanted[key].dtype) for key, at in found.items()})
+    backbone.load_state_dict(wanted | {key: tensor.to(wanted[key].dtype) for key, tensor in found.items()})
     return LoadReport(tuple(found), unused, tuple(key for key in wanted if key not in found))
 
 

@@ -1,16 +1,18 @@
 """Losses over logits [N, K] and targets: class indices int64 [N] or distributions float [N, K].
 
-Each is a function; `make_loss` binds its arguments. Cross entropy is PyTorch's own.
+Cross entropy is PyTorch's own.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from heads.objective.ordinal import coral_loss, corn_loss
+
+LossFunction = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def focal_loss(
@@ -22,8 +24,6 @@ def focal_loss(
     sum of the rows' class weights, over distributions by the number of rows.
 
     Args:
-        logits: [N, K].
-        targets: int64 [N] or float [N, K].
         gamma: focusing parameter, from 0.
         weight: class weights [K], positive.
         label_smoothing: from 0 to below 1; this share of each target is spread evenly over all classes.
@@ -69,42 +69,30 @@ def expectation_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return ((logits.softmax(dim=1) - targets.to(logits.dtype)) @ numbers).abs().mean()
 
 
-class FunctionLoss(nn.Module):
-    """A loss function with its arguments; class weights [K] move with the module."""
+class WeightedSum(nn.Module):
+    """The sum of losses of the same logits and targets, each times its factor; class weights [K] move with it."""
 
-    def __init__(self, function: Callable[..., Tensor], weight: Tensor | None = None, **arguments: Any) -> None:
+    def __init__(self, losses: Sequence[LossFunction], factors: Sequence[float], weight: Tensor | None = None) -> None:
         super().__init__()
-        self.function, self.arguments = function, arguments
+        self.losses, self.factors = list(losses), list(factors)
         self.weight: Tensor | None
         self.register_buffer("weight", weight)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        weight = {} if self.weight is None else {"weight": self.weight}
-        return self.function(logits, targets, **weight, **self.arguments)
-
-
-class WeightedSum(nn.Module):
-    """The sum of several losses of the same logits and targets, each times its factor."""
-
-    def __init__(self, losses: Sequence[nn.Module], factors: Sequence[float]) -> None:
-        super().__init__()
-        self.losses = nn.ModuleList(losses)
-        self.factors = list(factors)
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        terms = [f * loss(logits, targets) for f, loss in zip(self.factors, self.losses, strict=True)]
+        terms = [f * loss(logits, targets, self.weight) for f, loss in zip(self.factors, self.losses, strict=True)]
         return torch.stack(terms).sum()
 
 
-def make_loss(name: str, weight: Tensor | None, gamma: float = 2.0, label_smoothing: float = 0.0) -> nn.Module:
-    """Make a loss by name; soft_f1 and expectation do not use class weights [K]."""
-    if name == "cross_entropy":
-        return nn.CrossEntropyLoss(weight, label_smoothing=label_smoothing)
+def make_loss(name: str, gamma: float = 2.0, label_smoothing: float = 0.0) -> LossFunction:
+    """Make a function of logits, targets and class weights [K] or None; soft_f1 and expectation use no weights."""
     if name == "focal":
-        return FunctionLoss(focal_loss, weight, gamma=gamma, label_smoothing=label_smoothing)
+        return lambda logits, targets, weight: focal_loss(logits, targets, gamma, weight, label_smoothing)
+    if name == "cross_entropy":
+        return partial(F.cross_entropy, label_smoothing=label_smoothing)
     if name in ("coral", "corn"):
-        return FunctionLoss({"coral": coral_loss, "corn": corn_loss}[name], weight)
-    return FunctionLoss({"soft_f1": soft_f1_loss, "expectation": expectation_loss}[name])
+        return coral_loss if name == "coral" else corn_loss
+    unweighted = {"soft_f1": soft_f1_loss, "expectation": expectation_loss}[name]
+    return lambda logits, targets, _: unweighted(logits, targets)
 
 
 def _as_distribution(targets: Tensor, logits: Tensor) -> Tensor:

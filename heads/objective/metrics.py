@@ -29,12 +29,9 @@ def macro_f1_of_confusion(confusion: npt.NDArray[Any]) -> Floats:
 
 
 def macro_f1(truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], classes: int) -> float:
-    """Mean F1 over all classes, 0..1: scikit-learn's with `labels=range(classes)` and `zero_division=0`.
+    """Mean F1, 0..1, over all classes of class indices [N]; a class that is in neither counts as 0.
 
-    Args:
-        truth: class indices [N] in 0..classes-1.
-        predicted: likewise.
-        classes: number of classes; one that is in neither counts as 0.
+    It is scikit-learn's with `labels=range(classes)` and `zero_division=0`.
 
     >>> round(macro_f1(np.array([0, 1]), np.array([0, 1]), 3), 3)
     0.667
@@ -48,13 +45,9 @@ def compute_metrics(
     expected: npt.NDArray[np.floating] | None = None,
     values: npt.NDArray[np.floating] | None = None,
 ) -> dict[str, float]:
-    """Macro F1 and accuracy; for a predicted number also the mean absolute error, `mae`.
+    """Macro F1 and accuracy of probabilities [N, C] against class indices [N].
 
-    Args:
-        probabilities: [N, C].
-        truth: class indices [N].
-        expected: predicted numbers [N].
-        values: true numbers [N], in the same unit.
+    With the predicted (`expected`) and true (`values`) numbers [N], also the mean absolute error, `mae`.
     """
     predicted = probabilities.argmax(axis=1)
     accuracy = float((predicted == truth).mean())

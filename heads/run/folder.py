@@ -28,28 +28,19 @@ SOURCE_RUN = "run:"  # before the name of a run in `backbone.weights`
 
 
 class RunFolder:
-    """Paths of the files in `runs/<task>/`, or in `runs/<task>/fold-<k>/` for one of several folds.
-
-    Attributes:
-        best: the head of the best epoch.
-        last: the state after the last epoch, to resume from.
-        interrupted: the state in the middle of an epoch, after a signal; removed when that epoch ends.
-        lock: held while a process trains in the folder.
-        validation: predictions of the best head on its validation set.
-        events: folder of TensorBoard's files.
-    """
+    """Paths of the files in `runs/<task>/`, or in `runs/<task>/fold-<k>/` for one of several folds."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.config = folder / "config.yaml"
-        self.best = folder / "best.safetensors"
-        self.last = folder / "last.safetensors"
-        self.interrupted = folder / "interrupted.safetensors"
-        self.lock = folder / ".lock"
+        self.best = folder / "best.safetensors"  # the head of the best epoch
+        self.last = folder / "last.safetensors"  # the state after the last epoch, to resume from
+        self.interrupted = folder / "interrupted.safetensors"  # the state amid an epoch, removed when that epoch ends
+        self.lock = folder / ".lock"  # held while a process trains in the folder
         self.history = folder / "history.csv"
         self.metrics = folder / "metrics.json"
-        self.validation = folder / "validation.npz"
-        self.events = folder / "tensorboard"
+        self.validation = folder / "validation.npz"  # predictions of the best head on its validation set
+        self.events = folder / "tensorboard"  # TensorBoard's files
 
 
 def run_folder(runs: Path, task: str, fold: int | None = None) -> RunFolder:
@@ -226,9 +217,5 @@ def leakage_warning(run: RunFolder, people: Iterable[str]) -> str:
 
 
 def _folder(source: str) -> str:
-    """Return the folder's name without the digest that `source_name` includes.
-
-    >>> _folder("my-train-0123abcd"), _folder("my-train-0123abcd-2")
-    ('my-train', 'my-train')
-    """
+    """Return the folder's name without the digest that `source_name` includes: my-train of my-train-0123abcd-2."""
     return re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", source)

@@ -32,17 +32,6 @@ class ScaledPixels(nn.Module):
         return pixels.float() / 255
 
 
-class RecordedLoss(nn.Module):
-    def __init__(self, loss: nn.Module) -> None:
-        super().__init__()
-        self.loss, self.values = loss, []
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        value = self.loss(logits, targets)
-        self.values.append(value.item())
-        return value
-
-
 class RecordedDraws(ImageDataset):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)
@@ -87,13 +76,14 @@ def main() -> None:
     schedule = make_schedule(optimiser, "cosine", EPOCHS, len(train))
     head, optimiser = prepare(nn.Sequential(backbone, classifier), optimiser, accelerator)
     state, outputs = TrainState(head, optimiser, schedule), RecordedOutputs()
-    weight = None if loss_name == "soft_f1" else torch.tensor([0.5, 1.0, 3.0])
-    loss = RecordedLoss(WholeBatchLoss(WeightedSum([make_loss(loss_name, weight)], [1.0]), accelerator))
+    weight = torch.tensor([0.5, 1.0, 3.0])
+    loss, losses = WholeBatchLoss(WeightedSum([make_loss(loss_name)], [1.0], weight), accelerator), []
+    loss.register_forward_hook(lambda _, __, value: losses.append(value.item()))
     data = TrainingData(Target("colour", CLASSES), train, valid, sampler, labels)
     fit(state, data, loss, FitSettings(EPOCHS, seed=3, clip_norm=5.0), accelerator, outputs)
     np.savez(
         out / f"{accelerator.process_index}.npz",
-        losses=np.array(loss.values),
+        losses=np.array(losses),
         draws=np.array(train_set.draws),
         probabilities=np.array([output.probabilities for output in outputs]),
         macro_f1=np.array([record["macro_f1"] for record in state.history]),

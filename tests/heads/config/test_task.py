@@ -186,7 +186,7 @@ def test_class_weights_change_a_loss_unless_it_is_named_unweighted(name: str) ->
         logits = torch.randn(6, 3)
     if name == "expectation":
         targets = torch.nn.functional.one_hot(targets, 3).float()
-    plain, weighted = (make_loss(name, w)(logits, targets) for w in (None, torch.tensor([1.0, 5.0, 9.0])))
+    plain, weighted = (make_loss(name)(logits, targets, w) for w in (None, torch.tensor([1.0, 5.0, 9.0])))
     assert (plain == weighted) == (name in UNWEIGHTED)
 
 

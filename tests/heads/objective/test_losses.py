@@ -117,15 +117,12 @@ def test_an_ordinal_loss_counts_a_row_as_often_as_its_weight(function) -> None:
 
 def test_losses_by_name_are_the_functions_with_their_arguments() -> None:
     logits, targets = random_case()
-    focal = make_loss("focal", WEIGHT, gamma=1.5, label_smoothing=0.1)
-    entropy = make_loss("cross_entropy", WEIGHT, label_smoothing=0.1)
-    soft_f1 = make_loss("soft_f1", WEIGHT)
-    expected = focal_loss(logits, targets, 1.5, WEIGHT, 0.1), soft_f1_loss(logits, targets)
-    assert torch.equal(focal(logits, targets), expected[0])
-    assert torch.equal(entropy(logits, targets), F.cross_entropy(logits, targets, WEIGHT, label_smoothing=0.1))
-    assert torch.equal(soft_f1(logits, targets), expected[1])
-    ordinal = make_loss("corn", WEIGHT)(logits[:, 1:], targets)
-    assert torch.equal(ordinal, corn_loss(logits[:, 1:], targets, WEIGHT))
-    both = WeightedSum([focal, soft_f1], [0.7, 0.3])
-    assert both(logits, targets).item() == pytest.approx((0.7 * expected[0] + 0.3 * expected[1]).item())
+    focal, soft_f1 = make_loss("focal", gamma=1.5, label_smoothing=0.1), make_loss("soft_f1")
+    entropy = make_loss("cross_entropy", label_smoothing=0.1)(logits, targets, WEIGHT)
+    assert torch.equal(entropy, F.cross_entropy(logits, targets, WEIGHT, label_smoothing=0.1))
+    for name, function in (("coral", coral_loss), ("corn", corn_loss)):
+        assert torch.equal(make_loss(name)(logits[:, 1:], targets, WEIGHT), function(logits[:, 1:], targets, WEIGHT))
+    both = WeightedSum([focal, soft_f1], [0.7, 0.3], WEIGHT)
+    expected = 0.7 * focal_loss(logits, targets, 1.5, WEIGHT, 0.1) + 0.3 * soft_f1_loss(logits, targets)
+    assert both(logits, targets).item() == pytest.approx(expected.item())
     assert [buffer.dtype for buffer in both.double().buffers()] == [torch.float64]  # weights move with the loss

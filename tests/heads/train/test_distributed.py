@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import SGD
 
 from data.runtime.errors import InputError
-from heads.objective.losses import make_loss
+from heads.objective.losses import WeightedSum, make_loss
 from heads.train.distributed import WholeBatchLoss, gains_from_bfloat16, prepare, resolve_precision
 
 pytestmark = pytest.mark.usefixtures("accelerate_anew")
@@ -69,7 +69,7 @@ def test_a_prepared_head_computes_in_single_precision_outside_of_autocast() -> N
 
 @pytest.mark.parametrize("name", ["soft_f1", "cross_entropy"])
 def test_the_whole_batch_of_one_process_is_its_own(name: str) -> None:
-    loss = make_loss(name, None if name == "soft_f1" else torch.tensor([1.0, 5.0]))
+    loss = WeightedSum([make_loss(name)], [1.0], torch.tensor([1.0, 5.0]))
     logits, targets = torch.randn(5, 2, requires_grad=True), torch.tensor([0, 1, 1, 0, 1])
     value, expected = WholeBatchLoss(loss, Accelerator(cpu=True))(logits, targets), loss(logits, targets)
     assert torch.equal(value, expected)
