@@ -19,8 +19,7 @@ from tests.bad_images import encoded as encode
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 5.0
-RNG = np.random.default_rng(0)
-COLOURS = RNG.integers(0, 256, (6, 9, 3)).astype(np.uint8)
+COLOURS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 GREY = COLOURS[..., 0]
 ALPHA = np.where(np.arange(9) < 4, 0, 255).astype(np.uint8) * np.ones((6, 1), np.uint8)
 RGB = Image.fromarray(COLOURS)
@@ -42,33 +41,27 @@ def with_chunk(encoded: bytes, name: bytes, body: bytes) -> bytes:
     return encoded[:33] + chunk(name, body) + encoded[33:]
 
 
-BITS = Image.fromarray(GREY > 127)
 RGBA = Image.fromarray(np.dstack([COLOURS, ALPHA]))
 GREY_ALPHA = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(ALPHA)])
 OF_16_BITS = np.array([[0, 128, 129, 256, 257, 32768, 65406, 65407, 65535]], np.uint16)
 OPACITIES = bytes(0 if index == 3 else 255 for index in range(16))
 PALETTE_RGB, INDEX_3 = np.asarray(PALETTE.convert("RGB")), np.asarray(PALETTE) == 3
-PIXEL = (COLOURS[2, 3] == COLOURS).all(axis=2)
+PIXEL = COLOURS[2, 3].tolist()
+SAME_COLOUR = (COLOURS == PIXEL).all(axis=2)
 MODES = {
     "grey": (encode(Image.fromarray(GREY), "PNG"), as_rgb(GREY)),
-    "1 bit": (encode(BITS, "PNG"), as_rgb(np.where(GREY > 127, 255, 0))),
     "alpha": (encode(RGBA, "PNG"), over_background(COLOURS, ALPHA == 0)),
     "grey with alpha": (encode(GREY_ALPHA, "PNG"), over_background(as_rgb(GREY), ALPHA == 0)),
     "palette": (encode(PALETTE, "PNG"), PALETTE_RGB),
     "palette of a GIF": (encode(PALETTE, "GIF"), PALETTE_RGB),
     "transparent index": (encode(PALETTE, "PNG", transparency=3), over_background(PALETTE_RGB, INDEX_3)),
     "opacities": (encode(PALETTE, "PNG", transparency=OPACITIES), over_background(PALETTE_RGB, INDEX_3)),
-    "transparent colour": (
-        encode(RGB, "PNG", transparency=tuple(COLOURS[2, 3].tolist())),
-        over_background(COLOURS, PIXEL),
-    ),
+    "transparent colour": (encode(RGB, "PNG", transparency=tuple(PIXEL)), over_background(COLOURS, SAME_COLOUR)),
     "transparent level of 16 bits": (
         with_chunk(encode(Image.fromarray(OF_16_BITS[:, ::8]), "PNG"), b"tRNS", struct.pack(">H", 65535)),
         np.array([[[0, 0, 0], BACKGROUND]]),
     ),
     "broken EXIF": (with_chunk(encode(RGB, "PNG"), b"eXIf", b"no exif at all"), COLOURS),
-    **{kind: (encode(RGB, kind), COLOURS) for kind in ("PNG", "BMP", "TIFF", "PPM", "TGA")},
-    "WEBP": (encode(RGB, "WEBP", lossless=True), COLOURS),
     **{
         f"16 bits of a {kind}": (
             encode(Image.fromarray(OF_16_BITS), kind),
@@ -86,18 +79,6 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     assert pixels.dtype == np.uint8
     assert pixels.flags.writeable
     np.testing.assert_array_equal(pixels, expected)
-
-
-def test_half_transparent_pixels_are_half_background() -> None:
-    expected = np.array([0, 100, 200]) * 128 / 255 + np.array(BACKGROUND) * 127 / 255
-    pixels = decode_bytes(encode(Image.new("RGBA", (2, 2), (0, 100, 200, 128)), "PNG"), "x")
-    np.testing.assert_allclose(pixels[0, 0], expected, atol=1)
-
-
-def test_pixels_without_a_known_range_are_refused() -> None:
-    for pixels in (np.ones((2, 2), np.float32), np.full((2, 2), 70000, np.int32)):
-        with pytest.raises(InputError, match=r"x\.tif: the image cannot be decoded .*expected"):
-            decode_bytes(encode(Image.fromarray(pixels), "TIFF"), "x.tif")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -128,8 +109,6 @@ def test_least_refers_to_the_upright_image_and_to_jpegs_alone() -> None:
     assert decode_bytes(encode(LARGE, "JPEG", exif=exif), "x", least=(80, 120)).shape == (120, 80, 3)
     assert decode_bytes(encode(LARGE, "JPEG", exif=exif), "x", least=(81, 120)).shape == (240, 160, 3)
     assert decode_bytes(encode(LARGE, "PNG"), "x", least=(10, 10)).shape == (160, 240, 3)
-    with pytest.raises(ValueError, match="at least 1"):
-        decode_bytes(encode(LARGE, "JPEG"), "x", least=(0, 10))
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -139,38 +118,27 @@ def test_too_many_pixels_are_refused_with_the_limit(width: int) -> None:
         decode_bytes(png(width, 1000), "x.png")
 
 
-@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP"])
-def test_truncated_images_are_refused(kind: str) -> None:
-    encoded = encode(LARGE, kind)
-    with pytest.raises(InputError, match=r"face\.x: "):
-        decode_bytes(encoded[: len(encoded) // 2], "face.x")
-
-
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def sound(tmp_path_factory) -> dict[str, Path]:
     return write_sound(tmp_path_factory.mktemp("sound"))
 
 
 @pytest.fixture(scope="module")
-def bad(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def bad(tmp_path_factory) -> dict[str, Path]:
     return write_bad(tmp_path_factory.mktemp("bad"))
 
 
 @pytest.mark.parametrize("kind", [*SOUND, *OTHER])
 def test_sound_images_are_decoded(kind: str, sound: dict[str, Path]) -> None:
     expected, tolerance = (OTHER[kind][1], 0) if kind in OTHER else (IMAGE, SOUND[kind][1])
-    pixels = decode(sound[kind])
-    assert pixels.shape == expected.shape
-    assert pixels.dtype == np.uint8
-    difference = np.abs(pixels.astype(int) - expected)
+    difference = np.abs(decode(sound[kind]).astype(int) - expected)
+    assert difference.shape == expected.shape
     assert difference.max() <= tolerance
     assert difference.mean() <= 8
 
 
 @pytest.mark.parametrize("kind", [*BAD, *PLACES])
-def test_bad_images_are_refused_with_one_line(
-    kind: str, bad: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_bad_images_are_refused_with_one_line(kind, bad, monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
     started = time.perf_counter()
     with pytest.raises(InputError) as refused:
@@ -178,7 +146,6 @@ def test_bad_images_are_refused_with_one_line(
     assert time.perf_counter() - started < SECONDS
     message = str(refused.value)
     assert message.startswith(f"{bad[kind]}: ")
-    assert len(message) > len(f"{bad[kind]}: ") + 10
     assert "\n" not in message
     assert list(tmp_path.iterdir()) == []  # nothing in it was run
 
@@ -199,13 +166,9 @@ def test_a_name_is_a_name(kind: str, tmp_path: Path) -> None:
         decode(path)
     assert "\n" not in str(refused.value)
     assert kind == "newline" or NAMES[kind] in str(refused.value)
-
-
-def test_names_with_a_nul_or_bytes_that_are_no_text(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a\\x00b\.jpg: cannot be read"):
-        decode(tmp_path / "a\0b.jpg")
-    with pytest.raises(InputError, match=r"\\udcff\.jpg: cannot be read \(No such file or directory\)"):
-        decode(tmp_path / os.fsdecode(b"\xff.jpg"))
+    for name, printed in (("a\0b.jpg", r"a\\x00b\.jpg"), (os.fsdecode(b"\xff.jpg"), r"\\udcff\.jpg")):
+        with pytest.raises(InputError, match=f"{printed}: cannot be read"):
+            decode(tmp_path / name)
 
 
 PROGRAM = """
@@ -213,32 +176,28 @@ import sys
 from pathlib import Path
 from PIL import Image
 from data.images.decode import decode
-def peak():
-    return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) * 1024
+peak = lambda: int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) * 1024
 Image.init()
 before = peak()
-shape = decode(Path(sys.argv[1])).shape
-print(shape[0] * shape[1], peak() - before)
+print(decode(Path(sys.argv[1])).shape[0] ** 2, peak() - before)
 """
-
-
-def progressive(side: int) -> bytes:
-    return encode(Image.new("CMYK", (side, side), (9, 99, 199, 0)), progressive=True, subsampling=0)
-
-
-def transparent_webp(side: int) -> bytes:
-    return encode(Image.new("RGBA", (side, side), (9, 99, 199, 50)), "WEBP", lossless=True, method=0)
-
-
-def opaque_png(side: int) -> bytes:
-    return png(side, side, bytes((3 * side + 1) * side))
+LARGEST: dict[str, tuple[int, Callable[[int], bytes]]] = {
+    "PNG": (MAX_PIXELS, lambda side: png(side, side, bytes((3 * side + 1) * side))),
+    "progressive JPEG": (
+        MAX_PIXELS,
+        lambda side: encode(Image.new("CMYK", (side, side), (9, 99, 199, 0)), progressive=True, subsampling=0),
+    ),
+    "transparent WEBP": (
+        MAX_PIXELS_OF["WEBP"],
+        lambda side: encode(Image.new("RGBA", (side, side), (9, 99, 199, 50)), "WEBP", lossless=True, method=0),
+    ),
+}
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
-@pytest.mark.parametrize(
-    ("make", "most"), [(opaque_png, MAX_PIXELS), (progressive, MAX_PIXELS), (transparent_webp, MAX_PIXELS_OF["WEBP"])]
-)
-def test_the_largest_image_takes_less_than_500_mb(make: Callable[[int], bytes], most: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", LARGEST)
+def test_the_largest_image_takes_less_than_500_mb(kind: str, tmp_path: Path) -> None:
+    most, make = LARGEST[kind]
     side = int(most**0.5)
     (tmp_path / "large.jpg").write_bytes(make(side))
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "large.jpg")]
