@@ -54,9 +54,7 @@ def train(args: argparse.Namespace) -> None:
     runs = every = list(list_runs(plan))
     for name in ("lever", "head", "seed"):
         known, wanted = {getattr(run, name) for run in every}, getattr(args, name)
-        unknown = [
-            f"{each}{did_you_mean(str(each), map(str, known))}" for each in wanted or [] if each not in known
-        ]
+        unknown = [f"{each}{did_you_mean(str(each), map(str, known))}" for each in wanted or [] if each not in known]
         raise_all(f"{args.plan}: no such {name} in the plan", unknown)
         runs = [run for run in runs if not wanted or getattr(run, name) in wanted]
     cores = str(max(1, count_cores() // args.jobs))
@@ -100,9 +98,7 @@ def parse_pair(text: str) -> tuple[str, str]:
 
 def main() -> None:
     """Read the command line and run its command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.ablate", description="Measure levers against the defaults."
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench.ablate", description="Measure levers against the defaults.")
     verbs = parser.add_subparsers(required=True)
     trains = verbs.add_parser("train", help="train the runs of a plan that are not finished")
     trains.add_argument("--plan", type=Path, required=True, metavar="FILE")
@@ -118,9 +114,7 @@ def main() -> None:
     trains.add_argument("--seed", type=int, action="append", help="only these seeds; may be repeated")
     trains.set_defaults(call=train)
     collects = verbs.add_parser("collect", help="write the figures of finished runs into a CSV")
-    collects.add_argument(
-        "--runs", type=Path, action="append", required=True, metavar="DIR", help="one per plan"
-    )
+    collects.add_argument("--runs", type=Path, action="append", required=True, metavar="DIR", help="one per plan")
     collects.set_defaults(call=collect)
     tables = verbs.add_parser("table", help="write the table of a CSV of figures")
     tables.add_argument("--out", type=Path, required=True, metavar="FILE")

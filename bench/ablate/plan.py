@@ -89,9 +89,7 @@ def list_runs(plan: Ablations) -> Iterator[Run]:
     raise_all(f"levers of unknown heads, expected one of {', '.join(plan.heads)}", unknown)
     names = Counter((lever.head, _folder_name(lever.name)) for lever in plan.levers)
     names.update((head, DEFAULT) for head in plan.heads)
-    repeated = [
-        f"{head}: {folder} is used {count} times" for (head, folder), count in names.items() if count > 1
-    ]
+    repeated = [f"{head}: {folder} is used {count} times" for (head, folder), count in names.items() if count > 1]
     raise_all("levers of one head would share a folder, expected different names", repeated)
     for seed in plan.seeds:
         for head in plan.heads:
@@ -124,8 +122,7 @@ def _changed_steps(lever: Lever, config: Path) -> dict[str, Any]:
         [f"{name}: expected one of {', '.join(sorted(known))}" for name in lever.steps if name not in known],
     )
     return {
-        key: [new for step in steps for new in _replace_step(step, lever.steps)]
-        for key, steps in pipelines.items()
+        key: [new for step in steps for new in _replace_step(step, lever.steps)] for key, steps in pipelines.items()
     }
 
 

@@ -44,10 +44,7 @@ def _section(plan: Ablations, figures: pd.DataFrame) -> str:
         if not by_lever:
             continue
         default = by_lever.get(DEFAULT, runs[:0])["macro_f1"]
-        rows = [
-            {"lever": lever, "what": groups[lever], **_cells(found, default)}
-            for lever, found in by_lever.items()
-        ]
+        rows = [{"lever": lever, "what": groups[lever], **_cells(found, default)} for lever, found in by_lever.items()]
         if DEFAULT in by_lever:
             rows[0]["difference"] = ""
         # Only heads that predict a number have an error; not all have a joint figure or runs on a GPU.

@@ -21,9 +21,7 @@ SPLITS, ROUNDS = 20, 4
 FACTORS = np.exp(np.linspace(-1.5, 1.5, 31))
 
 
-def fit_multipliers(
-    probabilities: npt.NDArray[np.floating], truth: npt.NDArray[np.integer]
-) -> npt.NDArray[np.float64]:
+def fit_multipliers(probabilities: npt.NDArray[np.floating], truth: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
     """Fit multipliers [C] for which `(probabilities * multipliers).argmax(axis=1)` has a high macro F1.
 
     Coordinate ascent: each class in turn is tried at every one of `FACTORS`; the best stays, the nearest to 1

@@ -44,9 +44,7 @@ class Contender:
         return run([*self.command, "--data", str(listing), "--out", str(out / "submission.csv")]).seconds
 
 
-def measure(
-    data: Path, runs: Path, config: Path, images: int, rounds: int, fast: Sequence[str], work: Path
-) -> str:
+def measure(data: Path, runs: Path, config: Path, images: int, rounds: int, fast: Sequence[str], work: Path) -> str:
     """Write the section: speeds over `rounds`, macro F1 and equality of answers, as Markdown.
 
     Images per second are those after the start: the time of a run over `images` minus that of a run over 64,
@@ -107,9 +105,7 @@ def _row(
     return [name, *speed, f"{f1:.4f}", f"{same:.2%}", f"{difference:.1e}"]
 
 
-def _compare(
-    folder: Path, other: Path, tasks: Mapping[str, Sequence[str]], truth: pd.DataFrame
-) -> tuple[float, float]:
+def _compare(folder: Path, other: Path, tasks: Mapping[str, Sequence[str]], truth: pd.DataFrame) -> tuple[float, float]:
     """Joint macro F1 of the answers in `folder`, and the share that are the same in `other`."""
     classes = prod(map(len, tasks.values()))
     codes, others = (read_codes(each / "submission.csv", classes) for each in (folder, other))

@@ -65,10 +65,7 @@ def measure_frozen(recipe: Recipe, rounds: int, work: Path) -> str:
         for name, command in commands.items():
             rmtree(work / "ours", ignore_errors=True)
             seconds[name].append(median(run(command).epochs))
-    rows = [
-        [name, spread(each), ratio(each, seconds[PLAIN], smaller_is_better=True)]
-        for name, each in seconds.items()
-    ]
+    rows = [[name, spread(each), ratio(each, seconds[PLAIN], smaller_is_better=True)] for name, each in seconds.items()]
     intro = f"{FROZEN}, `--set {' --set '.join(frozen)}`; the plain loop trains all of the backbone."
     return f"{intro}\n\n{table(['an epoch from the second on', 'seconds', 'times plain'], rows)}"
 
@@ -78,9 +75,7 @@ def run_plain(recipe: Recipe, configs: Path, runs: Path) -> Process:
     whole = Process()
     for task in TASKS:
         process = run(python(*PLAIN_TRAIN, *recipe.options([task], configs, runs)))
-        whole.heads[task] = Process(
-            ends=[whole.seconds + end for end in process.ends], macro_f1=process.macro_f1
-        )
+        whole.heads[task] = Process(ends=[whole.seconds + end for end in process.ends], macro_f1=process.macro_f1)
         whole.seconds += process.seconds
     return whole
 

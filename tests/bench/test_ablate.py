@@ -126,9 +126,7 @@ def test_steps_are_replaced_where_they_are() -> None:
         settings({"gray": None})
 
 
-def write_run(
-    runs: Path, task: str, truth: np.ndarray, p: np.ndarray, minutes: float = 1.5, **more: object
-) -> None:
+def write_run(runs: Path, task: str, truth: np.ndarray, p: np.ndarray, minutes: float = 1.5, **more: object) -> None:
     """Write the validation and metrics of a run; heads list their images in different orders."""
     paths, order = np.arange(len(truth)).astype(str), np.random.default_rng(len(task)).permutation(len(truth))
     rows = {"path": paths, "person": paths, "shot": paths, "truth": truth, "probabilities": p, **more}

@@ -54,9 +54,7 @@ def test_whole_people_of_each_kind_are_set_aside(
         (("--by", "source", "--rows", 30), "or a smaller --share\n  source='small': all of its 20 images"),
     ],
 )
-def test_wrong_options_are_refused(
-    options: tuple, message: str, crops: Path, tmp_path: Path, call: Callable
-) -> None:
+def test_wrong_options_are_refused(options: tuple, message: str, crops: Path, tmp_path: Path, call: Callable) -> None:
     outcome = call(holdout, "--data", crops, "--out", tmp_path / "out", *options)
     assert outcome.code == 2
     assert message in outcome.err

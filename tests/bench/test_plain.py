@@ -26,9 +26,7 @@ def test_the_plain_loop_predicts_as_combine(
         assert arrays[name] == pytest.approx(expected_arrays[name], abs=1e-4)
 
 
-def test_the_plain_loop_trains_the_whole_backbone(
-    faces: Path, configs: Path, tmp_path: Path, call: Callable
-) -> None:
+def test_the_plain_loop_trains_the_whole_backbone(faces: Path, configs: Path, tmp_path: Path, call: Callable) -> None:
     options = ["--task", "gender", "--config", configs, "--data", faces / "train", "--runs", tmp_path]
     settings = ["--set", "training.epochs=2", "--set", "backbone.freeze=all"]
     outcome = call(plain, "train", *options, "--workers", 0, *settings)
@@ -36,8 +34,6 @@ def test_the_plain_loop_trains_the_whole_backbone(
     _, *lines = outcome.out.splitlines()  # the first one names the backbone's weights
     assert [line.split(":")[0] for line in lines] == ["epoch 1", "epoch 2"]
     best = max(float(line.split("macro_f1 ")[1].split(",")[0]) for line in lines)
-    assert json.loads((tmp_path / "gender/metrics.json").read_text())["macro_f1"] == pytest.approx(
-        best, rel=1e-3
-    )
+    assert json.loads((tmp_path / "gender/metrics.json").read_text())["macro_f1"] == pytest.approx(best, rel=1e-3)
     backbone = load_head(tmp_path / "gender/best.safetensors").head.backbone
     assert backbone.get_buffer("bn1.running_mean").abs().sum() > 0
