@@ -27,8 +27,13 @@ def needs_all_views(identity: npt.NDArray[np.floating], threshold: float) -> npt
     >>> needs_all_views(np.array([[0.9, 0.1], [0.5, 0.5], [1.0, 0.0]]), 0.5).tolist()
     [False, True, False]
     """
-    second, first = np.partition(identity.astype(np.float64), -2, axis=1)[:, -2:].T
-    return np.asarray((first - second < threshold) | (threshold >= ALL_VIEWS))
+    return np.asarray((probability_gaps(identity) < threshold) | (threshold >= ALL_VIEWS))
+
+
+def probability_gaps(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Differences [N] of the two largest of each image's probabilities [N, C]."""
+    second, first = np.partition(probabilities.astype(np.float64), -2, axis=1)[:, -2:].T
+    return np.asarray(first - second)
 
 
 def predict_adaptive(
@@ -66,9 +71,7 @@ class _Window:
 
     def __init__(self, predictor: Predictor, thresholds: Mapping[str, float], batch_size: int) -> None:
         self.predictor = predictor
-        self.tasks = {
-            name: _TaskWindow(task, thresholds[name], batch_size) for name, task in predictor.tasks.items()
-        }
+        self.tasks = {name: _TaskWindow(task, thresholds[name], batch_size) for name, task in predictor.tasks.items()}
         self.errors: list[str] = []
 
     def add(self, batch: Sample) -> None:

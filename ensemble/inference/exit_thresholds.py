@@ -5,17 +5,16 @@ whose joint code would differ from that of all views costs one of a budget that 
 where it saves most forward passes.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import replace
 from math import lgamma, log, log1p
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from data.audit.predictions import read_validation
@@ -23,19 +22,11 @@ from data.runtime.errors import InputError, printable
 from data.runtime.files import write_text
 from ensemble.ensemble import Ensemble
 from ensemble.files.predictions import Predictions, TaskOutput
-from ensemble.inference.early_exit import ALL_VIEWS, needs_all_views
+from ensemble.inference.early_exit import ALL_VIEWS, needs_all_views, probability_gaps
 from ensemble.inference.parts import make_key
-from ensemble.inference.predictor import Task
 from ensemble.joint import argmax
 
 FILE_NAME = "margins.json"
-KEYS = (
-    "margins",
-    "photographs",
-    "agreement",
-    "passes",
-    "all_passes",
-)  # in the file, in the order of the fields
 FORMAT = 1
 AGREEMENT = 0.995  # of the joint codes, at least
 CONFIDENCE = 0.95
@@ -46,8 +37,7 @@ REMEDY = "give --margin, or --views all"
 Predict = Callable[[Ensemble, Sequence[str]], Iterator[Predictions]]
 
 
-@dataclass(frozen=True)
-class ExitThresholds:
+class ExitThresholds(BaseModel, frozen=True, strict=True, validate_by_name=True):
     """Thresholds, and their effect on the validation images that they were chosen on.
 
     Attributes:
@@ -58,13 +48,13 @@ class ExitThresholds:
     """
 
     margins: dict[str, float]
-    images: int
+    images: int = Field(validation_alias="photographs", serialization_alias="photographs")
     agreement: float
     passes: float
     all_passes: float
 
     def __str__(self) -> str:
-        if all(margin >= ALL_VIEWS for margin in self.margins.values()):
+        if min(self.margins.values()) >= ALL_VIEWS:
             return (
                 f"margins: none, so every image is passed in all views: {self.images} validation images are too few "
                 f"to ensure that {AGREEMENT:.1%} of the joint codes stay the same"
@@ -76,19 +66,15 @@ class ExitThresholds:
         )
 
 
+_SAVED = TypeAdapter(dict[str, ExitThresholds])
+
+
 def select_thresholds(
-    views: str,
-    margin: float | None,
-    runs: Path,
-    ensemble: Ensemble,
-    predict: Predict,
-    options: Mapping[str, object],
+    views: str, margin: float | None, runs: Path, ensemble: Ensemble, predict: Predict, options: Mapping[str, object]
 ) -> dict[str, float] | None:
     """Return the thresholds that --views and --margin ask for; None for all views of every image."""
-    if views == "all":
-        return None
-    if margin is not None:
-        return dict.fromkeys(ensemble.tasks, margin)
+    if views == "all" or margin is not None:
+        return None if views == "all" else dict.fromkeys(ensemble.tasks, margin or 0.0)
     chosen = load_exit_thresholds(runs, ensemble, predict, options)
     print(chosen, flush=True)
     return chosen.margins
@@ -113,17 +99,17 @@ def load_exit_thresholds(
     views = {name: [*task.views, task.merge] for name, task in ensemble.tasks.items()}
     key = make_key(ensemble.checksums, {**options, "views": views, "margins": (FORMAT, AGREEMENT)})
     file = runs / FILE_NAME
-    saved = _read(file)
-    if key in saved:
-        return ExitThresholds(*saved[key].values())
-    chosen = choose_exit_thresholds(ensemble, predict)
     try:
-        write_text(
-            file, json.dumps(saved | {key: dict(zip(KEYS, astuple(chosen), strict=True))}, indent=2) + "\n"
-        )
-    except OSError as error:
-        print(f"{file}: cannot be written ({error.strerror}): the next run chooses margins again")
-    return chosen
+        saved = _SAVED.validate_json(file.read_bytes())
+    except (OSError, ValidationError):  # a missing or damaged file is written anew
+        saved = {}
+    if key not in saved:
+        saved[key] = choose_exit_thresholds(ensemble, predict)
+        try:
+            write_text(file, _SAVED.dump_json(saved, indent=2, by_alias=True).decode() + "\n")
+        except OSError as error:
+            print(f"{file}: cannot be written ({error.strerror}): the next run chooses margins again")
+    return saved[key]
 
 
 def choose_exit_thresholds(ensemble: Ensemble, predict: Predict) -> ExitThresholds:
@@ -142,16 +128,15 @@ def choose_exit_thresholds(ensemble: Ensemble, predict: Predict) -> ExitThreshol
     further = {name: (len(task.views) - 1) * len(task.heads) for name, task in tasks.items()}
     passes = float(sum(len(task.views) * len(task.heads) for task in tasks.values()))
     budget = allowed_disagreements(images)
-    if budget < 0:
-        return ExitThresholds(dict.fromkeys(tasks, ALL_VIEWS), images, 1.0, passes, passes)
-    outputs = _predict_validation(tasks, predicted, groups, predict).tasks
-    margins = choose_thresholds(outputs, further, budget)
-    same = argmax(exit_early(outputs, margins)) == argmax([each.probabilities for each in outputs.values()])
-    saved = [
-        further[name] * (~needs_all_views(output.first_view(), margins[name])).mean()
-        for name, output in outputs.items()
-    ]
-    return ExitThresholds(margins, images, float(same.mean()), passes - float(sum(saved)), passes)
+    margins, agreement, saved = dict.fromkeys(tasks, ALL_VIEWS), 1.0, 0.0
+    if budget >= 0:
+        outputs = _predict_validation(ensemble, predicted, groups, predict).tasks
+        margins = choose_thresholds(outputs, further, budget)
+        codes, early = argmax([each.probabilities for each in outputs.values()]), exit_early(outputs, margins)
+        agreement = float((argmax(early) == codes).mean())
+        shares = {name: needs_all_views(each.first_view(), margins[name]).mean() for name, each in outputs.items()}
+        saved = float(sum(further[name] * (1 - share) for name, share in shares.items()))
+    return ExitThresholds(margins=margins, images=images, agreement=agreement, passes=passes - saved, all_passes=passes)
 
 
 def allowed_disagreements(images: int, agreement: float = AGREEMENT) -> int:
@@ -170,33 +155,6 @@ def allowed_disagreements(images: int, agreement: float = AGREEMENT) -> int:
     return int((np.exp(logs).cumsum() <= 1 - CONFIDENCE).sum()) - 1
 
 
-@dataclass(frozen=True)
-class _Candidates:
-    """A task's possible thresholds, from the one at which no class changes down to 0.
-
-    Attributes:
-        thresholds: float [D + 1].
-        saved: forward passes that each threshold saves, [D + 1].
-        changed: images [D] whose class changes: those of threshold k are the first k.
-    """
-
-    thresholds: npt.NDArray[np.float64]
-    saved: npt.NDArray[np.float64]
-    changed: npt.NDArray[np.intp]
-
-
-def _candidates(output: TaskOutput, further_passes: int) -> _Candidates:
-    identity = output.first_view()
-    second, first = np.partition(identity.astype(np.float64), -2, axis=1)[:, -2:].T
-    gaps = first - second
-    changed = np.flatnonzero(identity.argmax(axis=1) != output.probabilities.argmax(axis=1))
-    changed = changed[np.argsort(-gaps[changed], kind="stable")]
-    # Just above the gap of the next image that would change, and 0 once there is none.
-    thresholds = np.minimum(np.append(np.nextafter(gaps[changed], np.inf), 0.0), ALL_VIEWS)
-    early = [(~needs_all_views(identity, float(threshold))).sum() for threshold in thresholds]
-    return _Candidates(thresholds, further_passes * np.array(early, dtype=np.float64), changed)
-
-
 def choose_thresholds(
     outputs: Mapping[str, TaskOutput], further_passes: Mapping[str, int], disagreements: int
 ) -> dict[str, float]:
@@ -208,21 +166,27 @@ def choose_thresholds(
     Args:
         outputs: of each task for the same N images.
         further_passes: forward passes of each task beyond its first view.
-        disagreements: the budget; below 0 all thresholds are 1.
+        disagreements: the budget, 0 or more.
     """
-    if disagreements < 0:
-        return dict.fromkeys(outputs, ALL_VIEWS)
-    candidates = {task: _candidates(output, further_passes[task]) for task, output in outputs.items()}
-    steps = dict.fromkeys(outputs, 0)
+    thresholds, saved, changed = {}, {}, {}
+    for task, output in outputs.items():
+        identity = output.first_view()
+        gaps = probability_gaps(identity)
+        rows = np.flatnonzero(identity.argmax(axis=1) != output.probabilities.argmax(axis=1))
+        changed[task] = rows[np.argsort(-gaps[rows], kind="stable")]
+        # From the one at which no class changes, just above the gap of the next image that would, down to 0.
+        steps = np.minimum(np.append(np.nextafter(gaps[changed[task]], np.inf), 0.0), ALL_VIEWS)
+        thresholds[task] = steps
+        saved[task] = np.array([further_passes[task] * (~needs_all_views(identity, each)).sum() for each in steps])
+    chosen = dict.fromkeys(outputs, 0)  # by task: position among its thresholds, and number of its changed codes
     while True:
         best: tuple[float, str, int] | None = None
-        for task, mine in candidates.items():
-            others = [each.changed[: steps[name]] for name, each in candidates.items() if name != task]
+        for task, here in chosen.items():
+            others = [changed[name][:count] for name, count in chosen.items() if name != task]
             elsewhere = np.unique(np.concatenate([*others, np.empty(0, dtype=np.intp)]))
             # Joint codes that differ at each of this task's thresholds, the other tasks left where they are.
-            spent = len(elsewhere) + np.append(0, (~np.isin(mine.changed, elsewhere)).cumsum())
-            here = steps[task]
-            gain = mine.saved - mine.saved[here]
+            spent = len(elsewhere) + np.append(0, (~np.isin(changed[task], elsewhere)).cumsum())
+            gain = saved[task] - saved[task][here]
             reachable = (spent <= disagreements) & (gain > 0)
             if reachable.any():
                 # A step that costs nothing comes before all that cost something.
@@ -231,20 +195,14 @@ def choose_thresholds(
                 if best is None or worth[step] > best[0]:
                     best = float(worth[step]), task, step
         if best is None:
-            return {task: float(mine.thresholds[steps[task]]) for task, mine in candidates.items()}
-        steps[best[1]] = best[2]
+            return {task: float(thresholds[task][here]) for task, here in chosen.items()}
+        chosen[best[1]] = best[2]
 
 
-def exit_early(
-    outputs: Mapping[str, TaskOutput], thresholds: Mapping[str, float]
-) -> list[npt.NDArray[np.float32]]:
+def exit_early(outputs: Mapping[str, TaskOutput], thresholds: Mapping[str, float]) -> list[npt.NDArray[np.float32]]:
     """Probabilities [N, C] of each task with further views only for images that need them."""
-    return [
-        np.where(
-            needs_all_views(each.first_view(), thresholds[task])[:, None], each.probabilities, each.first_view()
-        )
-        for task, each in outputs.items()
-    ]
+    more = {task: needs_all_views(each.first_view(), thresholds[task]) for task, each in outputs.items()}
+    return [np.where(more[task][:, None], each.probabilities, each.first_view()) for task, each in outputs.items()]
 
 
 def _read_probabilities(file: Path) -> pd.DataFrame:
@@ -262,14 +220,13 @@ Heads = tuple[tuple[int, ...], ...]  # for each task, positions among its heads
 
 def _group_images(predicted: Mapping[str, Sequence[pd.DataFrame]]) -> dict[Heads, list[str]]:
     """Group the images in every task's validation by the heads that were not trained on them."""
-    known = [{path for table in tables for path in table.index} for tables in predicted.values()]
     groups: dict[Heads, list[str]] = {}
-    for path in sorted(set.intersection(*known)):
+    for path in sorted({path for tables in predicted.values() for table in tables for path in table.index}):
         held_out = tuple(
-            tuple(place for place, table in enumerate(tables) if path in table.index)
-            for tables in predicted.values()
+            tuple(place for place, table in enumerate(tables) if path in table.index) for tables in predicted.values()
         )
-        groups.setdefault(held_out, []).append(path)
+        if all(held_out):
+            groups.setdefault(held_out, []).append(path)
     paths = [path for group in groups.values() for path in group]
     if not paths:
         raise InputError(f"{', '.join(predicted)}: no image is in the validation of all of them; {REMEDY}")
@@ -283,7 +240,7 @@ def _group_images(predicted: Mapping[str, Sequence[pd.DataFrame]]) -> dict[Heads
 
 
 def _predict_validation(
-    tasks: Mapping[str, Task],
+    ensemble: Ensemble,
     predicted: Mapping[str, Sequence[pd.DataFrame]],
     groups: Mapping[Heads, Sequence[str]],
     predict: Predict,
@@ -291,40 +248,19 @@ def _predict_validation(
     """Predict the images, each with the folds' heads that were not trained on it."""
     found = []
     for held_out, paths in groups.items():
-        heads = dict(zip(tasks, held_out, strict=True))
+        heads = dict(zip(predicted, held_out, strict=True))
         subset = {
             name: replace(task, heads=[task.heads[place] for place in heads[name]])
-            for name, task in tasks.items()
+            for name, task in ensemble.tasks.items()
         }
-        batches = list(tqdm(predict(Ensemble(subset), paths), "margins", disable=None, unit="batch"))
-        found.append(Predictions.concat(batches))
+        batches = tqdm(predict(Ensemble(subset), paths), "margins", disable=None, unit="batch")
+        found.append(Predictions.concat(list(batches)))
         for name, output in found[-1].tasks.items():
-            tables = [predicted[name][place].loc[list(paths)].to_numpy() for place in heads[name]]
-            _check_agreement(name, output.first_view(), np.mean(tables, axis=0))
+            before = np.mean([predicted[name][place].loc[list(paths)] for place in heads[name]], axis=0)
+            same = float((output.first_view().argmax(axis=1) == before.argmax(axis=1)).mean())
+            if same < SAME_CLASSES:
+                raise InputError(
+                    f"{name}: {same:.0%} of its classes on its validation images are those of training, expected at "
+                    f"least {SAME_CLASSES:.0%}: the images changed since, or are cropped otherwise; {REMEDY}"
+                )
     return Predictions.concat(found)
-
-
-def _check_agreement(task: str, identity: npt.NDArray[np.floating], before: npt.NDArray[np.floating]) -> None:
-    same = float((identity.argmax(axis=1) == before.argmax(axis=1)).mean())
-    if same < SAME_CLASSES:
-        raise InputError(
-            f"{task}: {same:.0%} of its classes on its validation images are those of training, expected at least "
-            f"{SAME_CLASSES:.0%}: the images changed since, or are cropped otherwise; {REMEDY}"
-        )
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """Read the valid entries by key; none of a missing or damaged file, which is then written anew."""
-    try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-        return {key: entry for key, entry in saved.items() if _is_valid(entry)}
-    except (OSError, ValueError, AttributeError):
-        return {}
-
-
-def _is_valid(entry: Any) -> bool:
-    if not isinstance(entry, dict) or tuple(entry) != KEYS:
-        return False
-    margins, *figures = entry.values()
-    numbers = [*margins.values(), *figures] if isinstance(margins, dict) else [None]
-    return all(type(number) in (int, float) for number in numbers)

@@ -204,9 +204,7 @@ def write_results(
     return len(bad)
 
 
-def write_names(
-    out: Path, ids: Sequence[str], classes: Mapping[str, Sequence[str]], parts: ResultParts
-) -> None:
+def write_names(out: Path, ids: Sequence[str], classes: Mapping[str, Sequence[str]], parts: ResultParts) -> None:
     """Write each image's most probable class of every task by name, its probability, and numbers, as CSV.
 
     They are empty for an image that could not be decoded.
@@ -218,9 +216,7 @@ def write_names(
         header += [task, f"{task}_probability", *number]
     empty = [""] * (len(header) - 1)
     rows = (
-        empty if error else _describe(part, classes, row)
-        for part in parts
-        for row, error in enumerate(part.errors)
+        empty if error else _describe(part, classes, row) for part in parts for row, error in enumerate(part.errors)
     )
     write_rows(out, header, ([name, *row] for name, row in zip(ids, rows, strict=True)))
 

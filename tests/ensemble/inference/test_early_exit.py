@@ -37,9 +37,7 @@ def pixels() -> Tensor:
     return torch.randint(0, 256, (IMAGES, 3, HEIGHT, WIDTH), generator=generator).to(torch.uint8)
 
 
-def adaptive(
-    tasks: dict[str, Task], pixels: Tensor, threshold: float, size: int = 8, window: int = 16
-) -> Predictions:
+def adaptive(tasks: dict[str, Task], pixels: Tensor, threshold: float, size: int = 8, window: int = 16) -> Predictions:
     batches = (sample(part) for part in pixels.split(size))
     thresholds = dict.fromkeys(tasks, threshold)
     return Predictions.concat(list(predict_adaptive(Predictor(tasks), batches, thresholds, size, window)))
@@ -85,9 +83,7 @@ def test_further_views_are_computed_in_full_batches(tasks: dict[str, Task], pixe
         assert Counter(batch[0] for batch in task.heads[0].head.batches) == expected
 
 
-def test_windows_are_independent_to_the_last_bit_and_few_images_wait(
-    tasks: dict[str, Task], pixels: Tensor
-) -> None:
+def test_windows_are_independent_to_the_last_bit_and_few_images_wait(tasks: dict[str, Task], pixels: Tensor) -> None:
     whole, rest = adaptive(tasks, pixels, 0.7).tasks, adaptive(tasks, pixels[32:], 0.7).tasks
     for name in tasks:
         for of_whole, of_rest in zip(whole[name], rest[name], strict=True):
@@ -109,9 +105,7 @@ def test_windows_are_independent_to_the_last_bit_and_few_images_wait(
     assert done == 10 * IMAGES
 
 
-def test_undecodable_images_have_equal_probabilities_and_no_view(
-    tasks: dict[str, Task], pixels: Tensor
-) -> None:
+def test_undecodable_images_have_equal_probabilities_and_no_view(tasks: dict[str, Task], pixels: Tensor) -> None:
     errors = ["broken" if row in (3, 4, 17) else "" for row in range(IMAGES)]
     batches = (sample(pixels[at : at + 4], errors[at : at + 4]) for at in range(0, IMAGES, 4))
     thresholds = dict.fromkeys(tasks, 0.9)
