@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -200,32 +201,24 @@ def write_results(
     else:
         beside.unlink(missing_ok=True)
     if names is not None:
-        write_names(names, ids, classes, parts)
+        rows = ([name, *cells] for name, cells in zip(chain([ID], ids), name_rows(classes, parts), strict=True))
+        write_rows(names, next(rows), rows)
     return len(bad)
 
 
-def write_names(out: Path, ids: Sequence[str], classes: Mapping[str, Sequence[str]], parts: ResultParts) -> None:
-    """Write each image's most probable class of every task by name, its probability, and numbers, as CSV.
+def name_rows(classes: Mapping[str, Sequence[str]], parts: Iterable[Predictions]) -> Iterator[list[str]]:
+    """Yield a heading and then, for each image, the most probable class of every task, its probability, and numbers.
 
-    They are empty for an image that could not be decoded.
+    The cells of an image that could not be decoded are empty.
     """
-    first = next(iter(parts))
-    header = [ID]
-    for task in classes:
-        number = [] if first.tasks[task].value is None else [f"{task}_{NUMBER}"]
-        header += [task, f"{task}_probability", *number]
-    empty = [""] * (len(header) - 1)
-    rows = (
-        empty if error else _describe(part, classes, row) for part in parts for row, error in enumerate(part.errors)
-    )
-    write_rows(out, header, ([name, *row] for name, row in zip(ids, rows, strict=True)))
-
-
-def _describe(part: Predictions, classes: Mapping[str, Sequence[str]], row: int) -> list[str]:
-    """Class, its probability and the number, if there is one, of each task for one image."""
-    cells = []
-    for task, output in part.tasks.items():
-        place = int(output.probabilities[row].argmax())
-        number = [] if output.value is None else [f"{output.value[row]:.1f}"]
-        cells += [classes[task][place], f"{output.probabilities[row, place]:.3f}", *number]
-    return cells
+    for first, part in enumerate(parts):
+        columns: dict[str, Sequence[str]] = {}
+        for task, output in part.tasks.items():
+            columns[task] = [classes[task][place] for place in output.probabilities.argmax(axis=1)]
+            columns[f"{task}_probability"] = [f"{value:.3f}" for value in output.probabilities.max(axis=1)]
+            if output.value is not None:
+                columns[f"{task}_{NUMBER}"] = [f"{value:.1f}" for value in output.value]
+        if not first:
+            yield list(columns)
+        for error, *cells in zip(part.errors, *columns.values(), strict=True):
+            yield [""] * len(cells) if error else cells
