@@ -157,10 +157,8 @@ def held_elsewhere() -> Callable[[Path], AbstractContextManager[int]]:
     @contextmanager
     def held(file: Path) -> Iterator[int]:
         command = [sys.executable, "-c", program, str(file)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as other:
-            assert other.stdout is not None
-            assert other.stdout.readline() == "held\n"
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout.readline() == b"held\n"
             yield other.pid
             other.communicate()
 

@@ -60,9 +60,7 @@ def test_two_hundred_epochs(faces: Path, configs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("views", [[], ["--views", "adaptive", "--margin", 0.05]], ids=["all", "adaptive"])
-def test_a_hundred_thousand_images(
-    views: list[object], faces: Path, runs: Path, configs: Path, tmp_path: Path
-) -> None:
+def test_a_hundred_thousand_images(views: list[object], faces: Path, runs: Path, configs: Path, tmp_path: Path) -> None:
     drawn = sorted((faces / "eval/images").iterdir())
 
     def combine(count: int) -> int:

@@ -66,9 +66,7 @@ def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]
 
 
 @pytest.mark.parametrize("small_disk", [230], indirect=True)
-def test_a_disk_that_fills_during_a_checkpoint(
-    small_disk: Path, faces: Path, train: Callable, call: Callable
-) -> None:
+def test_a_disk_that_fills_during_a_checkpoint(small_disk: Path, faces: Path, train: Callable, call: Callable) -> None:
     """An epoch takes 180 MB (a head, and the optimiser's state); two heads do not fit."""
     given, run = ["--data", faces / "train", "--runs", small_disk], small_disk / "mask"
     train("mask", *given)
