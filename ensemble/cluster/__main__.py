@@ -23,24 +23,13 @@ def parse() -> argparse.Namespace:
         required=data is None,
         default=data,
         metavar="PLACE",
-        help="a listing (CSV, Parquet), a folder that holds one, or a folder of images; path or URL "
-        "(default: SM_CHANNEL_EVAL)",
+        help="a listing (CSV, Parquet), a folder that holds one or one of images (default: SM_CHANNEL_EVAL)",
     )
     parser.add_argument("--parts", required=True, metavar="PLACE", help="where the Parquet parts go, path or URL")
-    parser.add_argument(
-        "--part-rows",
-        type=whole_number_from(1),
-        default=16_384,
-        metavar="N",
-        help="images of a part (default: %(default)s)",
-    )
+    rows, workers = "images of a part (default: %(default)s)", "actors (default: one per GPU, else one per core)"
+    parser.add_argument("--part-rows", type=whole_number_from(1), default=16_384, metavar="N", help=rows)
+    parser.add_argument("--workers", type=whole_number_from(1), metavar="N", help=workers)
     parser.add_argument("--out", type=Path, metavar="FILE", help="also one submission of all parts")
-    parser.add_argument(
-        "--workers",
-        type=whole_number_from(1),
-        metavar="N",
-        help="actors (default: one per GPU of the cluster, else one per core)",
-    )
     add_ensemble_options(parser)
     args = parser.parse_args()
     check_margin(parser, args)
@@ -67,8 +56,7 @@ def predict_on_cluster(args: argparse.Namespace) -> None:
         Ensemble.predict, backend=BACKENDS[args.engine], batch_size=args.batch_size, workers=usable_workers(None)
     )
     thresholds = select_thresholds(args.views, args.margin, args.runs, ensemble, predict, options)
-    heads = {name: [head.file for head in task.heads] for name, task in ensemble.tasks.items()}
-    plan = make_plan(args.data, heads, args.batch_size, args.part_rows, args.engine, thresholds)
+    plan = make_plan(args.data, ensemble.checksums, args.batch_size, args.part_rows, args.engine, thresholds)
     parts = ParquetParts(args.parts, plan)
     fitting = connect(args.engine)
     with tqdm(total=sum(parts.lengths), disable=None, unit="image") as bar:

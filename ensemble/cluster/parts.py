@@ -6,7 +6,6 @@ merged) and `NAME/identity` (the identity view alone) as lists of probabilities,
 and with exit thresholds `NAME/views`, the number of views used.
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +32,6 @@ from ensemble.inference.early_exit import predict_adaptive
 from ensemble.inference.parts import part_size
 from ensemble.inference.predictor import Predictor
 
-NONE = torch.zeros(())  # the target of an image without a label
 READERS = 8  # images read at once, since reading from a distance is waiting
 
 
@@ -44,7 +42,7 @@ class ClusterPlan:
     Attributes:
         listing, images: where they are.
         state: of the listing's content (`ensemble.cluster.remote.state_of`); empty for a folder.
-        heads: a digest of each task's checkpoints.
+        heads: checksums of each task's checkpoints.
         batch_size: images computed together.
         part_rows: images of a part, whole batches (with thresholds, whole windows of them), so that what is
             computed together is what one machine does.
@@ -66,13 +64,13 @@ class ClusterPlan:
 
 def make_plan(
     data: str,
-    heads: Mapping[str, Sequence[Path]],
+    checksums: Mapping[str, Sequence[str]],
     batch_size: int,
     part_rows: int,
     engine: str = "torch",
     thresholds: Mapping[str, float] | None = None,
 ) -> ClusterPlan:
-    """Make the plan for `--data` (see `ensemble.cluster.listing.find_listing`) and the checkpoints of each task.
+    """Make the plan for `--data` (see `ensemble.cluster.listing.find_listing`) and each task's checkpoints.
 
     `part_rows` is rounded up to whole batches, or windows of them.
     """
@@ -80,15 +78,10 @@ def make_plan(
     if not urls.exists(found):
         raise InputError(f"{data}: not there, expected a listing, a folder that holds one, or a folder of images")
     state = urls.state_of(found) if found != images else ""
-    digests = {}
-    for task, files in heads.items():
-        digest = hashlib.sha256()
-        for path in files:
-            digest.update(path.read_bytes())
-        digests[task] = digest.hexdigest()
+    heads = {task: ",".join(each) for task, each in checksums.items()}
     together = part_size(batch_size) if thresholds else batch_size
     rows = -(-part_rows // together) * together
-    return ClusterPlan(found, images, state, digests, batch_size, rows, engine, thresholds or {})
+    return ClusterPlan(found, images, state, heads, batch_size, rows, engine, thresholds or {})
 
 
 class ParquetParts:
@@ -138,27 +131,27 @@ class ParquetParts:
     def predict(self, predictor: Predictor, part: int) -> int:
         """Write a part's predictions, unless they are there; return its number of images."""
         if not urls.exists(self.file(part)):
-            ids = listing.read_piece(self._pieces, part)
+            ids, size = listing.read_piece(self._pieces, part), self.plan.batch_size
             read = make_image_reader(self.plan.images, least_size(predictor.pipelines))
-            first, size = part * self.plan.part_rows, self.plan.batch_size
-            batches = load_batches(predictor.pipelines, ids, read, first, size)
+            batches = load_batches(predictor.pipelines, ids, read, size)
             if self.plan.margins:
                 results = predict_adaptive(predictor, batches, self.plan.margins, size, part_size(size))
             else:
                 results = map(predictor, batches)
             predictions = Predictions.concat(list(results))
-            urls.write_bytes(self.file(part), listing.to_parquet(_columns(ids, predictions)))
+            columns: dict[str, object] = {ID: ids, ANSWER: predictions.joint_codes()}
+            for name, array in predictions.to_arrays().items():
+                rows = pa.array(array.ravel())
+                columns[name] = rows if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(rows, array.shape[1])
+            del columns[REASON]  # an image that cannot be decoded ends its part
+            urls.write_bytes(self.file(part), listing.to_parquet(columns))
         return self.lengths[part]
 
-    def write_submission(self, path: Path) -> int:
-        """Write all parts as one submission, in the listing's order and with one part in memory; return its rows."""
-        tables = (
-            pq.read_table(io.BytesIO(urls.read_bytes(self.file(part))), columns=[ID, ANSWER])
-            for part in range(len(self.lengths))
-        )
-        rows = ([row[ID], row[ANSWER]] for table in tables for row in table.to_pylist())
-        write_rows(path, [ID, ANSWER], rows)
-        return sum(self.lengths)
+    def write_submission(self, path: Path) -> None:
+        """Write all parts as one submission, in the listing's order and with one part in memory."""
+        contents = (io.BytesIO(urls.read_bytes(self.file(part))) for part in range(len(self.lengths)))
+        tables = (pq.read_table(content, columns=[ID, ANSWER]) for content in contents)
+        write_rows(path, [ID, ANSWER], ([row[ID], row[ANSWER]] for table in tables for row in table.to_pylist()))
 
 
 Read = Callable[[str], np.ndarray]
@@ -180,40 +173,23 @@ def make_image_reader(images: str, least: tuple[int, int] | None = None) -> Read
     return read
 
 
-def load_batches(
-    pipelines: Sequence[Pipeline], ids: Sequence[str], read: Read, first_row: int, batch_size: int
-) -> Iterator[Sample]:
+def load_batches(pipelines: Sequence[Pipeline], ids: Sequence[str], read: Read, batch_size: int) -> Iterator[Sample]:
     """Load batches of images with threads, which read the next batch while one is computed.
 
     Args:
         pipelines: applied to each image; a batch holds uint8 [B, 3, H, W] for each of them.
         ids: of the images.
         read: id -> RGB uint8 [H, W, 3].
-        first_row: row of the first image in the listing.
         batch_size: images of a batch.
     """
-    with ThreadPoolExecutor(READERS) as pool:
+    pool = ThreadPoolExecutor(READERS)
+    try:
         ahead = [pool.submit(read, name) for name in ids[:batch_size]]
-        for start in range(0, len(ids), batch_size):
-            here, next_start = ahead, start + batch_size
-            ahead = [pool.submit(read, name) for name in ids[next_start : next_start + batch_size]]
-            try:
-                # Not in the threads: a pipeline's ops hold the state of their random generator.
-                samples = [
-                    Sample(apply_pipelines(pipelines, image.result(), (0, 0, first_row + start + row)), NONE, "")
-                    for row, image in enumerate(here)
-                ]
-                yield default_collate(samples)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-
-def _columns(ids: Sequence[str], predictions: Predictions) -> dict[str, object]:
-    arrays = predictions.to_arrays()
-    del arrays[REASON]  # an image that cannot be decoded ends its part
-    columns = {
-        name: pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1]) if array.ndim == 2 else array
-        for name, array in arrays.items()
-    }
-    return {ID: ids, ANSWER: predictions.joint_codes(), **columns}
+        for end in range(batch_size, len(ids) + batch_size, batch_size):
+            batch, ahead = ahead, [pool.submit(read, name) for name in ids[end : end + batch_size]]
+            # Not in the threads: a pipeline's ops hold the state of their random generator.
+            yield default_collate(
+                [Sample(apply_pipelines(pipelines, image.result(), (0,)), torch.zeros(()), "") for image in batch]
+            )
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
