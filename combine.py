@@ -95,9 +95,7 @@ def combine(args: argparse.Namespace) -> None:
 
         backend = Int8Backend(ensemble.tasks, args.calibration, args.out.parent, read, workers)
         key["int8"] = backend.digest
-    predict = partial(
-        Ensemble.predict, backend=backend, batch_size=args.batch_size, workers=workers, read=crops
-    )
+    predict = partial(Ensemble.predict, backend=backend, batch_size=args.batch_size, workers=workers, read=crops)
     thresholds = select_thresholds(args.views, args.margin, args.runs, ensemble, predict, key)
     key |= {"device": describe_device(backend), "batch_size": args.batch_size, "skip_bad": skip_bad}
     key |= {"thresholds": thresholds}

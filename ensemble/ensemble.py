@@ -42,9 +42,7 @@ class Ensemble:
         Raises:
             InputError: heads that are missing, damaged, or do not fit; all are named at once.
         """
-        return cls(
-            load_task_heads(runs, load_labels(config), box_margin, f"{config}: heads do not fit the joint code")
-        )
+        return cls(load_task_heads(runs, load_labels(config), box_margin, f"{config}: heads do not fit the joint code"))
 
     @property
     def classes(self) -> dict[str, list[str]]:

@@ -80,9 +80,7 @@ def describe_outputs(tasks: Mapping[str, Task]) -> str:
     each = [f"`{name}` [n, {len(task.classes)}]" for name, task in tasks.items()]
     radices = " * ".join(str(len(task.classes)) for task in tasks.values())
     numbers = "".join(f"; `{name}` [n]" for name in _numbers(tasks))
-    return (
-        f"{', '.join(each)}, `{JOINT}` [n, {radices}], the first task being the most significant digit{numbers}"
-    )
+    return f"{', '.join(each)}, `{JOINT}` [n, {radices}], the first task being the most significant digit{numbers}"
 
 
 def _numbers(tasks: Mapping[str, Task]) -> list[str]:
@@ -92,9 +90,7 @@ def _numbers(tasks: Mapping[str, Task]) -> list[str]:
 
 def main() -> None:
     """Read the command line and write the ensemble."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ensemble.export", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m ensemble.export", description=(__doc__ or "").split("\n")[0])
     add_arguments(parser)
     parser.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE")
     args = parser.parse_args()

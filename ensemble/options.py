@@ -75,8 +75,7 @@ def add_int8_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         metavar="DIR",
-        help="for int8: the training data, as --data of train_task.py; may be repeated (default: "
-        "SM_CHANNEL_TRAIN)",
+        help="for int8: the training data, as --data of train_task.py; may be repeated (default: SM_CHANNEL_TRAIN)",
     )
 
 

@@ -94,9 +94,7 @@ class OpenVinoHead(nn.Module):
         self.compiled = import_openvino().Core().compile_model(model, "CPU", properties)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        chunks = [
-            to_numpy(F.pad(part, (0, 0) * 3 + (0, CHUNK - len(part)))) for part in torch.split(pixels, CHUNK)
-        ]
+        chunks = [to_numpy(F.pad(part, (0, 0) * 3 + (0, CHUNK - len(part)))) for part in torch.split(pixels, CHUNK)]
         # A copy: the model writes its next output into the same memory.
         logits = [torch.from_numpy(np.array(self.compiled(chunk)[0])) for chunk in chunks]
         return torch.cat(logits)[: len(pixels)]

@@ -47,8 +47,7 @@ from ensemble.inference.parts import fingerprint
 from ensemble.inference.predictor import Task
 from heads.build import TrainedHead
 from heads.objective.metrics import macro_f1
-from heads.run.folder import write_arrays
-from heads.run.manifest import verify_checksum
+from heads.run.folder import verify_checksum, write_arrays
 
 FORMAT = 2
 OPTION = "--precision int8"
@@ -147,9 +146,7 @@ class Int8Backend:
             for trained in task.heads:
                 head = _load_or_quantise(trained, data, self.beside, settings)
                 folder = trained.run.folder
-                loss = (
-                    f"macro F1 {head.before:.4f} in float32, {head.after:.4f} in int8 on its validation images"
-                )
+                loss = f"macro F1 {head.before:.4f} in float32, {head.after:.4f} in int8 on its validation images"
                 print(f"{task_name}: {folder}: {loss}", flush=True)
                 if not head.is_good:
                     problems.append(f"{folder}: {loss}, expected to lose at most {MAX_LOSS}")
@@ -218,9 +215,7 @@ def find_validation_images(data: CalibrationData, held_out: Arrays, validation: 
         InputError: some are in neither place.
     """
     table = data.table
-    by_name = {
-        (person, Path(path).name): path for person, path in zip(table["person"], table["path"], strict=True)
-    }
+    by_name = {(person, Path(path).name): path for person, path in zip(table["person"], table["path"], strict=True)}
     paths = []
     for person, name in zip(held_out["person"].astype(str), held_out["path"].astype(str), strict=True):
         path = Path(name)

@@ -83,9 +83,7 @@ def _differences(these: pd.DataFrame, those: pd.DataFrame, names: tuple[str, str
             examples = absent[ID].iloc[:MAX_EXAMPLES].items()
             listed = ", ".join(f"{name} (row {line})" for line, name in examples)
             more = ", ..." if len(absent) > MAX_EXAMPLES else ""
-            problems.append(
-                f"{lacking} lacks {len(absent)} of the {len(wanted)} images of {having}: {listed}{more}"
-            )
+            problems.append(f"{lacking} lacks {len(absent)} of the {len(wanted)} images of {having}: {listed}{more}")
     return problems
 
 

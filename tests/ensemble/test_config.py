@@ -14,9 +14,7 @@ def test_the_shipped_joint_code_is_the_challenge_s() -> None:
         ("gender", ["male", "female"]),
         ("age", ["under 30", "30 to 59", "60 and over"]),
     ]
-    borders = {
-        task: (label.column, label.borders) for task, label in load_labels(JOINT).items() if label.borders
-    }
+    borders = {task: (label.column, label.borders) for task, label in load_labels(JOINT).items() if label.borders}
     assert borders == {"age": ("age", [30, 60])}
 
 

@@ -66,9 +66,7 @@ def s3(faces: Path) -> Iterator[dict[str, str]]:
 def in_s3(environment: dict[str, str], code: str, *arguments: object) -> str:
     script = f"import sys, fsspec; s3 = fsspec.filesystem('s3'); {code}"
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(
-        command, env=os.environ | environment, check=True, capture_output=True, text=True
-    ).stdout
+    return subprocess.run(command, env=os.environ | environment, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +89,7 @@ def cluster(s3: dict[str, str]) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def on_ray(cluster: str, s3: dict[str, str], runs: Path, configs: Path) -> Callable[..., subprocess.Popen[str]]:
     def start(data: object, parts: object, *arguments: object) -> subprocess.Popen[str]:
-        command = ["combine.py", "--place", "ray", "--runs", runs, "--config", configs / "joint.yaml"]
+        command = ["-m", "ensemble.cluster", "--runs", runs, "--config", configs / "joint.yaml"]
         command += ["--data", data, "--parts", parts, "--batch-size", BATCH, "--part-rows", BATCH, *arguments]
         return subprocess.Popen(
             [sys.executable, *map(str, command)],
@@ -173,7 +171,7 @@ def test_a_folder_is_answered_as_on_one_machine_and_no_part_twice(
     assert_answers_of_one_machine(parts, one_machine)
 
     _, err = ended(on_ray(faces / "eval", parts, "--batch-size", 4), code=2)
-    assert "holds parts of other answers" in err
+    assert "holds parts of other predictions" in err
     assert "batch_size: found 8, expected 4" in err
 
 
@@ -205,9 +203,7 @@ def test_a_killed_worker_leaves_nothing_out_and_nothing_double(
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
     actors = [
-        each
-        for each in psutil.process_iter(["cmdline"])
-        if "ray::MapWorker" in " ".join(each.info["cmdline"] or [])
+        each for each in psutil.process_iter(["cmdline"]) if "ray::MapWorker" in " ".join(each.info["cmdline"] or [])
     ]
     actors[0].send_signal(signal.SIGKILL)
     missing = 7 - len(times(parts))
@@ -261,7 +257,7 @@ def test_a_bad_image_is_named_and_all_other_parts_are_done(
     whole = (data / "images" / last).read_bytes()
     (data / "images" / last).write_bytes(b"no image")
     _, err = ended(on_ray(data, tmp_path / "parts"), code=2)
-    assert f"error: {tmp_path / 'parts'}: 1 parts lack answers; put these right and run again" in err
+    assert f"error: {tmp_path / 'parts'}: 1 parts have no predictions; repair these images and run again" in err
     assert f"  {data / 'images' / last}: not an image of a known format" in err
     done = times(tmp_path / "parts")
     assert len(done) == 6

@@ -194,22 +194,16 @@ def test_a_fold_that_does_not_fit_the_others_is_refused(
         Ensemble.load(two_folds, configs / "joint.yaml")
 
 
-def test_heads_that_are_missing_or_have_other_borders_are_refused(
-    runs: Path, configs: Path, tmp_path: Path
-) -> None:
+def test_heads_that_are_missing_or_have_other_borders_are_refused(runs: Path, configs: Path, tmp_path: Path) -> None:
     for file in configs.glob("*.yaml"):
         shutil.copy(file, tmp_path)
     config = load_config(TaskConfig, tmp_path / "age.yaml", ["label.borders=[25, 60]"])
     (tmp_path / "age.yaml").write_text(config.to_yaml())
-    with pytest.raises(
-        InputError, match=r"found the label\.borders \[30\.0, 60\.0\], expected \[25\.0, 60\.0\]"
-    ):
+    with pytest.raises(InputError, match=r"found the label\.borders \[30\.0, 60\.0\], expected \[25\.0, 60\.0\]"):
         Ensemble.load(runs, tmp_path / "joint.yaml")
     (tmp_path / "runs" / "gender").mkdir(parents=True)
     (tmp_path / "runs" / "gender" / "best.safetensors").symlink_to(runs / "gender" / "best.safetensors")
-    with pytest.raises(
-        InputError, match=r"(?s)mask: found no mask/best\.safetensors.*age: found no age"
-    ) as caught:
+    with pytest.raises(InputError, match=r"(?s)mask: found no mask/best\.safetensors.*age: found no age") as caught:
         Ensemble.load(tmp_path / "runs", tmp_path / "joint.yaml")
     assert "gender:" not in str(caught.value)
 

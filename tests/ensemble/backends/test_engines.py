@@ -112,9 +112,7 @@ def test_combine_predicts_with_every_engine_what_pytorch_does(
 ) -> None:
     given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", faces / "eval", "--workers", 0]
     found, keys, inner = {}, [], ensemble.inference.parts.make_key
-    monkeypatch.setattr(
-        ensemble.inference.parts, "make_key", lambda *args: keys.append(inner(*args)) or keys[-1]
-    )
+    monkeypatch.setattr(ensemble.inference.parts, "make_key", lambda *args: keys.append(inner(*args)) or keys[-1])
     for engine in BACKENDS:
         pytest.importorskip(PACKAGES[engine])
         out = tmp_path / engine / "submission.csv"
@@ -129,9 +127,7 @@ def test_combine_predicts_with_every_engine_what_pytorch_does(
         out = tmp_path / "none" / "submission.csv"
         outcome = call(combine, *given, "--engine", engine, "--out", out)
         assert outcome.code == 2
-        expected = (
-            f"--engine {engine}: {PACKAGES[engine]} is not installed; pip install -r requirements-fast.txt"
-        )
+        expected = f"--engine {engine}: {PACKAGES[engine]} is not installed; pip install -r requirements-fast.txt"
         assert outcome.err.splitlines()[-1] == f"error: {expected}"
         assert not out.parent.exists()
 

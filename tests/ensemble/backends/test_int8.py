@@ -34,7 +34,7 @@ from ensemble.backends.int8 import (
 from ensemble.files.predictions import read_probabilities
 from ensemble.inference.predictor import build_task
 from heads.build import TrainedHead, load_head
-from heads.run.manifest import file_checksum
+from heads.run.folder import file_checksum
 
 openvino = pytest.importorskip("openvino", reason="needs requirements-fast.txt")
 pytest.importorskip("nncf", reason="needs requirements-fast.txt")
@@ -92,9 +92,7 @@ def make(trained: TrainedHead, data: Path, beside: Path) -> Int8Backend:
         ("", False),
     ],
 )
-def test_dot_products_are_read_from_the_processor_s_description(
-    cpuinfo: str, expected: bool, tmp_path: Path
-) -> None:
+def test_dot_products_are_read_from_the_processor_s_description(cpuinfo: str, expected: bool, tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(cpuinfo)
     assert has_dot_products(tmp_path / "cpuinfo") == expected
     assert not has_dot_products(tmp_path / "none")
@@ -151,9 +149,7 @@ def test_calibration_images_are_of_training_people_of_the_head_s_own_sources(
         select_calibration_images(few, held_out)
 
 
-def test_validation_images_that_moved_are_found_in_the_training_data(
-    run: Path, faces: Path, tmp_path: Path
-) -> None:
+def test_validation_images_that_moved_are_found_in_the_training_data(run: Path, faces: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "train"
     shutil.copytree(faces / "train", moved)
     held_out = read_validation(run / "validation.npz")
@@ -260,9 +256,7 @@ def test_combine_predicts_in_int8(
     monkeypatch.setattr(ensemble.backends.int8, "MAX_LOSS", 1.0)  # heads of one epoch have nothing to lose
     given = ["--config", configs / "joint.yaml", "--runs", tmp_path / "runs", "--data", faces / "eval"]
     found, keys, inner = [], [], ensemble.inference.parts.make_key
-    monkeypatch.setattr(
-        ensemble.inference.parts, "make_key", lambda *args: keys.append(inner(*args)) or keys[-1]
-    )
+    monkeypatch.setattr(ensemble.inference.parts, "make_key", lambda *args: keys.append(inner(*args)) or keys[-1])
     for precision in ("fp32", "int8"):
         out = tmp_path / precision / "submission.csv"
         options = ["--engine", "openvino", "--precision", precision, "--workers", 0, "--out", out]

@@ -32,14 +32,11 @@ def codes(table: pd.DataFrame) -> np.ndarray:
     return table["mask"].map(MASKS.index).to_numpy() * 6 + gender * 3 + np.digitize(table["age"], [30, 60])
 
 
-def test_labels_by_name_are_the_joint_codes_and_codes_win_over_names(
-    table: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_labels_by_name_are_the_joint_codes_and_codes_win_over_names(table: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     table.to_csv(path, index=False)
     parts = [
-        LabelPart(column=label.column or "", classes=label.classes, borders=label.borders)
-        for label in LABELS.values()
+        LabelPart(column=label.column or "", classes=label.classes, borders=label.borders) for label in LABELS.values()
     ]
     for labels in (LABELS, {"joint18": Label(parts=parts)}):
         named = read_ground_truth(path, labels)
@@ -48,9 +45,7 @@ def test_labels_by_name_are_the_joint_codes_and_codes_win_over_names(
     table.assign(ans=17).to_csv(path, index=False)
     assert set(read_ground_truth(path, LABELS)["ans"]) == {17}
     table.drop(columns="gender").to_csv(path, index=False)
-    with pytest.raises(
-        InputError, match="found neither ans nor gender; expected ans, or mask, gender, age beside"
-    ):
+    with pytest.raises(InputError, match="found neither ans nor gender; expected ans, or mask, gender, age beside"):
         read_ground_truth(path, LABELS)
 
 

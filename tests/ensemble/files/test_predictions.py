@@ -74,9 +74,7 @@ CONTENTS: dict[str, Callable[[], bytes]] = {
     "text": lambda: b"ImageID,ans\n",
     "single_array": single,
     "pickle": lambda: pickle.dumps({"ImageID": ["a.jpg"]}),
-    "pickle_within": lambda: archive(
-        "ImageID.npy", npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n")
-    ),
+    "pickle_within": lambda: archive("ImageID.npy", npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n")),
     "header_without_end": lambda: npy("{'descr': '<i8', 'fortran_order\0\n"),  # found by the fuzzer
     "header_that_lies": lambda: archive(
         "mask.npy", npy("{'descr': '<f8', 'fortran_order': False, 'shape': (10**9, 10**6)}\n")
