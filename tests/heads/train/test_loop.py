@@ -30,7 +30,6 @@ pytestmark = pytest.mark.usefixtures("accelerate_anew")
 TARGET = Target("colour", ("red", "green", "blue"))
 AGE = Target("age", ("under 30", "30 to 59", "60 and over"), (30.0, 60.0), (0, 100), 3.0)
 EPOCHS, BATCH = 4, 5
-TIMES = ("seconds", "images_per_second")
 
 
 @dataclass
@@ -84,7 +83,6 @@ def scripted_state(epochs: Sequence[Sequence[int]]) -> TrainState:
 def run_fit(
     state: TrainState,
     squares: Any,
-    workers: int = 0,
     batch: int = BATCH,
     loss: nn.Module | None = None,
     precision: str = "no",
@@ -95,8 +93,8 @@ def run_fit(
     train_set = ImageDataset(squares.paths, [Pipeline(steps)], torch.from_numpy(labels), seed=3)
     valid_set = ImageDataset(squares.paths, [Pipeline([])])
     sampler, rows = BalancedSampler(labels, squares.persons, power=0.5, seed=3), SequentialIndices(len(labels))
-    train = make_loader(train_set, ProcessBatches(sampler, batch), workers, 3)
-    valid = make_loader(valid_set, ProcessBatches(rows, batch, whole=True), workers, 3)
+    train = make_loader(train_set, ProcessBatches(sampler, batch), 0, 3)
+    valid = make_loader(valid_set, ProcessBatches(rows, batch, whole=True), 0, 3)
     accelerator, outputs = Accelerator(cpu=True, mixed_precision=precision), Outputs()
     state.head, state.optimiser = prepare(state.head, state.optimiser, accelerator)
     all_settings = FitSettings(**{"epochs": EPOCHS, "seed": 3, "clip_norm": 5.0} | settings)
@@ -105,42 +103,14 @@ def run_fit(
     return outputs
 
 
-def weights(state: TrainState) -> dict[str, Tensor]:
-    return {f"{name}/{key}": t for name, m in state.modules.items() for key, t in m.state_dict().items()}
-
-
-def without(history: list[dict[str, float]], *names: str) -> list[dict[str, float]]:
-    return [{name: value for name, value in record.items() if name not in names} for record in history]
-
-
-@pytest.fixture(scope="module")
-def finished(squares: Any) -> TrainState:
-    state = tiny_state()
-    run_fit(state, squares)
-    return state
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(
-    squares: Any, finished: TrainState, workers: int
-) -> None:
-    state = tiny_state()
-    torch.rand(7)  # earlier draws must not matter
-    run_fit(state, squares, workers)
-    assert all(torch.equal(tensor, weights(finished)[name]) for name, tensor in weights(state).items())
-    assert without(state.history, *TIMES) == without(finished.history, *TIMES)
-    run_fit(other := tiny_state(), squares, seed=4)
-    assert not torch.equal(weights(other)["head/0.1.weight"], weights(finished)["head/0.1.weight"])
-
-
-def test_it_learns_and_writes_its_history(squares: Any, finished: TrainState) -> None:
-    first, *_, last = finished.history
+def test_it_learns_and_writes_its_history(squares: Any) -> None:
+    run_fit(state := tiny_state(), squares)
+    first, *_, last = state.history
     assert last["train_loss"] < first["train_loss"]
     assert last["accuracy"] > 0.9
     keys = ["epoch", "lr", "train_loss", "macro_f1", "accuracy", "images_per_second", "seconds"]
-    assert [list(record) for record in finished.history] == [keys] * EPOCHS
-    assert [record["epoch"] for record in finished.history] == [1, 2, 3, 4]
-    assert run_fit(finished, squares).best == []  # nothing is left to do
+    assert [list(record) for record in state.history] == [keys] * EPOCHS
+    assert run_fit(state, squares).best == []  # nothing is left to do
 
 
 def test_validation_is_of_the_average_in_single_precision_and_steps_are_in_half(squares: Any) -> None:
@@ -187,15 +157,6 @@ def test_early_stopping_waits_for_patience_epochs_without_a_better_one(squares: 
     seldom = scripted_state([wrong, right, wrong, right])
     outputs = run_fit(seldom, squares, batch=24, epochs=8, patience=1, validate_every=2)
     assert outputs.best == [False, True, False, True, False, False]
-
-
-def test_validating_less_often_changes_nothing_else(squares: Any, finished: TrainState) -> None:
-    outputs = run_fit(state := tiny_state(), squares, validate_every=2).outputs
-    assert [output is not None for output in outputs] == [False, True, False, True]
-    assert all(torch.equal(tensor, weights(finished)[name]) for name, tensor in weights(state).items())
-    scores = (*TIMES, "macro_f1", "accuracy")
-    assert without(state.history, *scores) == without(finished.history, *scores)
-    assert ["macro_f1" in record for record in state.history] == [False, True, False, True]
 
 
 @pytest.mark.parametrize(("epochs", "every"), [(5, 2), (5, 5), (3, 7), (4, 1)])

@@ -17,7 +17,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from data.annotations.table import read_table
-from data.images.crop import make_reader
+from data.images.crop import CroppedReader
 from data.images.decode import decode
 from data.runtime.errors import InputError
 from heads.config.loader import load_config
@@ -68,10 +68,6 @@ class Epochs:
         best, last = load_tensors(self.run.best)[0], load_tensors(self.run.last)[0]
         return best["weight"][0, 0].item(), last["head/weight"][0, 0].item()
 
-    def history(self) -> list[float]:
-        macro_f1: list[float] = pd.read_csv(self.run.history)["macro_f1"].tolist()
-        return macro_f1
-
 
 @pytest.fixture
 def start(tmp_path: Path, squares: Any, colour_config: Callable) -> Callable[..., Epochs]:
@@ -91,7 +87,8 @@ def test_a_run_has_its_best_and_last_epoch_and_scikit_learns_metrics(start: Call
     assert epochs.weights() == (0.75, 0.5)
     assert load_tensors(epochs.run.best)[1]["validation"]["epoch"] == 2
     assert load_config(TaskConfig, epochs.run.config).model_dump() == epochs.recorder.config
-    assert epochs.history() == pytest.approx([0.25, 0.75, np.nan, 0.5], nan_ok=True)
+    macro_f1 = pd.read_csv(epochs.run.history)["macro_f1"].tolist()
+    assert macro_f1 == pytest.approx([0.25, 0.75, np.nan, 0.5], nan_ok=True)
     metrics = json.loads(epochs.run.metrics.read_text(encoding="utf-8"))
     with np.load(epochs.run.validation) as saved:
         truth, predicted = saved["truth"], saved["probabilities"].argmax(axis=1)
@@ -118,51 +115,33 @@ def test_a_new_run_replaces_an_earlier_one_when_its_first_epoch_ends(start: Call
     assert len(pd.read_csv(new.run.history)) == 1
 
 
-def test_a_run_resumes_after_its_last_epoch_with_other_workers(start: Callable) -> None:
-    first = start()
-    first.recorder.resume(first.state)  # there is nothing yet
-    for macro_f1 in (0.75, 0.5):
-        first.end(macro_f1)
-    second = start(training={"workers": 2})
-    second.recorder.resume(second.state)
-    assert second.state.history == first.state.history
-    second.end(0.25)
-    assert second.history() == [0.75, 0.5, 0.25]
-    assert second.weights() == (0.75, 0.25)
-
-
-def test_a_run_does_not_resume_with_another_config(start: Callable, tmp_path: Path) -> None:
-    start().end(0.5)
-    other = start(optimiser={"lr": 0.5}, sampler={"power": 0.25})
-    with pytest.raises(InputError) as raised:
-        other.recorder.resume(other.state)
-    assert str(raised.value).splitlines() == [
-        f"{tmp_path}: started with another config; repeat its settings, or start without --resume",
-        "  optimiser.lr: found 0.5, expected 0.001",
-        "  sampler.power: found 0.25, expected 0.5",
-    ]
+CONFIG_MESSAGE = (
+    "started with another config; repeat its settings, or start without --resume\n"
+    "  optimiser.lr: found 0.5, expected 0.001\n  sampler.power: found 0.25, expected 0.5"
+)
+DATA_MESSAGE = (
+    "started with other images or weights; use the same ones, or start without --resume\n"
+    f"  {FINGERPRINTS['boxes']}: found none, expected 23 cropped (cc)\n"
+    f"  {FINGERPRINTS['kept']}: found copies, expected none"
+)
 
 
 @pytest.mark.parametrize(
-    ("key", "found", "message"),
+    ("sections", "data", "message"),
     [
-        ("train", "16 (ee)", "found 16 (ee), expected 16 (aa)"),
-        ("boxes", None, "found none, expected 23 cropped (cc)"),
-        ("kept", "copies", "found copies, expected none"),
+        ({"optimiser": {"lr": 0.5}, "sampler": {"power": 0.25}, "training": {"workers": 9}}, {}, CONFIG_MESSAGE),
+        ({"training": {"workers": 9}}, {"boxes": None, "kept": "copies"}, DATA_MESSAGE),
     ],
 )
-def test_a_run_does_not_resume_with_other_data(
-    key: str, found: str | None, message: str, start: Callable, tmp_path: Path
+def test_a_run_does_not_resume_with_another_config_or_other_data(
+    sections: dict[str, Any], data: dict[str, str | None], message: str, start: Callable, tmp_path: Path
 ) -> None:
+    (other := start(DATA | data, **sections)).recorder.resume(other.state)  # there is nothing yet
     start().end(0.5)
-    other = start(DATA | {key: found})
     nn.init.constant_(other.state.head.weight, 7.0)
     with pytest.raises(InputError) as raised:
         other.recorder.resume(other.state)
-    assert str(raised.value).splitlines() == [
-        f"{tmp_path}: started with other images or weights; use the same ones, or start without --resume",
-        f"  {FINGERPRINTS[key]}: {message}",
-    ]
+    assert str(raised.value) == f"{tmp_path}: {message}"
     assert other.state.head.weight[0, 0] == 7.0
 
 
@@ -213,61 +192,56 @@ def test_a_state_that_is_damaged_is_refused(key: str, value: object, message: st
 
 @pytest.fixture
 def folder(squares: Any, tmp_path: Path) -> Path:
-    """A copy of the squares, with boxes of all images but the last."""
+    """A copy of the squares with a second label, and boxes of all images but the last."""
     shutil.copytree(squares.folder, tmp_path / "here")
+    head, *lines = (tmp_path / "here" / "labels.csv").read_text().splitlines()
+    rows = [f"{head},shade", *(f"{line},a" for line in lines)]
+    (tmp_path / "here" / "labels.csv").write_text("\n".join(rows) + "\n")
     lines = [f"images/{Path(path).name},1,2,{20 + row},30,0.9" for row, path in enumerate(squares.paths[:-1])]
     (tmp_path / "here" / "boxes.csv").write_text("\n".join(["path,x0,y0,x1,y1,score", *lines]) + "\n")
     return tmp_path / "here"
 
 
-def fingerprint(source: Path, boxes: Path | None = None, margin: float = 1.0, target: Target = COLOUR) -> Any:
-    """Fingerprint a source whose first 16 rows are the training set."""
+def fingerprint(source: Path, boxes: bool = True, margin: float = 1.0) -> dict[str, str | None]:
+    """Fingerprint a source with two labels, whose first 16 rows are the training set."""
     rows = read_table([source])
-    crops = None if boxes is None else make_reader(boxes, margin)
+    target = Target("", ("",) * 9, parts=(COLOUR, Target("shade", ("a", "b", "c"))))
     split = SimpleNamespace(target=target, train=rows[:16], valid=rows[16:].reset_index(drop=True))
-    return fingerprint_data(split, ImageSource(decode, crops), None)
+    crops = CroppedReader(source / "boxes.csv", margin) if boxes else None
+    return fingerprint_data(split, ImageSource(decode, crops), None)  # type: ignore[arg-type]
 
 
-def differing(one: Mapping[str, str | None], two: Mapping[str, str | None]) -> set[str]:
-    assert one.keys() == two.keys() == FINGERPRINTS.keys()
-    return {key for key in one if one[key] != two[key]}
+def rename(folder: Path) -> None:
+    (folder / "images/0_0.png").rename(folder / "images/0_2.png")
+    replace("labels.csv", "0_0", "0_2")(folder)
 
 
-def test_moved_data_have_the_same_fingerprint(folder: Path) -> None:
-    before = fingerprint(folder, folder / "boxes.csv"), fingerprint(folder / "labels.csv")
-    there = folder.rename(folder.with_name("there"))
-    assert before == (fingerprint(there, there / "boxes.csv"), fingerprint(there / "labels.csv"))
-    assert str(folder.parent) not in str(before)
+def replace(file: str, old: str, new: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / file).write_text((folder / file).read_text().replace(old, new, 1))
 
 
-def test_other_images_labels_and_boxes_have_other_fingerprints(folder: Path) -> None:
-    labels, boxes = folder / "labels.csv", folder / "boxes.csv"
-
-    def replace(file: Path, old: str, new: str) -> None:
-        file.write_text(file.read_text().replace(old, new, 1))
-
-    first = fingerprint(folder, boxes)
+@pytest.mark.parametrize(
+    ("changes", "options", "differing"),
+    [
+        ([], {}, set()),
+        ([], {"margin": 1.5}, {"box_margin"}),
+        ([], {"boxes": False}, {"boxes", "box_margin"}),
+        ([replace("labels.csv", "0_0.png,red", "0_0.png,blue")], {}, {"train"}),
+        ([replace("labels.csv", "9_1.png,red", "9_1.png,blue")], {}, {"validation"}),
+        ([replace("labels.csv", ",a\n", ",b\n")], {}, {"train"}),  # the second label
+        ([rename], {}, {"train", "boxes"}),
+        ([replace("boxes.csv", "1,2,20,30", "1,3,20,30")], {}, {"boxes"}),
+        ([replace("boxes.csv", "score\n", "score\nimages/nobody.png,1,1,5,5,0.5\n")], {}, set()),
+    ],
+)
+def test_fingerprints_differ_where_images_labels_or_boxes_do(
+    changes: list[Callable], options: dict[str, Any], differing: set[str], folder: Path
+) -> None:
+    first = fingerprint(folder)
+    assert first["boxes"] is not None
     assert first["boxes"].startswith("23 cropped (")
-    assert differing(first, fingerprint(folder)) == {"boxes", "box_margin"}
-    assert differing(first, fingerprint(folder, boxes, 1.5)) == {"box_margin"}
-    replace(labels, "0_0.png,red", "0_0.png,blue")
-    assert differing(first, fingerprint(folder, boxes)) == {"train"}
-    replace(labels, "9_1.png,red", "9_1.png,blue")
-    assert differing(first, fingerprint(folder, boxes)) == {"train", "validation"}
-    second = fingerprint(folder, boxes)
-    boxes.write_text(boxes.read_text() + "images/nobody.png,1,1,5,5,0.5\n")
-    assert differing(second, fingerprint(folder, boxes)) == set()
-    replace(boxes, "1,2,20,30", "1,3,20,30")
-    assert differing(second, fingerprint(folder, boxes)) == {"boxes"}
-    (folder / "images" / "1_1.png").rename(folder / "images" / "1_1b.png")
-    replace(labels, "1_1.png", "1_1b.png")
-    assert "train" in differing(second, fingerprint(folder, boxes))
-
-
-def test_every_part_of_a_joint_label_is_in_the_fingerprint(folder: Path) -> None:
-    joint, labels = (Target("", ("",) * 9, parts=(COLOUR, Target("shade", ("a", "b", "c")))), folder / "labels.csv")
-    head, *lines = labels.read_text().splitlines()
-    labels.write_text("\n".join([f"{head},shade", *(f"{line},a" for line in lines)]) + "\n")
-    first = fingerprint(folder, target=joint)
-    labels.write_text(labels.read_text().replace(",a\n", ",b\n", 1))
-    assert differing(first, fingerprint(folder, target=joint)) == {"train"}
+    for change_folder in changes:
+        change_folder(folder)
+    second = fingerprint(folder.rename(folder.with_name("there")), **options)  # where the data are does not matter
+    assert first.keys() == second.keys() == FINGERPRINTS.keys()
+    assert {key for key in first if first[key] != second[key]} == differing

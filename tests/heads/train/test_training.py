@@ -155,11 +155,16 @@ def test_as_many_feature_views_as_epochs_train_as_images_do(run: Train) -> None:
     assert np.allclose(predict(head.head, head.target, [pixels]).probabilities, probabilities, atol=1e-5)
 
 
-def test_a_run_resumes_with_its_own_images_boxes_and_backbone_alone(run: Train, squares: Any, tmp_path: Path) -> None:
+def test_a_run_resumes_with_its_own_images_boxes_and_backbone_alone(
+    run: Train, squares: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     base = run("base", "training.epochs=1")
     shutil.copytree(base.folder, tmp_path / "runs" / "base")
     settings = (*FEATURES, "training.epochs=1", "backbone.weights=run:base")
-    run("runs", *settings)
+    for fold in (1, 0):
+        run("runs", *settings, f"split.fold={fold}")
+        leaked = "this backbone was trained on 4 people in the head's validation set" in capsys.readouterr().err
+        assert leaked == (fold == 1)
     (tmp_path / "moved").symlink_to(squares.folder)
     run("runs", *settings, resume=True, data=[tmp_path / "moved"])
     rows = [f"{path},1,1,30,30" for path in squares.paths]
@@ -173,14 +178,10 @@ def test_a_run_resumes_with_its_own_images_boxes_and_backbone_alone(run: Train, 
         run("runs", *settings, resume=True)
 
 
-def test_a_validation_set_of_one_image_is_scored(run: Train, squares: Any, tmp_path: Path) -> None:
-    (tmp_path / "ten" / "images").mkdir(parents=True)
-    rows = ["path,person,colour"]
-    for number, path in enumerate(squares.paths[:10]):
-        shutil.copy(path, tmp_path / "ten" / "images")
-        rows.append(f"{Path(path).name},{number},{('red', 'green', 'blue')[number % 3]}")
-    (tmp_path / "ten" / "labels.csv").write_text("\n".join(rows) + "\n")
-    settings = ("training.epochs=1", "training.batch_size=9", "split={folds: 10}")
-    folder = run("one", *settings, data=[tmp_path / "ten"])
-    with np.load(folder.validation) as saved:
-        assert len(saved["truth"]) == 1
+def test_validating_less_often_changes_nothing_else(run: Train) -> None:
+    always, seldom = run("always"), run("seldom", "training.validate_every=2", "training.workers=2")
+    one, two = (load_tensors(folder.last)[0] for folder in (always, seldom))
+    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+    assert pd.read_csv(seldom.history)["macro_f1"].isna().tolist() == [False, True, False]
+    other = load_tensors(run("other", "training.seed=1").last)[0]
+    assert not torch.equal(one["head/backbone.conv1.weight"], other["head/backbone.conv1.weight"])
