@@ -13,21 +13,20 @@ from typing import TYPE_CHECKING
 from data.images.crop import CroppedReader, add_box_options, make_reader
 from data.runtime.errors import add_bad_image_option, run_script, whole_number_from
 from ensemble.options import (
-    SUBMISSION,
     add_ensemble_options,
     add_int8_options,
     add_moved_options,
+    add_out_option,
     check_options,
 )
 
 if TYPE_CHECKING:
     from ensemble.backends.engines import Backend
 
-MOVED = {
-    "--vote": "python -m ensemble.vote a.csv b.csv --out voted.csv",
-    "--place": "python -m ensemble.cluster --data DATA --parts DIR",
-    "--parts": "python -m ensemble.cluster --data DATA --parts DIR",
-    "--part-rows": "python -m ensemble.cluster --data DATA --parts DIR --part-rows N",
+HELP = {
+    "data": "a folder with info.csv and images/, or a folder of images (default: SM_CHANNEL_EVAL)",
+    "names": "also a CSV of every head's class by name, and its probability",
+    "workers": "decoding processes (default: one per core, at most 8)",
 }
 
 
@@ -35,30 +34,15 @@ def parse() -> argparse.Namespace:
     """Read the command line; a flag wins over the environment."""
     parser = argparse.ArgumentParser(description="Merge trained heads into one joint class per image.")
     data = os.environ.get("SM_CHANNEL_EVAL")
-    parser.add_argument(
-        "--data",
-        required=data is None,
-        default=data,
-        metavar="DIR",
-        help="a folder with info.csv and images/, or a folder of images (default: SM_CHANNEL_EVAL)",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(os.environ.get("SM_OUTPUT_DATA_DIR", ".")) / SUBMISSION,
-        metavar="FILE",
-        help="the submission (default: submission.csv in SM_OUTPUT_DATA_DIR, else here); probabilities.npz goes "
-        "beside it",
-    )
-    names = "also a CSV of every head's class by name, and its probability"
-    parser.add_argument("--names", type=Path, metavar="FILE", help=names)
-    workers = "decoding processes (default: one per core, at most 8)"
-    parser.add_argument("--workers", type=whole_number_from(0), metavar="N", help=workers)
+    parser.add_argument("--data", required=data is None, default=data, metavar="DIR", help=HELP["data"])
+    add_out_option(parser)
+    parser.add_argument("--names", type=Path, metavar="FILE", help=HELP["names"])
+    parser.add_argument("--workers", type=whole_number_from(0), metavar="N", help=HELP["workers"])
     add_ensemble_options(parser)
     add_int8_options(parser)
     add_bad_image_option(parser)
     add_box_options(parser)
-    add_moved_options(parser, MOVED)
+    add_moved_options(parser)
     args = parser.parse_args()
     check_options(parser, args)
     return args

@@ -2,93 +2,74 @@
 
 import argparse
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from data.runtime.errors import add_debug_option, whole_number_from
 
 SUBMISSION = "submission.csv"
+MOVED = {
+    "--vote": "python -m ensemble.vote a.csv b.csv --out voted.csv",
+    "--place": "python -m ensemble.cluster --data DATA --parts DIR",
+    "--parts": "python -m ensemble.cluster --data DATA --parts DIR",
+    "--part-rows": "python -m ensemble.cluster --data DATA --parts DIR --part-rows N",
+}
+HELP = {
+    "out": "the submission (default: submission.csv in SM_OUTPUT_DATA_DIR, else here)",
+    "config": "the tasks of the joint code (default: %(default)s)",
+    "runs": "folder of the heads from train_task.py (default: SM_CHANNEL_MODEL, else runs)",
+    "batch": "images computed together (default: %(default)s)",
+    "engine": "what computes the heads; the others need requirements-fast.txt (default: %(default)s)",
+    "views": "adaptive: further test-time views only for images whose first view leaves the class open",
+    "margin": "with --views adaptive, for every head: the gap of its two largest probabilities from which one view is "
+    "enough, 0 (always) to 1 (never); by default chosen on validation images and saved in RUNS/margins.json",
+    "precision": "int8, with --engine openvino: calibrated on training images, refused where macro F1 on validation "
+    "people drops by more than 0.003 (default: %(default)s)",
+    "calibration": "for int8: the training data, as --data of train_task.py; may be repeated (default: "
+    "SM_CHANNEL_TRAIN)",
+}
+
+
+def add_out_option(parser: argparse.ArgumentParser) -> None:
+    """Add --out, the submission."""
+    default = Path(os.environ.get("SM_OUTPUT_DATA_DIR", ".")) / SUBMISSION
+    parser.add_argument("--out", type=Path, default=default, metavar="FILE", help=HELP["out"])
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
     """Add --config."""
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=Path("configs/joint.yaml"),
-        metavar="FILE",
-        help="the tasks of the joint code (default: %(default)s)",
-    )
+    parser.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE", help=HELP["config"])
 
 
 def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which heads predict, and how."""
+    runs, engines = Path(os.environ.get("SM_CHANNEL_MODEL", "runs")), ("torch", "onnx", "openvino")
     add_config_option(parser)
-    parser.add_argument(
-        "--runs",
-        type=Path,
-        default=Path(os.environ.get("SM_CHANNEL_MODEL", "runs")),
-        metavar="DIR",
-        help="folder of the heads from train_task.py (default: SM_CHANNEL_MODEL, else runs)",
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=whole_number_from(1),
-        default=64,
-        metavar="N",
-        help="images computed together (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--engine",
-        choices=("torch", "onnx", "openvino"),
-        default="torch",
-        help="what computes the heads; the others need requirements-fast.txt (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--views",
-        choices=("all", "adaptive"),
-        default="all",
-        help="adaptive: further test-time views only for images whose first view leaves the class open",
-    )
-    parser.add_argument(
-        "--margin",
-        type=_probability,
-        metavar="M",
-        help="with --views adaptive, for every head: the gap of its two largest probabilities from which one view "
-        "is enough, 0 (always) to 1 (never); by default chosen on the runs' validation images and saved in "
-        "RUNS/margins.json",
-    )
+    parser.add_argument("--runs", type=Path, default=runs, metavar="DIR", help=HELP["runs"])
+    parser.add_argument("--batch-size", type=whole_number_from(1), default=64, metavar="N", help=HELP["batch"])
+    parser.add_argument("--engine", choices=engines, default="torch", help=HELP["engine"])
+    parser.add_argument("--views", choices=("all", "adaptive"), default="all", help=HELP["views"])
+    parser.add_argument("--margin", type=_probability, metavar="M", help=HELP["margin"])
     add_debug_option(parser)
 
 
 def add_int8_options(parser: argparse.ArgumentParser) -> None:
     """Add --precision and --calibration."""
-    parser.add_argument(
-        "--precision",
-        choices=("fp32", "int8"),
-        default="fp32",
-        help="int8, with --engine openvino: calibrated on training images, refused where macro F1 on "
-        "validation people drops by more than 0.003 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        action="append",
-        metavar="DIR",
-        help="for int8: the training data, as --data of train_task.py; may be repeated (default: SM_CHANNEL_TRAIN)",
-    )
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help=HELP["precision"])
+    parser.add_argument("--calibration", type=Path, action="append", metavar="DIR", help=HELP["calibration"])
 
 
-def add_moved_options(parser: argparse.ArgumentParser, commands: Mapping[str, str]) -> None:
-    """Refuse options of version 0.1 whose work is a command of its own now: `commands` by option."""
+class MovedOption(argparse.Action):
+    """An option of version 0.1 whose work is a command of its own now, one of `MOVED`."""
 
-    class Moved(argparse.Action):
-        def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-            option = self.option_strings[0]
-            parser.exit(2, f"error: {option} moved to a command of its own: {commands[option]}\n")
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        option = self.option_strings[0]
+        parser.exit(2, f"error: {option} moved to a command of its own: {MOVED[option]}\n")
 
-    for option in commands:
-        parser.add_argument(option, action=Moved, nargs="*", help=argparse.SUPPRESS)
+
+def add_moved_options(parser: argparse.ArgumentParser) -> None:
+    """Refuse the options of `MOVED` with the command that replaces them."""
+    for option in MOVED:
+        parser.add_argument(option, action=MovedOption, nargs="*", help=argparse.SUPPRESS)
 
 
 def check_margin(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -100,21 +81,22 @@ def check_margin(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 def check_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse options of combine.py that do not go together; read the calibration data from the environment."""
     check_margin(parser, args)
+    training = os.environ.get("SM_CHANNEL_TRAIN")
     if "://" in args.data:
         parser.error(f"--data {args.data}: a URL, expected a folder; python -m ensemble.cluster reads URLs")
-    if args.precision == "fp32" and args.calibration is not None:
+    if args.calibration is not None and args.precision == "fp32":
         parser.error("--calibration goes with --precision int8")
-    if args.precision == "int8" and args.engine != "openvino":
-        parser.error("--precision int8 goes with --engine openvino")
-    if args.precision == "int8" and args.calibration is None:
-        if "SM_CHANNEL_TRAIN" not in os.environ:
+    if args.precision == "int8":
+        if args.engine != "openvino":
+            parser.error("--precision int8 goes with --engine openvino")
+        if args.calibration is None and training is None:
             parser.error(
-                "--calibration is missing and SM_CHANNEL_TRAIN is not set: where is the training data, which "
-                "--precision int8 is calibrated on?"
+                "--precision int8: --calibration is missing and SM_CHANNEL_TRAIN is not set, expected the "
+                "training data to calibrate on"
             )
-        args.calibration = [Path(os.environ["SM_CHANNEL_TRAIN"])]
-    folder = args.out.absolute().parent
-    taken = [folder / "probabilities.npz", folder / "unseen.csv"]  # written beside the submission
+        args.calibration = args.calibration or [Path(training or "")]
+    beside = args.out.absolute().parent
+    taken = [beside / "probabilities.npz", beside / "unseen.csv"]
     for option, file in (("--out", args.out), ("--names", args.names)):
         if file is not None and file.is_dir():
             parser.error(f"{option} {file} is a folder, expected a file such as {file / SUBMISSION}")

@@ -4,12 +4,11 @@ python -m ensemble.vote a.csv b.csv c.csv --out voted.csv
 """
 
 import argparse
-import os
 from math import prod
 from pathlib import Path
 
 from data.runtime.errors import add_debug_option, run_script
-from ensemble.options import SUBMISSION, add_config_option
+from ensemble.options import add_config_option, add_out_option
 
 
 def main() -> None:
@@ -21,13 +20,7 @@ def main() -> None:
         "submissions", type=Path, nargs="+", metavar="CSV", help="at least two; the earliest decides a tie"
     )
     add_config_option(parser)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(os.environ.get("SM_OUTPUT_DATA_DIR", ".")) / SUBMISSION,
-        metavar="FILE",
-        help="the voted submission (default: submission.csv in SM_OUTPUT_DATA_DIR, else here)",
-    )
+    add_out_option(parser)
     add_debug_option(parser)
     args = parser.parse_args()
 
