@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from data.images.decode import Read
 from data.runtime.errors import raise_all
@@ -15,8 +15,14 @@ from ensemble.inference.early_exit import predict_adaptive
 from ensemble.inference.parts import part_size
 from ensemble.inference.predictor import Predictor, Task, build_task, load_batches
 from heads.build import TrainedHead, load_head
-from heads.config.task import Label, TaskConfig
+from heads.config.task import Label
 from heads.run.folder import find_trained_runs, run_folder, verify_checksum
+
+# Settings in which the folds of a task must agree, since their probabilities are averaged.
+SHARED_KEYS = (
+    *("label.classes", "label.borders", "label.column", "label.parts", "label.distribution", "label.ordinal"),
+    *("pixels.evaluate", "views.steps", "views.merge"),
+)
 
 
 @dataclass(frozen=True)
@@ -103,24 +109,29 @@ def load_task_heads(
     Raises:
         InputError: heads that are missing, damaged, or do not fit; all are named at once.
     """
-    tasks = {}
-    problems = []
+    tasks, problems = {}, []
     for name, files in find_checkpoints(runs, labels).items():
-        heads = [_load_verified(file) for file in files]
-        expected = _shared_settings(heads[0].config) | _classes(labels[name] or heads[0].config.label)
+        heads = [load_verified_head(file) for file in files]
+        expected = {key: attrgetter(key)(heads[0].config) for key in SHARED_KEYS}
+        if (label := labels[name]) is not None:
+            expected |= {"label.classes": label.classes, "label.borders": label.borders}
         for head in heads:
-            found = _shared_settings(head.config)
-            problems += [
-                f"{head.file}: found the {key} {found[key]}, expected {expected[key]}"
-                for key in expected
-                if found[key] != expected[key]
-            ]
-            if (warning := crop_warning(head.box_margin, box_margin)) is not None:
+            for key, value in expected.items():
+                if (found := attrgetter(key)(head.config)) != value:
+                    problems.append(f"{head.file}: found the {key} {found}, expected {value}")
+            if warning := crop_warning(head.box_margin, box_margin):
                 print(f"{head.file}: {warning}", file=sys.stderr)
         print(f"{name}: {', '.join(map(str, files))}")
         tasks[name] = build_task(heads)
     raise_all(headline, problems)
     return tasks
+
+
+def load_verified_head(file: Path) -> TrainedHead:
+    """Load a head and its checksum, held against its run's manifest."""
+    checksum, note = verify_checksum(file)
+    print(note, end="\n" if note else "", file=sys.stderr)
+    return replace(load_head(file), checksum=checksum)
 
 
 def find_checkpoints(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
@@ -133,55 +144,21 @@ def find_checkpoints(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
     for task, found in files.items():
         single = run_folder(runs, task).best
         if found and single not in found and single.is_file():
-            print(
-                f"{single}: left out, because there are folds beside it; move the folds away to use it",
-                file=sys.stderr,
-            )
-    raise_all(
-        f"{runs}: heads are missing",
-        [
-            f"{task}: found no {task}/best.safetensors, expected one; train_task.py --task {task} makes it, "
-            "--config FILE names other tasks"
-            for task, found in files.items()
-            if not found
-        ],
-    )
+            reason = "left out, because there are folds beside it; move the folds away to use it"
+            print(f"{single}: {reason}", file=sys.stderr)
+    remedy = "expected one; train_task.py --task {0} makes it, --config FILE names other tasks"
+    missing = [f"{task}: found no {task}/best.safetensors, {remedy.format(task)}" for task in tasks if not files[task]]
+    raise_all(f"{runs}: heads are missing", missing)
     return files
 
 
-def crop_warning(trained: float | None, used: float | None) -> str | None:
-    """Describe how a head trained on faces cropped to boxes is used on something else; None if it is not.
+def crop_warning(trained: float | None, used: float | None) -> str:
+    """Describe how a head trained on faces cropped to boxes is used on something else; empty if it is not.
 
     Margins are those of --box-margin; None stands for whole images. A head trained on whole images gets no warning:
     they may frame their faces as boxes would.
     """
     if trained is None or trained == used:
-        return None
+        return ""
     images = "whole images" if used is None else f"a margin of {used:g}"
     return f"trained on faces cropped to boxes with a margin of {trained:g} (--boxes), used here on {images}"
-
-
-def _load_verified(file: Path) -> TrainedHead:
-    checksum, note = verify_checksum(file)
-    if note:
-        print(note, file=sys.stderr)
-    return replace(load_head(file), checksum=checksum)
-
-
-def _classes(label: Label) -> dict[str, Any]:
-    return {"classes": label.classes, "label.borders": label.borders}
-
-
-def _shared_settings(config: TaskConfig) -> dict[str, Any]:
-    """Settings, by key, in which the folds of a task must agree, since their probabilities are averaged."""
-    label, views = config.label, config.views
-    return {
-        **_classes(label),
-        "pixels.evaluate": config.pixels.evaluate,
-        "views.steps": views.steps,
-        "views.merge": views.merge,
-        "label.column": label.column,
-        "label.parts": label.parts,
-        "label.distribution": label.distribution,
-        "label.ordinal": label.ordinal,
-    }

@@ -177,7 +177,7 @@ def test_folds_are_averaged_and_a_single_run_beside_them_is_left_out(
     ("changes", "message"),
     [
         ({"pixels": {"evaluate": [{"resize": {"height": 48, "width": 36}}]}}, "pixels.evaluate"),
-        ({"label": {"classes": ["wear", "normal", "incorrect"]}}, "classes"),
+        ({"label": {"classes": ["wear", "normal", "incorrect"]}}, "label.classes"),
         ({"label": {"column": "wearing"}}, "label.column wearing"),
         ({"views": {"merge": "geometric"}}, "views.merge geometric"),
     ],
