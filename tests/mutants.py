@@ -53,7 +53,7 @@ write_in_place | data/runtime/files.py | a writer that fails leaves the old file
 lock_not_taken | data/runtime/files.py | one process at a time
 - fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 + pass
-= tests/data/runtime/test_locks.py
+= tests/data/runtime/test_files.py
 exit_code_of_wrong_input | data/runtime/errors.py | wrong input ends a script with exit code 2
 - ('InputError: ')[2].rstrip()}", 2
 + ('InputError: ')[2].rstrip()}", 1

@@ -40,11 +40,10 @@ def average_by_person(predictions: OutOfFoldPredictions) -> OutOfFoldPredictions
 def rank_labels(predictions: OutOfFoldPredictions) -> pd.DataFrame:
     """Rank all labels, the least plausible first.
 
-    Returns one row per label (a person's, or an image's): `person`, `column`, `value` (the predicted label),
-    `shot` and `photograph` (both empty for all of a person's images, else they identify one), as a
-    corrections file has them, then `found` (the class in the data), `suggested` (the predicted class),
-    `quality` (cleanlab's label quality score, 0 to 1, 0 is worst), `issue` (yes where cleanlab considers the
-    label wrong) and `path` (an image).
+    Returns one row per label (a person's, or an image's): `person`, `column`, `value` (the predicted label), `shot` and
+    `photograph` (both empty for all of a person's images, else they identify one), as a corrections file has them, then
+    `found` (the class in the data), `suggested` (the predicted class), `quality` (cleanlab's label quality score, 0 to
+    1, 0 is worst), `issue` (yes where cleanlab considers the label wrong) and `path` (an image).
     """
     truth, rows = predictions.truth, predictions.rows
     probabilities = predictions.probabilities / predictions.probabilities.sum(axis=1, keepdims=True)

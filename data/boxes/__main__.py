@@ -2,9 +2,8 @@
 
 python -m data.boxes --data path/to/images --out boxes.csv
 
-Images whose boxes the CSV has already are skipped. It is written now and then, so that the same command
-continues a run that was stopped. Images without a face, with several, or that cannot be decoded are listed
-in boxes.unclear.csv.
+Images whose boxes the CSV has already are skipped. It is written now and then, so that the same command continues a run
+that was stopped. Images without a face, with several, or that cannot be decoded are listed in boxes.unclear.csv.
 """
 
 import argparse

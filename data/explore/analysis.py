@@ -12,10 +12,12 @@ import pandas as pd
 
 from data.annotations.class_balance import balanced_weights, sampled_shares
 from data.annotations.folds import assign_folds
-from data.explore.images import ImageInfo, Pairs, find_duplicates, image_facts, inspect_images, list_pairs
+from data.explore.images import ImageInfo, Pairs, find_duplicates, image_facts, inspect_image, list_pairs
+from data.runtime.processes import parallel_map
 
 POWERS = (0.25, 0.5, 1.0)
 HISTOGRAM_YEARS = 5
+CHUNK = 32
 # As in configs/, so that the folds are those of training whatever is explored.
 STRATA: Mapping[str, Sequence[float]] = {"gender": (), "age": (30.0, 60.0)}
 
@@ -38,7 +40,7 @@ def explore(
     own = table["path"].tolist()
     other = other_images(own, against)
     paths = [*own, *other]
-    inspected = inspect_images(paths)
+    inspected = list(parallel_map(inspect_image, paths, chunk=CHUNK))
     readable = {row: each for row, each in enumerate(inspected) if isinstance(each, ImageInfo)}
     pairs = find_duplicates(readable, [*table["person"], *[None] * len(other)])
     classes = {name: class_column(table, name, borders) for name in labels if name in table}

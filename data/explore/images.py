@@ -14,10 +14,8 @@ from PIL import Image
 
 from data.images.decode import decode_bytes, header_of, read_encoded
 from data.runtime.errors import InputError, printable
-from data.runtime.processes import parallel_map
 from data.statistics import count_levels, mean_and_std
 
-CHUNK = 32
 HASH_SIZE = 8  # perceptual hashes of 8 x 8 bits
 NEAR = 4  # of 64 bits; scaling and compression change up to 4 or so, different images differ in about 32
 BLOCK = 512  # rows of hashes compared at a time
@@ -35,13 +33,8 @@ class ImageInfo:
     kind: str  # file format and mode, such as "JPEG RGB"
     file_bytes: int
     digest: str  # SHA-256 of shape and pixels: equal only for the same image, whatever its file format
-    fingerprint: int  # 64 bits (a perceptual hash) that scaling or compression hardly change
+    fingerprint: int  # imagehash's `phash` of 64 bits, which scaling or compression hardly change
     levels: npt.NDArray[np.int64]  # how often each level occurs in each channel, [3, 256]
-
-
-def inspect_images(paths: Sequence[str], processes: int | None = None) -> list[ImageInfo | str]:
-    """Describe each image [N], or return why it cannot be read; `processes` None for one a core."""
-    return list(parallel_map(inspect_image, paths, processes, chunk=CHUNK))
 
 
 def inspect_image(path: str) -> ImageInfo | str:
@@ -58,15 +51,9 @@ def inspect_image(path: str) -> ImageInfo | str:
         kind=" ".join(header_of(encoded)),
         file_bytes=len(encoded),
         digest=hashlib.sha256(f"{height}x{width}:".encode() + pixels.tobytes()).hexdigest(),
-        fingerprint=fingerprint(pixels),
+        fingerprint=int(str(imagehash.phash(Image.fromarray(pixels), HASH_SIZE)), 16),
         levels=count_levels(pixels),
     )
-
-
-def fingerprint(pixels: npt.NDArray[np.uint8]) -> int:
-    """Compute a perceptual hash of 64 bits of RGB pixels [H, W, 3]: imagehash's `phash`."""
-    bits = imagehash.phash(Image.fromarray(pixels), hash_size=HASH_SIZE).hash
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def image_facts(images: Sequence[ImageInfo]) -> dict[str, Any]:
@@ -123,8 +110,8 @@ def same_pairs(digests: Sequence[int]) -> Pairs:
     return np.concatenate([np.empty((0, 2), np.int64), *pairs])
 
 
-def near_pairs(fingerprints: npt.NDArray[np.uint64], distance: int = NEAR) -> Pairs:
-    """Find the pairs (i, j), i < j, of fingerprints [N] that differ in at most `distance` bits: [P, 2], sorted.
+def near_pairs(fingerprints: npt.NDArray[np.uint64]) -> Pairs:
+    """Find the pairs (i, j), i < j, of fingerprints [N] that differ in at most `NEAR` bits: [P, 2], sorted.
 
     Every pair is compared, in blocks: N * N / 2 steps of a nanosecond or so.
 
@@ -134,7 +121,7 @@ def near_pairs(fingerprints: npt.NDArray[np.uint64], distance: int = NEAR) -> Pa
     found = [np.empty((0, 2), np.int64)]
     for start in range(0, len(fingerprints), BLOCK):
         block = fingerprints[start : start + BLOCK, None] ^ fingerprints[None, start:]
-        pairs = np.argwhere(np.bitwise_count(block) <= distance) + start
+        pairs = np.argwhere(np.bitwise_count(block) <= NEAR) + start
         found.append(pairs[pairs[:, 0] < pairs[:, 1]])
     return np.concatenate(found)
 

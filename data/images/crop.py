@@ -1,9 +1,8 @@
 """Face boxes from a CSV file, and images cropped to them with a margin.
 
-The file has `path` (absolute, or relative to its own folder), `x0`, `y0`, `x1`, `y1` in pixels of the upright
-image, and optionally `score`: a row per face, and one with empty values for an image without a face.
-`python -m data.boxes` writes such a file. Of several faces the largest is used; an image without a face, or
-that is not listed, stays whole.
+The file has `path` (absolute, or relative to its own folder), `x0`, `y0`, `x1`, `y1` in pixels of the upright image,
+and optionally `score`: a row per face, and one with empty values for an image without a face. `python -m data.boxes`
+writes such a file. Of several faces the largest is used; an image without a face, or that is not listed, stays whole.
 """
 
 import argparse

@@ -123,9 +123,8 @@ def add_bad_image_option(parser: argparse.ArgumentParser) -> None:
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; report any failure by one message on standard error and an exit code.
 
-    Exit codes: 2 for wrong input and errors of the operating system, 130 and 143 for SIGINT and SIGTERM, 141
-    where standard output is closed (`| head`), 1 for a bug. `--debug` prints the traceback before
-    the message.
+    Exit codes: 2 for wrong input and errors of the operating system, 130 and 143 for SIGINT and SIGTERM, 141 where
+    standard output is closed (`| head`), 1 for a bug. `--debug` prints the traceback before the message.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode must not end a run

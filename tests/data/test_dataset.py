@@ -88,8 +88,3 @@ def test_an_undecodable_image_raises_its_path_or_is_black_with_the_error(paths: 
     assert batch.pixels[0].flatten(1).any(dim=1).tolist() == [False, True]
     assert "not an image" in batch.error[0]
     assert batch.error[1] == ""
-
-
-def test_paths_and_targets_must_be_equally_many(paths: list[str]) -> None:
-    with pytest.raises(ValueError, match="6 paths and 2 targets"):
-        ImageDataset(paths, [], torch.arange(2))

@@ -1,7 +1,6 @@
 """--boxes of the scripts: a head gets from a scene what it gets from the same face cut out."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +10,16 @@ import combine
 from data.boxes.search import write_boxes
 from data.images.crop import crop
 from data.images.decode import decode
+from ensemble.ensemble import Ensemble
 from heads.run.checkpoint import load_tensors, read_description, save_tensors
 
 
-def write_listing(folder: Path, names: list[str]) -> Path:
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    (folder / "info.csv").write_text("ImageID\n" + "\n".join(names) + "\n")
-    return folder
-
-
-def test_combine_predicts_scenes_by_their_boxes(
-    faces: Path, runs: Path, configs: Path, call: Callable, tmp_path: Path
-) -> None:
+def test_combine_predicts_scenes_by_their_boxes(faces, runs, configs, call, tmp_path) -> None:
     names = [f"{number}.png" for number in range(5)]
-    scenes, cut = (write_listing(tmp_path / name, names) for name in ("scenes", "cut"))
+    scenes, cut = tmp_path / "scenes", tmp_path / "cut"
+    for folder in (scenes, cut):
+        (folder / "images").mkdir(parents=True)
+        (folder / "info.csv").write_text("ImageID\n" + "\n".join(names) + "\n")
     boxes, box = {}, (30.0, 50.0, 60.0, 85.0, 0.9)
     for name, path in zip(names, sorted((faces / "eval" / "images").iterdir()), strict=False):
         scene = np.full((200, 200, 3), 40, np.uint8)
@@ -50,32 +45,18 @@ def test_combine_predicts_scenes_by_their_boxes(
     assert "boxes: 4 of 5 images cropped (0 with several: the largest); whole: 1 without a face" in output
 
 
-def test_combine_warns_of_heads_that_were_trained_on_other_crops(
-    faces: Path, runs: Path, configs: Path, call: Callable, tmp_path: Path
-) -> None:
-    shutil.copytree(runs, tmp_path / "runs")
-    head = tmp_path / "runs" / "mask" / "best.safetensors"
+def test_heads_that_were_trained_on_other_crops_are_warned_of(runs, configs, tmp_path, capsys) -> None:
+    head = shutil.copytree(runs, tmp_path / "runs") / "mask" / "best.safetensors"
     tensors, description = load_tensors(head)
     save_tensors(head, tensors, description | {"box_margin": 0.5})
     (head.parent / "manifest.json").unlink()  # else the file would be refused for another checksum
-    image = sorted((faces / "eval" / "images").iterdir())[0]
-    folder = write_listing(tmp_path / "eval", [image.name])
-    shutil.copy(image, folder / "images")
-    write_boxes(tmp_path / "boxes.csv", {str(folder / "images" / image.name): [(4.0, 4.0, 40.0, 50.0, 1.0)]})
-
-    def warning(*options: object) -> str:
-        given = ["--config", configs / "joint.yaml", "--runs", tmp_path / "runs", "--workers", 0]
-        outcome = call(combine, *given, "--data", folder, "--out", tmp_path / "out" / "a.csv", *options)
-        assert outcome.code == 0, outcome.err
-        return "\n".join(line for line in outcome.err.splitlines() if "--boxes" in line)
-
-    boxes = ["--boxes", tmp_path / "boxes.csv"]
-    assert str(head) in warning()
-    assert "margin of 1" in warning(*boxes)
-    assert warning(*boxes, "--box-margin", 0.5) == ""
+    for margin, use in ((None, "whole images"), (1.0, "a margin of 1"), (0.5, "")):
+        Ensemble.load(tmp_path / "runs", configs / "joint.yaml", margin)
+        printed = capsys.readouterr().err
+        assert (f"used here on {use}" in printed) == ("used here on" in printed) == bool(use)
 
 
-def test_train_task_trains_on_the_faces_and_caches_them(faces: Path, train: Callable, tmp_path: Path) -> None:
+def test_train_task_trains_on_the_faces_and_caches_them(faces, train, tmp_path) -> None:
     images = sorted(path for path in (faces / "train" / "images").rglob("*") if path.is_file())
     write_boxes(tmp_path / "boxes.csv", {str(path): [(10.0, 15.0, 38.0, 50.0, 0.9)] for path in images[:-7]})
     options = ["--data", faces / "train", "--runs", tmp_path / "runs", "--boxes", tmp_path / "boxes.csv"]

@@ -12,11 +12,9 @@ import pytest
 import yaml
 from sklearn.utils.class_weight import compute_class_weight
 
-from data.annotations.folds import assign_folds
 from data.annotations.table import read_table
 from data.explore import __main__ as explore
-from data.explore import images
-from data.explore.analysis import STRATA, class_column, class_facts, fold_facts
+from data.explore.analysis import STRATA, class_column, class_facts
 from data.runtime.errors import InputError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -80,34 +78,14 @@ def test_the_facts_are_those_of_the_data(faces, tmp_path, run, capsys):
     assert page.count("<svg") == page.count('<svg role="img" aria-label="') == 4
 
 
-def test_equal_images_of_two_people_in_two_folds_are_counted_and_some_listed(faces, monkeypatch):
-    monkeypatch.setattr(images, "MAX_LISTED", 2)
-    table = read_table([faces / "train"])
-    first = table.drop_duplicates("person").index.to_numpy()
-    pairs = np.array([(first[0], other) for other in first])
-    fold = assign_folds(table, 3, {}, 0)
-    expected = [[table["path"][i], table["path"][j]] for i, j in pairs if fold[i] != fold[j]]
-    assert 2 < len(expected) < len(pairs)
-    facts = fold_facts(table, 3, {}, pairs)
-    assert facts["pairs_in_two_folds"] == len(expected)
-    assert facts["pictures_in_two_folds"] == expected[:2]
-    assert [each["photographs"] for each in facts["folds"]] == np.bincount(fold).tolist()
-
-
-def test_weights_and_draws_are_those_of_training():
-    from heads.train.sampler import BalancedSampler
-
+def test_weights_are_those_of_scikit_learn_and_empty_classes_count_0():
     labels = pd.Series(["wear"] * 70 + ["incorrect"] * 25 + ["normal"] * 5)
     facts = {each["name"]: each for each in class_facts(labels)}
-    names = sorted(facts)
-    expected = compute_class_weight("balanced", classes=np.array(names), y=labels.to_numpy())
-    assert np.allclose([facts[name]["class_weight"]["1"] for name in names], expected)
-    indices = labels.map({name: place for place, name in enumerate(names)}).to_numpy(np.int64)
-    for power in (0.25, 0.5, 1.0):
-        sampler = BalancedSampler(indices, [str(row) for row in range(len(indices))], power)
-        drawn = np.bincount(indices[np.concatenate([sampler.rows(epoch) for epoch in range(50)])]) / 50
-        shares = [facts[name]["drawn_share"][f"{power:g}"] for name in names]
-        assert np.allclose(drawn / len(indices), shares, atol=0.005)
+    expected = compute_class_weight("balanced", classes=np.array(list(facts)), y=labels.to_numpy())
+    assert np.allclose([each["class_weight"]["1"] for each in facts.values()], expected)
+    young = class_column(pd.DataFrame({"age": [20.0, 25.0]}), "age", {"age": [30.0, 60.0]})
+    last = class_facts(young)[-1]
+    assert (last["name"], last["count"], last["class_weight"]["1"]) == ("60 and over", 0, 0)
 
 
 def test_labels_need_no_ages_and_requested_ones_must_be_columns(labelled, run, capsys):
@@ -144,13 +122,6 @@ def test_images_of_the_data_are_not_another_set_by_whatever_path(labelled, run, 
     ]
     with pytest.raises(InputError, match="none: found no image, expected a folder of images"):
         run("--data", labelled, "--against", "none")
-
-
-def test_an_empty_class_between_borders_counts_0():
-    young = class_column(pd.DataFrame({"age": [20.0, 25.0]}), "age", {"age": [30.0, 60.0]})
-    facts = class_facts(young)
-    assert [(each["name"], each["count"]) for each in facts][-1] == ("60 and over", 0)
-    assert all(np.isfinite(list(each["class_weight"].values())).all() for each in facts)
 
 
 def test_the_folds_are_those_of_training_whatever_is_counted(faces, run):

@@ -1,6 +1,5 @@
 """Boxes out of a CSV, and images cropped to them."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,13 +73,3 @@ def test_caches_of_other_crops_are_other_caches(scene: Path) -> None:
     assert cropped(place).shape == (20, 20, 3)  # smaller than the working size: as it is
     assert whole(place).shape == (100, 80, 3)
     assert CroppedReader(scene / "boxes.csv", 1).digest != read.digest
-
-
-def test_boxes_of_other_images_are_another_crop(scene: Path) -> None:
-    """The same CSV, in a folder where its paths lead to nothing, once filled the cache with whole ones."""
-    (scene / "elsewhere").mkdir()
-    shutil.copy(scene / "boxes.csv", scene / "elsewhere" / "boxes.csv")
-    here, elsewhere = (CroppedReader(place / "boxes.csv") for place in (scene, scene / "elsewhere"))
-    assert here.digest != elsewhere.digest
-    (scene / "boxes.csv").write_text((scene / "boxes.csv").read_text() + "images/none.png,,,,,\n")
-    assert CroppedReader(scene / "boxes.csv").digest == here.digest

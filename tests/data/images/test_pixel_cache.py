@@ -2,9 +2,6 @@
 
 import os
 import pickle
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +32,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def make(
-    folder: Path, images: list[str], size: tuple[int, int] = SIZE, limit: int = 10**8, processes: int = 1
-) -> CachedReader:
-    table = pd.DataFrame({"source": "a", "path": images})
-    return make_cached_reader(folder, table, size, limit, processes)
+def make(folder: Path, images: list[str], size=SIZE, limit=10**8, processes=1) -> CachedReader:
+    return make_cached_reader(folder, pd.DataFrame({"source": "a", "path": images}), size, limit, processes)
 
 
 def files(folder: Path) -> list[Path]:
@@ -83,16 +77,16 @@ def test_a_changed_image_is_decoded_again(images: list[str], folder: Path) -> No
     assert not np.array_equal(before, after)
 
 
-@pytest.mark.parametrize("content", ["half", b"", b"not an array"])
-def test_a_damaged_file_is_made_again(images: list[str], folder: Path, content: str | bytes) -> None:
+def test_a_damaged_file_is_made_again(images: list[str], folder: Path) -> None:
     make(folder, images)
     [file] = files(folder)
     whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2] if isinstance(content, str) else content)
-    (folder / ".pixels-123.unfinished-x.npy").write_bytes(b"of a killed process")
-    make(folder, images)
-    assert file.read_bytes() == whole
-    assert list(folder.iterdir()) == [file]
+    for content in (whole[: len(whole) // 2], b"", b"not an array"):
+        file.write_bytes(content)
+        (folder / ".pixels-123.unfinished-x.npy").write_bytes(b"of a killed process")
+        make(folder, images)
+        assert file.read_bytes() == whole
+        assert list(folder.iterdir()) == [file]
 
 
 def test_a_failure_leaves_no_cache_and_names_every_bad_image(images: list[str], folder: Path) -> None:
@@ -108,51 +102,18 @@ def test_a_failure_leaves_no_cache_and_names_every_bad_image(images: list[str], 
 
 def test_a_cache_beyond_the_limit_is_refused_and_nothing_is_removed(images: list[str], folder: Path) -> None:
     slot = 4 + 3 * SIZE[0] * SIZE[1]
-    with pytest.raises(
-        InputError, match=r"5 images at 24 x 16 takes .* of --cache-limit; allow more or leave"
-    ) as raised:
+    with pytest.raises(InputError, match=r"5 images at 24 x 16 takes .* of --cache-limit; allow more or leave [^;]*$"):
         make(folder, images, limit=5 * slot - 1)
-    assert "may be deleted" not in str(raised.value)
     make(folder, images[:2])
     [file] = files(folder)
-    features = folder / "features-1.npy"
-    features.write_bytes(bytes(1000))
+    (folder / "features-1.npy").write_bytes(bytes(1000))
     (folder / "of_the_user.npy").write_bytes(bytes(10**6))
     limit = file.stat().st_size + 1000 + 3 * slot
-    with pytest.raises(InputError, match="any of these files may be deleted") as raised:
+    with pytest.raises(InputError, match=f"any of these files may be deleted.*\n  {file}: .*\n.*features-1"):
         make(folder, images[2:], limit=limit - 1)
-    assert str(raised.value).splitlines()[1:] == [f"  {path}: 0.00 GB" for path in (file, features)]
     make(folder, images[:2], limit=0)  # needs no more room
     make(folder, images[2:], limit=limit)
     assert file.exists()
-
-
-HOLDER = """
-import fcntl, sys, time
-lock = open(sys.argv[1], "w")
-fcntl.lockf(lock, fcntl.LOCK_EX)
-print("held", flush=True)
-time.sleep(1)
-"""
-
-
-def test_a_second_process_waits(images: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder.mkdir()
-    call = [sys.executable, "-c", HOLDER, str(folder / ".lock")]
-    with subprocess.Popen(call, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        started = time.perf_counter()
-        make(folder, images)
-        assert time.perf_counter() - started > 0.5
-        assert "waiting for another process" in capsys.readouterr().out
-
-
-def test_the_working_size_is_the_one_that_all_pipelines_letterbox_to() -> None:
-    box, other = ({"letterbox": {"height": side, "width": 96}} for side in (128, 64))
-    assert working_size(["hflip", box], [box]) == (128, 96)
-    assert working_size(["hflip"], [box]) is None
-    assert working_size([box], [other]) is None
 
 
 @pytest.mark.parametrize("shape", [(256, 192), (144, 144), (185, 144), (300, 200), (512, 384)])

@@ -29,11 +29,6 @@ def run(error: BaseException | None, *arguments: str) -> int:
     return 0
 
 
-def test_a_script_that_ends_well_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(None) == 0
-    assert capsys.readouterr().err == ""
-
-
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [

@@ -1,15 +1,19 @@
-"""A file is written whole or not at all."""
+"""Files are written whole or not at all, by one process at a time; a killed one blocks nobody."""
 
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data.runtime.errors import InputError
-from data.runtime.files import remove_unfinished, write_atomically, write_folder_atomically, write_text
+from data.runtime.files import hold_lock, remove_unfinished, write_atomically, write_folder_atomically, write_text
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("old", ["old", None])
@@ -68,3 +72,45 @@ def test_files_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {*others, ".tmpUHbcVw"}
     remove_unfinished(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(others) - {".submission.unfinished-x.csv"}
+
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from data.runtime.files import hold_lock
+with hold_lock(Path(sys.argv[1]), "it"):
+    if os.fork() == 0:
+        os.setpgid(0, 0)
+        time.sleep(5)  # a worker that outlives its parent
+        os._exit(0)
+    print("holding", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_second_process_is_refused_or_waits_and_a_killed_one_blocks_nobody(tmp_path: Path, killed: bool) -> None:
+    file = tmp_path / "runs" / ".lock"
+    call = [sys.executable, "-c", HOLDER, str(file)]
+    with subprocess.Popen(call, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "holding\n"
+        with pytest.raises(InputError, match=rf"runs/mask is in use by process {holder.pid} on .*; wait"):
+            hold_lock(file, "runs/mask").__enter__()
+        if killed:  # its worker still lives
+            holder.kill()
+            holder.wait()
+        else:
+            holder.stdin.write("\n")
+            holder.stdin.flush()
+        with hold_lock(file, "runs/mask", waiting=None if killed else "waiting"):
+            assert file.read_text().startswith(f"process {os.getpid()}")
+
+
+def test_no_lock_file_and_no_empty_folder_is_left(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "mask"
+    with hold_lock(folder / ".lock", "runs/mask"):
+        assert folder.is_dir()
+    assert not folder.exists()
+    with hold_lock(folder / ".lock", "runs/mask"):
+        (folder / "best.safetensors").touch()
+    assert [path.name for path in folder.iterdir()] == ["best.safetensors"]

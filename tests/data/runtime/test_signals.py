@@ -32,35 +32,23 @@ def test_a_signal_stops_at_once_with_its_exit_code(number: int, code: int) -> No
 
 def test_deferring_blocks_are_finished_first() -> None:
     done = []
-
-    @defer_signals()
-    def inner() -> None:
-        send(signal.SIGTERM)
-        done.append("inner")
-
-    @defer_signals()
-    def outer() -> None:
-        inner()
+    with pytest.raises(StopSignal), handle_signals(), defer_signals():  # noqa: PT012
+        with defer_signals():
+            send(signal.SIGTERM)
+            done.append("inner")
         done.append("outer")
-
-    with pytest.raises(StopSignal), handle_signals():
-        outer()
     assert done == ["inner", "outer"]
 
 
 def test_saving_after_the_first_signal_is_not_interrupted_by_a_second() -> None:
     saved = []
-
-    def work() -> None:
+    with pytest.raises(StopSignal), handle_signals():  # noqa: PT012
         try:
             send(signal.SIGTERM)
         except StopSignal:
             send(signal.SIGINT)
             saved.append(True)
             raise
-
-    with pytest.raises(StopSignal), handle_signals():
-        work()
     assert saved == [True]
 
 

@@ -59,11 +59,6 @@ def test_a_fitted_image_touches_its_box_and_is_letterboxed_without_another_scali
     assert np.array_equal(letterbox(fitted, [1]), letterbox(image, [1]))
 
 
-@pytest.mark.parametrize("shape", [(2, 900), (900, 2)])
-def test_letterbox_of_a_very_narrow_image_has_its_size(shape):
-    assert Pipeline([{"letterbox": SIZE}])(noise_image(*shape), [0]).shape == (24, 16, 3)
-
-
 def test_resize_by_a_whole_factor_is_pillows_box_filter():
     pixels = noise_image(48, 32)
     ours = Pipeline([{"resize": SIZE}])(pixels, [0])

@@ -88,13 +88,3 @@ def test_an_aligned_crop_of_a_jpeg_decoded_at_the_least_size_looks_like_that_of_
         assert cropped.shape[0] >= 40 or cropped.shape[1] >= 30  # nothing is scaled up without need
     far = np.abs(pipeline(whole, (0,)).astype(int) - pipeline(scaled, (0,)))
     assert np.quantile(far, 0.8) <= 24
-
-
-def test_a_jpeg_is_decoded_smaller_before_an_aligned_crop_too():
-    least = Pipeline(["aligned_crop", {"letterbox": WORKING}]).least
-    assert decode_bytes(jpeg_of(512, 384), "x", least).shape == (64, 48, 3)
-
-
-def test_no_pipeline_and_an_empty_one_have_no_least_size():
-    assert least_size([]) is None
-    assert least_size([Pipeline([])]) is None
