@@ -40,11 +40,8 @@ class ImageDataset(Dataset[Sample]):
     at any epoch.
 
     Args:
-        paths: [N].
         pipelines: applied to each decoded image; each must end in one size for all images.
-        targets: [N, ...].
-        seed: from 0.
-        read: path -> RGB uint8 [H, W, 3].
+        targets: [N, ...], for as many paths.
         skip_bad: give black pixels and an error for an image that cannot be decoded, not an `InputError`.
     """
 

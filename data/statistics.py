@@ -36,8 +36,7 @@ def mean_and_std(counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64]
     share = counts / counts.sum(axis=1, keepdims=True)
     level = np.arange(LEVELS) / (LEVELS - 1)
     mean = share @ level
-    std = np.sqrt((share * (level - mean[:, None]) ** 2).sum(axis=1))
-    return mean, std
+    return mean, np.sqrt((share * (level - mean[:, None]) ** 2).sum(axis=1))
 
 
 def _count_levels_of(path: str) -> npt.NDArray[np.int64] | str:
@@ -51,9 +50,7 @@ def _count_levels_of(path: str) -> npt.NDArray[np.int64] | str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the images' mean and standard deviation as lines for a config."""
     parser = argparse.ArgumentParser(prog="python -m data.statistics", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--data", type=Path, action="append", required=True, help="a data folder or CSV file; may be repeated"
-    )
+    parser.add_argument("--data", type=Path, action="append", required=True, help="as train_task.py's; may be repeated")
     add_debug_option(parser)
     args = parser.parse_args(arguments)
 

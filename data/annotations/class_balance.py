@@ -10,8 +10,7 @@ def balanced_weights(counts: npt.NDArray[np.int64], power: float) -> npt.NDArray
     >>> balanced_weights(np.array([5, 1]), 1.0).tolist()
     [0.6, 3.0]
     """
-    result: npt.NDArray[np.float64] = (counts.sum() / (len(counts) * counts)) ** power
-    return result
+    return np.asarray((counts.sum() / (len(counts) * counts)) ** power)
 
 
 def sampled_shares(counts: npt.NDArray[np.int64], power: float) -> npt.NDArray[np.float64]:
@@ -21,5 +20,4 @@ def sampled_shares(counts: npt.NDArray[np.int64], power: float) -> npt.NDArray[n
     ([0.9, 0.1], [0.5, 0.5])
     """
     mass = counts.astype(np.float64) ** (1 - power) * (counts > 0)
-    shares: npt.NDArray[np.float64] = mass / mass.sum()
-    return shares
+    return np.asarray(mass / mass.sum())

@@ -26,11 +26,9 @@ def assign_folds(
 
     Args:
         table: has all rows of its sources.
-        folds: at least 2.
         strata: columns by whose combination rows are stratified, in any order, each with its borders: class i
             has borders[i-1] <= value < borders[i]; without borders each value is a class, as is a missing one.
             Where every combination has fewer rows than there are folds, folds are balanced in size alone.
-        seed: of the shuffle.
 
     Raises:
         InputError: fewer than two folds, fewer people than folds, or text where borders need numbers.

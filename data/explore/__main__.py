@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     problems = [f"{label}: no such column{did_you_mean(label, columns)}" for label in unknown]
     raise_all(f"--labels: expected columns of the data, which are {', '.join(columns)}", problems)
     other = list_image_paths(args.against) if args.against else []
-    facts = explore(table, args.labels or LABELS, {"age": args.ages}, args.folds, other)
+    facts = explore(table, args.labels or LABELS, args.ages, args.folds, other)
     if args.json:
         write_text(args.json, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     write_page(args.out, facts)

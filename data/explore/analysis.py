@@ -25,17 +25,13 @@ Facts = dict[str, Any]
 
 
 def explore(
-    table: pd.DataFrame,
-    labels: Sequence[str],
-    borders: Mapping[str, Sequence[float]],
-    folds: int,
-    against: Sequence[str] = (),
+    table: pd.DataFrame, labels: Sequence[str], ages: Sequence[float], folds: int, against: Sequence[str]
 ) -> Facts:
     """Compute all facts of a table (see `data.annotations.table.read_table`), ready for JSON.
 
-    `labels` are the columns to count, in the joint code's order; numbers are cut into classes at their column's
-    `borders`. `against` are paths of another set, such as the images to predict, to search for duplicates;
-    those that the table has as well are counted and left out.
+    `labels` are the columns to count, in the joint code's order; `ages` are the borders of the age classes.
+    `against` are paths of another set, such as the images to predict, to search for duplicates; those that the
+    table has as well are counted and left out.
     """
     own = table["path"].tolist()
     other = other_images(own, against)
@@ -43,7 +39,9 @@ def explore(
     inspected = list(parallel_map(inspect_image, paths, chunk=CHUNK))
     readable = {row: each for row, each in enumerate(inspected) if isinstance(each, ImageInfo)}
     pairs = find_duplicates(readable, [*table["person"], *[None] * len(other)])
-    classes = {name: class_column(table, name, borders) for name in labels if name in table}
+    classes = {name: table[name] for name in labels if name in table}
+    if "age" in classes:
+        classes["age"] = age_classes(table["age"], ages)
     per_person = table["person"].value_counts().value_counts().sort_index()
     return {
         "sources": sorted(table["source"].unique()),
@@ -61,7 +59,7 @@ def explore(
         "duplicates": {
             kind: {"pairs": len(found), "examples": list_pairs(found, paths)} for kind, found in pairs.items()
         },
-        "split": fold_facts(table, folds, STRATA, pairs["across_people"]),
+        "split": fold_facts(table, folds, pairs["across_people"]),
     }
 
 
@@ -77,21 +75,14 @@ def other_images(own: Sequence[str], against: Sequence[str]) -> list[str]:
     return [os.path.abspath(path) for path in against if place(path) not in known]  # noqa: PTH100
 
 
-def class_column(table: pd.DataFrame, column: str, borders: Mapping[str, Sequence[float]]) -> pd.Series:
-    """Return a label's classes as text [N], missing where it has no value; numbers are cut at their `borders`.
+def age_classes(ages: pd.Series, borders: Sequence[float]) -> pd.Series:
+    """Return the class of each age as text [N], missing where it has no value.
 
-    >>> ages = pd.DataFrame({"age": [29.0, 30.0, 75.0, np.nan]})
-    >>> class_column(ages, "age", {"age": [30, 60]}).dropna().tolist()
+    >>> age_classes(pd.Series([29.0, 30.0, 75.0, np.nan]), [30, 60]).dropna().tolist()
     ['under 30', '30 to 59', '60 and over']
     """
-    if column not in borders:
-        return table[column]
-    cuts = sorted(borders[column])
-    names = [f"under {cuts[0]:g}"]
-    names += [f"{low:g} to {high - 1:g}" for low, high in pairwise(cuts)]
-    names.append(f"{cuts[-1]:g} and over")
-    numbers = pd.to_numeric(table[column], errors="coerce")
-    return pd.cut(numbers, [-np.inf, *cuts, np.inf], right=False, labels=names)
+    names = [f"under {borders[0]:g}", *(f"{low:g} to {high - 1:g}" for low, high in pairwise(borders))]
+    return pd.cut(ages, [-np.inf, *borders, np.inf], right=False, labels=[*names, f"{borders[-1]:g} and over"])
 
 
 def class_facts(classes: pd.Series) -> list[Facts]:
@@ -150,12 +141,12 @@ def age_facts(table: pd.DataFrame) -> Facts:
     return {"edges": edges, "people": counts}
 
 
-def fold_facts(table: pd.DataFrame, folds: int, strata: Mapping[str, Sequence[float]], same: Pairs) -> Facts:
+def fold_facts(table: pd.DataFrame, folds: int, same: Pairs) -> Facts:
     """Count images and people of each fold that training makes, and equal images of two people in two folds.
 
     `same` are pairs of the table's rows, [P, 2], that hold the same image of two people.
     """
-    fold = assign_folds(table, folds, strata, seed=0)
+    fold = assign_folds(table, folds, STRATA, seed=0)
     sizes = table.groupby(fold)["person"].agg(["size", "nunique"]).reindex(range(folds), fill_value=0)
     apart = same[fold[same[:, 0]] != fold[same[:, 1]]]
     return {

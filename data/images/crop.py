@@ -69,10 +69,7 @@ def crop(pixels: Pixels, box: Box, margin: float = 1.0) -> Pixels:
 
 
 class CroppedReader:
-    """Reader of images cropped to their largest face, by a CSV file of boxes; errors are those of `read_boxes`.
-
-    Readers with the same `digest`, of the boxes, their paths and the margin, crop alike.
-    """
+    """Reader of images cropped to their largest face, by a CSV file of boxes; equal `digest`s crop alike."""
 
     def __init__(self, file: Path, margin: float = 1.0) -> None:
         self.boxes, self.margin = read_boxes(file), margin

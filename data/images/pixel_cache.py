@@ -31,11 +31,7 @@ KINDS = ("pixels", "features")  # the names of arrays begin with these
 
 
 class CachedReader:
-    """Reader of cached images: path -> uint8 RGB [h, w, 3], scaled down to the working size.
-
-    Args:
-        files: the paths of each file's images, in its order.
-    """
+    """Reader of cached images, scaled down to the working size; `files` has each file's images, in its order."""
 
     def __init__(self, files: Mapping[Path, Sequence[str]]) -> None:
         self.files = list(files)
@@ -70,12 +66,9 @@ def make_cached_reader(
     Each source has a file of its own, so heads that share a source share its file, whichever rows they use.
 
     Args:
-        folder: holds the files of any number of sources and sizes.
-        table: the order and repetition of its rows do not matter.
         size: height and width that larger images are scaled to fit, as by the step `fit`.
         limit: bytes that all files of the folder may take.
         processes: for decoding; None for one per core.
-        read: path -> pixels.
         mark: distinguishes the files of different `read`.
 
     Raises:
@@ -105,7 +98,6 @@ def open_array(
     """Find the array `name` in `folder`, or make it; wait for another process that makes one there.
 
     Args:
-        folder: holds any number of arrays.
         name: one of `KINDS`, a dash and a digest of all that the array depends on.
         shape, kind: that the array must have; kind is a NumPy dtype.
         limit: bytes that all arrays of the folder may take.
@@ -132,8 +124,7 @@ def open_array(
 
 def stat_files(paths: Sequence[str]) -> list[tuple[str, int, int]]:
     """Return the path, size and modification time (ns) of files; `InputError` lists all that are missing."""
-    entries = []
-    missing = []
+    entries, missing = [], []
     for path in paths:
         try:
             status = Path(path).stat()
@@ -156,7 +147,7 @@ def _is_complete(file: Path, shape: Sequence[int], kind: npt.DTypeLike) -> bool:
 
 def _check_limit(folder: Path, file: Path, what: str, needed: int, limit: int) -> None:
     """Refuse an array that does not fit in the folder beside the other ones."""
-    others = [other for kind in KINDS for other in folder.glob(f"{kind}-*.npy") if other != file]
+    others = (other for kind in KINDS for other in folder.glob(f"{kind}-*.npy") if other != file)
     sizes = {other: other.stat().st_size for other in others}
     if needed + sum(sizes.values()) <= limit:
         return
@@ -164,10 +155,10 @@ def _check_limit(folder: Path, file: Path, what: str, needed: int, limit: int) -
         f"{folder}: {what} takes {needed / 1e9:.2f} GB, with the other files there more than the "
         f"{limit / 1e9:.2f} GB of --cache-limit; allow more or leave --cache out"
     )
-    if others:
+    if sizes:
         problem += "; any of these files may be deleted, a run that needs it makes it again:"
-    others.sort(key=lambda other: -sizes[other])
-    raise InputError(list_problems(problem, [f"{other}: {sizes[other] / 1e9:.2f} GB" for other in others]))
+    largest = sorted(sizes.items(), key=lambda item: -item[1])
+    raise InputError(list_problems(problem, [f"{other}: {size / 1e9:.2f} GB" for other, size in largest]))
 
 
 def _decode_all(paths: Sequence[str], size: tuple[int, int], processes: int | None, read: Read, file: Path) -> None:

@@ -33,7 +33,6 @@ ADVICE = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EFBIG: "the file system or a limit (ulimit -f) allows no file so large; name another folder",
 }
-NO_MEMORY = "error: memory ran out; lower the batch size or the number of workers"
 
 
 class InputError(Exception):
@@ -43,7 +42,6 @@ class InputError(Exception):
 def raise_all(headline: str, problems: Iterable[str]) -> None:
     """Raise one `InputError` that lists all `problems`; return if there are none.
 
-    >>> raise_all("train.csv", [])
     >>> raise_all("train.csv: 1 bad row", ["row 17: age='3O', expected a whole number"])
     Traceback (most recent call last):
     data.runtime.errors.InputError: train.csv: 1 bad row
@@ -77,8 +75,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("gendr", ["age", "gender"]), did_you_mean("x", ["age"])
     (', did you mean gender?', '')
     """
-    near = nearest(name, known)
-    return "" if near is None else f", did you mean {near}?"
+    return f", did you mean {near}?" if (near := nearest(name, known)) else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -111,13 +108,9 @@ def add_debug_option(parser: argparse.ArgumentParser) -> None:
 
 def add_bad_image_option(parser: argparse.ArgumentParser) -> None:
     """Add --on-bad-image, which decides about images that cannot be decoded."""
-    parser.add_argument(
-        "--on-bad-image",
-        choices=("stop", "skip"),
-        default="stop",
-        help="an image that cannot be decoded ends the run, or is listed and left out of training, or answered "
-        "with equal probabilities (default: %(default)s)",
-    )
+    what = "an image that cannot be decoded ends the run, or is listed and left out of training, or answered "
+    what += "with equal probabilities (default: %(default)s)"
+    parser.add_argument("--on-bad-image", choices=("stop", "skip"), default="stop", help=what)
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -170,7 +163,7 @@ def describe_error(error: BaseException) -> tuple[str, int]:
         return f"error: {where}{os.strerror(error.errno)}; {ADVICE[error.errno]}", 2
     # PyTorch's own class, by name: data does not need torch for anything else here.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return NO_MEMORY, 2
+        return "error: memory ran out; lower the batch size or the number of workers", 2
     text = str(error).strip()
     detail = f"{type(error).__name__}: {text.splitlines()[-1]}" if text else type(error).__name__
     return f"error: a fault in this program, {detail}; run again with --debug and report what it shows", 1

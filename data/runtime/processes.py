@@ -1,6 +1,7 @@
 """Worker processes: how many to start, and work shared among them."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -26,10 +27,8 @@ def can_share_memory() -> bool:
     """Whether processes can share memory on this machine."""
     if sys.platform != "linux":
         return True
-    if not os.access(SHARED_MEMORY, os.W_OK):
-        return False
-    free = os.statvfs(SHARED_MEMORY)
-    return free.f_bavail * free.f_frsize >= MIN_SHARED_BYTES
+    folder = SHARED_MEMORY
+    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= MIN_SHARED_BYTES
 
 
 def usable_workers(requested: int | None, sharing: int = 1) -> int:

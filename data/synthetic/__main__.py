@@ -18,9 +18,8 @@ from data.runtime.errors import InputError, add_debug_option, run_script, whole_
 
 def main() -> None:
     """Parse the command line and write the data."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data.synthetic", description="Draw a data set of faces in the challenge's layout."
-    )
+    description = "Draw a data set of faces in the challenge's layout."
+    parser = argparse.ArgumentParser(prog="python -m data.synthetic", description=description)
     parser.add_argument("out", type=Path, metavar="OUT", help="a folder that does not exist yet, or is empty")
     count = whole_number_from(0)
     parser.add_argument("--people", type=count, default=300, help="people to train on (default 300)")

@@ -68,10 +68,7 @@ def symmetric(half: Points) -> Points:
 
 @dataclass(frozen=True)
 class Canvas:
-    """An image and the pose of the head in it.
-
-    `centre` and `scale` are in pixels, `roll` in radians.
-    """
+    """An image and the pose of the head in it: `centre` and `scale` in pixels, `roll` in radians."""
 
     draw: ImageDraw.ImageDraw
     centre: tuple[float, float]

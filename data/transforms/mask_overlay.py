@@ -66,8 +66,7 @@ def _outline(face: Face, way: Way, rng: np.random.Generator) -> npt.NDArray[np.f
     tilt = np.radians(rng.normal(0, 3) + side * way.tilt)
     turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
     center = np.array([middle, face.mouth])
-    turned: npt.NDArray[np.float64] = (edges - center) @ turn.T + center
-    return turned
+    return np.asarray((edges - center) @ turn.T + center)
 
 
 def _bounding_box(outline: npt.NDArray[np.float64], height: int, width: int) -> Box:
@@ -111,5 +110,4 @@ def _cloth(box: Box, unit: float, rng: np.random.Generator) -> Image3:
         "dots": u * v > 0.4,
         "checks": u * v > 0,
     }[str(pattern)]
-    cloth: Image3 = np.where(inked[..., None], second, first).astype(np.float32)
-    return cloth
+    return np.where(inked[..., None], second, first).astype(np.float32)

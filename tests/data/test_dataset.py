@@ -44,16 +44,6 @@ def test_a_sample_is_the_image_in_channels_first_in_each_pipeline_with_its_targe
     assert (len(data), data.paths) == (ROWS, paths)
 
 
-def test_a_sample_does_not_depend_on_earlier_reads_or_on_global_randomness(paths: list[str]) -> None:
-    expected = images(paths)[(3, 1, 0)].pixels[0]
-    other = images(paths)
-    with torch.random.fork_rng():
-        torch.manual_seed(99)
-        for index in [(0, 0, 0), (3, 5, 0), (3, 1, 1), (3, 1, 0), (3, 1, 0)]:
-            result = other[index].pixels[0]
-    assert torch.equal(result, expected)
-
-
 def test_seed_epoch_row_and_repeat_each_change_the_augmentation(paths: list[str]) -> None:
     same = [paths[0]] * 2
     results = [images(same, seed)[index].pixels[0] for seed in (0, 1) for index in product((0, 1), repeat=3)]

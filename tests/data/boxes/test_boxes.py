@@ -153,20 +153,6 @@ def test_an_interrupted_search_continues_to_the_same_boxes(many, run, monkeypatc
     assert out.read_bytes() == whole.read_bytes()
 
 
-def test_a_signal_while_boxes_are_written_waits_until_they_are(many, run):
-    out, inner = many.parent / "boxes.csv", search.write_boxes
-
-    def signalled(file, found):
-        os.kill(os.getpid(), signal.SIGINT)
-        inner(file, found)
-
-    with patch("data.boxes.search.write_boxes", signalled):
-        outcome = run(many, out)
-    assert outcome.code == 130
-    assert "found in 10 of 60 images" in outcome.err
-    assert len(read_boxes(out)) == 10
-
-
 def test_two_searches_do_not_write_one_file(many, run, held_elsewhere):
     out = many.parent / "boxes.csv"
     with held_elsewhere(many.parent / ".boxes.csv.lock") as other:

@@ -76,8 +76,7 @@ MODES = {
 def test_every_mode_becomes_rgb(mode: str) -> None:
     encoded, expected = MODES[mode]
     pixels = decode_bytes(encoded, "x")
-    assert pixels.dtype == np.uint8
-    assert pixels.flags.writeable
+    assert (pixels.dtype, pixels.flags.writeable) == (np.uint8, True)
     np.testing.assert_array_equal(pixels, expected)
 
 

@@ -37,10 +37,7 @@ def run(error: BaseException | None, *arguments: str) -> int:
         (StopSignal(signal.SIGINT), 130, "stopped by SIGINT"),
         (MemoryError(), 2, "error: memory ran out; lower the batch size or the number of workers"),
         (KeyError("x"), 1, "error: a fault in this program, KeyError: 'x'; run again with --debug and"),
-        *(
-            (OSError(number, "", FILE), 2, f"error: {FILE}: {os.strerror(number)}; {advice}\n")
-            for number, advice in ADVICE.items()
-        ),
+        *((OSError(n, "", FILE), 2, f"error: {FILE}: {os.strerror(n)}; {advice}\n") for n, advice in ADVICE.items()),
         (OSError(errno.ENOTEMPTY, "", FILE), 1, "error: a fault in this program, OSError: "),
     ],
 )

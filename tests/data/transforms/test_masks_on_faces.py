@@ -25,17 +25,6 @@ def test_a_region_contains_the_face_and_at_least_the_smallest_shares(height, wid
     assert columns.stop - columns.start >= least[1] * width - 1
 
 
-def test_faces_have_about_the_same_size_in_regions_of_tall_and_of_square_images():
-    shares = []
-    for height, width in ((256, 192), (144, 144)):
-        face = aligned_face(height, width)
-        rows, columns = face_region(face, height, width)
-        shares.append((face.unit / (rows.stop - rows.start), face.half_width / (columns.stop - columns.start)))
-    (tall, wide), (square_tall, square_wide) = shares
-    assert wide == pytest.approx(square_wide, rel=0.2)
-    assert tall == pytest.approx(square_tall, rel=0.35)
-
-
 def test_the_generator_decides_the_mask_and_the_input_is_not_changed():
     first, again, other = (draw_mask(IMAGE, FACE, "worn", np.random.default_rng(seed)) for seed in (3, 3, 4))
     assert np.array_equal(first, again)
