@@ -86,7 +86,8 @@ class Ensemble:
             InputError: an image cannot be decoded.
         """
         predictor = Predictor(self.tasks, backend)
-        batches = load_batches(paths, predictor, batch_size, workers, read, skip_bad)
+        on_gpu = predictor.device.type == "cuda"
+        batches = load_batches(paths, predictor.pipelines, batch_size, workers, read, skip_bad, pin_memory=on_gpu)
         if thresholds is None:
             return map(predictor, batches)
         return predict_adaptive(predictor, batches, thresholds, batch_size, part_size(batch_size))

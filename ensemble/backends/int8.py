@@ -24,27 +24,18 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from data.annotations.table import person_name, read_table
 from data.audit.predictions import UNREADABLE, read_validation
-from data.dataset import ImageDataset, SequentialIndices
 from data.images.crop import CroppedReader
 from data.images.decode import Read
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import hold_lock, remove_unfinished
 from data.runtime.machine import CPUINFO, instruction_sets
-from data.runtime.signals import init_worker
 from data.transforms.pipeline import Pipeline
-from ensemble.backends.engines import (
-    OpenVinoHead,
-    import_openvino,
-    import_optional,
-    openvino_model,
-    torch_backend,
-)
+from ensemble.backends.engines import OpenVinoHead, import_openvino, import_optional, openvino_model, torch_backend
 from ensemble.inference.parts import fingerprint
-from ensemble.inference.predictor import Task
+from ensemble.inference.predictor import Task, load_batches
 from heads.build import TrainedHead
 from heads.objective.metrics import macro_f1
 from heads.run.folder import verify_checksum, write_arrays
@@ -54,11 +45,8 @@ OPTION = "--precision int8"
 CALIBRATION_IMAGES, MIN_CALIBRATION_IMAGES = 300, 50
 BATCH = 16
 MAX_LOSS = 0.003  # of macro F1
-FLOAT_CONVOLUTIONS = (
-    0,
-    1,
-    5,
-)  # first ones left in float, until the loss is small; 5 reach resnet18's first stage
+# Number of first convolutions left in float, until the loss is small; 5 are those up to resnet18's first stage.
+FLOAT_CONVOLUTIONS = (0, 1, 5)
 FOLDER = ".int8"
 # Names of instructions that add products of bytes in 32 bits: of x86 and, last, of ARM.
 DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
@@ -86,23 +74,6 @@ class QuantisedHead:
     def is_good(self) -> bool:
         """Whether it loses no more than is allowed."""
         return self.before - self.after <= MAX_LOSS
-
-
-@dataclass(frozen=True)
-class CalibrationData:
-    """Training data to calibrate on.
-
-    Attributes:
-        table: of `data.annotations.table.read_table`.
-        name: for messages.
-        read: path -> RGB uint8 [H, W, 3].
-        workers: decoding processes.
-    """
-
-    table: pd.DataFrame
-    name: str
-    read: Read
-    workers: int
 
 
 class Int8Backend:
@@ -137,54 +108,64 @@ class Int8Backend:
     @cached_property
     def heads(self) -> dict[str, QuantisedHead]:
         """The quantised heads by the checksum of the head."""
-        crops = self.read.digest if isinstance(self.read, CroppedReader) else ""
-        settings = [FORMAT, crops, MAX_LOSS, *versions()]
-        name = ", ".join(map(str, self.training))
-        data = CalibrationData(read_table(self.training), name, self.read, self.workers)
+        table = read_table(self.training)
         heads, problems = {}, []
-        for task_name, task in self.tasks.items():
+        for name, task in self.tasks.items():
             for trained in task.heads:
-                head = _load_or_quantise(trained, data, self.beside, settings)
+                head = self._load_or_quantise(trained, table)
                 folder = trained.run.folder
                 loss = f"macro F1 {head.before:.4f} in float32, {head.after:.4f} in int8 on its validation images"
-                print(f"{task_name}: {folder}: {loss}", flush=True)
+                print(f"{name}: {folder}: {loss}", flush=True)
                 if not head.is_good:
                     problems.append(f"{folder}: {loss}, expected to lose at most {MAX_LOSS}")
                 heads[trained.checksum] = head
         raise_all(f"{OPTION}: heads lose too much, use --precision fp32", problems)
         return heads
 
+    def _load_or_quantise(self, trained: TrainedHead, table: pd.DataFrame) -> QuantisedHead:
+        """Load a head from the cache, or quantise it and write it there."""
+        folder, validation = trained.run.folder, trained.run.validation
+        held_out, overflow_fix = read_validation(validation), not has_dot_products()
+        calibration = select_calibration_images(table, held_out)
+        test = find_validation_images(table, held_out, validation)
+        crops = self.read.digest if isinstance(self.read, CroppedReader) else ""
+        decisive = [
+            *([FORMAT, crops, MAX_LOSS, *versions()], overflow_fix, trained.checksum),
+            *(verify_checksum(validation)[0], fingerprint(calibration), fingerprint(test)),
+        ]
+        key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:24]
+        place = folder / FOLDER if os.access(folder, os.W_OK) else self.beside / FOLDER / trained.checksum[:16]
+        with hold_lock(place / ".lock", str(place), f"{place}: waiting for another process that quantises there"):
+            head = _load(place / f"{key}.npz")
+            if head is None:
+                truth = held_out["truth"]
+                pixels = torch.cat(list(self._batches(trained, calibration))).float() / 255
+                before = self._score(trained, torch_backend(trained), test, truth)
+                for in_float in FLOAT_CONVOLUTIONS:
+                    model = quantise(trained, list(pixels.numpy()), overflow_fix, in_float)
+                    head = QuantisedHead(key, model, before, self._score(trained, run_model(model), test, truth))
+                    if head.is_good:
+                        break
+                assert head is not None
+                _save(place / f"{key}.npz", head)
+        return head
 
-def _load_or_quantise(
-    trained: TrainedHead, data: CalibrationData, beside: Path, settings: Sequence[object]
-) -> QuantisedHead:
-    """Load a head from the cache, or quantise it and write it there."""
-    folder, validation = trained.run.folder, trained.run.validation
-    held_out, overflow_fix = read_validation(validation), not has_dot_products()
-    calibration = select_calibration_images(data, held_out)
-    test = find_validation_images(data, held_out, validation)
-    decisive = [
-        *(settings, overflow_fix, trained.checksum, verify_checksum(validation)[0]),
-        *(fingerprint(calibration), fingerprint(test)),
-    ]
-    key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:24]
-    place = folder / FOLDER if os.access(folder, os.W_OK) else beside / FOLDER / trained.checksum[:16]
-    with hold_lock(place / ".lock", str(place), f"{place}: waiting for another process that quantises there"):
-        head = _load(place / f"{key}.npz")
-        if head is None:
-            pixels = torch.cat(list(_batches(trained, calibration, data))).float() / 255
-            for in_float in FLOAT_CONVOLUTIONS:
-                model = quantise(trained, list(pixels.numpy()), overflow_fix, in_float)
-                modules = [torch_backend(trained), run_model(model)]
-                head = QuantisedHead(key, model, *_scores(trained, modules, test, held_out["truth"], data))
-                if head.is_good:
-                    break
-            assert head is not None
-            _save(place / f"{key}.npz", head)
-    return head
+    def _score(
+        self, trained: TrainedHead, module: nn.Module, paths: Sequence[Path], truth: npt.NDArray[np.int64]
+    ) -> float:
+        """Macro F1 of a module that computes a head, in the identity view."""
+        with torch.inference_mode():
+            logits = torch.cat([module(pixels) for pixels in self._batches(trained, paths)])
+            predicted = trained.target.probabilities(logits).numpy().argmax(axis=1)
+        return macro_f1(truth, predicted, len(trained.target.classes))
+
+    def _batches(self, trained: TrainedHead, paths: Sequence[Path]) -> Iterator[torch.Tensor]:
+        """Yield batches of images from the head's evaluation pipeline: uint8 [B, 3, H, W]."""
+        pipelines = [Pipeline(trained.config.pixels.evaluate)]
+        return (batch.pixels[0] for batch in load_batches(paths, pipelines, BATCH, self.workers, self.read))
 
 
-def select_calibration_images(data: CalibrationData, held_out: Arrays) -> list[Path]:
+def select_calibration_images(table: pd.DataFrame, held_out: Arrays) -> list[Path]:
     """Select up to `CALIBRATION_IMAGES` images of people outside a head's validation set, always the same ones.
 
     They are from the sources that contain its validation people, if any does: the head was trained on the others
@@ -193,28 +174,25 @@ def select_calibration_images(data: CalibrationData, held_out: Arrays) -> list[P
     Raises:
         InputError: there are fewer than `MIN_CALIBRATION_IMAGES`.
     """
-    table = data.table
     people = {person_name(str(person)) for person in held_out["person"]}
     held = table["person"].map(person_name).isin(people) | table["path"].isin(held_out["path"].astype(str))
     own = table["source"].isin(table["source"][held]) if held.any() else True
     paths = sorted(table["path"][~held & own])
     if len(paths) < MIN_CALIBRATION_IMAGES:
         raise InputError(
-            f"{data.name}: found {len(paths)} images of people to train on, expected at least "
-            f"{MIN_CALIBRATION_IMAGES} to calibrate int8 on; give the training data with --calibration, or use "
-            "--precision fp32"
+            f"{OPTION}: found {len(paths)} images of people to train on, expected at least {MIN_CALIBRATION_IMAGES} to "
+            "calibrate on; give the training data with --calibration, or use --precision fp32"
         )
     drawn = np.random.default_rng(0).choice(len(paths), min(CALIBRATION_IMAGES, len(paths)), replace=False)
     return [Path(paths[place]) for place in sorted(drawn)]
 
 
-def find_validation_images(data: CalibrationData, held_out: Arrays, validation: Path) -> list[Path]:
+def find_validation_images(table: pd.DataFrame, held_out: Arrays, validation: Path) -> list[Path]:
     """Find the images of `validation`, in its order: where they were in training, else in the training data.
 
     Raises:
         InputError: some are in neither place.
     """
-    table = data.table
     by_name = {(person, Path(path).name): path for person, path in zip(table["person"], table["path"], strict=True)}
     paths = []
     for person, name in zip(held_out["person"].astype(str), held_out["path"].astype(str), strict=True):
@@ -227,36 +205,6 @@ def find_validation_images(data: CalibrationData, held_out: Arrays, validation: 
             f"such as {missing[0]}; give all training data with --calibration, or use --precision fp32"
         )
     return paths
-
-
-def _batches(trained: TrainedHead, paths: Sequence[Path], data: CalibrationData) -> Iterator[torch.Tensor]:
-    """Yield batches of images from the head's evaluation pipeline: uint8 [B, 3, H, W]."""
-    images = ImageDataset(paths, [Pipeline(trained.config.pixels.evaluate)], read=data.read)
-    loader = DataLoader(
-        images,
-        BATCH,
-        sampler=SequentialIndices(len(paths)),
-        num_workers=data.workers,
-        worker_init_fn=init_worker,
-    )
-    return (batch.pixels[0] for batch in loader)
-
-
-def _scores(
-    trained: TrainedHead,
-    modules: Sequence[nn.Module],
-    paths: Sequence[Path],
-    truth: npt.NDArray[np.int64],
-    data: CalibrationData,
-) -> list[float]:
-    """Macro F1 of each of some modules that compute a head, in the identity view."""
-    probabilities: list[list[npt.NDArray[np.float32]]] = [[] for _ in modules]
-    with torch.inference_mode():
-        for pixels in _batches(trained, paths, data):
-            for module, found in zip(modules, probabilities, strict=True):
-                found.append(trained.target.probabilities(module(pixels)).numpy())
-    classes = len(trained.target.classes)
-    return [macro_f1(truth, np.concatenate(found).argmax(axis=1), classes) for found in probabilities]
 
 
 def has_dot_products(cpuinfo: Path = CPUINFO) -> bool:

@@ -132,33 +132,30 @@ def mark_errors(outputs: dict[str, TaskOutput], errors: Sequence[str]) -> Predic
 
 def load_batches(
     paths: Sequence[str | Path],
-    predictor: Predictor,
+    pipelines: Sequence[Pipeline],
     batch_size: int,
     workers: int = 0,
     read: Read | None = None,
     skip_bad: bool = False,
+    pin_memory: bool = False,
 ) -> Iterator[Sample]:
-    """Decode images into batches for a predictor.
+    """Decode images into batches, in order.
 
     Args:
         paths: of the images.
-        predictor: whose pipelines and device the batches are for.
+        pipelines: applied to each image; a batch holds uint8 [B, 3, H, W] for each of them.
         batch_size: images of a batch.
         workers: decoding processes, which stay ahead of the heads.
         read: path -> RGB uint8 [H, W, 3]; None decodes a JPEG at the smallest scale that the pipelines need.
         skip_bad: return an image that cannot be decoded as black pixels with its error.
+        pin_memory: for a GPU.
 
     Raises:
         InputError: an image cannot be decoded.
     """
-    read = read or make_scaled_reader(predictor.pipelines)
-    images = ImageDataset(paths, predictor.pipelines, read=read, skip_bad=skip_bad)
+    images = ImageDataset(paths, pipelines, read=read or make_scaled_reader(pipelines), skip_bad=skip_bad)
+    sampler = SequentialIndices(len(paths))
     loader = DataLoader(
-        images,
-        batch_size,
-        sampler=SequentialIndices(len(paths)),
-        num_workers=workers,
-        worker_init_fn=init_worker,
-        pin_memory=predictor.device.type == "cuda",
+        images, batch_size, sampler=sampler, num_workers=workers, worker_init_fn=init_worker, pin_memory=pin_memory
     )
     return iter(loader)
