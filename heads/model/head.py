@@ -95,9 +95,7 @@ class Head(nn.Module):
 
     Args:
         backbone: a key of `BACKBONES`; its weights are random.
-        outputs: number of logits.
-        hidden: widths of hidden layers on the backbone, each followed by ReLU.
-        dropout: probability before each linear layer, from 0 to below 1.
+        hidden: widths of linear layers on the backbone, each followed by ReLU; dropout is before every linear layer.
         mean, std: per channel, in 0..1.
         last: makes the last layer from the numbers of its features and outputs.
     """

@@ -110,8 +110,7 @@ class Target:
 
     def expectation(self, logits: Tensor) -> Tensor:
         """Mean of the predicted distribution [N], in the label's unit; only for a target with numbers."""
-        if self.numbers is None:
-            raise ValueError("a target of classes has no expectation")
+        assert self.numbers is not None
         numbers = torch.arange(self.numbers[0], self.numbers[1] + 1, device=logits.device)
         return logits.float().softmax(dim=1) @ numbers.float()
 

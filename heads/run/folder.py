@@ -156,11 +156,7 @@ def verify_checksum(path: Path) -> tuple[str, str]:
 
 
 def source_run_name(weights: str) -> str | None:
-    """Return NAME if a config's `backbone.weights` is run:NAME.
-
-    >>> source_run_name("run:age_backbone"), source_run_name("imagenet")
-    ('age_backbone', None)
-    """
+    """Return NAME if a config's `backbone.weights` is run:NAME, else None."""
     return weights.removeprefix(SOURCE_RUN) if weights.startswith(SOURCE_RUN) else None
 
 

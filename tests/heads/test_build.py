@@ -40,20 +40,17 @@ PARTS = [{"column": "mask", "classes": ["wear", "normal"]}, {"column": "gender",
 
 
 @pytest.fixture
-def config_of() -> Callable[..., TaskConfig]:
-    """The config of a head with a label; other sections replace the usual ones."""
+def config_of(colour_config: Callable[..., TaskConfig]) -> Callable[..., TaskConfig]:
+    """The config of a small head with a label; other sections extend the usual ones."""
 
     def make(label: dict[str, Any] = MASK, **sections: Any) -> TaskConfig:
-        sized = [{"resize": {"height": 32, "width": 32}}]
-        values = {"task": "any", "label": label, "loss": {"terms": [{"name": label.get("ordinal", "focal")}]}}
-        values |= {"pixels": {"train": sized, "evaluate": sized}, "training": {"epochs": 1}}
-        return TaskConfig.model_validate(values | sections)
+        return colour_config(label=label, loss={"terms": [{"name": label.get("ordinal", "focal")}]}, **sections)
 
     return make
 
 
 def test_a_head_has_the_outputs_and_the_normalisation_of_its_config(config_of: Callable, pixels: Tensor) -> None:
-    config = config_of(AGE, classifier={"hidden": [8], "dropout": 0.1})
+    config = config_of(AGE)
     head = build_head(config).eval()
     assert build_target(config.label) == Target("age", tuple(NAMES), (30, 60), (0, 100), 3)
     assert head(pixels).shape == (4, 101)
@@ -105,7 +102,7 @@ def test_the_average_is_validated_if_there_is_one(ema: float, config_of: Callabl
 def test_a_head_is_loaded_as_it_was_saved(
     tmp_path: Path, pixels: Tensor, config_of: Callable, written: Any, read: float | None
 ) -> None:
-    config = config_of(AGE, classifier={"hidden": [8], "dropout": 0.5}, corrections="/data/fixes.csv")
+    config = config_of(AGE).model_copy(update={"corrections": "/data/fixes.csv"})
     head, path = build_head(config).eval(), tmp_path / "best.safetensors"
     save_head(path, head, config.model_dump(), {"macro_f1": 0.5}, written)
     loaded = load_head(path)
@@ -185,11 +182,22 @@ def test_a_file_without_config_is_loaded_if_its_classifier_fits(config_of: Calla
     backbone, outputs = Backbone(weights=str(path), with_classifier=True), {"label.ordinal": "none"}
     save_file({key: tensor.contiguous() for key, tensor in head.state_dict().items()}, path)
     assert "with its classifier" in load_backbone_weights(head, backbone, outputs=outputs)
-    with pytest.raises(InputError, match=r"plain\.safetensors \(classifier\): 2 of its tensors do not fit"):
+    with pytest.raises(InputError, match=r"plain\.safetensors \(classifier\): 4 of its tensors do not fit"):
         load_backbone_weights(Head("resnet18", 4), backbone, outputs=outputs)
     save_tensors(path, {f"backbone.{key}": tensor for key, tensor in head.backbone.state_dict().items()}, {})
     with pytest.raises(InputError, match="has no classifier, expected a head's file"):
         load_backbone_weights(head, backbone, outputs=outputs)
+
+
+def test_a_checkpoint_of_0_1_is_loaded_as_a_head_and_as_weights(config_of: Callable, tmp_path: Path) -> None:
+    head, config, path = build_head(config_of()), config_of().model_dump(), tmp_path / "best.safetensors"
+    config["label"]["training"], config["training"]["resizing"] = {"borders": None, "leave_out": []}, None
+    tensors = {key.replace("backbone.", "trunk."): tensor for key, tensor in head.state_dict().items()}
+    save_tensors(path, tensors, {"config": config})
+    other, backbone = build_head(config_of()), Backbone(weights=str(path), with_classifier=True)
+    load_backbone_weights(other, backbone, outputs={"label.classes": MASK["classes"]})
+    for found in (load_head(path).head, other):
+        assert all(torch.equal(tensor, head.state_dict()[key]) for key, tensor in found.state_dict().items())
 
 
 def test_outputs_of_parts_are_not_those_of_their_combinations() -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from data.runtime.errors import InputError
@@ -107,8 +109,6 @@ def test_overrides_replace_what_the_file_says(path: Path) -> None:
         ("opt.lr=1", "--set: opt: unknown key"),
         ("optimiser.epochs=1", "--set: optimiser.epochs: unknown key, did you mean epochs?"),
         ("optimiser.factor=1", "--set: optimiser.factor: unknown key, did you mean terms.factor?"),
-        ("optimiser.beta=1", "--set: optimiser.beta: removed in 0.2: fixed"),
-        ("epochs=0", "--set: epochs=0: Input should be greater than or equal to 1"),
         ("epochs", "--set epochs: expected key.sub=value"),
         ("=3", "--set =3: expected key.sub=value"),
         ("task.name=3", "--set task.name=3: task holds no keys"),
@@ -138,11 +138,6 @@ def test_a_retired_key_that_holds_nothing_is_accepted(path: Path) -> None:
         load_config(Example, path, ["optimiser.beta.low=1"])
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "just text", "3"])
-def test_a_file_without_keys_is_refused(path: Path, text: str) -> None:
-    assert "expected keys with values" in message(path, text)
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -158,7 +153,13 @@ def test_a_file_without_keys_is_refused(path: Path, text: str) -> None:
 def test_scalars_are_those_of_yaml_1_2(text: str, expected: Any) -> None:
     value = parse_yaml(f"key: [{text}]", "x.yaml")[0]["key"][0]
     assert (value, type(value)) == (expected, type(expected))
-    assert parse_yaml(dump_yaml({"key": expected}), "x.yaml")[0] == {"key": expected}
+    twice = [[expected]] * 2  # is written without an alias
+    assert parse_yaml(dump_yaml({"key": twice}), "x.yaml")[0] == {"key": twice}
+
+
+@given(st.text(st.characters(exclude_categories=["C", "Zl", "Zp"])) | st.floats(allow_nan=False, allow_infinity=False))
+def test_any_text_and_number_reads_back(value: str | float) -> None:
+    assert parse_yaml(dump_yaml({"key": [value]}), "x.yaml")[0] == {"key": [value]}
 
 
 @pytest.mark.parametrize(
@@ -187,21 +188,17 @@ def test_each_key_and_item_has_its_line(tmp_path: Path) -> None:
     assert parse_yaml("# nothing yet\n", "x.yaml") == ({}, {})
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_no_config_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("a: ä".encode("latin-1"))
+    (tmp_path / "list.yaml").write_text("- a\n- b\n")
     (tmp_path / "long.yaml").write_text("#" * (MAX_BYTES + 1))
     for name, expected in (
         ("nowhere.yaml", "no such file"),
         ("", "cannot be read"),
         ("latin.yaml", "cannot be read"),
         ("long.yaml", "expected at most"),
+        ("list.yaml", "expected keys with values"),
     ):
         with pytest.raises(InputError, match=expected) as raised:
-            read_yaml(tmp_path / name)
+            load_config(Example, tmp_path / name)
         assert str(raised.value).startswith(str(tmp_path / name))
-
-
-def test_a_repeated_value_is_written_without_an_alias() -> None:
-    steps = [{"resize": {"height": 8}}]
-    value = {"train": steps, "evaluate": steps}
-    assert parse_yaml(dump_yaml(value), "x.yaml")[0] == value

@@ -53,22 +53,6 @@ def test_a_shipped_config_loads_reads_back_and_opens_with_its_command(path: Path
     assert f"--task {path.stem}" in first
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    classes=st.lists(
-        st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), max_size=8)
-        | st.sampled_from(["no", "1e5", "010", "1_000", "null", "~", "12:30", "", " a", "#", "a: b"]),
-        min_size=2,
-        unique=True,
-    ),
-    lr=st.floats(1e-30, 1e30),
-)
-def test_any_class_names_and_numbers_read_back(classes: list[str], lr: float) -> None:
-    label = {"column": classes[0], "classes": classes}
-    config = check_config(TaskConfig, plain(label=label, optimiser={"lr": lr}), "x.yaml")
-    assert read_back(config) == config
-
-
 XY, YEARS = "column: a, classes: [x, y]", "distribution: {low: 0, high: 9, sigma: 1}"
 
 
@@ -76,7 +60,6 @@ XY, YEARS = "column: a, classes: [x, y]", "distribution: {low: 0, high: 9, sigma
     ("change", "expected"),
     [
         ("label={column: a, classes: [x, x]}", "name one class twice"),
-        ("label={column: a, classes: [x]}", "at least two classes"),
         ("label={classes: [x, y]}", "give column"),
         (f"label={{{XY}, borders: [1, 2]}}", "2 classes need 1 borders"),
         ("label={column: a, classes: [x, y, z], borders: [2, 1]}", "must rise"),
@@ -89,33 +72,19 @@ XY, YEARS = "column: a, classes: [x, y]", "distribution: {low: 0, high: 9, sigma
         (f"label={{parts: [{{{XY}}}, {{{XY}}}], classes: [x, y]}}", "leave them out"),
         ("split={folds: 5, fold: 5}", "fold 5 of 5: expected 0 to 4"),
         ("split.seed=-1", "split.seed=-1: Input should be greater than or equal to 0"),
-        ("training.seed=-1", "training.seed=-1: Input should be greater than or equal to 0"),
         ("training.select_by=mae", "x.yaml: training.select_by=mae needs label.distribution"),
         ("loss.class_weights=[1, 2, 3]", "loss.class_weights has 3 values for 2 classes"),
-        ("loss.terms=[]", "at least 1 item"),
-        ("pixels.train=[hflop]", "step 1: 'hflop' is unknown"),
-        ("pixels.train=[{noise: {std: 2}}]", "step 1 (noise): std"),
         ("pixels.evaluate=[hflip]", "images of different sizes stay so"),
-        ("backbone.name=resnet19", "Input should be 'resnet18', 'resnet34', 'resnet50'"),
-        ("backbone.freeze=layer5", "backbone.freeze='layer5'"),
         ("backbone.with_classifier=true", "backbone.with_classifier needs backbone.weights=run:NAME"),
         ("task=../age", "task='../age'"),
-        ("sampler.power=1.5", "sampler.power=1.5: Input should be less than or equal to 1"),
-        ("sampler.per_person=0", "sampler.per_person=0"),
         ("label.ordinal=corn", "use the same one, alone, in both keys"),
         ("loss.terms=[{name: corn}]", "use the same one, alone, in both keys"),
         ("loss.terms=[{name: focal}, {name: expectation}]", "needs label.distribution"),
         ("classifier.factored=true", "needs label.parts"),
-        ("training.mix={method: halfs}", "Input should be 'halves'"),
         ("training={epochs: 1, mix: {}, feature_views: 1}", "training.mix needs pixels"),
-        ("loss.class_weights={balance: 0.5}", "unknown key, did you mean balanced?"),
-        ("loss.class_weights={balanced: 2}", "less than or equal to 1"),
-        ("loss.class_weights=[1, -2]", "greater than 0"),
-        ("loss.class_weights=balanced", "Input should be 'none'"),
         ("label.training={leave_out: [[28, 29]]}", "--set: label.training: removed in 0.2: "),
         ("training.resizing={least: 0.5}", "--set: training.resizing: removed in 0.2: "),
         ("training.mix={method: mixup}", "--set: training.mix.method=mixup: removed in 0.2: "),
-        ("training.mix={method: cutmix}", "--set: training.mix.method=cutmix: removed in 0.2: "),
         ("training.mix={alpha: 1.0}", "--set: training.mix.alpha: removed in 0.2: "),
     ],
 )
@@ -132,7 +101,6 @@ def test_a_contradictory_or_retired_setting_is_refused(change: str, expected: st
     [
         ({"mix": None, "resizing": {"least": 0.5, "until": 0.5}}, None),
         ({"mix": {"method": "halves", "p": 0.2, "alpha": 1.0, "rarest": True}, "resizing": None}, 0.2),
-        ({"mix": {"method": "cutmix", "p": 0.2, "alpha": 0.4, "rarest": False}}, None),
         ({"mix": {"method": "mixup", "p": 0.2, "alpha": 0.4, "rarest": False}}, None),
         ({"feature_views": 2}, None),
     ],
@@ -164,13 +132,11 @@ WEIGHTED, VIEWS = "loss.class_weights=[1, 2, 3]", "training.feature_views=2"
         (NO_WEIGHTS, "loss.class_weights: soft_f1 and expectation use none"),
         ([*NO_WEIGHTS, WEIGHTED], "loss.class_weights: soft_f1 and expectation use none"),
         ([*NO_WEIGHTS, "loss.class_weights={balanced: 0}"], None),
-        ([*NO_WEIGHTS, "loss.class_weights=none"], None),
         (["loss.terms=[{name: focal}, {name: soft_f1}]", WEIGHTED], None),
         (["loss.terms=[{name: cross_entropy, gamma: 1}]"], "loss.terms: cross_entropy does not use gamma"),
         (["loss.terms=[{name: soft_f1, label_smoothing: 0.1}, {name: focal}]"], "loss.terms: soft_f1 does not"),
         (["loss.terms=[{name: focal, gamma: 1, label_smoothing: 0.1}]"], None),
         (["backbone.freeze=layer3", VIEWS], "training.feature_views: needs backbone.freeze=all"),
-        (["backbone.freeze=none", VIEWS], "training.feature_views: needs backbone.freeze=all"),
         (["backbone.freeze=all", VIEWS], None),
     ],
 )
@@ -208,9 +174,9 @@ def locations(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
 
 
 @settings(max_examples=200, deadline=None)
-@given(shipped=st.sampled_from(SHIPPED), data=st.data(), new=VALUES, key=st.text(max_size=6))
+@given(shipped=st.sampled_from(SHIPPED), data=st.data(), new=VALUES)
 def test_a_shipped_config_with_anything_anywhere_is_read_or_refused(
-    shipped: dict[str, Any], data: st.DataObject, new: Any, key: str
+    shipped: dict[str, Any], data: st.DataObject, new: Any
 ) -> None:
     *parents, last = data.draw(st.sampled_from(list(locations(shipped))))
     value = deepcopy(shipped)
@@ -222,5 +188,3 @@ def test_a_shipped_config_with_anything_anywhere_is_read_or_refused(
             assert str(error).startswith("x.yaml")  # noqa: PT017 (an error is one of two right answers)
         else:
             assert check_config(TaskConfig, config.model_dump(), "again") == config
-    with pytest.raises(InputError, match=r"--set"):
-        load_config(TaskConfig, CONFIGS / "mask.yaml", [f"x{key}={key}"])

@@ -24,37 +24,21 @@ pytestmark = [
     pytest.mark.usefixtures("tiny_backbone"),
     pytest.mark.filterwarnings("ignore:.torch.jit.load:FutureWarning"),
 ]
-LETTERBOX = {"letterbox": {"height": 48, "width": 36}}
-AGE = {
-    "column": "age",
-    "classes": ["under 30", "30 and over"],
-    "borders": [30],
-    "distribution": {"low": 0, "high": 100, "sigma": 2.5},
-}
+YEARS = {"low": 0, "high": 100, "sigma": 2.5}
+AGE = {"column": "age", "classes": ["under 30", "30 and over"], "borders": [30], "distribution": YEARS}
 
 
-def write_run(folder: Path, task: str, label: dict[str, Any], *steps: dict[str, Any]) -> Path:
-    """Write a head with random weights as a run of 0.2 does; return its checkpoint."""
-    config = TaskConfig.model_validate(
-        {
-            "task": task,
-            "label": label,
-            "loss": {"terms": [{"name": "focal"}]},
-            "pixels": {"train": [LETTERBOX], "evaluate": list(steps or [LETTERBOX])},
-            "training": {"epochs": 1},
-        }
-    )
+def write_run(folder: Path, config: TaskConfig) -> None:
+    """Write a head with random weights as its training does."""
     folder.mkdir(parents=True)
-    path = folder / "best.safetensors"
-    save_head(path, build_head(config).eval(), config.model_dump(), {"macro_f1": 0.5})
-    return path
+    save_head(folder / "best.safetensors", build_head(config).eval(), config.model_dump(), {"macro_f1": 0.5})
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    runs = tmp_path / "runs"
-    write_run(runs / "age", "age", AGE)
-    write_run(runs / "mask" / "fold-0", "mask", {"column": "mask", "classes": ["wear", "normal"]})
+def runs(colour_config: Callable[..., TaskConfig], tmp_path: Path) -> Path:
+    runs, pixels = tmp_path / "runs", {"evaluate": [{"letterbox": {"height": 48, "width": 36}}]}
+    write_run(runs / "age", colour_config(label=AGE, pixels=pixels))
+    write_run(runs / "mask" / "fold-0", colour_config(label={"classes": ["wear", "normal"]}, pixels=pixels))
     write_json(runs / "age" / "metrics.json", {"classes": {"under 30": {"support": 9, "f1-score": 0.75}}})
     return runs
 
@@ -120,18 +104,11 @@ def test_the_card_names_the_box_margin(runs: Path, tmp_path: Path) -> None:
     assert load_head(tmp_path / "age.safetensors").box_margin == 0.5
 
 
-def test_a_head_without_a_letterbox_is_exported_as_weights_only(tmp_path: Path) -> None:
-    write_run(tmp_path / "age", "age", AGE, {"resize": {"height": 48, "width": 36}})
+def test_a_head_without_a_letterbox_is_exported_as_weights_only(colour_config: Callable, tmp_path: Path) -> None:
+    write_run(tmp_path / "age", colour_config(label=AGE))
     run("--runs", tmp_path, "--format", "safetensors", "--out", tmp_path / "out")
     assert "## Terms\n\nNot stated." in (tmp_path / "out" / "age.md").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match=r"found no TASK/best\.safetensors"):
+        run("--runs", tmp_path / "age")
     with pytest.raises(InputError, match=r"age: pixels\.evaluate is .*expected one letterbox"):
         run("--runs", tmp_path, "--format", "onnx")
-
-
-@pytest.mark.parametrize("option", ["--heads-only", "--config=joint.yaml"])
-def test_options_of_0_1_are_refused(option: str, runs: Path) -> None:
-    with pytest.raises(SystemExit) as ended:
-        run("--runs", runs, option)
-    assert ended.value.code == 2
-    with pytest.raises(InputError, match=r"found no TASK/best\.safetensors"):
-        run("--runs", runs / "age")

@@ -11,27 +11,18 @@ from heads.export.letterbox import Letterbox, make_letterbox
 SIZE = {"height": 128, "width": 96}
 
 
-def difference(height: int, width: int) -> np.ndarray:
-    """Levels between the module's pixels and the pipeline's, for noise of this size."""
+SIZES = [(256, 192), (384, 288), (512, 384), (300, 200), (1000, 777), (200, 1000), (131, 97), (128, 96), (3, 500)]
+
+
+@pytest.mark.parametrize(("height", "width"), [*SIZES, (1, 1), (64, 48), (77, 33), (20, 90), (90, 20)])
+def test_images_come_out_as_opencv_makes_them(height: int, width: int) -> None:
     image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
     expected = Pipeline([{"letterbox": SIZE}])(image, (0,))
-    got = Letterbox(**SIZE)(torch.from_numpy(image)[None])[0].permute(1, 2, 0).numpy()
-    return np.abs(got - expected.astype(np.float32))
-
-
-@pytest.mark.parametrize(
-    ("height", "width"),
-    [(256, 192), (384, 288), (512, 384), (300, 200), (1000, 777), (200, 1000), (131, 97), (128, 96), (3, 500), (1, 1)],
-)
-def test_images_that_shrink_or_stay_come_out_as_opencv_makes_them(height: int, width: int) -> None:
-    apart = difference(height, width)
+    found = Letterbox(**SIZE)(torch.from_numpy(image)[None])[0].permute(1, 2, 0).numpy()
+    apart = np.abs(found - expected.astype(np.float32))
     assert apart.max() <= 1
-    assert (apart > 0).mean() < 2e-4  # averages within rounding of a half
-
-
-@pytest.mark.parametrize(("height", "width"), [(64, 48), (77, 33), (20, 90), (90, 20)])
-def test_images_that_grow_differ_by_a_level_at_most(height: int, width: int) -> None:
-    assert difference(height, width).max() <= 1
+    if (height, width) in SIZES:
+        assert (apart > 0).mean() < 2e-4  # averages within rounding of a half
 
 
 def test_other_pipelines_are_refused() -> None:

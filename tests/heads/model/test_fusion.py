@@ -33,8 +33,3 @@ def test_a_fused_head_predicts_as_the_head_does_without_batch_norm(backbone: str
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     for name, tensor in head.state_dict().items():
         assert torch.equal(tensor, before[name])
-
-
-def test_a_batch_norm_that_follows_no_convolution_stays() -> None:
-    head = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)).eval()
-    assert fuse_batch_norm(head) is head

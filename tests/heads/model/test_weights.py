@@ -4,7 +4,6 @@ import argparse
 import copy
 import os
 import pickle
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from data.runtime.errors import InputError
-from heads.build import build_head, load_backbone_weights
-from heads.config.task import Backbone, TaskConfig
 from heads.model.head import build_backbone
 from heads.model.weights import fill_backbone, load_imagenet, read_tensors
-from heads.run.checkpoint import save_tensors
 
 State = dict[str, Tensor]
 FC = ("fc.bias", "fc.weight")
@@ -37,6 +33,10 @@ def same(first: State, second: State) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
+def with_prefix(state: State, prefix: str) -> State:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
 def features(model: nn.Module, pixels: Tensor) -> Tensor:
     """What goes into torchvision's or timm's classifier."""
     model.fc = nn.Identity()
@@ -48,7 +48,7 @@ def lightning(state: State) -> dict[str, Any]:
     """A Lightning checkpoint: the module's attribute before every name, and all that belongs to training."""
     return {
         "pytorch-lightning_version": "2.6.6",
-        "state_dict": {f"model.{name}": t for name, t in state.items()} | {"teacher.conv1.weight": torch.zeros(3)},
+        "state_dict": with_prefix(state, "model.") | {"teacher.conv1.weight": torch.zeros(3)},
         "hyper_parameters": {"lr": 1e-3, "data": Path("images")},
         "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5)}},
     }
@@ -65,14 +65,10 @@ def full_training(state: State) -> dict[str, Any]:
     }
 
 
-def averaged(name: str, average: str) -> Callable[[nn.Module], State]:
+def averaged(state: State, name: str, average: str) -> State:
     """The network's weights under a name, after averages of them under another one."""
-
-    def write(model: nn.Module) -> State:
-        zeros = {f"{average}.{key}": torch.zeros_like(tensor) for key, tensor in model.state_dict().items()}
-        return zeros | {f"{name}.{key}": tensor for key, tensor in model.state_dict().items()}
-
-    return write
+    zeros = {key: torch.zeros_like(tensor) for key, tensor in state.items()}
+    return with_prefix(zeros, f"{average}.") | with_prefix(state, f"{name}.")
 
 
 def parallel(model: nn.Module) -> State:
@@ -81,33 +77,26 @@ def parallel(model: nn.Module) -> State:
 
 
 def children(model: nn.Module, prefix: str = "") -> State:
-    numbered = nn.Sequential(*list(model.children())[:-1]).state_dict()
-    return {prefix + key: tensor for key, tensor in numbered.items()}
-
-
-def without_counters(model: nn.Module) -> State:
-    return {k: tensor for k, tensor in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    return with_prefix(nn.Sequential(*list(model.children())[:-1]).state_dict(), prefix)
 
 
 WRITERS: dict[str, Callable[[nn.Module], Any]] = {
     "plain.safetensors": lambda model: model.state_dict(),
     "plain.pth": lambda model: model.state_dict(),
-    "nested.pt": lambda model: {"epoch": 3, "state_dict": OrderedDict(model.state_dict())},
     "twice.pt": lambda model: {"model": {"net": model.state_dict()}, "optimizer": {}},
     "parallel.pth.tar": lambda model: {"state_dict": parallel(model)},
     "compiled.pt": lambda model: torch.compile(model).state_dict(),
-    "compiled_parallel.pt": lambda model: parallel(torch.compile(model)),
     "compiled_blocks.pt": lambda model: {
         name.replace("layer2.", "layer2._orig_mod."): tensor for name, tensor in model.state_dict().items()
     },
     "lightning.ckpt": lambda model: lightning(model.state_dict()),
     "full.pt": lambda model: full_training(model.state_dict()),
-    "averaged.pt": averaged("net", "ema_net.module"),
-    "averaged_shorter.pt": averaged("encoder_q", "ema"),
-    "averaged_as_long.pt": averaged("encoder_q", "encoder_k"),
+    "averaged.pt": lambda model: averaged(model.state_dict(), "net", "ema_net.module"),
+    "averaged_shorter.pt": lambda model: averaged(model.state_dict(), "encoder_q", "ema"),
+    "averaged_as_long.pt": lambda model: averaged(model.state_dict(), "encoder_q", "encoder_k"),
     "children.bin": children,
     "encoder.pt": lambda model: children(model, "encoder."),
-    "before_0_4_1.pth": without_counters,
+    "before_0_4_1.pth": lambda model: {k: t for k, t in model.state_dict().items() if "num_batches" not in k},
     "integers_beside.pt": lambda model: {1: torch.zeros(3), **model.state_dict()},
     "other_classes.pt": lambda model: model.state_dict() | {FC[1]: torch.zeros(18, 512), FC[0]: torch.zeros(18)},
 }
@@ -122,18 +111,17 @@ def test_a_backbone_from_any_dialect_has_its_networks_features(
     content = WRITERS[name](model.half() if half else model)
     save_file(content, tmp_path / name) if name.endswith("safetensors") else torch.save(content, tmp_path / name)
     report = fill_backbone(backbone, read_tensors(tmp_path / name), name)
-    (tmp_path / name).unlink()  # 23 MB that pytest would store
     assert len(report.loaded) == (100 if name.startswith("before") else 120)
     assert {key.rpartition(".")[2] for key in report.missing} <= {"num_batches_tracked"}
     assert backbone.get_parameter("conv1.weight").dtype == torch.float32
     assert torch.equal(features(backbone, pixels), features(model.float(), pixels))
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "model.", "backbone.", "trunk.", "module.model.backbone."])
+@pytest.mark.parametrize("prefix", ["", "trunk.", "module.model.backbone."])
 def test_any_prefix_is_understood_and_unused_tensors_are_reported(
     backbone: nn.Module, resnet18_state: State, prefix: str
 ) -> None:
-    state = {prefix + key: tensor for key, tensor in resnet18_state.items()}
+    state = with_prefix(resnet18_state, prefix)
     report = fill_backbone(backbone, state | {"head.weight": torch.zeros(3)}, "x.pt")
     assert same(backbone.state_dict(), {key: t for key, t in resnet18_state.items() if key not in FC})
     assert set(report.loaded) == backbone.state_dict().keys()
@@ -147,58 +135,29 @@ def test_timms_resnet18_is_loaded_as_it_is(backbone: nn.Module, pixels: Tensor) 
     assert np.abs(features(backbone, pixels).numpy() - features(theirs, pixels).numpy()).max() < 1e-5
 
 
-@pytest.mark.usefixtures("tiny_backbone")
-def test_a_head_of_0_1_is_loaded_with_its_classifier(tmp_path: Path) -> None:
-    config = TaskConfig.model_validate(
-        {
-            "task": "mask",
-            "label": {"column": "mask", "classes": ["wear", "normal"]},
-            "loss": {"terms": [{"name": "focal"}]},
-            "pixels": {key: [{"resize": {"height": 8, "width": 8}}] for key in ("train", "evaluate")},
-            "training": {"epochs": 1},
-        }
-    )
-    theirs, ours, path = build_head(config), build_head(config), tmp_path / "best.safetensors"
-    stored = config.model_dump()
-    stored["label"]["training"] = {"borders": None, "leave_out": []}
-    stored["training"]["resizing"] = None
-    tensors = {key.replace("backbone.", "trunk."): tensor for key, tensor in theirs.state_dict().items()}
-    save_tensors(path, tensors, {"config": stored})
-    backbone = Backbone(weights=str(path), with_classifier=True)
-    message = load_backbone_weights(ours, backbone, outputs={"label.classes": ["wear", "normal"]})
-    assert "0 missing; unused: mean, std; with its classifier" in message
-    assert same(ours.state_dict(), theirs.state_dict())
-
-
-def not_finite(state: State) -> State:
-    return state | {"layer3.0.conv1.weight": torch.full_like(state["layer3.0.conv1.weight"], torch.nan)}
-
-
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         (
-            lambda state: state | {"layer3.0.conv1.weight": torch.zeros(7, 7)},
-            r"fits 119 of .* 120 tensors \(layer3\.0\.conv1\.weight is \[7, 7\], expected \[256, 128, 3",
+            lambda state: state | {"bn1.weight": torch.zeros(7)},
+            r"fits 119 of .*\(bn1\.weight is \[7\], expected \[64\]",
         ),
         (
             lambda state: {k: t for k, t in state.items() if not k.startswith("layer4.1.")},
             r"fits 108 of the backbone's 120 tensors \(missing layer4\.1\.conv1\.weight, .*match the file\?",
         ),
         (lambda state: {"fc.weight": state["fc.weight"]}, "fits 0 of the backbone's 120 tensors"),
-        (lambda state: {}, "fits 0 of the backbone's 120 tensors"),
         # resnet34 holds all that resnet18 has, under the same names and in the same shapes, and more.
-        (lambda state: models.resnet34(weights=None).state_dict(), r"layer1\.2\.bn1.*match the file\?"),
+        (lambda _: with_prefix(models.resnet34().state_dict(), "a."), r"a\.layer1\.2\.bn1.*match the file\?"),
         (
-            lambda state: {f"a.{k}": t for k, t in models.resnet34(weights=None).state_dict().items()},
-            r"a\.layer1\.2\.bn1.*match the file\?",
+            lambda state: state | {"layer3.0.conv1.weight": torch.full((256, 128, 3, 3), torch.nan)},
+            r"layer3\.0\.conv1\.weight: not finite, expected numbers",
         ),
-        (not_finite, r"layer3\.0\.conv1\.weight: not finite, expected numbers"),
         (lambda state: dict.fromkeys(("conv1.weight", "layer1.0.prelu.weight"), torch.zeros(1)), "IR kind"),
         (lambda state: {"module.body.0.res_layer.1.weight": torch.zeros(1)}, "IR kind"),
         (lambda state: timm.create_model("resnet18d").state_dict(), "stem of three convolutions"),
     ],
-    ids=["shape", "part", "classifier", "nothing", "deeper", "prefixed", "nan", "iresnet", "ir", "resnet18d"],
+    ids=["shape", "part", "classifier", "deeper", "nan", "iresnet", "ir", "resnet18d"],
 )
 def test_other_tensors_are_refused_and_change_nothing(
     backbone: nn.Module, resnet18_state: State, change: Callable[[State], State], expected: str

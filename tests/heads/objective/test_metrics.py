@@ -1,11 +1,11 @@
-"""Macro F1 is scikit-learn's."""
+"""Macro F1, confusion matrix and errors are scikit-learn's."""
 
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
-from sklearn.metrics import f1_score
 
-from heads.objective.metrics import confusion_matrix, macro_f1
+from heads.objective.metrics import compute_metrics, confusion_matrix, macro_f1
 
 
 @pytest.mark.parametrize("classes", [2, 6, 18])
@@ -19,3 +19,13 @@ def test_macro_f1_and_confusion_are_scikit_learns(classes: int) -> None:
     np.testing.assert_array_equal(
         confusion_matrix(truth, predicted, classes), sklearn_confusion_matrix(truth, predicted, labels=labels)
     )
+
+
+def test_accuracy_is_of_classes_and_the_error_of_numbers() -> None:
+    generator = np.random.default_rng(0)
+    probabilities, truth = generator.dirichlet(np.ones(3), 50), generator.integers(0, 3, 50)
+    expected, values = generator.uniform(0, 100, 50), generator.uniform(0, 100, 50)
+    metrics = compute_metrics(probabilities, truth, expected, values)
+    assert metrics["accuracy"] == accuracy_score(truth, probabilities.argmax(axis=1))
+    assert metrics["mae"] == pytest.approx(mean_absolute_error(values, expected))
+    assert "mae" not in compute_metrics(probabilities, truth)

@@ -4,12 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import norm
 
 from data.runtime.errors import InputError
-from heads.objective.targets import Target, gaussian_labels
+from heads.objective.targets import Target
 
 NAMES = ("under 30", "30 to 59", "60 and over")
 MASK = Target("mask", ("wear", "incorrect", "normal"))
@@ -80,13 +78,6 @@ def test_gaussian_labels_are_the_normalised_normal_density() -> None:
     assert torch.equal(above[0], above[1])
 
 
-@given(st.integers(0, 100), st.floats(0.2, 20))
-def test_a_gaussian_label_sums_to_one_and_peaks_at_its_year(year: int, sigma: float) -> None:
-    label = gaussian_labels(torch.tensor([float(year)]), (0, 100), sigma)
-    assert label.sum().item() == pytest.approx(1, abs=1e-5)
-    assert label.argmax().item() == year
-
-
 def test_probabilities_of_years_are_summed_within_classes() -> None:
     logits = random_logits(101)
     years = logits.softmax(dim=1)
@@ -108,13 +99,6 @@ def test_a_range_that_does_not_begin_at_zero_counts_its_own_numbers() -> None:
     logits = random_logits(33)
     mean = logits.double().softmax(dim=1).numpy() @ np.arange(29, 62)
     assert np.allclose(target.expectation(logits).numpy(), mean, atol=1e-3)
-
-
-def test_a_gaussian_label_as_a_prediction_has_its_year_and_class() -> None:
-    ages = table("age", [20.0, 45.0, 70.0])
-    logits = AGE.encode(ages).clamp_min(1e-30).log()
-    assert AGE.expectation(logits).tolist() == pytest.approx([20.0, 45.0, 70.0], abs=1e-3)
-    assert AGE.probabilities(logits).argmax(dim=1).tolist() == AGE.class_indices(ages).tolist()
 
 
 def test_a_target_of_parts_has_the_joint_code_of_its_parts() -> None:

@@ -78,33 +78,25 @@ def test_folds_depend_on_the_same_fold_of_their_backbone_if_it_is_trained_too() 
 
 
 @pytest.mark.parametrize(
-    ("cores", "jobs", "threads", "expected"),
+    ("devices", "cores", "jobs", "environment", "expected"),
     [
-        (2, 4, None, [{"OMP_NUM_THREADS": "1"}] * 2),
-        (16, 3, None, [{"OMP_NUM_THREADS": "5"}] * 3),
-        (1, 3, None, [{"OMP_NUM_THREADS": "1"}]),
-        (8, 4, "4", [{}] * 2),
-        (2, 4, "4", [{}]),
-        (2, 2, "nonsense", [{"OMP_NUM_THREADS": "1"}] * 2),
+        (0, 2, 4, {}, [{"OMP_NUM_THREADS": "1"}] * 2),
+        (0, 16, 3, {}, [{"OMP_NUM_THREADS": "5"}] * 3),
+        (0, 1, 3, {}, [{"OMP_NUM_THREADS": "1"}]),
+        (0, 8, 4, {"OMP_NUM_THREADS": "4"}, [{}] * 2),
+        (0, 2, 4, {"OMP_NUM_THREADS": "4"}, [{}]),
+        (0, 2, 2, {"OMP_NUM_THREADS": "nonsense"}, [{"OMP_NUM_THREADS": "1"}] * 2),
+        (2, 8, 4, {"CUDA_VISIBLE_DEVICES": "3,5"}, [{"CUDA_VISIBLE_DEVICES": name} for name in "35"]),
+        (2, 8, 4, {}, [{"CUDA_VISIBLE_DEVICES": name} for name in "01"]),
     ],
 )
-def test_without_devices_cores_are_shared_out(
-    monkeypatch: pytest.MonkeyPatch, cores: int, jobs: int, threads: str | None, expected: list[dict[str, str]]
+def test_jobs_share_devices_or_else_cores(
+    monkeypatch: pytest.MonkeyPatch, devices: int, cores: int, jobs: int, environment: dict, expected: list
 ) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: devices)
     monkeypatch.setattr("heads.run.jobs.count_cores", lambda: cores)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if threads is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     assert list_devices(jobs) == expected
-
-
-@pytest.mark.parametrize(("visible", "names"), [("3,5", ["3", "5"]), (None, ["0", "1"])])
-def test_visible_devices_come_before_cores(
-    monkeypatch: pytest.MonkeyPatch, visible: str | None, names: list[str]
-) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert list_devices(4) == [{"CUDA_VISIBLE_DEVICES": name} for name in names]
