@@ -1,6 +1,5 @@
 """python -m data.masked: labels, people, random choices and refusals."""
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -86,7 +85,6 @@ def test_a_file_name_decides_what_is_drawn_and_not_the_place_or_other_files(port
     alone, both, elsewhere = (files_in(tmp_path / name / "images") for name in ("alone", "both", "elsewhere"))
     assert alone.items() <= both.items()
     assert both == elsewhere
-    assert hashlib.sha256(b"0.png").hexdigest()[:20] + "_bare.jpg" in alone
 
 
 def test_all_broken_portraits_are_listed_and_the_same_command_works_without_them(portraits, tmp_path):
@@ -104,9 +102,8 @@ def test_all_broken_portraits_are_listed_and_the_same_command_works_without_them
 def test_masked_people_are_in_the_fold_of_their_bare_images(people, tmp_path):
     write_masked(bare_faces(read_table([people])), tmp_path / "masked", 1, 0.5, 0, processes=1)
     both = read_table([people, tmp_path / "masked"])
-    for seed in range(4):
-        fold = pd.Series(assign_folds(both, 3, {}, seed))
-        assert fold.groupby(both["person"].str.rpartition("/")[2]).nunique().tolist() == [1, 1, 1]
+    fold = pd.Series(assign_folds(both, 3, {}, seed=0))
+    assert fold.groupby(both["person"].str.rpartition("/")[2]).nunique().tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

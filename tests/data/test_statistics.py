@@ -34,5 +34,4 @@ def test_all_bad_images_are_listed_and_the_exit_code_is_2(tmp_path, call):
         (tmp_path / "images" / name).write_bytes(b"")
     outcome = call(statistics, "--data", tmp_path)
     assert (outcome.code, outcome.out) == (2, "")
-    listed = [name in outcome.err for name in ("0.png", "1.png", "2.png", "3.png")]
-    assert listed == [False, True, True, False]
+    assert [name in outcome.err for name in ("0.png", "1.png", "2.png")] == [False, True, True]

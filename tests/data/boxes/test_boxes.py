@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -97,11 +98,7 @@ def test_labels_name_images_too_and_each_is_searched_once(tmp_path, faces):
     assert search.list_images_of([tmp_path / "labels.csv"]) == expected[:1]
     draw(images / "c.png", [7])
     assert search.list_images_of([tmp_path, images]) == [*expected, str(images / "c.png")]
-    (images / "a").unlink()
-    with pytest.raises(InputError, match=r"labels\.csv:2: path='a', no such file"):
-        search.list_images_of([tmp_path])
-    (images / "c.png").unlink()
-    images.rmdir()  # then the file labels nothing here
+    shutil.rmtree(images)  # then the file labels nothing here
     assert search.list_images_of([tmp_path]) == expected[1:]
     assert search.list_images_of([faces / "train"]) == read_table([faces / "train"])["path"].tolist()
 

@@ -51,9 +51,6 @@ def test_a_listing_keeps_its_ids_as_text_and_all_bad_ones_are_refused(tmp_path: 
         "  row 6: ImageID is empty",
         "  rows 2, 4: ImageID='a.jpg' is there 2 times, expected once",
     ]
-    path.write_text("ImageID,ans\n")
-    with pytest.raises(InputError, match="no rows after the heading"):
-        read_listing(path)
 
 
 def test_a_bad_listing_is_refused_and_not_ignored(tmp_path: Path) -> None:
@@ -63,9 +60,6 @@ def test_a_bad_listing_is_refused_and_not_ignored(tmp_path: Path) -> None:
     (tmp_path / "info.csv").symlink_to(tmp_path / "gone.csv")
     with pytest.raises(InputError, match=r"info\.csv: cannot be read"):
         list_images(tmp_path)
-    (tmp_path / "info.csv").unlink()
-    (tmp_path / "info.csv").write_text("ImageID\na.jpg\n")
-    assert list_images(tmp_path)[0] == ["a.jpg"]  # which a cluster prefers to the other listing as well
 
 
 def test_no_folder_no_image_and_names_that_no_csv_can_hold_are_refused(tmp_path: Path) -> None:
@@ -95,15 +89,11 @@ def test_links_are_followed_but_not_in_circles_and_broken_ones_are_listed(tmp_pa
 
 def test_listed_images_are_found_within_the_folder_and_nothing_outside_of_it(tmp_path: Path) -> None:
     folder = touch(tmp_path / "images", "a.jpg", "sub/b.jpg", "..c.jpg", "../secret.jpg")
-    (tmp_path / "linked").symlink_to(folder)
     for name, target in {"link.jpg": "a.jpg", "out.jpg": "../secret.jpg", "up": "..", "o.jpg": "o.jpg"}.items():
         (folder / name).symlink_to(target)
     ids = ["sub/b.jpg", "a.jpg", "link.jpg", "..c.jpg"]
-    for place in (folder, tmp_path / "linked"):
-        assert image_paths(place, ids) == [str(place / name) for name in ids]
+    assert image_paths(folder, ids) == [str(folder / name) for name in ids]
     assert image_paths(folder, ["gone.jpg"], missing_ok=True) == [str(folder / "gone.jpg")]
-    with pytest.raises(InputError, match="none: no such folder"):
-        image_paths(tmp_path / "none", ["a"])
     wrong = dict.fromkeys((str(tmp_path / "secret.jpg"), "\\a.jpg", "C:\\a.jpg"), "is an absolute path")
     wrong |= dict.fromkeys(("sub/../a.jpg", "..\\secret.jpg"), "contains '..'")
     wrong |= {"C:a.jpg": "names a drive", "s3://b/a.jpg": "is a URL", "a\0.jpg": "contains a NUL character"}

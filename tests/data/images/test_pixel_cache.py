@@ -65,15 +65,12 @@ def test_the_same_images_are_decoded_once(images: list[str], folder: Path) -> No
 
 
 def test_a_changed_image_is_decoded_again(images: list[str], folder: Path) -> None:
-    before = make(folder, images)(Path(images[3]))
+    make(folder, images)
     size = Path(images[3]).stat().st_size
     Image.new("RGB", (16, 24), (9, 8, 7)).save(images[3])
-    with Path(images[3]).open("ab") as file:
-        file.write(bytes(size - file.tell()))  # as large as before: only the time differs
+    os.truncate(images[3], size)  # as large as before: only the time differs
     os.utime(images[3], ns=(1, 1))
-    after = make(folder, images)(Path(images[3]))
-    assert (after == (9, 8, 7)).all()
-    assert not np.array_equal(before, after)
+    assert (make(folder, images)(Path(images[3])) == (9, 8, 7)).all()
 
 
 def test_a_damaged_file_is_made_again(images: list[str], folder: Path) -> None:

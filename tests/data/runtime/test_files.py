@@ -42,10 +42,8 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_complete(tmp_path: Path
 
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
-    try:
-        write_text(tmp_path / "shared.txt", "")
-    finally:
-        os.umask(before)
+    write_text(tmp_path / "shared.txt", "")
+    os.umask(before)
     assert stat.S_IMODE((tmp_path / "shared.txt").stat().st_mode) == 0o640
 
 

