@@ -121,7 +121,7 @@ average_not_validated | heads/train/state.py | the moving average of the weights
 resume_without_generator | heads/train/loop.py | a resumed run has the dropout of an uninterrupted one
 - progress.restore_generators()
 + pass
-= tests/heads/train/test_loop.py
+= tests/heads/train/test_training.py
 best_by_accuracy | heads/train/state.py | the best epoch is that of the highest macro F1
 - sign * record[self.select_by]
 + sign * record["accuracy"]
