@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: bench demo results given these-folds-alone test test-browser test-faults test-mutants test-scale lint format install install-dev clean
+.PHONY: bench demo results check-options check-folds test test-browser test-faults test-mutants test-scale lint format install install-dev clean
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,7 +24,7 @@ $(VENV)/installed-browser: requirements-browser.txt $(VENV)/installed-dev
 install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev
 
-# Drawn people, no download, no image: data, age backbone, three heads, submission, report.
+# On drawn people, without a download: data, age backbone, three heads, submission, report.
 demo: install
 	rm -rf demo
 	$(BIN)/python -m data.synthetic demo/data --people 600 --eval-people 100 --size 72x96 --seed 0
@@ -37,12 +37,12 @@ demo: install
 	$(BIN)/python evaluate.py --config configs/demo/joint.yaml --submission demo/submission.csv \
 		--answers demo/data/eval/answers.csv --runs demo/runs --images demo/data/eval/images
 
-# The recipe of the README, on your own copies: make -j2 results DATA=DIR PORTRAITS=DIR MASKS=DIR WEIGHTS=FILE
+# The training of the README on your own data: make -j2 results DATA=DIR PORTRAITS=DIR MASKS=DIR WEIGHTS=FILE
 # [RUNS=DIR] [SEED=0] [FOLDS="0 1 2 3 4"]. DATA holds train/ and eval/ with answers.csv; PORTRAITS has faces with age and
-# gender; MASKS has images of masks with a column mask; WEIGHTS is resnet18 from ImageNet. The age backbone comes
-# first, on BACKBONE_THREADS cores; with -j2 two heads at a time then follow, THREADS cores each; what is done already, with
-# this SEED and these FOLDS, is not done again. WORKERS processes load images for each head: one suffices for two
-# cores, a GPU wants several.
+# gender; MASKS has images of masks with a column mask; WEIGHTS is resnet18 from ImageNet. The age backbone is trained first,
+# on BACKBONE_THREADS cores; with -j2 two heads at a time follow, on THREADS cores each. What is finished with this SEED and
+# these FOLDS is not trained again. WORKERS processes load images for each head: one is enough for two cores, a GPU needs
+# several.
 RUNS ?= runs
 SEED ?= 0
 FOLDS ?=
@@ -53,18 +53,18 @@ TRAIN = $(BIN)/python train_task.py --runs $(RUNS) --cache $(RUNS)/cache \
 	--set training.seed=$(SEED) --set training.workers=$(WORKERS) $(if $(FOLDS),--fold $(FOLDS))
 HEAD = OMP_NUM_THREADS=$(THREADS) $(TRAIN) --data $(DATA)/train
 
-# How the stamp of a head ends that is done: runs/age.seed-0.done, runs/age.seed-0.folds-0-1.done. One stamp stands at a
-# time, since another seed's head takes the folder: it goes before training, and is not there where that is stopped.
+# Suffix of the stamp of a finished head: runs/age.seed-0.done, runs/age.seed-0.folds-0-1.done. A head has one stamp at a
+# time, since another seed's head overwrites its folder: it is removed before training.
 NOTHING :=
 DONE := .seed-$(strip $(SEED))$(if $(FOLDS),.folds-$(subst $(NOTHING) $(NOTHING),-,$(sort $(FOLDS)))).done
 
-# combine.py takes all folds that it finds, and before a head without folds: those of another set would be merged in.
+# combine.py merges all folds in RUNS: those of another set must not be there.
 OTHER_FOLDS = $(strip $(foreach task,age_backbone age gender mask,$(filter-out \
 	$(patsubst %,$(RUNS)/$(task)/fold-%,$(FOLDS)),$(wildcard $(RUNS)/$(task)/fold-*))))
-given:
-	$(foreach name,DATA PORTRAITS MASKS WEIGHTS,$(if $($(name)),,$(error results: $(name) is not given, expected $(name)=PATH; \
-		the Makefile says of what)))
-these-folds-alone:
+check-options:
+	$(foreach name,DATA PORTRAITS MASKS WEIGHTS,$(if $($(name)),,$(error results: $(name) is missing, expected $(name)=PATH; \
+		see the Makefile)))
+check-folds:
 	$(if $(OTHER_FOLDS),$(error $(OTHER_FOLDS): found beside FOLDS="$(FOLDS)", expected these folds alone; \
 		move them away or name another RUNS))
 
@@ -87,7 +87,7 @@ $(RUNS)/mask$(DONE): $(RUNS)/masked.done | $(RUNS)/age_backbone$(DONE)
 	rm -f $(RUNS)/mask.seed-*.done
 	$(HEAD) --task mask --data $(MASKS) --data $(RUNS)/masked --set backbone.weights=$(WEIGHTS)
 	touch $@
-results: given these-folds-alone $(RUNS)/age_backbone$(DONE) $(RUNS)/mask$(DONE) $(RUNS)/gender$(DONE) $(RUNS)/age$(DONE)
+results: check-options check-folds $(RUNS)/age_backbone$(DONE) $(RUNS)/mask$(DONE) $(RUNS)/gender$(DONE) $(RUNS)/age$(DONE)
 	$(BIN)/python combine.py --data $(DATA)/eval --runs $(RUNS) --out $(RUNS)/out/submission.csv
 	$(BIN)/python evaluate.py --submission $(RUNS)/out/submission.csv --answers $(DATA)/eval/answers.csv --runs $(RUNS)
 
@@ -109,8 +109,8 @@ format: install-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# A file's tests run in one process, of two: modules train heads for their own tests. OpenVINO's tests come last and in
-# processes of their own, since later forks crashed.
+# Two processes, each with whole files, which share their trained heads. OpenVINO's tests have processes of their own: forks
+# after them crashed.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 test: lint
 	$(PYTEST)
@@ -124,7 +124,7 @@ test-faults: install-dev
 test-mutants: install-dev
 	$(BIN)/python tests/mutants.py --jobs 2
 
-# The report in a real browser: Debian's chromium, which apt-get brings where it is not there.
+# The report in Debian's chromium, which apt-get installs where it is missing.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 test-browser: $(VENV)/installed-browser
 	{ command -v chromium && command -v chromedriver; } > /dev/null || { $(ROOT) apt-get update -q && \
