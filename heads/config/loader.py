@@ -239,8 +239,7 @@ def dump_yaml(value: Any) -> str:
     - 'no'
     - '1e-3'
     """
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    return text
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def _lines(node: yaml.Node | None, above: Location) -> Iterator[tuple[Location, int]]:

@@ -21,10 +21,10 @@ import numpy.typing as npt
 from data.runtime.errors import InputError
 
 Arrays = list[npt.NDArray[np.float32]]
-CAFFE = (103.939 / 255, 116.779 / 255, 123.68 / 255)
 # Scaling of the pixels: mean (red first) and std of values in 0..1; whether the network takes blue first.
 INPUTS: dict[str, tuple[tuple[float, ...], float, bool]] = {
-    "caffe": (CAFFE[::-1], 1 / 255, True),  # keras.applications' preprocess_input for ResNet50
+    # keras.applications' preprocess_input for ResNet50
+    "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), 1 / 255, True),
     "bgr": ((0.0, 0.0, 0.0), 1 / 255, True),  # 0..255 as OpenCV reads them
     "rgb": ((0.0, 0.0, 0.0), 1 / 255, False),
     "unit": ((0.0, 0.0, 0.0), 1.0, False),  # 0..1

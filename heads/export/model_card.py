@@ -8,7 +8,6 @@ from data.audit.predictions import read_validation
 from data.runtime.files import write_text
 from heads.build import TrainedHead
 from heads.export.graph import INPUT
-from heads.run.folder import RunFolder
 
 UNKNOWN_TERMS = (
     "Not stated. Weights come under the terms of the images they were trained on and of the initial weights; "
@@ -34,13 +33,17 @@ def describe_interface(kind: str, outputs: str) -> str:
 def head_section(trained: TrainedHead) -> str:
     """One head's classes, origin and validation figures in Markdown, with those of its run's files."""
     config, run = trained.config, trained.run
+    data = f"fold {config.split.fold} of {config.split.folds} held out by person"
+    if run.validation.is_file():
+        people = read_validation(run.validation)["person"].tolist()
+        data += f": {len(people)} images of {len(set(people))} people"
     lines = [
         f"## {config.task}",
         "",
         f"- Classes: {', '.join(config.label.classes)}",
         f"- Network: {config.backbone.name}, initial weights {Path(config.backbone.weights).name!r}",
         f"- Pixels: {json.dumps(config.pixels.evaluate)}; mean {config.pixels.mean}, std {config.pixels.std}",
-        f"- Data: {_describe_data(run, config.split.fold, config.split.folds)}",
+        f"- Data: {data}",
     ]
     if trained.box_margin is not None:
         margin = f"{trained.box_margin:g} times the margin of docs/boxes.md"
@@ -67,11 +70,3 @@ def write_card(
     parts += ["## Trained on\n\n" + data] if data else []
     parts += [*sections, f"## Limits\n\n{LIMITS}", f"## Terms\n\n{terms or UNKNOWN_TERMS}"]
     write_text(path, "\n\n".join(parts) + "\n")
-
-
-def _describe_data(run: RunFolder, fold: int, folds: int) -> str:
-    text = f"fold {fold} of {folds} held out by person"
-    if run.validation.is_file():
-        people = read_validation(run.validation)["person"].tolist()
-        text += f": {len(people)} images of {len(set(people))} people"
-    return text

@@ -129,10 +129,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: no such file, expected weights as .safetensors, .pt, .pth or .ckpt")
     if path.suffix == ".safetensors":
         try:
-            tensors: dict[str, Tensor] = load_file(path)
+            return dict(load_file(path))
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path}: not readable as safetensors: {error}") from None
-        return tensors
     if path.suffix not in _TORCH_SUFFIXES:
         expected = f".safetensors, {', '.join(_TORCH_SUFFIXES)}"
         raise InputError(f"{path}: found {path.suffix or 'no suffix'}, expected one of {expected}")

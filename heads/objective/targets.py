@@ -92,7 +92,10 @@ class Target:
         indices = self.class_indices(table)
         if self.numbers is None:
             return torch.from_numpy(indices)
-        return gaussian_labels(self.values(table), self.numbers, self.sigma)
+        low, high = self.numbers
+        distances = torch.arange(low, high + 1, dtype=torch.float64) - self.values(table).clamp(max=high)[:, None]
+        # A normal density; the softmax normalises it also where the range truncates it.
+        return (-(distances**2) / (2 * self.sigma**2)).softmax(dim=1).float()
 
     def values(self, table: pd.DataFrame) -> Tensor:
         """The column as numbers, float64 [N]; only for a target with numbers."""
@@ -116,16 +119,3 @@ class Target:
 
     def _cut(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         return np.searchsorted(np.asarray(self.borders), values, side="right").astype(np.int64)
-
-
-def gaussian_labels(values: Tensor, numbers: tuple[int, int], sigma: float) -> Tensor:
-    """A normal density around each of `values` [N] over whole numbers low..high: [N, high - low + 1].
-
-    Rows sum to 1, also where the range truncates the density; values above high count as high.
-
-    >>> gaussian_labels(torch.tensor([30.0]), (28, 32), 1.0).argmax().item()
-    2
-    """
-    grid = torch.arange(numbers[0], numbers[1] + 1, dtype=torch.float64)
-    squares = (grid - values.double().clamp(max=numbers[1])[:, None]) ** 2
-    return (-squares / (2 * sigma**2)).softmax(dim=1).float()

@@ -156,5 +156,4 @@ def load_state(
     scaler = getattr(optimiser, "scaler", None)
     if scaler is not None and "scaler" in plain:
         scaler.load_state_dict(plain["scaler"])
-    description: dict[str, Any] = plain["description"]
-    return description
+    return dict(plain["description"])
