@@ -29,7 +29,7 @@ from data.transforms.views import make_views
 from ensemble.config import load_tasks
 from ensemble.files.predictions import FILE_NAME, Predictions, TaskOutput, write_probabilities
 from ensemble.files.submission import write_submission
-from ensemble.inference.views import MERGES
+from ensemble.inference.predictor import MERGES
 from ensemble.joint import argmax
 from heads.build import TrainedHead, build_loss, build_split, build_train_state, init_head, load_head
 from heads.config.loader import load_config
@@ -37,9 +37,8 @@ from heads.config.task import TaskConfig
 from heads.model.head import Head
 from heads.objective.metrics import compute_metrics
 from heads.run.folder import run_folder, save_head, write_json
-from heads.train.loop import predict
+from heads.train.loop import FitSettings, predict
 from heads.train.sampler import BalancedSampler
-from heads.train.state import FitSettings
 
 BATCH = 64
 

@@ -99,16 +99,10 @@ def load_task_heads(
     box_margin: float | None = None,
     headline: str = "folds of one task do not fit together",
 ) -> dict[str, Task]:
-    """Load every head of some tasks.
+    """Load every head of some tasks; arguments and errors are those of `Ensemble.load`.
 
-    Args:
-        runs: folder of their runs.
-        labels: of each task, whose classes and borders the heads must have; None takes those of its first head.
-        box_margin: as for `Ensemble.load`.
-        headline: of the message on heads that do not fit.
-
-    Raises:
-        InputError: heads that are missing, damaged, or do not fit; all are named at once.
+    The heads of a task must have the classes and borders of its label, or of its first head where that is None;
+    `headline` is that of the message on heads that do not.
     """
     tasks, problems = {}, []
     for name, files in find_checkpoints(runs, labels).items():
@@ -136,11 +130,7 @@ def load_verified_head(file: Path) -> TrainedHead:
 
 
 def find_checkpoints(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
-    """Find the checkpoints of each task: all its folds, or its one run.
-
-    Raises:
-        InputError: a task has no head in `runs`; all such tasks are named at once.
-    """
+    """Find the checkpoints of each task: all its folds, or its one run; InputError for tasks that have none."""
     files = {task: [run.best for run in find_trained_runs(runs, task)] for task in tasks}
     for task, found in files.items():
         single = run_folder(runs, task).best

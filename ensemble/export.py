@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from data.runtime.errors import InputError, run_script
 from ensemble.ensemble import Ensemble
 from ensemble.files.predictions import NUMBER
-from ensemble.inference.predictor import Task
-from ensemble.inference.views import MERGES, ViewCache
+from ensemble.inference.predictor import MERGES, Task, ViewCache
 from ensemble.metrics.scores import JOINT
 from heads.export.__main__ import SUFFIXES, add_arguments
 from heads.export.graph import write_onnx, write_torchscript
@@ -28,10 +27,9 @@ NAME = "ensemble"
 
 
 class EnsembleGraph(nn.Module):
-    """Images uint8 [N, h, w, 3] (RGB) to each task's probabilities [N, C] and the joint ones [N, prod C].
+    """RGB images uint8 [N, h, w, 3] to each task's probabilities [N, C], the joint ones [N, prod C], and numbers [N].
 
-    The same as those of `combine.py`: views merged, folds averaged, tasks taken to be independent. After them
-    come the numbers [N] of the tasks that predict one.
+    They are those of `combine.py`: views merged, folds averaged, tasks taken to be independent.
     """
 
     def __init__(self, tasks: Mapping[str, Task]) -> None:
@@ -77,10 +75,12 @@ def export(tasks: Mapping[str, Task], out: Path, kind: str) -> Path:
 
 def describe_outputs(tasks: Mapping[str, Task]) -> str:
     """Describe the outputs in their order, for a model card."""
-    each = [f"`{name}` [n, {len(task.classes)}]" for name, task in tasks.items()]
-    radices = " * ".join(str(len(task.classes)) for task in tasks.values())
-    numbers = "".join(f"; `{name}` [n]" for name in _numbers(tasks))
-    return f"{', '.join(each)}, `{JOINT}` [n, {radices}], the first task being the most significant digit{numbers}"
+    sizes = {name: len(task.classes) for name, task in tasks.items()}
+    each = [f"`{name}` [n, {size}]" for name, size in sizes.items()]
+    each.append(
+        f"`{JOINT}` [n, {' * '.join(map(str, sizes.values()))}], the first task being the most significant digit"
+    )
+    return "; ".join([", ".join(each), *(f"`{name}` [n]" for name in _numbers(tasks))])
 
 
 def _numbers(tasks: Mapping[str, Task]) -> list[str]:
@@ -97,10 +97,10 @@ def main() -> None:
     out = args.out or args.runs / "export"
     tasks = Ensemble.load(args.runs, args.config).tasks
     path = export(tasks, out, args.kind)
-    sections = []
-    for task in tasks.values():
-        views = ", ".join(task.views)
-        sections.append(f"{head_section(task.heads[0])}\n\nViews: {views}; {len(task.heads)} heads.")
+    sections = [
+        f"{head_section(task.heads[0])}\n\nViews: {', '.join(task.views)}; {len(task.heads)} heads."
+        for task in tasks.values()
+    ]
     interface = describe_interface(args.kind, describe_outputs(tasks))
     card = out / f"{NAME}.md"
     write_card(card, ", ".join(tasks), interface, sections, args.trained_on, args.terms)

@@ -75,9 +75,7 @@ def joint_probabilities(probabilities: Sequence[npt.NDArray[np.floating]]) -> np
         raise ValueError(f"expected one array [N, C] per task with the same N, found shapes {shapes}")
     joint = np.ones((shapes[0][0], 1))
     for each in probabilities:
-        joint = (joint[:, :, None] * each[:, None, :].astype(np.float64)).reshape(
-            len(joint), joint.shape[1] * each.shape[1]
-        )
+        joint = (joint[:, :, None] * each[:, None, :].astype(np.float64)).reshape(len(joint), -1)
     return joint
 
 

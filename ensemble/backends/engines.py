@@ -36,11 +36,7 @@ CHUNK = 16
 
 
 class CheckedBackend(nn.Module):
-    """A backend's module whose first batch is compared with PyTorch.
-
-    Raises:
-        InputError: at the first call, if probabilities differ by more than `TOLERANCE`.
-    """
+    """A backend's module; InputError if the probabilities of its first batch differ from PyTorch's by `TOLERANCE`."""
 
     def __init__(self, module: nn.Module, trained: TrainedHead, name: str) -> None:
         super().__init__()
@@ -77,11 +73,7 @@ class OnnxHead(nn.Module):
 
 
 class OpenVinoHead(nn.Module):
-    """A head's model in OpenVINO, on the CPU, in chunks of one size.
-
-    Args:
-        model: an `openvino.Model` that takes pixels; its batch is set to `CHUNK`.
-    """
+    """A head's `openvino.Model`, on the CPU, in chunks of one size."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -91,7 +83,7 @@ class OpenVinoHead(nn.Module):
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it
         }
-        self.compiled = import_openvino().Core().compile_model(model, "CPU", properties)
+        self.compiled = import_optional("openvino", "--engine openvino").Core().compile_model(model, "CPU", properties)
 
     def forward(self, pixels: Tensor) -> Tensor:
         chunks = [to_numpy(F.pad(part, (0, 0) * 3 + (0, CHUNK - len(part)))) for part in torch.split(pixels, CHUNK)]
@@ -130,11 +122,7 @@ def describe_device(backend: Backend) -> str:
 
 
 def backend_version(engine: str) -> str:
-    """Name an engine, a key of `BACKENDS`, with the version of its package.
-
-    Raises:
-        InputError: the package is not installed.
-    """
+    """Name an engine, a key of `BACKENDS`, with the version of its package; InputError if that is not installed."""
     return f"{engine} {import_optional(PACKAGES[engine], f'--engine {engine}').__version__}"
 
 
@@ -149,7 +137,7 @@ def onnx_graph(trained: TrainedHead) -> bytes:
 
 def openvino_model(trained: TrainedHead) -> Any:
     """Convert a head to an `openvino.Model`, from its ONNX graph."""
-    return import_openvino().Core().read_model(onnx_graph(trained))
+    return import_optional("openvino", "--engine openvino").Core().read_model(onnx_graph(trained))
 
 
 def input_size(trained: TrainedHead) -> tuple[int, int]:
@@ -162,21 +150,11 @@ def input_size(trained: TrainedHead) -> tuple[int, int]:
 def to_numpy(pixels: Tensor) -> npt.NDArray[np.float32]:
     """Convert pixels to contiguous float32 in 0..1."""
     scaled = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-    array: npt.NDArray[np.float32] = scaled.cpu().contiguous().numpy()
-    return array
-
-
-def import_openvino() -> ModuleType:
-    """Import OpenVINO, if it is installed."""
-    return import_optional("openvino", "--engine openvino")
+    return scaled.cpu().contiguous().numpy()
 
 
 def import_optional(name: str, option: str) -> ModuleType:
-    """Import a package that only `option` needs.
-
-    Raises:
-        InputError: it is not installed.
-    """
+    """Import a package that only `option` needs; InputError if it is not installed."""
     # OpenVINO and NNCF send usage statistics through this package, and none where it cannot be imported.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:

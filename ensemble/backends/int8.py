@@ -33,7 +33,7 @@ from data.runtime.errors import InputError, raise_all
 from data.runtime.files import hold_lock, remove_unfinished
 from data.runtime.machine import CPUINFO, instruction_sets
 from data.transforms.pipeline import Pipeline
-from ensemble.backends.engines import OpenVinoHead, import_openvino, import_optional, openvino_model, torch_backend
+from ensemble.backends.engines import OpenVinoHead, import_optional, openvino_model, torch_backend
 from ensemble.inference.parts import fingerprint
 from ensemble.inference.predictor import Task, load_batches
 from heads.build import TrainedHead
@@ -72,7 +72,6 @@ class QuantisedHead:
 
     @property
     def is_good(self) -> bool:
-        """Whether it loses no more than is allowed."""
         return self.before - self.after <= MAX_LOSS
 
 
@@ -208,11 +207,7 @@ def find_validation_images(table: pd.DataFrame, held_out: Arrays, validation: Pa
 
 
 def has_dot_products(cpuinfo: Path = CPUINFO) -> bool:
-    """Whether the processor adds products of bytes without overflow; False where that is unknown.
-
-    Args:
-        cpuinfo: Linux's description of the processor.
-    """
+    """Whether the processor, by Linux's description, adds products of bytes without overflow; False if unknown."""
     cores = instruction_sets(cpuinfo)
     return bool(cores) and all(DOT_PRODUCTS & each for each in cores)
 
@@ -230,9 +225,6 @@ def quantise(
         images: to calibrate on, from the head's pipeline: float [3, H, W] in 0..1.
         overflow_fix: limits weights to seven bits, for processors that add products of bytes in 16 bits.
         in_float: number of convolutions, from the input on, that stay in float: slower, closer to the head.
-
-    Raises:
-        InputError: a package is not installed.
     """
     nncf = _import_nncf()
     fix = nncf.OverflowFix.ENABLE if overflow_fix else nncf.OverflowFix.DISABLE
@@ -252,13 +244,13 @@ def quantise(
         )
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "model.xml"
-        import_openvino().save_model(quantised, graph, compress_to_fp16=False)
+        import_optional("openvino", OPTION).save_model(quantised, graph, compress_to_fp16=False)
         return graph.read_bytes(), graph.with_suffix(".bin").read_bytes()
 
 
 def run_model(model: Model) -> nn.Module:
     """Make the module that computes a model of `quantise`: pixels to logits, as a head does."""
-    return OpenVinoHead(import_openvino().Core().read_model(*model))
+    return OpenVinoHead(import_optional("openvino", OPTION).Core().read_model(*model))
 
 
 def versions() -> list[str]:

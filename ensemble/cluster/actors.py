@@ -1,8 +1,7 @@
 """Parts predicted by many machines at once: Ray Data maps them over a pool of actors that hold the heads.
 
-A part goes to one actor at a time. One that dies is restarted and its part predicted again; the part's file appears
-atomically under one name, so nothing is lost or written twice. Each actor gets two parts at most and reads one batch
-ahead, so memory does not grow with the listing.
+A part goes to one actor at a time. One that dies is restarted and its part predicted again. Each actor gets two parts
+at most and reads one batch ahead, so memory does not grow with the listing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,12 +21,7 @@ PARTS_IN_FLIGHT = 2
 
 
 class PartPredictor:
-    """An actor: the heads, moved to its device once, and the folder of the parts.
-
-    Args:
-        tasks: a reference to the heads (`ray.put`), so that each machine fetches them once.
-        parts: where predictions are written.
-    """
+    """An actor: the heads, which it fetches and moves to its device once, and the folder of the parts."""
 
     def __init__(self, tasks: Any, parts: ParquetParts) -> None:
         reuse_freed_memory()
@@ -35,15 +29,12 @@ class PartPredictor:
         self.parts = parts
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        rows, problems = [], []
-        for part in batch["part"]:
-            try:
-                rows.append(self.parts.predict(self.predictor, int(part)))
-                problems.append("")
-            except InputError as error:  # raised when all other parts are done
-                rows.append(0)
-                problems.append(str(error))
-        return {"rows": np.array(rows), "problem": np.array(problems)}
+        [part] = batch["part"]
+        try:
+            rows, problem = self.parts.predict(self.predictor, int(part)), ""
+        except InputError as error:  # raised when all other parts are done
+            rows, problem = 0, str(error)
+        return {"rows": np.array([rows]), "problem": np.array([problem])}
 
 
 def connect(engine: str) -> int:
@@ -57,12 +48,7 @@ def connect(engine: str) -> int:
 
 
 def predict_parts(tasks: Mapping[str, Task], parts: ParquetParts, actors: int) -> Iterator[int]:
-    """Predict the missing parts; yield the number of images of each as it is done.
-
-    Args:
-        tasks: the heads.
-        parts: where predictions are written; every machine must be able to reach it.
-        actors: their number at most, one per GPU, or per core where there is none.
+    """Predict the missing parts with at most so many actors; yield the number of images of each as it is done.
 
     Raises:
         InputError: images cannot be read (the first one of each part is named); all other parts are done.
@@ -70,8 +56,7 @@ def predict_parts(tasks: Mapping[str, Task], parts: ParquetParts, actors: int) -
     missing = parts.missing()
     if not missing:
         return
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
+    DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_items([{"part": part} for part in missing], override_num_blocks=len(missing))
     pool = ActorPoolStrategy(
         min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=PARTS_IN_FLIGHT

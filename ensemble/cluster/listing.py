@@ -6,7 +6,7 @@ beside the predictions, so that any machine can predict any part, and a stopped 
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -52,19 +52,15 @@ def read_ids(listing: str) -> Iterator[str]:
 
 
 def _batches(file: io.IOBase, listing: str) -> Iterable[pa.RecordBatch]:
-    if listing.endswith(".parquet"):
-        parquet_file = pq.ParquetFile(file)
-        _check_header(listing, parquet_file.schema_arrow.names)
-        return parquet_file.iter_batches(columns=[ID])  # type: ignore[no-any-return]
-    _check_header(listing, pyarrow.csv.open_csv(file).schema.names)
-    file.seek(0)
-    convert = pyarrow.csv.ConvertOptions(include_columns=[ID], column_types={ID: pa.string()})
-    return pyarrow.csv.open_csv(file, convert_options=convert)  # type: ignore[no-any-return]
-
-
-def _check_header(listing: str, columns: Sequence[str]) -> None:
+    is_csv = listing.endswith(".csv")
+    columns = pyarrow.csv.open_csv(file).schema.names if is_csv else pq.ParquetFile(file).schema_arrow.names
     if columns.count(ID) != 1:
         raise InputError(f"{listing}: columns {', '.join(columns)}; expected {ID} once, one row per image")
+    file.seek(0)
+    convert = pyarrow.csv.ConvertOptions(include_columns=[ID], column_types={ID: pa.string()})
+    if is_csv:
+        return pyarrow.csv.open_csv(file, convert_options=convert)  # type: ignore[no-any-return]
+    return pq.ParquetFile(file).iter_batches(columns=[ID])  # type: ignore[no-any-return]
 
 
 def split_listing(listing: str, pieces: str, rows: int) -> list[int]:
@@ -77,15 +73,9 @@ def split_listing(listing: str, pieces: str, rows: int) -> list[int]:
     lengths: list[int] = []
     hashes: list[npt.NDArray[np.int64]] = []
     while part := list(islice(ids, rows)):
-        first = sum(lengths)
-        raise_all(
-            f"{listing}: bad rows",
-            [
-                f"image {first + row + 1}: {ID}={name!r} {why}"
-                for row, name in enumerate(part)
-                if (why := _id_problem(name))
-            ],
-        )
+        reasons = ((row, name, _id_problem(name)) for row, name in enumerate(part, sum(lengths) + 1))
+        problems = [f"image {row}: {ID}={name!r} {why}" for row, name, why in reasons if why]
+        raise_all(f"{listing}: bad rows", problems)
         urls.write_bytes(piece_path(pieces, len(lengths)), to_parquet({ID: part}))
         hashes.append(np.fromiter(map(hash, part), dtype=np.int64, count=len(part)))
         lengths.append(len(part))
@@ -114,21 +104,15 @@ def to_parquet(columns: dict[str, object]) -> bytes:
 
 
 def _id_problem(name: str | None) -> str:
-    if name is None or not name.strip():
-        return "is empty, expected a file name"
-    return unsafe_reason(name)
+    return unsafe_reason(name) if name and name.strip() else "is empty, expected a file name"
 
 
 def _check_duplicates(listing: str, pieces: str, hashes: npt.NDArray[np.int64], parts: int) -> None:
     """Raise InputError for repeated ids; eight bytes per image find candidates, and only those are compared as text."""
     hashes.sort()
     candidates = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
-    if not candidates:
-        return
     counts: Counter[str] = Counter()
-    for part in range(parts):
+    for part in range(parts if candidates else 0):
         counts.update(name for name in read_piece(pieces, part) if hash(name) in candidates)
-    raise_all(
-        f"{listing}: bad rows",
-        [f"{ID}={name!r} is there {count} times, expected once" for name, count in counts.items() if count > 1],
-    )
+    repeated = [(name, count) for name, count in counts.items() if count > 1]
+    raise_all(f"{listing}: bad rows", [f"{ID}={name!r} is there {n} times, expected once" for name, n in repeated])

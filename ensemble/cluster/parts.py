@@ -174,14 +174,7 @@ def make_image_reader(images: str, least: tuple[int, int] | None = None) -> Read
 
 
 def load_batches(pipelines: Sequence[Pipeline], ids: Sequence[str], read: Read, batch_size: int) -> Iterator[Sample]:
-    """Load batches of images with threads, which read the next batch while one is computed.
-
-    Args:
-        pipelines: applied to each image; a batch holds uint8 [B, 3, H, W] for each of them.
-        ids: of the images.
-        read: id -> RGB uint8 [H, W, 3].
-        batch_size: images of a batch.
-    """
+    """Load batches, uint8 [B, 3, H, W] for each pipeline; threads read the next batch while one is computed."""
     pool = ThreadPoolExecutor(READERS)
     try:
         ahead = [pool.submit(read, name) for name in ids[:batch_size]]

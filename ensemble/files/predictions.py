@@ -59,8 +59,8 @@ class Predictions:
     """Predictions of every task for N images.
 
     Attributes:
-        tasks: output by task name.
-        errors: for each image why it could not be decoded, or "". Such an image has equal probabilities.
+        tasks: by name.
+        errors: why each image could not be decoded, or ""; such an image has equal probabilities.
     """
 
     tasks: dict[str, TaskOutput]
@@ -89,11 +89,10 @@ class Predictions:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "Predictions":
-        """The inverse of `to_arrays`; other arrays of a probabilities.npz are ignored."""
-        names = [name for name in arrays if "/" not in name and name not in (ID, REASON)]
+        """Invert `to_arrays`."""
+        names = [name for name in arrays if "/" not in name and name != REASON]
         tasks = {name: TaskOutput(*map(arrays.get, _array_names(name))) for name in names}  # type: ignore[arg-type]
-        rows = len(next(iter(tasks.values())).probabilities)
-        return cls(tasks, arrays[REASON].tolist() if REASON in arrays else [""] * rows)
+        return cls(tasks, arrays[REASON].tolist())
 
 
 def _array_names(task: str) -> tuple[str, ...]:
@@ -104,14 +103,7 @@ def _array_names(task: str) -> tuple[str, ...]:
 def write_probabilities(
     path: Path, ids: Sequence[str], classes: Mapping[str, Sequence[str]], parts: Iterable[Predictions]
 ) -> None:
-    """Write predictions to one .npz, atomically and one part at a time.
-
-    Args:
-        path: of the file.
-        ids: of all images, [N].
-        classes: class names of each task.
-        parts: predictions of consecutive images; iterated once for each array.
-    """
+    """Write the predictions of consecutive images to one .npz, atomically; `parts` is iterated once for each array."""
     with write_atomically(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         text = np.dtype(("U", max(map(len, ids), default=1)))
         chunks = (np.array(ids[start : start + CHUNK], dtype=text) for start in range(0, len(ids), CHUNK))

@@ -2,7 +2,9 @@
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from math import prod
 from operator import index
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pandas as pd
 from data.images.find import ID, MAX_EXAMPLES, read_id_rows
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import write_atomically
+from ensemble.joint import encode
+from heads.config.task import Label
 
 ANSWER = "ans"
 
@@ -33,6 +37,38 @@ def read_codes(path: Path, classes: int) -> pd.DataFrame:
     raise_all(f"{path}: bad rows", problems)
     codes = np.array([int(row[ANSWER]) for _, row in rows], dtype=np.int64)
     return pd.DataFrame({ID: [row[ID] for _, row in rows], ANSWER: codes}, index=[line for line, _ in rows])
+
+
+def read_ground_truth(path: Path, labels: Mapping[str, Label]) -> pd.DataFrame:
+    """Read the ground truth of a CSV file, as `read_codes` returns it.
+
+    Args:
+        path: it has `ImageID`, and `ans` or, without that, each column that the labels are read from, as a
+            labels.csv has them.
+        labels: of each task of the joint code, the most significant digit first.
+
+    Raises:
+        InputError: neither is there, or bad rows, all of a column at once.
+    """
+    columns = list(dict.fromkeys(chain.from_iterable(map(_columns_of, labels.values()))))
+    table = read_columns(path, [ID], [ANSWER, *columns])
+    classes = [len(label.classes) for label in labels.values()]
+    if ANSWER in table:
+        return read_codes(path, prod(classes))
+    if missing := [column for column in columns if column not in table]:
+        found = f"found neither {ANSWER} nor {', '.join(missing)}"
+        expected = f"expected {ANSWER}, or {', '.join(columns)} beside {ID}"
+        raise InputError(f"{path}: row 1: {found}; {expected}")
+    from heads.build import build_target  # loads torch, which codes do not need
+
+    named = table.assign(path=[f"{path}: row {row}" for row in table.index])
+    digits = [build_target(label).class_indices(named) for label in labels.values()]
+    return table[[ID]].assign(**{ANSWER: encode(digits, classes)})
+
+
+def _columns_of(label: Label) -> list[str]:
+    """The columns that a label is read from."""
+    return [part.column for part in label.parts] if label.column is None else [label.column]
 
 
 def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str]) -> pd.DataFrame:

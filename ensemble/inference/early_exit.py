@@ -13,8 +13,7 @@ from torch import Tensor
 
 from data.dataset import Sample
 from ensemble.files.predictions import Predictions, TaskOutput
-from ensemble.inference.predictor import Predictor, Task, mark_errors
-from ensemble.inference.views import ViewCache
+from ensemble.inference.predictor import Predictor, Task, ViewCache, mark_errors
 
 ALL_VIEWS = 1.0  # the threshold at which nothing exits: rounding can make a head as sure as 1
 
@@ -56,31 +55,19 @@ def predict_adaptive(
         batch_size: images at once, in further views as in the first.
         window: images, a multiple of `batch_size`; at most so many results are held back.
     """
-    current = _Window(predictor, thresholds, batch_size)
+    windows: dict[str, _TaskWindow] = {}
+    errors: list[str] = []
     for batch in batches:
-        current.add(batch)
-        if len(current.errors) >= window:
-            yield current.finish()
-            current = _Window(predictor, thresholds, batch_size)
-    if current.errors:
-        yield current.finish()
-
-
-class _Window:
-    """Consecutive images, whose further views are computed while they come in."""
-
-    def __init__(self, predictor: Predictor, thresholds: Mapping[str, float], batch_size: int) -> None:
-        self.predictor = predictor
-        self.tasks = {name: _TaskWindow(task, thresholds[name], batch_size) for name, task in predictor.tasks.items()}
-        self.errors: list[str] = []
-
-    def add(self, batch: Sample) -> None:
-        for name, images in self.predictor.to_device(batch).items():
-            self.tasks[name].add(images)
-        self.errors += batch.error
-
-    def finish(self) -> Predictions:
-        return mark_errors({name: task.finish() for name, task in self.tasks.items()}, self.errors)
+        if not errors:
+            windows = {name: _TaskWindow(task, thresholds[name], batch_size) for name, task in predictor.tasks.items()}
+        for name, images in predictor.to_device(batch).items():
+            windows[name].add(images)
+        errors += batch.error
+        if len(errors) >= window:
+            yield mark_errors({name: each.finish() for name, each in windows.items()}, errors)
+            errors = []
+    if errors:
+        yield mark_errors({name: each.finish() for name, each in windows.items()}, errors)
 
 
 class _TaskWindow:

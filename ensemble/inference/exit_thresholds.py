@@ -85,16 +85,8 @@ def load_exit_thresholds(
 ) -> ExitThresholds:
     """Load the thresholds for these heads from `runs`, or choose them now and save them there.
 
-    Saved thresholds are used for the same heads (by checksum), views and options only.
-
-    Args:
-        runs: folder of the file.
-        ensemble: its heads loaded from files; validation.npz is beside each.
-        predict: predicts images with an ensemble, in all views.
-        options: whatever else changes the heads' predictions.
-
-    Raises:
-        InputError: see `choose_exit_thresholds`.
+    Saved thresholds are used for the same heads (by checksum), views and options only; `options` are whatever else
+    changes predictions. Arguments and errors are those of `choose_exit_thresholds`.
     """
     views = {name: [*task.views, task.merge] for name, task in ensemble.tasks.items()}
     key = make_key(ensemble.checksums, {**options, "views": views, "margins": (FORMAT, AGREEMENT)})
@@ -114,6 +106,10 @@ def load_exit_thresholds(
 
 def choose_exit_thresholds(ensemble: Ensemble, predict: Predict) -> ExitThresholds:
     """Choose thresholds on the validation images that all tasks share.
+
+    Args:
+        ensemble: its heads loaded from files; validation.npz is beside each.
+        predict: predicts images with an ensemble, in all views.
 
     Raises:
         InputError: a validation.npz or an image is missing, the tasks share no image, or the heads predict other

@@ -29,6 +29,8 @@ ROWS = 1024  # of a part, which is what a kill can cost
 IMAGES = "images"  # the array that holds the fingerprint
 UNDECODABLE = "unseen.csv"
 
+Predict = Callable[[Sequence[str | Path]], Iterable[Predictions]]
+
 
 def make_key(heads: Mapping[str, Sequence[str]], options: Mapping[str, object]) -> str:
     """Hash what decides the results beside the images: each task's checksums of heads, and options."""
@@ -70,7 +72,6 @@ class ResultParts:
 
     @property
     def folder(self) -> Path:
-        """The folder of the parts under this key."""
         return self.place / self.key
 
     def count_finished(self, together: int) -> int:
@@ -87,27 +88,16 @@ class ResultParts:
         for file in self._files():
             start, stop = (int(number) for number in file.stem.split("-")[1:3])
             ends_well = stop % together == 0 or stop == len(self.paths)
-            if start == rows and ends_well and self._is_sound(file, start, stop):
+            if start == rows and ends_well and self._is_unchanged(file, start, stop):
                 rows = stop
             else:
                 file.unlink()
         return rows
 
-    def fill(
-        self,
-        predict: Callable[[Sequence[str | Path]], Iterable[Predictions]],
-        batch_size: int,
-        adaptive: bool = False,
-    ) -> None:
-        """Predict the images that have no part yet, and write their parts.
+    def fill(self, predict: Predict, batch_size: int, adaptive: bool = False) -> None:
+        """Predict the images that have no part yet, and write their parts; a signal ends it after saving.
 
-        Args:
-            predict: images by their paths, a batch or, with `adaptive`, a window of `part_size` at a time.
-            batch_size: images computed together.
-            adaptive: whether what is computed for an image depends on others of its window.
-
-        Raises:
-            StopSignal: a signal ended the run; what was predicted is saved.
+        `predict` yields predictions of a batch at a time, or with `adaptive` of a window of `part_size`.
         """
         rows, total = part_size(batch_size), len(self.paths)
         start = self.count_finished(rows if adaptive else batch_size)
@@ -148,7 +138,7 @@ class ResultParts:
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.npz"))
 
-    def _is_sound(self, file: Path, start: int, stop: int) -> bool:
+    def _is_unchanged(self, file: Path, start: int, stop: int) -> bool:
         content = file.read_bytes()
         if _checksum(content) != file.stem.split("-")[3]:
             return False

@@ -1,13 +1,17 @@
-"""Run trained heads over images; each image is decoded once and shared by every head and view."""
+"""Run trained heads over images; each image is decoded once and shared by every head and view.
+
+Probabilities of views and folds are merged and not logits, whose scale differs from image to image.
+"""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from data.dataset import ImageDataset, Sample, SequentialIndices, make_scaled_reader
@@ -17,9 +21,52 @@ from data.transforms.pipeline import Pipeline
 from data.transforms.views import View, make_views
 from ensemble.backends.engines import Backend, select_device, torch_backend
 from ensemble.files.predictions import Predictions, TaskOutput
-from ensemble.inference.views import MERGES, ViewCache
 from heads.build import TrainedHead
 from heads.objective.targets import Target
+
+
+class ViewCache:
+    """A batch of images whose views are computed once each, for any number of heads.
+
+    Args:
+        pixels: uint8 [N, 3, H, W].
+    """
+
+    def __init__(self, pixels: Tensor) -> None:
+        self.pixels = pixels
+        self._identity = pixels.float() / 255
+        self._views: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, view: View) -> Tensor:
+        """Return the batch in a view, float [N, 3, H, W] in 0..1, cached under its name (see `make_views`)."""
+        if name not in self._views:
+            self._views[name] = view(self._identity)
+        return self._views[name]
+
+
+def mean(probabilities: Tensor) -> Tensor:
+    """Arithmetic mean over views: [V, N, C] -> [N, C]."""
+    return probabilities.mean(dim=0)
+
+
+def geometric(probabilities: Tensor) -> Tensor:
+    """Geometric mean over views, normalised to rows that sum to 1: [V, N, C] -> [N, C]."""
+    logs = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+    return logs.mean(dim=0).softmax(dim=1)
+
+
+def vote(probabilities: Tensor) -> Tensor:
+    """Share of views that predict each class: [V, N, C] -> [N, C]; a tie goes to the larger mean.
+
+    The mean probability is added with a weight too small to outvote a view.
+    """
+    views, _, classes = probabilities.shape
+    votes = F.one_hot(probabilities.argmax(dim=2), classes).to(probabilities.dtype).mean(dim=0)
+    small = 1 / (2 * views + 2)
+    return votes * (1 - small) + probabilities.mean(dim=0) * small
+
+
+MERGES: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean, "geometric": geometric, "vote": vote}
 
 
 @dataclass(frozen=True)
@@ -82,7 +129,7 @@ def build_task(heads: Sequence[TrainedHead]) -> Task:
 
 
 class Predictor:
-    """Trained heads on the device of their backend; `ensemble.cluster` runs it too, so its predictions are the same.
+    """Trained heads on the device of their backend.
 
     Attributes:
         tasks: by name, with the backend's modules in place of the heads.
@@ -121,12 +168,10 @@ def mark_errors(outputs: dict[str, TaskOutput], errors: Sequence[str]) -> Predic
     """Give images that could not be decoded equal probabilities, the number NaN and 0 views."""
     bad = [row for row, error in enumerate(errors) if error]
     for output in outputs.values():
-        output.probabilities[bad] = 1 / output.probabilities.shape[1]
-        for array, value in ((output.identity, 1 / output.probabilities.shape[1]), (output.value, np.nan)):
+        equal = 1 / output.probabilities.shape[1]
+        for array, value in zip(output, (equal, equal, np.nan, 0), strict=True):
             if array is not None:
                 array[bad] = value
-        if output.views is not None:
-            output.views[bad] = 0
     return Predictions(outputs, list(errors))
 
 
@@ -139,20 +184,7 @@ def load_batches(
     skip_bad: bool = False,
     pin_memory: bool = False,
 ) -> Iterator[Sample]:
-    """Decode images into batches, in order.
-
-    Args:
-        paths: of the images.
-        pipelines: applied to each image; a batch holds uint8 [B, 3, H, W] for each of them.
-        batch_size: images of a batch.
-        workers: decoding processes, which stay ahead of the heads.
-        read: path -> RGB uint8 [H, W, 3]; None decodes a JPEG at the smallest scale that the pipelines need.
-        skip_bad: return an image that cannot be decoded as black pixels with its error.
-        pin_memory: for a GPU.
-
-    Raises:
-        InputError: an image cannot be decoded.
-    """
+    """Decode images into batches, uint8 [B, 3, H, W] for each pipeline; `Ensemble.predict` has the other arguments."""
     images = ImageDataset(paths, pipelines, read=read or make_scaled_reader(pipelines), skip_bad=skip_bad)
     sampler = SequentialIndices(len(paths))
     loader = DataLoader(

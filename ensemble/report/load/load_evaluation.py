@@ -13,9 +13,8 @@ import pandas as pd
 from data.images.find import ID
 from data.runtime.errors import InputError, printable, raise_all
 from ensemble.config import numeric_borders
-from ensemble.files.ground_truth import read_ground_truth
 from ensemble.files.predictions import FILE_NAME, IDENTITY, TaskOutput, read_probabilities
-from ensemble.files.submission import ANSWER, match, read_codes, read_columns
+from ensemble.files.submission import ANSWER, match, read_codes, read_columns, read_ground_truth
 from ensemble.report.load.evaluation import Evaluation, NumericLabel
 from ensemble.report.load.runs import TrainingRun, find_task_runs, read_run, validation_temperature
 from heads.config.task import Label
@@ -41,7 +40,7 @@ def load_evaluation(
     Args:
         labels: of each task of the joint code, the most significant digit first.
         submission: CSV of ImageID and ans.
-        answers: the ground truth, likewise, or the labels by name (`ensemble.files.ground_truth`).
+        answers: the ground truth, likewise, or the labels by name (`ensemble.files.submission`).
         probabilities: of the heads; None for the file beside the submission, if it has the same answers.
         people: CSV of ImageID, person and numbers such as age; they take precedence over columns of `answers`.
         runs: folder of the heads' runs.

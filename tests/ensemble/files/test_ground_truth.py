@@ -9,7 +9,7 @@ from sklearn.preprocessing import LabelEncoder
 
 from data.runtime.errors import InputError
 from ensemble.config import load_labels
-from ensemble.files.ground_truth import read_ground_truth
+from ensemble.files.submission import read_ground_truth
 from heads.config.task import Label, LabelPart
 
 LABELS = load_labels(Path(__file__).parents[3] / "configs" / "joint.yaml")

@@ -13,8 +13,7 @@ from data.transforms.views import VIEWS as VIEW_FUNCTIONS
 from data.transforms.views import make_views
 from ensemble.ensemble import Ensemble
 from ensemble.files.predictions import Predictions
-from ensemble.inference.predictor import Predictor, Task
-from ensemble.inference.views import MERGES
+from ensemble.inference.predictor import MERGES, Predictor, Task
 from heads.build import build_head, load_head
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig

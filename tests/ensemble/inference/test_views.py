@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.stats import gmean
 
-from ensemble.inference.views import MERGES
+from ensemble.inference.predictor import MERGES
 
 probabilities = (
     arrays.array_shapes(min_dims=3, max_dims=3, min_side=2, max_side=6)
