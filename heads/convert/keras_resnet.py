@@ -94,10 +94,7 @@ def find_release(file: KerasFile, name: str) -> str:
 
 
 def find_classifier(arrays: Mapping[str, Arrays], name: str, output: str | None) -> dict[str, Tensor]:
-    """The dense layer [2048, K] on the backbone as our classifier's tensors; none if there is none.
-
-    A layer without a bias gets one of zeros.
-    """
+    """The dense layer [2048, K] on the backbone as our classifier's tensors, zeros for a bias that it lacks."""
     dense = {layer: a for layer, a in arrays.items() if a[0].ndim == 2 and len(a[0]) == FEATURES}
     if output is not None and output not in dense:
         raise InputError(f"--output {output}: found {', '.join(dense) or 'none'} on the backbone's features")

@@ -25,10 +25,7 @@ def output_shapes(trained: TrainedHead) -> dict[str, tuple[int, ...]]:
 
 
 class HeadGraph(nn.Module):
-    """Images uint8 [N, h, w, 3] (RGB) to class probabilities [N, C] of the identity view.
-
-    For a head that predicts a number, that [N] is the second output.
-    """
+    """Images uint8 [N, h, w, 3] (RGB) to class probabilities [N, C] and, if it predicts one, the number [N]."""
 
     def __init__(self, trained: TrainedHead, name: str) -> None:
         super().__init__()
@@ -66,7 +63,6 @@ def write_onnx(
     """Write a `graph` of one tensor as an ONNX file, atomically.
 
     Args:
-        path, outputs, name: of the file, the outputs and the input.
         example: an input; None: images [n, height, width, 3].
         free: names of its first dimensions, which may have any size; the others stay as in the example.
 

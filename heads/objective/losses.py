@@ -32,10 +32,9 @@ def focal_loss(
     >>> round(focal_loss(logits, targets, gamma=0.0).item(), 4), round(focal_loss(logits, targets).item(), 4)
     (0.1269, 0.0018)
     """
-    classes = logits.shape[1]
     soft = _as_distribution(targets, logits)
     if label_smoothing:
-        soft = soft * (1 - label_smoothing) + label_smoothing / classes
+        soft = soft * (1 - label_smoothing) + label_smoothing / logits.shape[1]
     log_p = logits.log_softmax(dim=1)
     terms = -soft * log_p
     if gamma:

@@ -146,6 +146,11 @@ CASES: dict[str, tuple[str, Change, str]] = {
         lambda: [shutil.rmtree(f"runs/{task}") for task in ("mask", "age")],
         "mask: found no mask/best | age: found no age/best | --task age",
     ),
+    "changed checkpoint": (
+        COMBINE,
+        lambda: write(f"{HEAD.parent}/manifest.json", '{"sha256": {}}'),
+        f"{HEAD}: its checksum is not the one in manifest.json",
+    ),
     "corrupt checkpoint": (COMBINE, lambda: cut(str(HEAD)), f"{HEAD}: not readable as safetensors"),
     "checkpoint with an unknown view": (COMBINE, write_unknown_view_into_head, f"{HEAD}: views.steps | 'hflop'"),
     "unknown key in joint.yaml": (

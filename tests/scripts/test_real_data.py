@@ -6,8 +6,8 @@ import pytest
 
 from data.annotations.table import read_table
 from ensemble.config import load_tasks
-from heads.model.backbones import build_backbone
-from heads.model.weights import load_backbone
+from heads.model.head import build_backbone
+from heads.model.weights import fill_backbone, read_tensors
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,9 +17,7 @@ def shared(name: str) -> Path:
     return path if path.exists() else pytest.skip(f"no shared/{name} beside the repository")
 
 
-@pytest.mark.parametrize(
-    ("folder", "column", "rows"), [("faces_age", "age", 6600), ("faces_mask", "mask", 3982)]
-)
+@pytest.mark.parametrize(("folder", "column", "rows"), [("faces_age", "age", 6600), ("faces_mask", "mask", 3982)])
 def test_a_folder_of_real_images_is_read_whole(folder: str, column: str, rows: int) -> None:
     table = read_table([shared(folder)])
     assert len(table) == table["path"].nunique() == rows
@@ -30,6 +28,6 @@ def test_a_folder_of_real_images_is_read_whole(folder: str, column: str, rows: i
 
 def test_the_imagenet_file_fills_the_whole_backbone() -> None:
     backbone, _ = build_backbone("resnet18")
-    report = load_backbone(backbone, shared("weights/resnet18_imagenet.safetensors"))
+    report = fill_backbone(backbone, read_tensors(shared("weights/resnet18_imagenet.safetensors")), "imagenet")
     assert len(report.loaded) == len(backbone.state_dict())
     assert (report.missing, report.unused) == ((), ("fc.bias", "fc.weight"))

@@ -97,8 +97,7 @@ WRITERS: dict[str, Callable[[nn.Module], Any]] = {
     "children.bin": children,
     "encoder.pt": lambda model: children(model, "encoder."),
     "before_0_4_1.pth": lambda model: {k: t for k, t in model.state_dict().items() if "num_batches" not in k},
-    "integers_beside.pt": lambda model: {1: torch.zeros(3), **model.state_dict()},
-    "other_classes.pt": lambda model: model.state_dict() | {FC[1]: torch.zeros(18, 512), FC[0]: torch.zeros(18)},
+    "other_classes.pt": lambda model: {1: torch.zeros(3), **model.state_dict(), FC[1]: torch.zeros(18, 512)},
 }
 
 

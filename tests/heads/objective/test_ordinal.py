@@ -43,8 +43,6 @@ def test_the_coral_layer_is_the_published_one() -> None:
 
 
 class Graph(nn.Module):
-    """A function of logits as a module."""
-
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.function = function
