@@ -28,19 +28,9 @@ def chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
-def png(width: int, height: int, rows: bytes = b"", *more: bytes, interlace: int = 0) -> bytes:
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, interlace))
-    body = b"".join([header, *more, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")])
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def interlaced() -> bytes:
-    """Adam7 by hand: Pillow reads it and does not write it."""
-    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
-    rows = b"".join(
-        b"\0" + line.tobytes() for y, x, dy, dx in passes for line in np.ascontiguousarray(IMAGE[y::dy, x::dx])
-    )
-    return png(60, 40, rows, interlace=1)
+def png(width: int, height: int, rows: bytes = b"", *more: bytes) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"".join([PNG[:8], header, *more, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")])
 
 
 RGB = Image.fromarray(IMAGE)
@@ -58,7 +48,6 @@ SOUND: dict[str, tuple[Callable[[], bytes], int]] = {
     "jpeg_cmyk": (lambda: encoded(RGB.convert("CMYK")), 40),
     "png_palette_alpha": (lambda: encoded(RGB.quantize(256), "PNG", transparency=bytes([255] * 256)), 40),
     "png_alpha": (lambda: encoded(ALPHA, "PNG"), 0),
-    "png_interlaced": (interlaced, 0),
     "gif_animated": (lambda: encoded(RGB, "GIF", save_all=True, append_images=[RGB.rotate(180)]), 90),
     "webp": (lambda: encoded(RGB, "WEBP"), 40),
     "avif": (lambda: encoded(RGB, "AVIF"), 40),

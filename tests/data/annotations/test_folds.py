@@ -56,18 +56,14 @@ def test_strata_have_near_equal_shares_and_borders_belong_to_the_class_above():
     np.testing.assert_array_equal(by_age, assign_folds(A, 5, {"age": [30, 60]}, seed=0))
 
 
-def test_missing_values_are_a_stratum_and_a_missing_column_is_none():
+def test_missing_values_are_a_stratum_and_missing_columns_or_too_rare_values_are_none():
     some = A.assign(age=A["age"].where(A["age"] < 60))
     with_missing = assign_folds(some, 5, {"age": [30], "glasses": []}, seed=0)
     unknown = pd.Series(with_missing[some["age"].isna().to_numpy()]).value_counts()
     assert unknown.max() - unknown.min() <= len(MASKS)
     np.testing.assert_array_equal(with_missing, assign_folds(some, 5, {"age": [30]}, seed=0))
-
-
-def test_strata_too_rare_for_every_fold_are_balanced_in_size():
-    table = A.assign(gender=A["person"])[A["mask"] == "normal"]
-    fold = assign_folds(table, 5, {"gender": []}, seed=0)
-    assert np.bincount(fold).tolist() == [60] * 5
+    too_rare = A.assign(gender=A["person"])[A["mask"] == "normal"]
+    assert np.bincount(assign_folds(too_rare, 5, {"gender": []}, seed=0)).tolist() == [60] * 5
 
 
 def test_wrong_requests_are_refused():

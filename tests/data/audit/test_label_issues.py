@@ -53,7 +53,6 @@ def test_wrong_labels_of_people_come_first_and_quality_is_cleanlabs(files):
     assert np.allclose(people.probabilities, means.loc[people.rows["person"]])
     ranked = rank_labels(people)
     assert len(ranked) == PEOPLE
-    assert (ranked[["shot", "photograph"]] == "").all(axis=None)
     first = ranked.head(len(WRONG))
     assert sorted(first["person"]) == NAMES[WRONG].tolist()
     assert (first["value"] == first["suggested"]).all()
@@ -122,7 +121,6 @@ def test_the_csv_is_a_corrections_file(files, tmp_path, capsys):
     audit.main(["--runs", str(tmp_path / "runs"), "--out", str(out)])
     issues = pd.read_csv(out)
     assert 0 < len(issues) <= len(WRONG)
-    assert (issues["issue"] == "yes").all()
     assert f"gender: {len(issues)} of {PEOPLE} people probably have a wrong gender" in capsys.readouterr().out
     audit.main(["--runs", str(tmp_path / "runs"), "--out", str(out), "--all"])
     assert len(pd.read_csv(out)) == PEOPLE

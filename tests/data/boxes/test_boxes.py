@@ -90,8 +90,8 @@ def test_boxes_are_written_unclear_images_listed_and_known_ones_skipped(tmp_path
 
 def test_labels_name_images_too_and_each_is_searched_once(tmp_path, faces):
     images = tmp_path / "images"
-    for path in (images / "a", tmp_path / "b.png"):
-        draw(path, [7])
+    draw(images / "a", [7])
+    draw(tmp_path / "b.png", [7])
     (tmp_path / "labels.csv").write_text("path,mask\na,wear\n")
     expected = [str(images / "a"), str(tmp_path / "b.png")]
     assert search.list_images_of([tmp_path]) == expected

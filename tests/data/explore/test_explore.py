@@ -123,6 +123,6 @@ def test_the_folds_are_those_of_training_whatever_is_counted(faces, run):
 
 
 @pytest.mark.parametrize("ages", [["nan"], ["30", "30"], ["60", "30"], ["0"], ["121"]])
-def test_ages_that_are_no_borders_are_refused(faces, ages):
+def test_ages_that_are_no_borders_are_refused(ages):
     with pytest.raises(InputError, match=r"--ages .*: expected years from 1 to 120, rising"):
-        explore.main(["--data", str(faces / "train"), "--ages", *ages])
+        explore.main(["--data", "a", "--ages", *ages])

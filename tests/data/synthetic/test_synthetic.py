@@ -27,8 +27,7 @@ def drawn(tmp_path_factory):
 
 def test_the_layout_is_the_challenges(drawn):
     people = pd.read_csv(drawn / "train" / "train.csv", dtype=str)
-    assert list(people) == ["id", "gender", "race", "age", "path"]
-    assert len(people) == 6
+    assert (list(people), len(people)) == (["id", "gender", "race", "age", "path"], 6)
     for person in people.to_dict("records"):
         assert person["path"] == f"{person['id']}_{person['gender']}_Drawn_{person['age']}"
         shots = {path.name for path in (drawn / "train" / "images" / person["path"]).iterdir()}
@@ -38,7 +37,6 @@ def test_the_layout_is_the_challenges(drawn):
     names = info["ImageID"].tolist()
     assert names == pd.read_csv(drawn / "eval" / "answers.csv")["ImageID"].tolist()
     assert sorted(names) == sorted(path.name for path in (drawn / "eval" / "images").iterdir())
-    assert len(names) == 15 * 7
     assert all(re.fullmatch(r"[0-9a-f]{40}\.jpg", name) for name in names)
     paths = list(drawn.rglob("*.jpg"))
     assert len({path.read_bytes() for path in paths}) == len(paths) == 21 * 7
