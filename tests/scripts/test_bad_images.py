@@ -49,9 +49,9 @@ def test_combine_predicts_every_row_and_lists_what_it_could_not_decode(images, r
         saved.add(out.read_bytes() + (tmp_path / "unseen.csv").read_bytes() + named.read_bytes())
     assert len(saved) == 1
     assert read_codes(out, 18)["ImageID"].tolist() == names
-    undecodable = rows_of(tmp_path / "unseen.csv")
-    assert {row["ImageID"] for row in undecodable} == bad
-    assert all(len(row["reason"]) > 10 and "\n" not in row["reason"] for row in undecodable)
+    undecodable = {row["ImageID"]: row["reason"] for row in rows_of(tmp_path / "unseen.csv")}
+    assert undecodable.keys() == bad
+    assert all(len(reason) > 10 and "\n" not in reason for reason in undecodable.values())
     with np.load(tmp_path / "probabilities.npz") as arrays:
         equal = {name for name, row in zip(names, arrays["mask"], strict=True) if np.ptp(row) == 0}
         nan = {name for name, years in zip(names, arrays["age/number"], strict=True) if np.isnan(years)}
@@ -90,13 +90,11 @@ def test_training_leaves_bad_images_out_and_lists_them(images, faces, configs, c
 
 @pytest.mark.parametrize("option", ["stop", "skip"])
 def test_an_image_outside_the_folder_is_never_opened(option, runs, configs, call, tmp_path) -> None:
-    folder, outside = tmp_path / "eval" / "images", tmp_path / "outside"
+    folder = tmp_path / "eval" / "images"
     folder.mkdir(parents=True)
-    outside.mkdir()
-    for secret in (tmp_path / "eval" / "secret.jpg", outside / "secret.jpg"):
-        os.mkfifo(secret)  # opening it would never end
-    (folder / "out.jpg").symlink_to(outside / "secret.jpg")
-    (folder / "linked").symlink_to(outside)
+    os.mkfifo(tmp_path / "eval" / "secret.jpg")  # opening it would never end
+    (folder / "out.jpg").symlink_to("../secret.jpg")
+    (folder / "linked").symlink_to("..")
     names = ["/etc/hostname", "../secret.jpg", "out.jpg", "linked/secret.jpg", "C:\\a.jpg"]
     write_csv(tmp_path / "eval" / "info.csv", [["ImageID"], *([name] for name in names)])
     given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", tmp_path / "eval", "--workers", 0]

@@ -137,6 +137,5 @@ def test_the_shipped_corrections_are_the_published_ones():
     nothing: dict[str, list[str]] = {column: [] for column in table.columns}
     assert changed == {**nothing, "gender": sorted(MALE + FEMALE), "mask": SWAPPED, "age": sorted(AGES)}
     assert dict(zip(fixed["id"], fixed["age"], strict=True)).items() >= AGES.items()
-    swapped = fixed[fixed["id"].isin(SWAPPED)]
-    masks = dict(zip(swapped["shot"], swapped["mask"], strict=True))
+    masks = fixed[fixed["id"].isin(SWAPPED)].set_index("shot")["mask"].to_dict()
     assert masks == {**MASK_OF_SHOT, "incorrect_mask": "normal", "normal": "incorrect"}
