@@ -63,11 +63,11 @@ def train(args: argparse.Namespace) -> None:
     source = open_images(split, steps, args.boxes, args.box_margin, args.cache, args.cache_limit, accelerator)
     head = build.init_head(config, args.runs, args.fold, split.valid["person"], accelerator)
     data = build.build_training_data(config, split, head, source, accelerator)
+    recorder = build.build_recorder(config, run_folder(args.runs, config.task, args.fold), split, source, head)
     loss = build.build_loss(config.loss, split.counts, split.target)
     settings = build.build_settings(config.training)
     state = build.build_train_state(config, head, len(data.train), accelerator)
     loss = WholeBatchLoss(loss, accelerator)
-    recorder = build.build_recorder(config, run_folder(args.runs, config.task, args.fold), split, source, head)
     if args.resume:
         recorder.resume(state)
     with handle_lost_process(accelerator):

@@ -19,9 +19,8 @@ import numpy as np
 import pandas as pd
 
 from data.annotations.table import person_name, read_table
-from data.runtime.csv_files import read_csv
 from data.runtime.errors import InputError, add_debug_option, raise_all, run_script, whole_number_from
-from data.runtime.files import write_text
+from data.runtime.files import read_csv, write_text
 
 SHARE = 0.02  # of the people (gender, age) or images (mask) whose label is flipped
 TOP = 0.04  # of the list, in which the flips are counted

@@ -16,11 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.annotations.sources import PATH_COLUMNS, read_labels
-from data.annotations.table import LABELS_FILE
-from data.runtime.csv_files import read_csv
+from data.annotations.table import LABELS_FILE, PATH_COLUMNS, read_labels
 from data.runtime.errors import InputError, add_debug_option, raise_all, run_script, whole_number_from
-from data.runtime.files import write_folder_atomically
+from data.runtime.files import read_csv, write_folder_atomically
 
 
 def draw_rows(people: Sequence[str], values: Sequence[str], least: int | float, seed: int) -> npt.NDArray[np.bool_]:

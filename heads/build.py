@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import Dataset
 
-from data.annotations.class_balance import balanced_weights
+from data.annotations.folds import balanced_weights
 from data.dataset import ImageDataset, Sample, SequentialIndices
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import unsafe_reason
@@ -26,22 +26,22 @@ from data.transforms.pipeline import Pipeline
 from heads.config import task as schema
 from heads.config.loader import load_config, read_stored_config
 from heads.config.task import Label
-from heads.model.head import Head, LastLayer, SumOfParts
+from heads.model.head import Head, LastLayer, SumOfParts, check_shapes, load_tensors_into
 from heads.model.weights import apply_weights_metadata, fill_backbone, load_imagenet, read_tensors
 from heads.objective.losses import WeightedSum, make_loss
 from heads.objective.ordinal import CoralLayer
 from heads.objective.targets import Target
-from heads.run.checkpoint import check_shapes, find_description, load_tensors, load_tensors_into
+from heads.run.checkpoint import find_description, load_tensors
 from heads.run.folder import RunFolder, find_source_run, leakage_warning
 from heads.train.distributed import local_processes, prepare, synchronise_batch_norm
 from heads.train.loaders import ImageSource, ProcessBatches, check_batch_size, make_features, make_loader
-from heads.train.loop import TrainingData
+from heads.train.loop import FitSettings, TrainingData
 from heads.train.mixing import mix_halves
 from heads.train.optimiser import make_average, make_optimiser, make_schedule
 from heads.train.recorder import RunRecorder, fingerprint_data
 from heads.train.sampler import BalancedSampler
 from heads.train.split import DataSplit, load_split
-from heads.train.state import FitSettings, TrainState
+from heads.train.state import TrainState
 
 
 @dataclass(frozen=True)

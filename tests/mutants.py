@@ -26,7 +26,7 @@ split_by_image | data/annotations/folds.py | no person is in two folds
 - splitter.split(people, stratum, people)
 + splitter.split(people, stratum, np.arange(len(people)))
 = tests/data/annotations/test_folds.py
-mask_code_shifted | data/annotations/sources.py | each shot of the challenge has its mask class
+mask_code_shifted | data/annotations/table.py | each shot of the challenge has its mask class
 - "incorrect_mask": "incorrect",
 + "incorrect_mask": "normal",
 = tests/data/annotations/test_table.py
@@ -209,9 +209,7 @@ def run_tests(tree: Path, tests: list[str]) -> tuple[int | None, str]:
     # Without bytecode, which is taken for current where a file changes twice in a second.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     try:
-        done = subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS
-        )
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         return None, ""
     return done.returncode, done.stdout + done.stderr
@@ -243,9 +241,7 @@ def main() -> None:
         for number in range(options.jobs):
             trees.put(shutil.copytree(ROOT, Path(folder, str(number)), ignore=NOT_COPIED))
         # All tests must pass without a mutant, else those that fail anyway would kill it.
-        code, output = run_tests(
-            Path(folder, "0"), sorted({test for mutant in chosen for test in mutant.tests})
-        )
+        code, output = run_tests(Path(folder, "0"), sorted({test for mutant in chosen for test in mutant.tests}))
         if code != 0:
             sys.exit(f"{output}\nthe tests fail without a mutant")
         with ThreadPoolExecutor(options.jobs) as pool:

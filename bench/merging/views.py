@@ -64,7 +64,7 @@ def predict_validation(head: TrainedHead) -> Arrays:
     arrays = read_predictions(head.run)
     predictor = Predictor({"head": replace(build_task([head]), views=VIEWS)})
     task, paths = predictor.tasks["head"], arrays["path"].tolist()
-    batches = load_batches(paths, predictor, BATCH, usable_workers(None))
+    batches = load_batches(paths, predictor.pipelines, BATCH, usable_workers(None))
     parts = []
     for batch in tqdm(batches, str(head.run.folder), ceil(len(paths) / BATCH), disable=None):
         with torch.inference_mode():

@@ -6,10 +6,9 @@ from pathlib import Path, PurePath
 
 import pandas as pd
 
-from data.annotations.sources import AGE_EXPECTED, parse_age
-from data.annotations.table import OWN_COLUMNS, person_name
-from data.runtime.csv_files import read_csv
+from data.annotations.table import AGE_EXPECTED, OWN_COLUMNS, parse_age, person_name
 from data.runtime.errors import InputError, raise_all
+from data.runtime.files import read_csv
 
 REQUIRED = ("person", "column", "value")
 OPTIONAL = ("shot", "photograph")

@@ -1,4 +1,4 @@
-"""Folds that share no person and hold the classes in equal shares, the same for every head."""
+"""Folds that share no person and hold the classes in equal shares, the same for every head; class balance."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from data.annotations.table import original_person
-from data.runtime.errors import InputError, raise_all
+from data.runtime.errors import InputError, did_you_mean, raise_all
 
 MISSING = "missing"
 
@@ -54,6 +54,18 @@ def assign_folds(
     return _move_to_original_folds(table["person"], fold)
 
 
+def missing_strata(strata: Mapping[str, Sequence[float]], columns: Sequence[str]) -> str:
+    """Warn of `strata` that no source has as a column, a line each.
+
+    It is no error: heads that are merged share their `split`, and images of masks may have no age.
+    """
+    return "".join(
+        f"split.strata: no source has a column {name!r}; folds are not balanced by it{did_you_mean(name, columns)}\n"
+        for name in strata
+        if name not in columns
+    )
+
+
 def _move_to_original_folds(people: pd.Series, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the folds [N] with the images derived from a person in that person's fold.
 
@@ -96,3 +108,22 @@ def _classes(column: pd.Series, borders: Sequence[float]) -> list[str]:
     raise_all(f"{column.name}: expected numbers, since it is cut at {list(borders)}", [f"found {v!r}" for v in bad])
     classes = np.searchsorted(np.sort(borders), numbers.to_numpy(float), side="right")
     return [MISSING if none else str(i) for i, none in zip(classes, missing, strict=True)]
+
+
+def balanced_weights(counts: npt.NDArray[np.int64], power: float) -> npt.NDArray[np.float64]:
+    """Class weights (N / (C * n_c)) ** power, [C]; power 1 is scikit-learn's "balanced", 0 is all ones.
+
+    >>> balanced_weights(np.array([5, 1]), 1.0).tolist()
+    [0.6, 3.0]
+    """
+    return np.asarray((counts.sum() / (len(counts) * counts)) ** power)
+
+
+def sampled_shares(counts: npt.NDArray[np.int64], power: float) -> npt.NDArray[np.float64]:
+    """Share of an epoch [C] that each class has when its rows are drawn n ** -power as often.
+
+    >>> sampled_shares(np.array([90, 10]), 0.0).tolist(), sampled_shares(np.array([90, 10]), 1.0).tolist()
+    ([0.9, 0.1], [0.5, 0.5])
+    """
+    mass = counts.astype(np.float64) ** (1 - power) * (counts > 0)
+    return np.asarray(mass / mass.sum())

@@ -9,11 +9,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.annotations.sources import NAME_EXPECTED, Row, parse_folder_name, read_labels, read_people
+from data.images.find import IMAGE_EXTENSIONS
 from data.runtime.errors import raise_all
+from data.runtime.files import read_csv, unsafe_reason
 
 # File names that are not UTF-8 fit in pandas' own strings, not in Arrow's, the default with pyarrow installed.
 pd.set_option("mode.string_storage", "python")
+
+GENDERS = ("male", "female")
+MASK_OF_SHOT = {**{f"mask{n}": "wear" for n in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "normal"}
+NAME_EXPECTED = "expected a folder <id>_<gender>_<race>_<age>, such as 000123_female_Asian_34"
+SHOTS_EXPECTED = f"expected one of {', '.join(MASK_OF_SHOT)}"
+OLDEST = 120
+AGE_EXPECTED = f"expected a whole number of years from 0 to {OLDEST}"
+PATH_COLUMNS = ("path", "image", "file", "ImageID")
+PERSON_COLUMNS = ("person", "group")
+LABEL_COLUMNS = ("age", "gender", "mask")
+
+# One image: its labels as text, its age in years, None where a label is missing.
+Row = dict[str, str | float | None]
 
 OWN_COLUMNS = ("source", "path", "person", "shot")
 LABELS_FILE = "labels.csv"
@@ -147,3 +161,149 @@ def _find_duplicates(rows: Sequence[Row]) -> list[str]:
         if other is not row:
             problems.append(f"{row['path']}: given by {other['source']} and again by {row['source']}")
     return problems
+
+
+def read_people(images: Path, lenient: bool = False) -> tuple[list[Row], list[str]]:
+    """Read the folders of all people in `images`; return the rows and all problems.
+
+    A row has `path`, `person` (the folder's name, since ids are not unique), `shot`, `id`, `age` in years,
+    `gender`, `race` and `mask`. Hidden files and files without an image extension (notes, thumbnail indices)
+    are ignored. If `lenient`, a folder or a broken link with an image's name is a row and no problem.
+    """
+    rows: list[Row] = []
+    problems: list[str] = []
+    for entry in _list_visible(images):
+        if entry.is_dir():
+            labels, bad_name = parse_folder_name(entry.name)
+            shots, bad_files = _read_shots(entry, lenient)
+            rows += [{**image, **labels, "mask": MASK_OF_SHOT[shot]} for shot, image in shots.items()]
+            problems += [f"{entry}: {problem}" for problem in bad_name] + bad_files
+        elif entry.suffix.lower() in IMAGE_EXTENSIONS:
+            problems.append(f"{entry}: an image outside a person's folder, {NAME_EXPECTED}")
+    if not rows and not problems:
+        problems.append(f"{images}: no images, {NAME_EXPECTED} with the person's images")
+    return rows, problems
+
+
+def parse_folder_name(folder: str) -> tuple[Row, list[str]]:
+    """Parse the labels in the name of a person's folder; return them and what is wrong with the name.
+
+    >>> parse_folder_name("001498-1_male_Asian_23")[0]
+    {'id': '001498-1', 'age': 23.0, 'gender': 'male', 'race': 'Asian'}
+    >>> parse_folder_name("000123_femal_Asian_3O")[1]
+    ["gender='femal', expected male or female", "age='3O', expected a whole number of years from 0 to 120"]
+    """
+    parts = folder.split("_")
+    if len(parts) != 4 or not all(parts):
+        return {}, [f"found {folder!r}, {NAME_EXPECTED}"]
+    identity, gender, race, age = parts
+    years = parse_age(age) if age.isdecimal() else None
+    problems = []
+    if gender not in GENDERS:
+        problems.append(f"gender={gender!r}, expected {' or '.join(GENDERS)}")
+    if years is None:
+        problems.append(f"age={age!r}, {AGE_EXPECTED}")
+    return {"id": identity, "age": years, "gender": gender, "race": race}, problems
+
+
+def _read_shots(folder: Path, lenient: bool) -> tuple[dict[str, Row], list[str]]:
+    """Return a person's images by shot, and the problems with the folder's files."""
+    shots: dict[str, Row] = {}
+    problems = []
+    for entry in _list_visible(folder):
+        is_image = (entry.is_file() or lenient) and entry.suffix.lower() in IMAGE_EXTENSIONS
+        shot = entry.stem
+        if entry.is_dir() and not is_image:
+            problems.append(f"{entry}: a folder inside a person's folder, expected images only")
+        elif shot in MASK_OF_SHOT and not is_image:
+            problems.append(f"{entry}: not an image extension, expected one such as .jpg or .png")
+        elif is_image and shot not in MASK_OF_SHOT:
+            problems.append(f"{entry}: shot={shot!r}, {SHOTS_EXPECTED}")
+        elif is_image and shot in shots:
+            problems.append(f"{entry}: shot={shot!r} twice, also {shots[shot]['path']}; keep one of them")
+        elif is_image:
+            shots[shot] = {"path": str(entry), "person": folder.name, "shot": shot}
+    if not shots and not problems:
+        problems.append(f"{folder}: no images, {SHOTS_EXPECTED}")
+    return shots, problems
+
+
+def _list_visible(folder: Path) -> list[Path]:
+    """List a folder's entries by name, without hidden ones (also macOS's `._x`)."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def parse_age(text: str) -> float | None:
+    """Parse an age in years, 0..120, written as a whole number (`34`, or `34.0` as tables write it); else None.
+
+    >>> parse_age("034"), parse_age("34.0"), parse_age("34.5"), parse_age("3O"), parse_age("121")
+    (34.0, 34.0, None, None, None)
+    """
+    if not re.fullmatch(r"[0-9]+(\.0*)?", text) or float(text) > OLDEST:
+        return None
+    return float(text)
+
+
+def read_labels(path: Path, roots: Sequence[Path], lenient: bool = False) -> tuple[list[Row], list[str]]:
+    """Read a labels file; return its rows and all problems.
+
+    A row has `path` (absolute), `person` (its `person`, else `group`, else its image's path), `age` in years as
+    float, and every other column as text. The file's `source` becomes `csv_source`; `source` is the table's.
+
+    Args:
+        path: of the CSV file.
+        roots: folders in which each image is looked for in turn.
+        lenient: a missing image is a row and no problem.
+    """
+    table = read_csv(path)
+    problems = table.problems + [f"{path}:1: {problem}" for problem in _column_problems(table.columns)]
+    path_column = next((name for name in PATH_COLUMNS if name in table.columns), None)
+    if path_column is None:
+        return [], problems
+    if not table.rows and not problems:
+        problems.append(f"{path}: no rows, expected one line per image")
+    rows: list[Row] = []
+    first_line: dict[str, int] = {}
+    for line, values in table.rows:
+        row: Row = {"person": values.get("person") or values.get("group") or values[path_column]}
+        for name, value in values.items():
+            if name not in (path_column, "person"):
+                row["csv_source" if name == "source" else name] = value or None
+        problem, row["path"] = _find(values[path_column], roots, lenient)
+        if not problem and first_line.setdefault(str(row["path"]), line) != line:
+            problem = f"is already on line {first_line[str(row['path'])]}"
+        if problem:
+            problems.append(f"{path}:{line}: {path_column}={values[path_column]!r}, {problem}")
+        if age := values.get("age"):
+            row["age"] = parse_age(age)
+            if row["age"] is None:
+                problems.append(f"{path}:{line}: age={age!r}, {AGE_EXPECTED}")
+        rows.append(row)
+    return rows, problems
+
+
+def _column_problems(columns: Sequence[str]) -> list[str]:
+    """Describe columns whose names would hide them: known ones in other letters, and a missing path."""
+    problems = [
+        f"column {name!r}, expected {name.casefold()!r}; rename it"
+        for name in columns
+        if name != name.casefold() and name.casefold() in (*PERSON_COLUMNS, *LABEL_COLUMNS)
+    ]
+    if columns and not set(PATH_COLUMNS) & set(columns):
+        expected = f"expected one of {', '.join(PATH_COLUMNS)} with the image's path"
+        problems.append(f"columns {', '.join(columns)}, {expected}")
+    return problems
+
+
+def _find(file: str, roots: Sequence[Path], lenient: bool) -> tuple[str, str]:
+    """Return the problem with an image's relative path (empty if none), and the image's absolute path."""
+    if not file:
+        return "expected an image's path", file
+    if unsafe_reason(file):
+        return "expected a path inside the image folder, without '..' and not absolute", file
+    found = next((root / file for root in roots if (root / file).is_file()), None)
+    if found is None and lenient:
+        found = roots[0] / file
+    if found is None:
+        return f"no such file in {' or '.join(str(root) for root in roots)}", file
+    return "", str(found)

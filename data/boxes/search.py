@@ -12,9 +12,8 @@ from data.boxes.detector import CenterFace
 from data.images.crop import COLUMNS, Box
 from data.images.decode import decode
 from data.images.find import IMAGES, list_image_paths
-from data.runtime.csv_files import write_csv
 from data.runtime.errors import InputError
-from data.runtime.files import check_writable_names
+from data.runtime.files import check_writable_names, write_csv
 from data.runtime.processes import parallel_map
 from data.runtime.signals import StopSignal, defer_signals
 

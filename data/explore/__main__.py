@@ -12,7 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from data.annotations.sources import OLDEST
+from data.annotations.table import OLDEST
 from data.runtime.errors import InputError, add_debug_option, did_you_mean, list_problems, raise_all, run_script
 from data.runtime.files import check_writable_names, write_text
 

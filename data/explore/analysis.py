@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.annotations.class_balance import balanced_weights, sampled_shares
-from data.annotations.folds import assign_folds
+from data.annotations.folds import assign_folds, balanced_weights, sampled_shares
 from data.explore.images import ImageInfo, Pairs, find_duplicates, image_facts, inspect_image, list_pairs
 from data.runtime.processes import parallel_map
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from data.images.decode import Pixels, Read, decode
-from data.runtime.csv_files import read_csv
 from data.runtime.errors import InputError, raise_all
+from data.runtime.files import read_csv
 
 Box = tuple[float, float, float, float, float]
 COLUMNS = ("path", "x0", "y0", "x1", "y1", "score")

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from data.runtime.csv_files import write_csv
 from data.runtime.errors import InputError, list_problems, printable
+from data.runtime.files import write_csv
 from data.runtime.processes import parallel_map
 
 Pixels = npt.NDArray[np.uint8]

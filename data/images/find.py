@@ -4,9 +4,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from data.runtime.csv_files import read_csv
 from data.runtime.errors import InputError, raise_all
-from data.runtime.files import check_writable_names, unsafe_reason
+from data.runtime.files import check_writable_names, read_csv, unsafe_reason
 
 ID = "ImageID"
 IMAGE_EXTENSIONS = frozenset(

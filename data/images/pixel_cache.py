@@ -19,13 +19,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.images.decode import Pixels, Read, decode
-from data.runtime.errors import InputError, list_problems, raise_all
+from data.runtime.errors import InputError, raise_all
 from data.runtime.files import hold_lock, remove_unfinished, write_atomically
 from data.runtime.processes import parallel_map
 from data.transforms.pipeline import Pipeline
 
 FORMAT = 2
 SHAPE_BYTES = 4  # height and width of the scaled image before its pixels, two bytes each
+LISTED = 5  # files that a full cache names
 CHUNK = 64
 KINDS = ("pixels", "features")  # the names of arrays begin with these
 
@@ -111,8 +112,8 @@ def open_array(
     waiting = f"{folder}: waiting for another process that makes a cache there"
     with hold_lock(folder / ".lock", str(folder), waiting):
         if not _is_complete(file, shape, kind):
-            remove_unfinished(folder, f"{name.partition('-')[0]}-*")
             _check_limit(folder, file, what, math.prod(shape) * np.dtype(kind).itemsize, limit)
+            remove_unfinished(folder, f"{name.partition('-')[0]}-*")
             with write_atomically(file) as temporary:
                 np.lib.format.open_memmap(temporary, "w+", np.dtype(kind), tuple(shape)).flush()
                 if hasattr(os, "posix_fallocate"):  # else a full disk would kill the process as it fills the file
@@ -155,10 +156,11 @@ def _check_limit(folder: Path, file: Path, what: str, needed: int, limit: int) -
         f"{folder}: {what} takes {needed / 1e9:.2f} GB, with the other files there more than the "
         f"{limit / 1e9:.2f} GB of --cache-limit; allow more or leave --cache out"
     )
-    if sizes:
-        problem += "; any of these files may be deleted, a run that needs it makes it again:"
-    largest = sorted(sizes.items(), key=lambda item: -item[1])
-    raise InputError(list_problems(problem, [f"{other}: {size / 1e9:.2f} GB" for other, size in largest]))
+    largest = sorted(sizes, key=lambda other: -sizes[other])[:LISTED]
+    if largest:
+        files = ", ".join(f"{other.name} ({sizes[other] / 1e9:.2f} GB)" for other in largest)
+        problem += f"; a run makes files that were deleted again; the largest are {files}"
+    raise InputError(problem)
 
 
 def _decode_all(paths: Sequence[str], size: tuple[int, int], processes: int | None, read: Read, file: Path) -> None:

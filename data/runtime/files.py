@@ -1,20 +1,22 @@
-"""Files and folders written whole or not at all, locks between processes, and checks of file names."""
+"""Files and folders written whole or not at all, locks between processes, checks of file names, and CSV files."""
 
+import csv
 import errno
 import fcntl
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO
+from typing import IO, NamedTuple
 
 from data.runtime.errors import InputError, raise_all
 
 UNFINISHED = "unfinished-"
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # the file system has no locks
+MAX_ROWS = 1_000_000  # of one CSV file: as text in memory they take about 1 GB
 SAFETENSORS_TEMPORARY = ".tmp??????"  # safetensors writes these beside our own temporary file
 
 
@@ -175,3 +177,68 @@ def check_writable_names(where: str, names: Iterable[str]) -> None:
     """
     unwritable = [name for name in names if "\r" in name or name != name.encode("utf-8", "replace").decode()]
     raise_all(f"{where}: names that are not UTF-8 or have a carriage return, expected others", map(repr, unwritable))
+
+
+class CsvTable(NamedTuple):
+    """The columns of a CSV file, its rows as (line in the file, value by column), and all its problems."""
+
+    columns: list[str]
+    rows: list[tuple[int, dict[str, str]]]
+    problems: list[str]
+
+
+def read_csv(path: Path, required: Sequence[str] | None = None, optional: Sequence[str] = ()) -> CsvTable:
+    """Read a CSV file with or without a byte order mark; a bad one gives problems, each with file and line.
+
+    Args:
+        path: of the file; empty lines are skipped.
+        required: None reads all columns that have names, which must differ, and strips names and values.
+            Otherwise only these columns are read, unchanged; each must be there once.
+        optional: read beside the required ones if the file has them.
+    """
+    rows: list[tuple[int, dict[str, str]]] = []
+    problems: list[str] = []
+    clean = str.strip if required is None else str
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [clean(name) for name in next(reader, [])]
+            columns = [name for name in header if name]
+            if required is not None:
+                columns = [*required, *(name for name in dict.fromkeys(optional) if name in header)]
+            if problem := _header_problem(header, columns, required is None):
+                return CsvTable([], [], [f"{path}:1: {problem}"])
+            places = [(name, header.index(name)) for name in columns]
+            for cells in reader:
+                line = reader.line_num
+                if cells and len(rows) + len(problems) == MAX_ROWS:
+                    expected = "expected at most that many; split the file"
+                    return CsvTable([], [], [f"{path}:{line}: more rows than {MAX_ROWS}, {expected}"])
+                if len(cells) == len(header):
+                    rows.append((line, {name: clean(cells[place]) for name, place in places}))
+                elif cells:
+                    problems.append(f"{path}:{line}: {len(cells)} values, expected {len(header)}")
+    except OSError as error:
+        return CsvTable([], [], [f"{path}: cannot be read ({error.strerror})"])
+    except (UnicodeDecodeError, csv.Error) as error:
+        return CsvTable([], [], [f"{path}: not a CSV file in UTF-8 ({error})"])
+    return CsvTable(columns, rows, problems)
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows, the first of column names, atomically; names that are not UTF-8 keep their bytes."""
+    with write_atomically(path) as new, new.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _header_problem(header: Sequence[str], columns: Sequence[str], every: bool) -> str:
+    """Describe what is wrong with the line of column names; empty if nothing."""
+    names = [name for name in header if name]
+    if len(names) == 1 and ";" in names[0]:
+        return "columns separated by semicolons, expected commas; save it again with commas"
+    if every and not names:
+        return "no line with column names, expected one"
+    wrong = sorted({name for name in columns if header.count(name) != 1})
+    if wrong and every:
+        return f"columns {', '.join(wrong)} come twice, expected different names"
+    return f"columns {', '.join(header) or '(none)'}; expected {', '.join(wrong)} once" if wrong else ""

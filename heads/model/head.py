@@ -6,7 +6,7 @@ weights did not, so each release is a backbone of its own name.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
+
+from data.runtime.errors import InputError
 
 LastLayer = Callable[[int, int], nn.Module]
 # Modules of each stage from the pixels up; together they are the forward pass, whose output is then flattened.
@@ -182,3 +184,22 @@ class SumOfParts(nn.Module):
         for logits in self.parts(features).split(self.sizes, dim=1):
             joint = (joint[:, :, None] + logits[:, None, :]).flatten(1)
         return joint
+
+
+def check_shapes(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Refuse `tensors` whose names and shapes are not those of `module`, which may be on the meta device."""
+    expected = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    if wrong:
+        first = f"{wrong[0]}: found {found.get(wrong[0], 'none')}, expected {expected.get(wrong[0], 'none')}"
+        raise InputError(f"{name}: {len(wrong)} of its tensors do not fit its own config: {first}")
+
+
+def load_tensors_into(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Load `tensors` into `module`; refuse other names, other shapes and values that are not finite."""
+    check_shapes(module, tensors, name)
+    bad = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise InputError(f"{name}: {bad[0]} holds NaN or infinity, expected finite weights; train it again")
+    module.load_state_dict(dict(tensors))

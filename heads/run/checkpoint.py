@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from data.runtime.errors import InputError
 from data.runtime.files import write_atomically
+from heads.model.head import load_tensors_into
 
 _KEY = "description"
 
@@ -83,25 +83,6 @@ def _open(path: Path) -> Iterator[Any]:
             yield file
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not readable as safetensors: {error}") from None
-
-
-def check_shapes(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Refuse `tensors` whose names and shapes are not those of `module`, which may be on the meta device."""
-    expected = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
-    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
-    if wrong:
-        first = f"{wrong[0]}: found {found.get(wrong[0], 'none')}, expected {expected.get(wrong[0], 'none')}"
-        raise InputError(f"{name}: {len(wrong)} of its tensors do not fit its own config: {first}")
-
-
-def load_tensors_into(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Load `tensors` into `module`; refuse other names, other shapes and values that are not finite."""
-    check_shapes(module, tensors, name)
-    bad = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-    if bad:
-        raise InputError(f"{name}: {bad[0]} holds NaN or infinity, expected finite weights; train it again")
-    module.load_state_dict(dict(tensors))
 
 
 def save_state(

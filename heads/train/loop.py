@@ -21,9 +21,45 @@ from heads.objective.metrics import compute_metrics
 from heads.objective.targets import Target
 from heads.train.loaders import ProcessBatches
 from heads.train.sampler import BalancedSampler
-from heads.train.state import EpochProgress, FitSettings, Record, TrainState
+from heads.train.state import EpochProgress, Record, TrainState
 
 Mixing = Callable[[Tensor, Tensor, Sequence[int]], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How many epochs to train, which of them to validate, how to choose the best one, when to stop.
+
+    Attributes:
+        select_by: macro_f1, or mae, of which lower values are better.
+        validate_every: epochs between validations, counted back from the last epoch.
+        patience: epochs without a better one until early stopping; None: it does not stop early.
+        clip_norm: largest norm of the gradient; None: not clipped.
+    """
+
+    epochs: int
+    select_by: str = "macro_f1"
+    validate_every: int = 1
+    patience: int | None = None
+    clip_norm: float | None = None
+    seed: int = 0
+
+    def validates(self, epoch: int) -> bool:
+        """Whether the head is validated after `epoch` (from 0); it always is after the last."""
+        return (self.epochs - 1 - epoch) % self.validate_every == 0
+
+    def best_epoch(self, history: list[Record]) -> int:
+        """Index of the best epoch, the earliest of equals; epochs without validation rank last."""
+        sign = -1.0 if self.select_by == "mae" else 1.0
+        scores = [sign * record[self.select_by] if self.select_by in record else -np.inf for record in history]
+        return int(np.argmax(scores))
+
+    def stops_early(self, history: list[Record]) -> bool:
+        """Whether the last epoch was validated and the best one is at least `patience` epochs before it."""
+        last = len(history) - 1
+        if self.patience is None or last < 0 or not self.validates(last):
+            return False
+        return last - self.best_epoch(history) >= self.patience
 
 
 @dataclass(frozen=True)

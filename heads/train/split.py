@@ -10,10 +10,10 @@ import pandas as pd
 from torch import Tensor
 
 from data.annotations.corrections import apply_corrections
-from data.annotations.folds import assign_folds
+from data.annotations.folds import assign_folds, missing_strata
 from data.annotations.table import read_table
 from data.images.decode import find_undecodable, undecodable_message
-from data.runtime.errors import InputError, did_you_mean
+from data.runtime.errors import InputError
 from heads.objective.targets import Target
 
 
@@ -77,6 +77,7 @@ def load_split(
     warnings = f"{undecodable_message(bad)}\n" if bad else ""
     # Before rows are left out or corrected: a person's fold must be the same for heads with other labels.
     table["fold"] = assign_folds(table, folds, strata, seed)
+    warnings += missing_strata(strata, list(table.columns))
     if corrections is not None:
         table = apply_corrections(table, corrections)
     images = table[~table["path"].isin(bad)]
@@ -101,19 +102,7 @@ def load_split(
         indices[held_out],
         target.values(valid).numpy() if target.numbers else None,
         bad,
-        warnings + missing_strata(strata, list(rows.columns)) + unnamed_people(rows),
-    )
-
-
-def missing_strata(strata: Mapping[str, Sequence[float]], columns: Sequence[str]) -> str:
-    """Warn of `strata` that no source has as a column, a line each.
-
-    It is no error: heads that are merged share their `split`, and images of masks may have no age.
-    """
-    return "".join(
-        f"split.strata: no source has a column {name!r}; folds are not balanced by it{did_you_mean(name, columns)}\n"
-        for name in strata
-        if name not in columns
+        warnings + unnamed_people(rows),
     )
 
 

@@ -1,4 +1,4 @@
-"""State of a training: what changes in it, how far the current epoch is, and the settings that do not change."""
+"""State of a training: what changes in it, and how far the current epoch is."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,42 +16,6 @@ from data.runtime.errors import InputError
 Record = dict[str, float]  # an epoch's metrics by name
 # Keys and types of `EpochProgress` in a checkpoint.
 PROGRESS = {"steps": int, "loss_sum": float, "photographs": int, "seconds": float, "generators": dict}
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How many epochs to train, which of them to validate, how to choose the best one, when to stop.
-
-    Attributes:
-        select_by: macro_f1, or mae, of which lower values are better.
-        validate_every: epochs between validations, counted back from the last epoch.
-        patience: epochs without a better one until early stopping; None: it does not stop early.
-        clip_norm: largest norm of the gradient; None: not clipped.
-    """
-
-    epochs: int
-    select_by: str = "macro_f1"
-    validate_every: int = 1
-    patience: int | None = None
-    clip_norm: float | None = None
-    seed: int = 0
-
-    def validates(self, epoch: int) -> bool:
-        """Whether the head is validated after `epoch` (from 0); it always is after the last."""
-        return (self.epochs - 1 - epoch) % self.validate_every == 0
-
-    def best_epoch(self, history: list[Record]) -> int:
-        """Index of the best epoch, the earliest of equals; epochs without validation rank last."""
-        sign = -1.0 if self.select_by == "mae" else 1.0
-        scores = [sign * record[self.select_by] if self.select_by in record else -np.inf for record in history]
-        return int(np.argmax(scores))
-
-    def stops_early(self, history: list[Record]) -> bool:
-        """Whether the last epoch was validated and the best one is at least `patience` epochs before it."""
-        last = len(history) - 1
-        if self.patience is None or last < 0 or not self.validates(last):
-            return False
-        return last - self.best_epoch(history) >= self.patience
 
 
 @dataclass

@@ -10,8 +10,7 @@ import pytest
 from bench import audit
 from bench.audit import BORDERS, SHARE, draw_flips, recall
 from data.annotations.corrections import apply_corrections
-from data.annotations.sources import MASK_OF_SHOT
-from data.annotations.table import read_table
+from data.annotations.table import MASK_OF_SHOT, read_table
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from heads.objective.losses import WeightedSum, make_loss
 from heads.objective.targets import Target
 from heads.train.distributed import WholeBatchLoss, prepare
 from heads.train.loaders import ProcessBatches, make_loader
-from heads.train.loop import TrainingData, ValidationOutput, fit
+from heads.train.loop import FitSettings, TrainingData, ValidationOutput, fit
 from heads.train.optimiser import make_optimiser, make_schedule
 from heads.train.sampler import BalancedSampler
-from heads.train.state import FitSettings, TrainState
+from heads.train.state import TrainState
 
 CLASSES = ("red", "green", "blue")
 EPOCHS = 10

@@ -71,9 +71,7 @@ def test_a_folder_s_images_are_those_of_one_machine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 @pytest.mark.parametrize("columns", [["name"], ["ImageID", "ImageID"]])
-def test_a_listing_without_its_column_or_with_two_is_refused(
-    tmp_path: Path, kind: str, columns: list[str]
-) -> None:
+def test_a_listing_without_its_column_or_with_two_is_refused(tmp_path: Path, kind: str, columns: list[str]) -> None:
     import pyarrow as pa
     from pyarrow import csv, parquet
 

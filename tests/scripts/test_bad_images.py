@@ -11,7 +11,7 @@ import pytest
 
 import combine
 import train_task
-from data.runtime.csv_files import write_csv
+from data.runtime.files import write_csv
 from ensemble.files.submission import read_codes
 from tests.bad_images import JPEG, NAMES, write_bad, write_sound
 

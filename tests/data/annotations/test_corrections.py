@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.annotations.corrections import apply_corrections, image_names
-from data.annotations.sources import MASK_OF_SHOT
+from data.annotations.table import MASK_OF_SHOT
 from data.runtime.errors import InputError
 
 SHIPPED = Path(__file__).parents[3] / "configs/corrections/boostcamp.csv"

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from data.annotations.folds import assign_folds
-from data.annotations.sources import MASK_OF_SHOT
-from data.annotations.table import person_name, read_table
+from data.annotations.table import MASK_OF_SHOT, person_name, read_table
 from data.runtime.errors import InputError
 
 EXTENSIONS = (".jpg", ".JPG", ".jpeg", ".png", ".PNG", ".Jpeg", ".webp")

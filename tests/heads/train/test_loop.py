@@ -21,10 +21,10 @@ from heads.objective.losses import WeightedSum, make_loss
 from heads.objective.targets import Target
 from heads.train.distributed import prepare
 from heads.train.loaders import ProcessBatches, make_loader
-from heads.train.loop import TrainingData, ValidationOutput, fit, predict
+from heads.train.loop import FitSettings, TrainingData, ValidationOutput, fit, predict
 from heads.train.optimiser import make_average, make_optimiser, make_schedule
 from heads.train.sampler import BalancedSampler
-from heads.train.state import FitSettings, TrainState
+from heads.train.state import TrainState
 
 pytestmark = pytest.mark.usefixtures("accelerate_anew")
 TARGET = Target("colour", ("red", "green", "blue"))

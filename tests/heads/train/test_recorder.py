@@ -26,9 +26,9 @@ from heads.objective.targets import Target
 from heads.run.checkpoint import load_tensors, save_tensors
 from heads.run.folder import RunFolder
 from heads.train.loaders import ImageSource
-from heads.train.loop import ValidationOutput
+from heads.train.loop import FitSettings, ValidationOutput
 from heads.train.recorder import FINGERPRINTS, RunRecorder, fingerprint_data
-from heads.train.state import EpochProgress, FitSettings, TrainState
+from heads.train.state import EpochProgress, TrainState
 
 COLOUR = Target("colour", ("red", "green", "blue"))
 DATA = {"train": "16 (aa)", "validation": "8 (bb)", "boxes": "23 cropped (cc)", "box_margin": "1"} | dict.fromkeys(
