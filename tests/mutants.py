@@ -122,11 +122,11 @@ resume_without_generator | heads/train/loop.py | a resumed run has the dropout o
 - progress.restore_generators()
 + pass
 = tests/heads/train/test_training.py
-best_by_accuracy | heads/train/state.py | the best epoch is that of the highest macro F1
+best_by_accuracy | heads/train/loop.py | the best epoch is that of the highest macro F1
 - sign * record[self.select_by]
 + sign * record["accuracy"]
 = tests/heads/train/test_loop.py
-patience_off_by_one | heads/train/state.py | training stops `patience` epochs after the best one
+patience_off_by_one | heads/train/loop.py | training stops `patience` epochs after the best one
 - >= self.patience
 + > self.patience
 = tests/heads/train/test_loop.py
