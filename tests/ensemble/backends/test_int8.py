@@ -160,28 +160,17 @@ def test_validation_images_that_moved_are_found_in_the_training_data(run: Path, 
         find_validation_images(table.iloc[:0], gone, run / "validation.npz")
 
 
-@pytest.fixture
-def quantised(monkeypatch: pytest.MonkeyPatch, models: tuple[Model, Model]) -> list[TrainedHead]:
-    """The heads that are quantised; each gives the same model, made before."""
-    heads: list[TrainedHead] = []
-
-    def record(trained: TrainedHead, *_: object, **__: object) -> Model:
-        heads.append(trained)
-        return models[1]
-
-    monkeypatch.setattr(ensemble.backends.int8, "quantise", record)
-    return heads
-
-
 def test_a_quantised_head_is_cached_until_anything_changes(
     trained: TrainedHead,
     run: Path,
     faces: Path,
     tmp_path: Path,
-    quantised: list[TrainedHead],
+    models: tuple[Model, Model],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    quantised: list[TrainedHead] = []
+    monkeypatch.setattr(ensemble.backends.int8, "quantise", lambda head, *_: quantised.append(head) or models[1])
     first = make(trained, faces / "train", tmp_path)
     assert f"macro F1 {trained.validation['macro_f1']:.4f} in float32" in capsys.readouterr().out
     [file] = (run / ".int8").iterdir()
@@ -203,35 +192,25 @@ def test_a_quantised_head_is_cached_until_anything_changes(
     assert [path.stem for path in (run / ".int8").iterdir()] == [other.digest]
 
 
-def test_a_head_that_loses_too_much_is_refused(
-    trained: TrainedHead,
-    run: Path,
-    faces: Path,
-    tmp_path: Path,
-    quantised: list[TrainedHead],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    scores = iter([0.9, 0.8, 0.8, 0.8969])  # in float, all in int8, one convolution in float, five
-    monkeypatch.setattr(ensemble.backends.int8, "macro_f1", lambda *_: next(scores))
-    own = replace(trained, file=copy_run(run, tmp_path / "runs" / "mask") / "best.safetensors")
-    for _ in range(2):  # the second time from the cache
-        with pytest.raises(InputError, match=r"macro F1 0\.9000 in float32, 0\.8969 in int8 .* at most 0\.003"):
-            make(own, faces / "train", tmp_path)
-    assert len(quantised) == 3
-
-
-def test_first_convolutions_stay_in_float_where_a_head_would_lose_too_much(
+def test_convolutions_stay_in_float_until_a_head_loses_little_and_it_is_refused_if_it_never_does(
     trained: TrainedHead, run: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = iter([0.9, 0.8969, 0.8971])
+    scores = iter([0.9, 0.8969, 0.8971])  # in float, all in int8, one convolution in float
     monkeypatch.setattr(ensemble.backends.int8, "macro_f1", lambda *_: next(scores))
-    own = replace(trained, file=copy_run(run, tmp_path / "runs" / "mask") / "best.safetensors")
+    own = replace(trained, file=copy_run(run, tmp_path / "good" / "mask") / "best.safetensors")
     [head] = make(own, faces / "train", tmp_path).heads.values()
     nodes = openvino.Core().read_model(*head.model).get_ordered_ops()
     convolutions = [node for node in nodes if node.get_type_name() == "Convolution"]
     # Weights in float are a constant; those in int8 are scaled first.
     in_int8 = [node.input_value(1).get_node().get_type_name() != "Constant" for node in convolutions]
     assert in_int8 == [False] + [True] * (len(convolutions) - 1)
+
+    scores = iter([0.9, 0.8, 0.8, 0.8969])
+    monkeypatch.setattr(ensemble.backends.int8, "quantise", lambda *_: head.model)
+    own = replace(trained, file=copy_run(run, tmp_path / "bad" / "mask") / "best.safetensors")
+    for _ in range(2):  # the second time from the cache
+        with pytest.raises(InputError, match=r"macro F1 0\.9000 in float32, 0\.8969 in int8 .* at most 0\.003"):
+            make(own, faces / "train", tmp_path)
 
 
 def test_openvino_and_nncf_send_no_usage_statistics() -> None:

@@ -4,6 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import gmean
 from torch import Tensor, nn
 
 import data.dataset
@@ -148,3 +151,24 @@ def test_a_trained_head_repeats_its_predictions_of_validation(task: str, runs: P
         paths, expected = [Path(path) for path in saved["path"][:12]], saved["probabilities"][:12]
     found = predict({task: make_task(head.config, head.head)}, paths).tasks[task]
     np.testing.assert_allclose(found.first_view(), expected, atol=1e-5)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 6), st.integers(2, 6))
+def test_merges_are_numpy_s_scipy_s_and_counted_votes(seed: int, count: int, classes: int) -> None:
+    views = np.random.default_rng(seed).dirichlet(np.ones(classes), (count, 5)).round(1) + 0.1  # with ties
+    views /= views.sum(axis=2, keepdims=True)
+    merged = {name: merge(torch.from_numpy(views)).numpy() for name, merge in MERGES.items()}
+    np.testing.assert_allclose(merged["mean"], views.mean(axis=0))
+    geometric = gmean(views, axis=0)
+    np.testing.assert_allclose(merged["geometric"], geometric / geometric.sum(axis=1, keepdims=True), rtol=1e-9)
+    np.testing.assert_allclose(merged["vote"].sum(axis=1), 1)
+    for row, chosen in enumerate(merged["vote"].argmax(axis=1)):
+        votes = np.bincount(views[:, row].argmax(axis=1), minlength=classes)
+        most, means = np.flatnonzero(votes == votes.max()), views[:, row].mean(axis=0)
+        assert chosen in most
+        assert means[chosen] == pytest.approx(means[most].max())
+
+
+def test_a_geometric_mean_over_zeros_is_finite() -> None:
+    merged = MERGES["geometric"](torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]]))
+    np.testing.assert_allclose(merged.numpy(), [[0.5, 0.5], [1.0, 0.0]], atol=1e-6)
