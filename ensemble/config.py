@@ -25,10 +25,10 @@ def load_joint(path: Path) -> JointConfig:
     config = load_config(JointConfig, path)
     if len(set(config.tasks)) != len(config.tasks):
         raise InputError(f"{path}: tasks {config.tasks} name one task twice")
-    taken = [task for task in config.tasks if task in RESERVED]
-    if taken:
+    reserved = [task for task in config.tasks if task in RESERVED]
+    if reserved:
         raise InputError(
-            f"{path}: tasks: {', '.join(taken)} has another meaning in the written files, expected a name "
+            f"{path}: tasks: {', '.join(reserved)} has another meaning in the written files, expected a name "
             f"other than {', '.join(RESERVED)}; rename the task in its YAML and its folder of runs"
         )
     return config
@@ -44,7 +44,7 @@ def load_labels(path: Path) -> dict[str, Label]:
         file = path.parent / f"{task}.yaml"
         config = load_config(TaskConfig, file)
         if config.task != task:
-            raise InputError(f"{file}: task is {config.task!r}, expected {task!r} as {path} says")
+            raise InputError(f"{file}: task is {config.task!r}, expected {task!r} as in {path}")
         labels[task] = config.label
     return labels
 

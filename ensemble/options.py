@@ -96,13 +96,13 @@ def check_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
             )
         args.calibration = args.calibration or [Path(training or "")]
     beside = args.out.absolute().parent
-    taken = [beside / "probabilities.npz", beside / "unseen.csv"]
+    written = [beside / "probabilities.npz", beside / "unseen.csv"]
     for option, file in (("--out", args.out), ("--names", args.names)):
         if file is not None and file.is_dir():
             parser.error(f"{option} {file} is a folder, expected a file such as {file / SUBMISSION}")
-        if file is not None and file.absolute() in taken:
+        if file is not None and file.absolute() in written:
             parser.error(f"{option} {file}: {file.name} goes beside the submission, expected another name")
-        taken.append(args.out.absolute())
+        written.append(args.out.absolute())
 
 
 def _probability(text: str) -> float:
