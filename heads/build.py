@@ -32,7 +32,8 @@ from heads.objective.losses import WeightedSum, make_loss
 from heads.objective.ordinal import CoralLayer
 from heads.objective.targets import Target
 from heads.run.checkpoint import find_description, load_tensors
-from heads.run.folder import RunFolder, find_source_run, leakage_warning
+from heads.run.folder import RunFolder, find_source_run
+from heads.run.leakage import leakage_warning
 from heads.train.distributed import local_processes, prepare, synchronise_batch_norm
 from heads.train.loaders import ImageSource, ProcessBatches, check_batch_size, make_features, make_loader
 from heads.train.loop import FitSettings, TrainingData

@@ -98,7 +98,7 @@ manifest_not_compared | heads/run/folder.py | a damaged checkpoint is refused
 - if expected.get(path.name) != found:
 + if expected.get(path.name) is None:
 = tests/heads/run/test_folder.py
-leakage_silenced | heads/run/folder.py | a backbone that was trained on validation people is warned of
+leakage_silenced | heads/run/leakage.py | a backbone that was trained on validation people is warned of
 - if leaked:
 + if False:
 = tests/heads/run/test_folder.py

@@ -1,6 +1,6 @@
 """Losses over logits [N, K] and targets: class indices int64 [N] or distributions float [N, K].
 
-Cross entropy is PyTorch's own.
+Cross entropy is PyTorch's own. Balanced class weights are those of `data.annotations.folds.balanced_weights`.
 """
 
 from collections.abc import Callable, Sequence

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from data.runtime.errors import InputError
 
 Record = dict[str, float]  # an epoch's metrics by name
-# Keys and types of `EpochProgress` in a checkpoint.
+# Keys and types of `EpochProgress` in a checkpoint; "photographs" is version 0.1's key for `images`.
 PROGRESS = {"steps": int, "loss_sum": float, "photographs": int, "seconds": float, "generators": dict}
 
 

@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 
 from data.runtime.errors import InputError
-from heads.run.folder import (
-    RunFolder,
-    find_source_run,
-    leakage_warning,
-    run_folder,
-    verify_checksum,
-    write_arrays,
-    write_manifest,
-)
+from heads.run import folder as folders
+from heads.run.folder import RunFolder, find_source_run, run_folder, verify_checksum, write_manifest
+from heads.run.leakage import leakage_warning
 
 
 @pytest.fixture
@@ -85,7 +79,7 @@ def validated_run(folder: Path, people: Sequence[str]) -> RunFolder:
     text = {name: np.full(count, "") for name in ("path", "shot")} | {"person": np.array(people)}
     numbers = {"truth": np.zeros(count, np.int64), "probabilities": np.ones((count, 1)), "borders": np.zeros(0)}
     label = {"column": np.array("age"), "folds": np.array(5), "classes": np.array(["any"])}
-    write_arrays(run.validation, text | numbers | label)
+    folders.write_arrays(run.validation, text | numbers | label)
     return run
 
 
