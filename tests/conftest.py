@@ -63,6 +63,11 @@ def call_script(script: ModuleType, *arguments: object) -> Outcome:
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no process of pytest-xdist is left with one at the end."""
+    items.sort(key=lambda item: not {"scripts", "faults"} & set(item.path.parts))
+
+
 @pytest.fixture(autouse=True)
 def _no_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("SM_")]:

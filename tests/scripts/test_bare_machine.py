@@ -51,7 +51,7 @@ def test_everything_runs_on_a_bare_machine(faces: Path, configs: Path, runs: Pat
     out = tmp_path / "out" / "submission.csv"
     given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", tmp_path / "eval", "--out", out]
     bare(tmp_path, "combine.py", *given)
-    assert out.read_text(encoding="utf-8").splitlines()[1].startswith("김민준.jpg,")
+    assert out.read_text(encoding="utf-8").splitlines()[1].startswith("images/김민준.jpg,")
 
 
 @pytest.fixture
