@@ -4,12 +4,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
 from data import masked
-from data.annotations.folds import assign_folds
 from data.annotations.table import read_table
 from data.images.decode import decode
 from data.masked import bare_faces, write_masked
@@ -78,11 +76,12 @@ def test_no_face_is_lost_where_files_of_several_people_have_the_same_name(people
 
 
 def test_a_file_name_decides_what_is_drawn_and_not_the_place_or_other_files(portraits, people, tmp_path):
-    write_masked(read_table([portraits]), tmp_path / "alone", 1, 0.5, 0, processes=1)
-    write_masked(bare_faces(read_table([portraits, people])), tmp_path / "both", 1, 0.5, 0, processes=1)
-    moved = [folder.rename(tmp_path / f"moved_{folder.name}") for folder in (portraits, people)]
-    write_masked(bare_faces(read_table(moved)), tmp_path / "elsewhere", 1, 0.5, 0, processes=1)
-    alone, both, elsewhere = (files_in(tmp_path / name / "images") for name in ("alone", "both", "elsewhere"))
+    def masked_files(name, *sources):
+        write_masked(bare_faces(read_table(sources)), tmp_path / name, 1, 0.5, 0, processes=1)
+        return files_in(tmp_path / name / "images")
+
+    alone, both = masked_files("alone", portraits), masked_files("both", portraits, people)
+    elsewhere = masked_files("elsewhere", *(folder.rename(f"{folder}_moved") for folder in (portraits, people)))
     assert alone.items() <= both.items()
     assert both == elsewhere
 
@@ -99,21 +98,8 @@ def test_all_broken_portraits_are_listed_and_the_same_command_works_without_them
     assert write_masked(table.drop([2, 5]).reset_index(drop=True), out, 1, 0.5, 0, processes=1) == 8
 
 
-def test_masked_people_are_in_the_fold_of_their_bare_images(people, tmp_path):
-    write_masked(bare_faces(read_table([people])), tmp_path / "masked", 1, 0.5, 0, processes=1)
-    both = read_table([people, tmp_path / "masked"])
-    fold = pd.Series(assign_folds(both, 3, {}, seed=0))
-    assert fold.groupby(both["person"].str.rpartition("/")[2]).nunique().tolist() == [1, 1, 1]
-
-
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--wrong", "1.1"], "--wrong 1.1: expected a share"),
-        (["--per-face", "0"], "--per-face"),
-        (["--seed", "-1"], "--seed"),
-        ([], "names that are not UTF-8"),
-    ],
+    ("options", "message"), [(["--wrong", "1.1"], "--wrong 1.1: expected a share"), ([], "names that are not UTF-8")]
 )
 def test_wrong_input_is_refused_before_anything_is_drawn(people, tmp_path, call, options, message):
     (people / "images" / PEOPLE[0]).rename(people / "images" / os.fsdecode(b"000004_male_Asi\xe9n_34"))

@@ -17,13 +17,8 @@ def make_source(name: str, people: int, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     ages = rng.choice([20.0, 40.0, 70.0], people, p=[0.47, 0.455, 0.075])
     genders = rng.choice(["male", "female"], people, p=[0.4, 0.6])
-    rows = [
-        {"source": name, "path": f"{name}/{p}/{shot}", "person": f"{name}/{p}", "mask": mask}
-        | {"gender": genders[p], "age": ages[p]}
-        for p in range(people)
-        for shot, mask in enumerate(MASKS)
-    ]
-    return pd.DataFrame(rows)
+    rows = [(name, f"{name}/{p}/{s}", f"{name}/{p}", MASKS[s], genders[p], ages[p]) for p, s in np.ndindex(people, 7)]
+    return pd.DataFrame(rows, columns=["source", "path", "person", "mask", "gender", "age"])
 
 
 A, B = make_source("a", 300), make_source("b", 40, seed=1)

@@ -107,7 +107,6 @@ def test_labels_name_images_too_and_each_is_searched_once(tmp_path, faces):
     ("options", "message"),
     [
         (["--threshold", "1"], "--threshold within 0..1"),
-        (["--processes", "0"], "--processes"),
         (["--out", "boxes.txt"], "--out FILE.csv"),
         ([], "names that are not UTF-8"),
     ],

@@ -1,5 +1,6 @@
 """Descriptions of images, and pairs of equal and nearly equal ones."""
 
+from itertools import combinations
 from unittest.mock import patch
 
 import imagehash
@@ -42,12 +43,8 @@ def test_fingerprints_hardly_change_by_scaling_and_compression(tmp_path):
 
 @given(st.lists(st.integers(0, 2047), max_size=30), st.integers(1, 9))
 def test_near_pairs_are_those_of_a_plain_loop(fingerprints, block):
-    expected = [
-        [i, j]
-        for i in range(len(fingerprints))
-        for j in range(i + 1, len(fingerprints))
-        if (fingerprints[i] ^ fingerprints[j]).bit_count() <= NEAR
-    ]
+    pairs = combinations(enumerate(fingerprints), 2)
+    expected = [[i, j] for (i, one), (j, other) in pairs if (one ^ other).bit_count() <= NEAR]
     with patch("data.explore.images.BLOCK", block):
         assert near_pairs(np.array(fingerprints, dtype=np.uint64)).tolist() == expected
 
@@ -56,10 +53,8 @@ def test_pairs_are_sorted_by_person_and_by_set():
     people = ["p1", "p2", "unread", "p2", "p3", None, None, "p1", None]
     digests = dict(zip((0, 1, 3, 4, 5, 6, 7, 8), "xxxyxzzz", strict=True))
     prints = dict(zip(digests, [0, 0, 0, 1, 0, 255, 255, 255], strict=True))
-    images = {
-        row: ImageInfo(1, 1, "", 1, digest, prints[row], np.zeros((3, 256), np.int64))
-        for row, digest in digests.items()
-    }
+    levels = np.zeros((3, 256), np.int64)
+    images = {row: ImageInfo(1, 1, "", 1, digest, prints[row], levels) for row, digest in digests.items()}
     assert {kind: found.tolist() for kind, found in find_duplicates(images, people).items()} == {
         "same_person": [[1, 3]],
         "across_people": [[0, 1], [0, 3]],

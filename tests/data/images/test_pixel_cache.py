@@ -112,7 +112,7 @@ def test_a_cache_beyond_the_limit_is_refused_and_nothing_is_removed(images: list
     assert file.exists()
 
 
-@pytest.mark.parametrize("shape", [(256, 192), (144, 144), (185, 144), (512, 384)])
+@pytest.mark.parametrize("shape", [(256, 192), (185, 144), (512, 384)])
 def test_an_aligned_crop_from_the_cache_is_that_of_the_file(shape: tuple[int, int], folder: Path) -> None:
     steps = ["aligned_crop", {"letterbox": {"height": 144, "width": 144}}]
     size = working_size(["hflip", *steps], steps)

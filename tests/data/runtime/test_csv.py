@@ -27,7 +27,6 @@ def write(folder: Path, text: str | bytes, name: str = "a.csv") -> Path:
         ",path,id,age\n0,a.jpg,007,34\n1,b.jpg,010,\n",
         " path , id , age \n a.jpg , 007 , 34 \n b.jpg , 010 , \n",
     ],
-    ids=["plain", "windows", "quoted", "old_mac", "blank_lines", "index", "blanks"],
 )
 def test_dialects_are_read_alike_and_zeros_stay(text: str, tmp_path: Path) -> None:
     columns, rows, problems = read_csv(write(tmp_path, text))
@@ -40,7 +39,6 @@ def test_dialects_are_read_alike_and_zeros_stay(text: str, tmp_path: Path) -> No
     ("text", "problem"),
     [
         ("ImageID;age\na.jpg;34\n", ":1: columns separated by semicolons, expected commas; save it again with"),
-        ("ImageID,age\na.jpg,34,5\n", ":2: 3 values, expected 2"),
         ("ImageID,age\n\na.jpg\n", ":3: 1 values, expected 2"),
         ("ImageID,age,ImageID\na.jpg,34,b.jpg\n", ":1: columns "),
         (b"", ":1: "),
@@ -67,4 +65,3 @@ def test_columns_that_are_not_asked_for_may_be_anything(tmp_path: Path) -> None:
     assert read_csv(path, ["ImageID"]) == (["ImageID"], [(2, {"ImageID": " a.jpg "})], [])
     assert read_csv(path, ["ImageID", "y"]).problems == [f"{path}:1: columns x, x, , ImageID; expected y once"]
     assert read_csv(path, ["ImageID"], ["y", "x"]).problems[0].endswith("expected x once")
-    assert read_csv(write(tmp_path, "a\n"), ["ImageID"]).problems[0].endswith("columns a; expected ImageID once")

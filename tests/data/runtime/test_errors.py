@@ -35,7 +35,6 @@ def run(error: BaseException | None, *arguments: str) -> int:
     [
         (InputError("a.csv:3: age='3O'"), 2, "error: a.csv:3: age='3O'"),
         (StopSignal(signal.SIGTERM), 143, "stopped by SIGTERM"),
-        (StopSignal(signal.SIGINT), 130, "stopped by SIGINT"),
         (MemoryError(), 2, "error: memory ran out; lower the batch size or the number of workers"),
         (KeyError("x"), 1, "error: a fault in this program, KeyError: 'x'; run again with --debug and"),
         *((OSError(n, "", FILE), 2, f"error: {FILE}: {os.strerror(n)}; {advice}\n") for n, advice in ADVICE.items()),

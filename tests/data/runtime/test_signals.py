@@ -11,7 +11,7 @@ from data.runtime.signals import StopSignal, defer_signals, handle_signals, init
 
 @pytest.fixture(autouse=True)
 def _default_handlers() -> Iterator[None]:
-    """A test run that was started with signals ignored (in the background of a shell) handles them here."""
+    """Handle signals also in tests that a shell started in the background, where they are ignored."""
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():

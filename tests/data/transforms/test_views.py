@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.transforms.views import VIEWS, brightness, center_crop, hflip, make_views, shift
+from data.transforms.views import VIEWS, center_crop, hflip, make_views, shift
 
 
 @pytest.fixture
@@ -12,9 +12,8 @@ def pixels() -> Tensor:
     return torch.rand(2, 3, 20, 30, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_flip_twice_and_a_crop_of_all_are_the_image(pixels: Tensor) -> None:
-    assert not torch.equal(hflip(pixels), pixels)
-    assert torch.equal(hflip(hflip(pixels)), pixels)
+def test_a_flip_is_from_left_to_right_and_a_crop_of_all_is_the_image(pixels: Tensor) -> None:
+    assert torch.equal(hflip(pixels), pixels.flip(3))
     assert torch.equal(center_crop(pixels, share=1.0), pixels)
 
 
@@ -50,11 +49,8 @@ def test_identity_is_first_and_once(steps: list[str], pixels: Tensor) -> None:
 
 def test_views_are_called_with_their_arguments_in_their_order(pixels: Tensor) -> None:
     views = make_views([{"shift": {"x": 0.1}}, {"shift": {"x": -0.1}}, {"brightness": {"factor": 1.5}}])
-    found = [view(pixels) for view in views.values()]
-    bright = (pixels * 1.5).clamp(max=1)
-    assert torch.equal(brightness(pixels, factor=1.5), bright)
-    expected = [pixels, shift(pixels, x=0.1), shift(pixels, x=-0.1), bright]
-    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    expected = [pixels, shift(pixels, x=0.1), shift(pixels, x=-0.1), (pixels * 1.5).clamp(max=1)]
+    assert all(torch.equal(view(pixels), each) for view, each in zip(views.values(), expected, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -62,13 +58,9 @@ def test_views_are_called_with_their_arguments_in_their_order(pixels: Tensor) ->
     [
         (["hflop"], "step 1: 'hflop' is unknown, expected one of identity, hflip"),
         (["hflip", {"shift": {"x": 0.6}}], r"step 2 \(shift\): x: .*less than or equal to 0.5"),
-        ([{"shift": {"z": 0.1}}], r"z: .*shift takes x, y"),
-        ([{"shift": {"x": "0.1"}}], "x: Input should be a valid number"),
         ([{"center_crop": {"share": 0.0}}], "share: .*greater than 0"),
-        ([{"hflip": {"p": 0.5}}], r"p: .*hflip takes no arguments"),
         (["center_crop", {"center_crop": {"share": 0.9}}], "is in the list twice"),
         ([{"shift": {"x": 0.1, "y": 0.2}}, {"shift": {"y": 0.2, "x": 0.1}}], "is in the list twice"),
-        (["hflop", {"shift": {"x": 2.0}}], "(?s)hflop.*shift"),
     ],
 )
 def test_a_wrong_list_of_views_is_refused(steps: list, message: str) -> None:
