@@ -83,23 +83,15 @@ def test_an_exported_head_predicts_what_its_checkpoint_does(
         for one, other, tolerance in zip(found, expected, (1e-5, 1e-2), strict=False):
             np.testing.assert_allclose(one, other.numpy(), rtol=0, atol=tolerance)
     card = (out / "age.md").read_text(encoding="utf-8")
-    for text in (
-        "Weights with their config" if suffix == "safetensors" else "Output: `probabilities` [n, 2], `number` [n]; ",
-        "## Trained on\n\ndrawn faces\n",
-        "- Classes: under 30, 30 and over\n",
-        "| macro_f1 | 0.500 |\n| F1 of under 30 (9 images) | 0.750 |\n",
-        "## Limits\n",
-        "## Terms\n\nfree\n",
-    ):
+    for text in ("Trained on\n\ndrawn faces", "Terms\n\nfree", "macro_f1 | 0.500", "F1 of under 30 (9 images) | 0.750"):
         assert text in card
 
 
 def test_the_card_names_the_box_margin(runs: Path, tmp_path: Path) -> None:
     whole = load_head(runs / "age" / "best.safetensors")
-    assert "cropped to boxes" not in head_section(whole)
     cropped = replace(whole, box_margin=0.5)
-    line = "- Images: cropped to boxes of faces, with 0.5 times the margin of docs/boxes.md"
-    assert line in head_section(cropped).splitlines()
+    for head, count in ((whole, 0), (cropped, 1)):
+        assert head_section(head).count("cropped to boxes of faces, with 0.5 times the margin") == count
     export_head(cropped, tmp_path / "age.safetensors")
     assert load_head(tmp_path / "age.safetensors").box_margin == 0.5
 

@@ -9,8 +9,6 @@ from data.transforms.pipeline import Pipeline
 from heads.export.letterbox import Letterbox, make_letterbox
 
 SIZE = {"height": 128, "width": 96}
-
-
 SIZES = [(256, 192), (384, 288), (512, 384), (300, 200), (1000, 777), (200, 1000), (131, 97), (128, 96), (3, 500)]
 
 
