@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from data.runtime.errors import InputError
 from heads.config.loader import MAX_BYTES, Section, dump_yaml, load_config, parse_yaml, read_stored_config, read_yaml
@@ -31,7 +31,7 @@ class Example(Section):
     shuffle: bool = True
     classes: list[str] = Field(default_factory=list)
     terms: list[Term] = Field(default_factory=list)
-    weights: Literal["none"] | list[float] | Optimiser = "none"
+    weights: Optimiser | None = None
     optimiser: Optimiser | None = Optimiser()
 
 
@@ -42,28 +42,22 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def message(path: Path, text: str | None = None, *overrides: str) -> str:
-    if text is not None:
-        path.write_text(text, encoding="utf-8")
+def message(path: Path, *overrides: str) -> str:
     with pytest.raises(InputError) as raised:
         load_config(Example, path, overrides)
     return str(raised.value).replace(str(path), "x.yaml")
 
 
 def test_all_problems_are_reported_at_once(path: Path) -> None:
-    text = (
-        "taskk: age\nepochs: 0\noptimiser:\n  name: adam\n  lr: no\n  beta: 1\n"
-        "terms:\n  - {name: a}\n  - {factor: x}\nweights:\n  name: sgd\n  lr: -1\n"
-    )
-    assert message(path, text).splitlines() == [
-        "x.yaml: 11 problems in the config",
+    text = "taskk: age\nepochs: 0\noptimiser:\n  name: adam\n  lr: no\n  beta: 1\n"
+    path.write_text(text + "terms:\n  - {name: a}\n  - {factor: x}\nweights:\n  name: sgd\n  lr: -1\n")
+    assert message(path).splitlines() == [
+        "x.yaml: 9 problems in the config",
         "  x.yaml: task: missing, expected a value",
         "  x.yaml:2: epochs=0: Input should be greater than or equal to 1",
         "  x.yaml:9: terms.1.name: missing, expected a value",
         "  x.yaml:9: terms.1.factor='x': Input should be a valid number",
-        "  x.yaml:10: weights.literal['none']={'name': 'sgd', 'lr': -1}: Input should be 'none'",
-        "  x.yaml:10: weights.list[float]={'name': 'sgd', 'lr': -1}: Input should be a valid list",
-        "  x.yaml:12: weights.Optimiser.lr=-1: Input should be greater than 0",
+        "  x.yaml:12: weights.lr=-1: Input should be greater than 0",
         "  x.yaml:4: optimiser.name=adam: removed in 0.2: use adamw",
         "  x.yaml:5: optimiser.lr='no': Input should be a valid number",
         "  x.yaml:6: optimiser.beta: removed in 0.2: fixed",
@@ -81,25 +75,17 @@ def test_all_problems_are_reported_at_once(path: Path) -> None:
     ],
 )
 def test_types_are_not_converted(path: Path, key: str, written: str) -> None:
-    assert f"--set: {key}=" in message(path, None, f"{key}={written}")
+    assert f"--set: {key}=" in message(path, f"{key}={written}")
 
 
 def test_overrides_replace_what_the_file_says(path: Path) -> None:
     overrides = ["epochs=5", "optimiser.lr=1", "optimiser.name=sgd", "classes=[no, yes]", "shuffle=false"]
     config = load_config(Example, path, [*overrides, "terms=[{name: a=b, factor: 2}]", "epochs=7"])
-    assert config == Example(
-        task="age",
-        epochs=7,
-        shuffle=False,
-        classes=["no", "yes"],
-        terms=[Term(name="a=b", factor=2.0)],
-        optimiser=Optimiser(name="sgd", lr=1.0),
-    )
+    lists = {"classes": ["no", "yes"], "terms": [Term(name="a=b", factor=2.0)]}
+    assert config == Example(task="age", epochs=7, shuffle=False, optimiser=Optimiser(name="sgd", lr=1.0), **lists)
     for section in ("", "optimiser: null\n"):
         path.write_text(f"task: age\nepochs: 3\n{section}", encoding="utf-8")
         assert load_config(Example, path, ["optimiser.lr=0.5"]).optimiser == Optimiser(lr=0.5)
-    with pytest.raises(ValidationError, match="frozen"):
-        config.epochs = 4  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -117,25 +103,20 @@ def test_overrides_replace_what_the_file_says(path: Path) -> None:
     ],
 )
 def test_a_wrong_override_is_named(path: Path, override: str, expected: str) -> None:
-    assert expected in message(path, None, override)
+    assert expected in message(path, override)
 
 
-def test_a_stored_config_loads_without_its_retired_keys() -> None:
+def test_a_stored_config_loads_without_its_retired_keys(path: Path) -> None:
     stored = {"task": "age", "epochs": 3, "optimiser": {"lr": 0.5, "beta": [1]}}
     assert read_stored_config(Example, stored, "best").optimiser == Optimiser(lr=0.5)
     assert stored["optimiser"] == {"lr": 0.5, "beta": [1]}
     stored["optimiser"] = {"name": "adam", "beta": 2}
     assert read_stored_config(Example, stored, "best").optimiser is None
+    path.write_text("task: age\nepochs: 3\nweights: {lr: 0.5}\noptimiser: {beta: {low: null, high: []}}\n")
+    assert load_config(Example, path).optimiser == Optimiser()
     for odd in ({**stored, "colour": 1}, {**stored, "optimiser": 3}, [], 3):
         with pytest.raises(InputError, match=r"^best: 1 problem"):
             read_stored_config(Example, odd, "best")
-
-
-def test_a_retired_key_that_holds_nothing_is_accepted(path: Path) -> None:
-    path.write_text("task: age\nepochs: 3\nweights: {lr: 0.5}\noptimiser: {beta: {low: null, high: []}}\n")
-    assert load_config(Example, path).optimiser == Optimiser()
-    with pytest.raises(InputError, match=r"optimiser\.beta: removed in 0\.2: fixed"):
-        load_config(Example, path, ["optimiser.beta.low=1"])
 
 
 @pytest.mark.parametrize(
@@ -189,16 +170,14 @@ def test_each_key_and_item_has_its_line(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_config_is_named(tmp_path: Path) -> None:
-    (tmp_path / "latin.yaml").write_bytes("a: ä".encode("latin-1"))
-    (tmp_path / "list.yaml").write_text("- a\n- b\n")
-    (tmp_path / "long.yaml").write_text("#" * (MAX_BYTES + 1))
-    for name, expected in (
-        ("nowhere.yaml", "no such file"),
-        ("", "cannot be read"),
-        ("latin.yaml", "cannot be read"),
-        ("long.yaml", "expected at most"),
-        ("list.yaml", "expected keys with values"),
+    for name, content, expected in (
+        ("nowhere.yaml", None, "no such file"),
+        ("", None, "cannot be read"),
+        ("latin.yaml", b"a: \xe4", "cannot be read"),
+        ("long.yaml", b"#" * (MAX_BYTES + 1), "expected at most"),
+        ("list.yaml", b"- a\n- b\n", "expected keys with values"),
     ):
-        with pytest.raises(InputError, match=expected) as raised:
+        if content:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=rf"^{tmp_path / name}.*{expected}"):
             load_config(Example, tmp_path / name)
-        assert str(raised.value).startswith(str(tmp_path / name))

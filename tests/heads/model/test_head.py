@@ -35,9 +35,8 @@ def test_a_step_changes_weights_and_statistics_of_unfrozen_stages_only(up_to: st
     nn.functional.cross_entropy(head(pixels), torch.tensor([0, 1, 2, 0])).backward()
     optimiser.step()
     moved = {key for key, tensor in head.state_dict().items() if not torch.equal(tensor, before[key])}
-    stages = list(STAGES)
-    last = {"none": 0, "all": len(stages)}.get(up_to, stages.index(up_to) + 1 if up_to in stages else 0)
-    frozen = tuple(f"backbone.{module}." for stage in stages[:last] for module in STAGES[stage])
+    stages = ["none", *STAGES, "all"]
+    frozen = tuple(f"backbone.{m}." for stage in stages[1 : stages.index(up_to) + 1] for m in STAGES.get(stage, ()))
     assert moved == {key for key in before if not key.startswith(("mean", "std", *frozen))}
 
 

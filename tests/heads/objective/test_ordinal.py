@@ -42,18 +42,9 @@ def test_the_coral_layer_is_the_published_one() -> None:
     torch.testing.assert_close(ours(features), published(features))
 
 
-class Graph(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, logits: Tensor) -> Tensor:
-        return self.function(logits)
-
-
 @pytest.mark.parametrize("function", [coral_probabilities, corn_probabilities])
 def test_probabilities_are_the_same_as_onnx(function: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
-    path = tmp_path / "graph.onnx"
-    write_onnx(path, Graph(function), ["probabilities"], "logits", LOGITS, ("n",))
+    path, graph = tmp_path / "graph.onnx", type("Graph", (nn.Module,), {"forward": staticmethod(function)})()
+    write_onnx(path, graph, ["probabilities"], "logits", LOGITS, ("n",))
     [found] = onnxruntime.InferenceSession(path).run(None, {"logits": LOGITS[:3].numpy()})
     np.testing.assert_allclose(found, function(LOGITS[:3]).numpy(), atol=1e-6)
