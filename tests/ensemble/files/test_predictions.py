@@ -14,25 +14,16 @@ from ensemble.files.predictions import Predictions, TaskOutput, read_probabiliti
 
 
 def test_streamed_arrays_are_numpy_s_own_and_read_back(tmp_path: Path) -> None:
-    rows = np.arange(30, dtype=np.float32).reshape(10, 3)
-    views = np.arange(10, dtype=np.uint8)
-    errors = [f"error {row}" if row % 4 == 0 else "" for row in range(10)]
-    whole = Predictions({"mask": TaskOutput(rows, -rows, rows[:, 1], views), "age": TaskOutput(rows)}, errors)
-    parts = [
-        Predictions(
-            {
-                name: TaskOutput(*(each if each is None else each[part] for each in output))
-                for name, output in whole.tasks.items()
-            },
-            errors[part],
-        )
-        for part in (slice(0, 4), slice(4, 8), slice(8, 10))
-    ]
+    def make(first: int, stop: int) -> Predictions:
+        rows, views = np.arange(3 * first, 3 * stop, dtype="f4").reshape(-1, 3), np.arange(first, stop, dtype=np.uint8)
+        errors = [f"error {row}" if row % 4 == 0 else "" for row in range(first, stop)]
+        return Predictions({"mask": TaskOutput(rows, -rows, rows[:, 1], views), "age": TaskOutput(rows)}, errors)
+
+    whole, parts = make(0, 10), [make(0, 4), make(4, 8), make(8, 10)]
     joined = Predictions.concat(parts)
-    assert joined.errors == errors
-    assert len(joined) == 10
     back = Predictions.from_arrays(joined.to_arrays())
-    assert back.errors == errors
+    assert len(joined) == 10
+    assert back.errors == joined.errors == whole.errors
     for name, output in whole.tasks.items():
         for found, expected in zip(back.tasks[name], output, strict=True):
             assert (found is None) == (expected is None)
@@ -41,11 +32,9 @@ def test_streamed_arrays_are_numpy_s_own_and_read_back(tmp_path: Path) -> None:
     ids = [f"ä{number}.jpg" for number in range(10)]
     names = ["wear", "incorrect", "normal"]
     write_probabilities(tmp_path / "streamed.npz", ids, {"mask": names, "age": names}, parts)
-    expected = {
-        "ImageID": np.array(ids),
-        **{"mask": rows, "mask/identity": -rows, "mask/number": rows[:, 1], "mask/views": views},
-        **{"mask/classes": np.array(names), "age": rows, "age/classes": np.array(names)},
-    }
+    rows, _, _, views = whole.tasks["mask"]
+    expected = {"ImageID": np.array(ids), "mask": rows, "mask/identity": -rows, "mask/number": rows[:, 1]}
+    expected |= {"mask/views": views, "mask/classes": np.array(names), "age": rows, "age/classes": np.array(names)}
     np.savez_compressed(tmp_path / "numpy.npz", allow_pickle=False, **expected)
     assert (tmp_path / "streamed.npz").read_bytes() == (tmp_path / "numpy.npz").read_bytes()
     read = read_probabilities(tmp_path / "streamed.npz")

@@ -45,9 +45,7 @@ def adaptive(tasks: dict[str, Task], pixels: Tensor, threshold: float, size: int
 
 @pytest.mark.parametrize("merge", ["mean", "geometric", "vote"])
 @pytest.mark.parametrize(("size", "window"), [(1, 1), (3, 9), (8, 16), (64, 64)])
-def test_undecided_images_have_all_views_and_others_the_first(
-    size: int, window: int, merge: str, tasks: dict[str, Task], pixels: Tensor
-) -> None:
+def test_undecided_images_have_all_views_and_others_the_first(size, window, merge, tasks, pixels) -> None:
     tasks = {name: replace(task, merge=merge) for name, task in tasks.items()}
     every = Predictor(tasks)(sample(pixels)).tasks
     for threshold in (0.0, 0.7, 1.0):

@@ -12,20 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-import ensemble.inference.exit_thresholds
 from data.audit.predictions import read_validation
 from data.runtime.errors import InputError
 from ensemble.ensemble import Ensemble
 from ensemble.files.predictions import Predictions, TaskOutput
+from ensemble.inference import exit_thresholds
 from ensemble.inference.early_exit import needs_all_views
-from ensemble.inference.exit_thresholds import (
-    FILE_NAME,
-    allowed_disagreements,
-    choose_exit_thresholds,
-    choose_thresholds,
-    exit_early,
-    load_exit_thresholds,
-)
+from ensemble.inference.exit_thresholds import choose_exit_thresholds, choose_thresholds, load_exit_thresholds
 from ensemble.joint import argmax
 from heads.run.folder import write_arrays
 
@@ -44,12 +37,12 @@ def outputs_of(seed: int, images: int, classes: tuple[int, ...] = (3, 2, 3)) -> 
 
 def count_changed(outputs: dict[str, TaskOutput], thresholds: dict[str, float]) -> int:
     every = argmax([output.probabilities for output in outputs.values()])
-    return int((argmax(exit_early(outputs, thresholds)) != every).sum())
+    return int((argmax(exit_thresholds.exit_early(outputs, thresholds)) != every).sum())
 
 
 @pytest.mark.parametrize("images", [0, 1, 597, 598, 2604, 20_000, 400_000])
 def test_the_budget_is_the_binomial_bound(images: int) -> None:
-    found = allowed_disagreements(images)
+    found = exit_thresholds.allowed_disagreements(images)
     assert found == -1 or binom.cdf(found, images, 0.005) <= 0.05
     assert binom.cdf(found + 1, images, 0.005) > 0.05
 
@@ -101,7 +94,7 @@ def heads(own_runs: Path, configs: Path) -> Ensemble:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Allow one changed code on a handful of images."""
-    monkeypatch.setattr(ensemble.inference.exit_thresholds, "allowed_disagreements", lambda images: 1)
+    monkeypatch.setattr(exit_thresholds, "allowed_disagreements", lambda images: 1)
 
 
 def never(heads: Ensemble, paths: Sequence[str]) -> Iterator[Predictions]:
@@ -128,13 +121,11 @@ def test_thresholds_are_chosen_once_for_the_same_heads_views_and_options(own_run
     ):
         with pytest.raises(AssertionError, match="nothing had to be predicted"):
             load_exit_thresholds(own_runs, other, never, options)
-    [(key, entry)] = json.loads((own_runs / FILE_NAME).read_text()).items()
+    [(key, entry)] = json.loads((own_runs / exit_thresholds.FILE_NAME).read_text()).items()
     assert list(entry) == ["margins", "photographs", "agreement", "passes", "all_passes"]  # as version 0.1
-    for damaged in (
-        *("", "{", "[]", '{"key": 3}'),
-        *(json.dumps({key: entry | each}) for each in ({"margins": 3}, {"margins": {"mask": "1"}}, {"passes": None})),
-    ):
-        (own_runs / FILE_NAME).write_text(damaged)
+    wrong = [{key: entry | each} for each in ({"margins": 3}, {"margins": {"mask": "1"}}, {"passes": None})]
+    for damaged in ("", "{", "[]", '{"key": 3}', *map(json.dumps, wrong)):
+        (own_runs / exit_thresholds.FILE_NAME).write_text(damaged)
         with pytest.raises(AssertionError, match="nothing had to be predicted"):
             load_exit_thresholds(own_runs, heads, never, {"crops": None})
 

@@ -72,20 +72,13 @@ def test_parts_are_used_up_to_the_first_that_is_not_sound(change: str, parts: Re
 
 
 def test_the_key_depends_on_heads_their_order_and_options() -> None:
-    heads = {"mask": ["a", "b"], "age": ["c"]}
-    keys = [
-        make_key(heads, {"batch_size": 64}),
-        make_key(heads | {"age": ["d"]}, {"batch_size": 64}),
-        make_key({"age": ["c"], "mask": ["a", "b"]}, {"batch_size": 64}),  # another order, another code
-        make_key(heads, {"batch_size": 32}),
-    ]
-    assert len(set(keys)) == 4
-    assert keys[0] == make_key(dict(heads), {"batch_size": 64})
+    heads, options = {"mask": ["a", "b"], "age": ["c"]}, {"batch_size": 64}
+    reverse = dict(reversed(heads.items()))  # another joint code
+    others = [make_key(reverse, options), make_key(heads | {"age": ["d"]}, options), make_key(heads, {"batch_size": 3})]
+    assert len({*others, make_key(heads, options), make_key(dict(heads), dict(options))}) == 4
 
 
-def test_missing_images_are_predicted_and_gathered_into_parts(
-    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_images_are_predicted_and_gathered_into_parts(paths, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(ensemble.inference.parts, "ROWS", 3)
     asked: list[int] = []
 

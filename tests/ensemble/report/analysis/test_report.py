@@ -1,6 +1,5 @@
 """Results of a report against scikit-learn and pandas on the same CSV files, and counted by hand."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +7,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
-from ensemble.metrics.scores import score_joint
 from ensemble.report.analysis.calibration import calibrations, views_effects
 from ensemble.report.analysis.errors import error_causes, error_groups, hardest, number_errors, wrong_predictions
-from ensemble.report.analysis.report import Report, to_json
+from ensemble.report.analysis.report import Report
 from ensemble.report.load.evaluation import Evaluation, NumericLabel
 from tests.ensemble.report.conftest import TASKS, World
 
@@ -20,29 +18,12 @@ def macro(truth: pd.Series, answers: pd.Series) -> float:
     return f1_score(truth, answers, labels=range(6), average="macro", zero_division=0)
 
 
-def test_json_has_the_scores_of_the_files_at_the_top(world: World, report: Report) -> None:
-    found = json.loads(json.dumps(to_json(report), allow_nan=False))
-    read = pd.read_csv(world.folder / "answers.csv").merge(pd.read_csv(world.folder / "a.csv"), on="ImageID")
-    expected = score_joint(read["ans_x"].to_numpy(), read["ans_y"].to_numpy(), TASKS)
-    for part, scores in expected.items():
-        assert found[part].items() >= scores.items()
-        for metric in ("macro_f1", "accuracy"):
-            low, high = found[part][f"{metric}_interval"]
-            assert low < found[part][metric] < high
-    assert set(found) == {*expected, "findings"}
-    assert found["findings"]["resampled_by"] == "person"
-    assert len(found["findings"]["comparison"]["disagree"]) == len(report.comparison.rows)
-
-
 def test_causes_and_the_score_if_one_head_were_right(world: World, report: Report, small: Evaluation) -> None:
     truth, given = world.table["ans"], world.table["given"]
     wrong = pd.DataFrame({"mask": truth // 3 != given // 3, "age": truth % 3 != given % 3})
     counts = wrong[wrong.any(axis=1)].value_counts()
-    assert {cause.tasks: cause.count for cause in report.causes} == {
-        ("mask",): counts[(True, False)],
-        ("age",): counts[(False, True)],
-        ("mask", "age"): counts[(True, True)],
-    }
+    causes = {("mask",): counts[True, False], ("age",): counts[False, True], ("mask", "age"): counts[True, True]}
+    assert {cause.tasks: cause.count for cause in report.causes} == causes
     corrected = {"mask": truth // 3 * 3 + given % 3, "age": given // 3 * 3 + truth % 3}
     expected = {task: macro(truth, codes) for task, codes in corrected.items()}
     assert report.scores_if_right == pytest.approx(expected)
@@ -52,11 +33,9 @@ def test_causes_and_the_score_if_one_head_were_right(world: World, report: Repor
 
 
 def test_group_errors_are_pandas_means(world: World, report: Report) -> None:
-    table = world.table.assign(
-        mask=np.array(TASKS["mask"])[world.table["ans"] // 3],
-        group=np.array(TASKS["age"])[world.table["ans"] % 3],
-        wrong=world.table["ans"] != world.table["given"],
-    )
+    truth, given = world.table["ans"], world.table["given"]
+    names = {"mask": np.array(TASKS["mask"])[truth // 3], "group": np.array(TASKS["age"])[truth % 3]}
+    table = world.table.assign(**names, wrong=truth != given)
     by_one = {group.name: group for group in report.groups[1]}
     for name, rows in table.groupby("mask"):
         assert (by_one[name].count, by_one[name].people) == (len(rows), rows["person"].nunique())

@@ -104,6 +104,5 @@ def test_heads_without_a_common_image_or_of_another_label_are_refused(own: Path,
     with pytest.raises(InputError, match="no image is in the validation sets of mask, gender, age"):
         load_validation(own, labels)
     write_arrays(file, held | {"classes": np.array(["female", "male"])})
-    message = r"found the classes \['female', 'male'\], expected \['male', 'female'\]"
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=r"found the classes \['female', 'male'\], expected \['male', 'female'\]"):
         load_validation(own, labels)
