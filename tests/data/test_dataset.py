@@ -57,10 +57,8 @@ def test_the_entropy_of_the_first_draw_is_seed_epoch_and_row_alone(paths: list[s
 
 def test_workers_give_what_one_process_gives(paths: list[str]) -> None:
     indices = [(epoch, row, 0) for epoch in (0, 1) for row in reversed(range(ROWS))]
-    alone, shared = (
-        torch.cat([batch.pixels[0] for batch in DataLoader(images(paths), 4, sampler=indices, num_workers=n)])
-        for n in (0, 2)
-    )
+    loaders = (DataLoader(images(paths), 4, sampler=indices, num_workers=number) for number in (0, 2))
+    alone, shared = (torch.cat([batch.pixels[0] for batch in loader]) for loader in loaders)
     assert torch.equal(alone, shared)
 
 

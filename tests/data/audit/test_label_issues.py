@@ -106,12 +106,11 @@ def test_a_suggested_number_is_the_predicted_one_within_the_suggested_class(
 )
 def test_files_that_do_not_fit_are_refused(files, changed, message):
     folder = files[0].parent.parent
+    other = folder / "validation.npz"
     if isinstance(changed, dict):
         other = fold(folder, range(PEOPLE, PEOPLE + 5), **changed)
-    else:
-        other = folder / "validation.npz"
-        if changed is not None:
-            other.write_bytes(changed)
+    elif changed is not None:
+        other.write_bytes(changed)
     with pytest.raises(InputError, match=message):
         read_folds([*files, other])
 
@@ -158,11 +157,9 @@ def test_each_label_is_ranked_once_by_the_head_with_most_folds(files, tmp_path, 
     fold(runs / "a_backbone", range(PEOPLE // 2))
     fold(runs / "joint", range(PEOPLE), column=np.array(""))
     audit.main(["--runs", str(runs), "--out", str(out), "--all"])
-    assert capsys.readouterr().out.splitlines()[:2] == [
-        "joint: left out, it predicts a joint label, not a single column",
-        "a_backbone: left out (1 of 2 folds), gender (2 of 2 folds) predicts 'gender' too; "
-        "--task a_backbone uses it instead",
-    ]
+    joint, backbone, *_ = capsys.readouterr().out.splitlines()
+    assert joint.startswith("joint: left out, it predicts a joint label")
+    assert backbone.startswith("a_backbone: left out (1 of 2 folds), gender (2 of 2 folds) predicts 'gender' too;")
     assert not pd.read_csv(out).duplicated(["person", "column"]).any()
     files[1].unlink()
     assert list(find_predictions(runs, [])[0]) == ["a_backbone"], "as many folds each"

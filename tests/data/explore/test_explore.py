@@ -82,8 +82,7 @@ def test_weights_are_those_of_scikit_learn_and_empty_classes_count_0():
     facts = {each["name"]: each for each in class_facts(labels)}
     expected = compute_class_weight("balanced", classes=np.array(list(facts)), y=labels.to_numpy())
     assert np.allclose([each["class_weight"]["1"] for each in facts.values()], expected)
-    young = age_classes(pd.Series([20.0, 25.0]), [30.0, 60.0])
-    last = class_facts(young)[-1]
+    last = class_facts(age_classes(pd.Series([20.0, 25.0]), [30.0, 60.0]))[-1]
     assert (last["name"], last["count"], last["class_weight"]["1"]) == ("60 and over", 0, 0)
 
 
@@ -91,13 +90,8 @@ def test_labels_need_no_ages_and_requested_ones_must_be_columns(labelled, run):
     facts = run("--data", labelled)
     assert facts["ages"] == {}
     assert {each["name"]: each["count"] for each in facts["labels"]["mask"]} == {"normal": 6, "mask1": 6}
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=r"which are mask\n.*masc: .* did you mean mask\?\n.*age: no such column"):
         run("--data", labelled, "--labels", "masc", "mask", "age")
-    assert str(caught.value).splitlines() == [
-        "--labels: expected columns of the data, which are mask",
-        "  masc: no such column, did you mean mask?",
-        "  age: no such column",
-    ]
 
 
 def test_images_of_the_data_are_not_another_set_by_whatever_path(labelled, run, capsys):
