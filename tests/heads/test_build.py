@@ -1,5 +1,6 @@
 """Configs become the objects that they describe; a head is loaded as it was saved, a backbone only if it fits."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,35 +50,21 @@ def config_of(colour_config: Callable[..., TaskConfig]) -> Callable[..., TaskCon
     return make
 
 
-def test_a_head_has_the_outputs_and_the_normalisation_of_its_config(config_of: Callable, pixels: Tensor) -> None:
-    config = config_of(AGE)
-    head = build_head(config).eval()
-    assert build_target(config.label) == Target("age", tuple(NAMES), (30, 60), (0, 100), 3)
-    assert head(pixels).shape == (4, 101)
-    assert head.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
-    assert head.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
-
-
 BALANCED = torch.tensor([100 / 3 / n for n in (70, 20, 10)])  # scikit-learn's "balanced"
-LISTED = torch.tensor([1.0, 2.0, 3.0])
+YEAR_WEIGHTS = torch.tensor([1.0] * 30 + [2.0] * 30 + [3.0] * 41)  # each year has the weight of its class
+FOCAL_AND_F1 = [{"name": "focal", "factor": 0.75, "gamma": 1.0}, {"name": "soft_f1", "factor": 0.25}]
+ENTROPY, LISTED = [{"name": "cross_entropy"}], [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize(
     ("terms", "class_weights", "label", "expected"),
     [
         (
-            [{"name": "focal", "factor": 0.75, "gamma": 1.0}, {"name": "soft_f1", "factor": 0.25}],
-            {"balanced": 1.0},
-            MASK,
+            *(FOCAL_AND_F1, {"balanced": 1.0}, MASK),
             lambda x, y: 0.75 * focal_loss(x, y, 1.0, BALANCED) + 0.25 * soft_f1_loss(x, y),
         ),
-        ([{"name": "cross_entropy"}], [1.0, 2.0, 3.0], MASK, lambda x, y: F.cross_entropy(x, y, LISTED)),
-        (  # each year has the weight of its class
-            [{"name": "cross_entropy"}],
-            [1.0, 2.0, 3.0],
-            AGE,
-            lambda x, y: F.cross_entropy(x, y, LISTED.repeat_interleave(torch.tensor([30, 30, 41]))),
-        ),
+        (ENTROPY, LISTED, MASK, lambda x, y: F.cross_entropy(x, y, torch.tensor(LISTED))),
+        (ENTROPY, LISTED, AGE, lambda x, y: F.cross_entropy(x, y, YEAR_WEIGHTS)),
     ],
 )
 def test_a_loss_is_the_sum_of_its_terms_with_class_weights(
@@ -107,26 +94,23 @@ def test_a_head_is_loaded_as_it_was_saved(
     save_head(path, head, config.model_dump(), {"macro_f1": 0.5}, written)
     loaded = load_head(path)
     assert loaded.config == config.model_copy(update={"corrections": "fixes.csv"})  # folders are not written
-    assert loaded.target == build_target(config.label)
+    assert loaded.target == build_target(config.label) == Target("age", tuple(NAMES), (30, 60), (0, 100), 3)
     assert (loaded.validation, loaded.box_margin, loaded.head.training) == ({"macro_f1": 0.5}, read, False)
+    assert loaded.head(pixels).shape == (4, 101)
     assert torch.equal(loaded.head(pixels), head(pixels))
-    description = load_tensors(path)[1]
-    assert list(description) == ["config", "validation", "box_margin", "versions", "machine"]
-    assert description["versions"].keys() == {"python", *PACKAGES}
-    assert description["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert loaded.head.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert load_tensors(path)[1]["versions"].keys() == {"python", *PACKAGES}
 
 
 def test_a_backbone_is_loaded_from_another_run_and_frozen(tmp_path: Path) -> None:
     source, head, run = Head("resnet18", 3), Head("resnet18", 3), run_folder(tmp_path, "base")
     run.folder.mkdir()
     save_file({f"backbone.{key}": t.half() for key, t in source.backbone.state_dict().items()}, run.best)
-    report = load_backbone_weights(head, Backbone(weights="run:base", freeze="stem"), run)
-    assert report.startswith(f"{run.best}: ")
-    assert report.endswith("; frozen: stem")
+    load_backbone_weights(head, Backbone(weights="run:base", freeze="stem"), run)
     weight = head.backbone.get_parameter("conv1.weight")
     assert torch.equal(weight, source.backbone.get_parameter("conv1.weight").half().float())
     assert not weight.requires_grad
-    assert load_backbone_weights(head, Backbone(weights="random")) == "random weights; frozen: none"
+    load_backbone_weights(head, Backbone(weights="random"))
     assert torch.equal(head.backbone.get_parameter("conv1.weight"), weight)  # as it was
 
 
@@ -144,11 +128,9 @@ def load(tmp_path: Path) -> Callable[..., tuple[Head, str]]:
 
 
 def test_a_backbone_that_was_trained_on_pixels_of_another_scale_is_refused(config_of: Callable, load: Callable) -> None:
-    config = config_of()
-    other = config.model_copy(update={"pixels": config.pixels.model_copy(update={"std": [1 / 255] * 3})})
-    with pytest.raises(InputError, match=r"other settings than this head's\n  pixels\.std: found \[0\.22") as refused:
-        load(other, config)
-    assert f"expected {[1 / 255] * 3}" in str(refused.value)
+    other = config_of(pixels={"std": [0.25, 0.25, 0.25]})
+    with pytest.raises(InputError, match=r"pixels\.std: found \[0\.22.*expected \[0\.25, 0\.25, 0\.25\]"):
+        load(other, config_of())
     load(other, other)
 
 
@@ -166,15 +148,13 @@ def test_a_classifier_is_loaded_only_for_outputs_of_the_same_meaning(
     saved: dict[str, Any], wanted: dict[str, Any], problem: str, config_of: Callable, load: Callable, tmp_path: Path
 ) -> None:
     if problem:
-        with pytest.raises(InputError) as raised:
+        with pytest.raises(InputError, match=rf"\n  {re.escape(problem)}[^\n]*$"):
             load(config_of(saved), config_of(wanted), with_classifier=True)
-        [line] = str(raised.value).splitlines()[1:]
-        assert line.startswith(f"  {problem}")
-    else:
-        head, report = load(config_of(saved), config_of(wanted), with_classifier=True)
-        assert report.endswith("; with its classifier; frozen: none")
-        tensors = load_tensors(tmp_path / "best.safetensors")[0]
-        assert all(torch.equal(tensor, tensors[key]) for key, tensor in head.state_dict().items())
+        return
+    head, report = load(config_of(saved), config_of(wanted), with_classifier=True)
+    assert report.endswith("; with its classifier; frozen: none")
+    tensors = load_tensors(tmp_path / "best.safetensors")[0]
+    assert all(torch.equal(tensor, tensors[key]) for key, tensor in head.state_dict().items())
 
 
 def test_a_file_without_config_is_loaded_if_its_classifier_fits(config_of: Callable, tmp_path: Path) -> None:
@@ -202,13 +182,9 @@ def test_a_checkpoint_of_0_1_is_loaded_as_a_head_and_as_weights(config_of: Calla
 
 def test_outputs_of_parts_are_not_those_of_their_combinations() -> None:
     label, turned = Label(parts=PARTS), Label(parts=PARTS[::-1])
-    joint = Label(column="both", classes=label.classes)
-    assert describe_outputs(label, factored=False) == describe_outputs(joint, factored=False)
+    assert describe_outputs(label, False) == describe_outputs(Label(column="both", classes=label.classes), False)
     assert describe_outputs(label, factored=False) != describe_outputs(label, factored=True)
     assert describe_outputs(label, factored=True) != describe_outputs(turned, factored=True)
 
-
-def test_the_shipped_age_head_has_the_outputs_of_its_backbone() -> None:
     age, backbone = (load_task_config(task, CONFIGS) for task in ("age", "age_backbone"))
-    assert age.backbone.with_classifier
     assert describe_outputs(age.label, factored=False) == describe_outputs(backbone.label, factored=False)

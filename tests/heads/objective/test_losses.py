@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from heads.objective.losses import WeightedSum, expectation_loss, focal_loss, make_loss, soft_f1_loss
+from heads.objective.losses import expectation_loss, focal_loss, make_loss, soft_f1_loss
 from heads.objective.ordinal import coral_loss, corn_loss
 
 ROWS, CLASSES = 40, 5
@@ -35,8 +35,7 @@ def test_focal_at_gamma_0_is_cross_entropy(distribution: bool, weight: Tensor | 
     ours = focal_loss(logits, targets, 0.0, weight, smoothing)
     theirs = F.cross_entropy(logits, targets, weight, label_smoothing=smoothing)
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
-    ours_grad, theirs_grad = (torch.autograd.grad(value, logits)[0] for value in (ours, theirs))
-    assert torch.allclose(ours_grad, theirs_grad, atol=1e-7)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)), rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
@@ -59,13 +58,6 @@ def test_focal_of_a_known_probability_is_the_papers_formula() -> None:
     assert focal_loss(logits[:1], torch.tensor(target)[None]).item() == pytest.approx((target * terms).sum())
 
 
-def test_an_index_and_its_one_hot_row_have_the_same_loss() -> None:
-    logits, targets = random_case()
-    one_hot = F.one_hot(targets, CLASSES).float()
-    assert focal_loss(logits, targets).item() == pytest.approx(focal_loss(logits, one_hot).item())
-    assert soft_f1_loss(logits, targets).item() == pytest.approx(soft_f1_loss(logits, one_hot).item())
-
-
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("size", [1e-6, 30.0, 200.0, 1e4])
 @pytest.mark.parametrize("distribution", [False, True], ids=["index", "distribution"])
@@ -74,8 +66,7 @@ def test_gradients_of_any_logits_are_finite(gamma: float, size: float, distribut
     targets = torch.tensor([[1.0, 0, 0], [1.0, 0, 0]]) if distribution else torch.tensor([0, 0])
     for loss in (focal_loss(logits, targets, gamma), soft_f1_loss(logits, targets)):
         (gradient,) = torch.autograd.grad(loss, logits)
-        assert torch.isfinite(loss)
-        assert torch.isfinite(gradient).all()
+        assert torch.isfinite(torch.stack([loss, *gradient.flatten()])).all()
 
 
 @pytest.mark.parametrize("absent", [-1, 3])
@@ -85,7 +76,8 @@ def test_soft_f1_of_certain_answers_is_scikit_learns_macro_f1(absent: int) -> No
     certain = F.one_hot(answers, CLASSES) * 1e3
     present = np.unique(targets)
     expected = 1 - f1_score(targets, answers, labels=present, average="macro", zero_division=0)
-    assert soft_f1_loss(certain.float(), targets).item() == pytest.approx(expected, abs=1e-6)
+    for each in (targets, F.one_hot(targets, CLASSES).float()):
+        assert soft_f1_loss(certain.float(), each).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_expectation_loss_is_numpys_error_of_the_means() -> None:
@@ -100,8 +92,7 @@ def test_ordinal_losses_are_the_published_ones() -> None:
     logits, targets = random_case(outputs=CLASSES - 1)
     levels = levels_from_labelbatch(targets, num_classes=CLASSES)
     assert coral_loss(logits, targets).item() == pytest.approx(published_coral(logits, levels).item(), rel=1e-5)
-    published = published_corn(logits, targets, CLASSES)
-    assert corn_loss(logits, targets).item() == pytest.approx(published.item(), rel=1e-5)
+    assert corn_loss(logits, targets).item() == pytest.approx(published_corn(logits, targets, CLASSES).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("function", [coral_loss, corn_loss])
@@ -119,7 +110,3 @@ def test_losses_by_name_are_the_functions_with_their_arguments() -> None:
     assert torch.equal(entropy, F.cross_entropy(logits, targets, WEIGHT, label_smoothing=0.1))
     for name, function in (("coral", coral_loss), ("corn", corn_loss)):
         assert torch.equal(make_loss(name)(logits[:, 1:], targets, WEIGHT), function(logits[:, 1:], targets, WEIGHT))
-    both = WeightedSum([make_loss("focal", 1.5, 0.1), make_loss("soft_f1")], [0.7, 0.3], WEIGHT)
-    expected = 0.7 * focal_loss(logits, targets, 1.5, WEIGHT, 0.1) + 0.3 * soft_f1_loss(logits, targets)
-    assert both(logits, targets).item() == pytest.approx(expected.item())
-    assert [buffer.dtype for buffer in both.double().buffers()] == [torch.float64]  # weights move with the loss

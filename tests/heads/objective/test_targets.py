@@ -62,8 +62,7 @@ def test_all_labels_that_fit_no_class_are_reported(target: Target, values: list,
 
 def test_rows_without_the_label_are_left_out_and_the_rest_renumbered() -> None:
     rows = MASK.select_rows(table("mask", [None, "wear", None, "normal"]))
-    assert rows.path.tolist() == ["1.jpg", "3.jpg"]
-    assert rows.index.tolist() == [0, 1]
+    assert (rows.path.tolist(), rows.index.tolist()) == (["1.jpg", "3.jpg"], [0, 1])
     for labels in (table("gender", ["male"]), table("mask", [None]).assign(gender="male")):
         with pytest.raises(InputError, match="no row has a label in column 'mask'; found the columns path, gender"):
             MASK.select_rows(labels)
@@ -74,8 +73,7 @@ def test_gaussian_labels_are_the_normalised_normal_density() -> None:
     ours = AGE.encode(table("age", list(years))).numpy()
     density = norm.pdf(np.arange(101), loc=years[:, None], scale=3.0)
     assert np.allclose(ours, density / density.sum(axis=1, keepdims=True), atol=1e-7)
-    above = AGE.encode(table("age", [100.0, 116.0]))
-    assert torch.equal(above[0], above[1])
+    assert torch.equal(*AGE.encode(table("age", [100.0, 116.0])))
 
 
 def test_probabilities_of_years_are_summed_within_classes() -> None:
@@ -87,16 +85,13 @@ def test_probabilities_of_years_are_summed_within_classes() -> None:
     assert torch.equal(AGE.probabilities(half), AGE.probabilities(half.float()))
     assert torch.equal(MASK.probabilities(logits[:, :3]), logits[:, :3].softmax(dim=1))
     corn = Target("age", NAMES, (30.0, 60.0), ordinal="corn")
-    assert corn.outputs == 2
     certain = torch.logit(torch.tensor([[0.8, 0.5]]))
     assert torch.allclose(corn.probabilities(certain), torch.tensor([[0.2, 0.4, 0.4]]))
 
 
 def test_a_range_that_does_not_begin_at_zero_counts_its_own_numbers() -> None:
-    target = Target("age", NAMES, (30.0, 60.0), (29, 61), 1.0)
-    assert target.outputs == 33
-    assert torch.bincount(target.pool).tolist() == [1, 30, 2]
-    logits = random_logits(33)
+    target, logits = Target("age", NAMES, (30.0, 60.0), (29, 61), 1.0), random_logits(33)
+    assert (target.outputs, torch.bincount(target.pool).tolist()) == (33, [1, 30, 2])
     mean = logits.double().softmax(dim=1).numpy() @ np.arange(29, 62)
     assert np.allclose(target.expectation(logits).numpy(), mean, atol=1e-3)
 
@@ -105,13 +100,7 @@ def test_a_target_of_parts_has_the_joint_code_of_its_parts() -> None:
     gender = Target("gender", ("male", "female"))
     names = tuple(f"{m} / {g} / {a}" for m in MASK.classes for g in gender.classes for a in NAMES)
     joint = Target("", names, parts=(MASK, gender, AGE_CLASS))
-    rows = pd.DataFrame(
-        {
-            "path": ["a", "b", "c", "d"],
-            "mask": ["normal", "incorrect", "wear", None],
-            "gender": ["female", "male", "male", "male"],
-            "age": [61.0, 30.0, 29.0, 40.0],
-        }
-    )
+    genders = ["female", "male", "male", "male"]
+    rows = table("mask", ["normal", "incorrect", "wear", None]).assign(gender=genders, age=[61.0, 30.0, 29.0, 40.0])
     assert joint.class_indices(joint.select_rows(rows)).tolist() == [2 * 6 + 3 + 2, 6 + 1, 0]
     assert joint.outputs == 18
