@@ -1,5 +1,6 @@
 """The task schema: shipped YAMLs load, a resolved config reads back, contradictions are refused, anything else too."""
 
+import re
 from collections.abc import Iterator
 from copy import deepcopy
 from functools import reduce
@@ -15,15 +16,12 @@ from hypothesis import strategies as st
 
 from data.runtime.errors import InputError
 from ensemble.joint import class_names
-from heads.build import build_head
 from heads.config.loader import check_config, dump_yaml, load_config, parse_yaml, read_stored_config
 from heads.config.task import UNWEIGHTED, LossTerm, TaskConfig, find_unused_settings
 from heads.objective.losses import make_loss
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-TASK_CONFIGS = [
-    path for path in sorted(CONFIGS.rglob("*.yaml")) if "task" in yaml.safe_load(path.read_text(encoding="utf-8"))
-]
+TASK_CONFIGS = [path for path in sorted(CONFIGS.rglob("*.yaml")) if "task" in yaml.safe_load(path.read_text("utf-8"))]
 SIZED = {"resize": {"height": 8, "width": 8}}
 
 
@@ -48,9 +46,7 @@ def test_a_shipped_config_loads_reads_back_and_opens_with_its_command(path: Path
     assert config.task == path.stem
     assert read_back(config) == config
     assert find_unused_settings(config) == find_unused_settings(read_back(config)) == []
-    first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first.startswith("# python train_task.py ")
-    assert f"--task {path.stem}" in first
+    assert re.match(rf"# python train_task\.py .*--task {path.stem}\b", path.read_text(encoding="utf-8"))
 
 
 XY, YEARS = "column: a, classes: [x, y]", "distribution: {low: 0, high: 9, sigma: 1}"
@@ -91,9 +87,8 @@ XY, YEARS = "column: a, classes: [x, y]", "distribution: {low: 0, high: 9, sigma
 def test_a_contradictory_or_retired_setting_is_refused(change: str, expected: str, tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(dump_yaml(plain()), encoding="utf-8")
-    with pytest.raises(InputError) as raised:
+    with pytest.raises(InputError, match=re.escape(expected)):
         load_config(TaskConfig, path, [change])
-    assert expected in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +109,9 @@ def test_a_config_stored_by_0_1_loads(old: dict[str, Any], mix: float | None) ->
     assert config.label == load_config(TaskConfig, CONFIGS / "age.yaml").label
 
 
-@pytest.mark.parametrize("name", ["joint18", "shared_backbone"])
-def test_a_label_of_parts_names_its_classes_and_reads_back(name: str) -> None:
-    config = load_config(TaskConfig, CONFIGS / f"baselines/{name}.yaml")
-    assert config.label.classes == class_names({part.column: part.classes for part in config.label.parts})
-    assert check_config(TaskConfig, config.model_dump(), "again") == config
-    assert build_head(config)(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, 18)
+def test_a_label_of_parts_names_the_joint_classes() -> None:
+    label = load_config(TaskConfig, CONFIGS / "baselines/joint18.yaml").label
+    assert label.classes == class_names({part.column: part.classes for part in label.parts})
 
 
 NO_WEIGHTS = ["loss.terms=[{name: soft_f1}, {name: expectation}]", "loss.class_weights={balanced: 0.5}"]
@@ -158,11 +150,7 @@ def test_class_weights_change_a_loss_unless_it_is_named_unweighted(name: str) ->
 
 SHIPPED = [load_config(TaskConfig, path).model_dump() for path in TASK_CONFIGS]
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("1e-3")
-VALUES = st.recursive(
-    LEAVES,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=6,
-)
+VALUES = LEAVES | st.lists(LEAVES, max_size=3) | st.dictionaries(st.text(max_size=6), LEAVES, max_size=3)
 
 
 def locations(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -25,11 +25,10 @@ def keys_in(annotation: Any, above: str) -> Iterator[tuple[str, Any]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         for name, field in annotation.model_fields.items():
             key = f"{above}.{name}".removeprefix(".")
-            nested = list(keys_in(field.annotation, key))
             if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
                 default = field.get_default(call_default_factory=True)
                 yield key, REQUIRED if field.is_required() else default
-            yield from nested
+            yield from keys_in(field.annotation, key)
     for argument in get_args(annotation):
         yield from keys_in(argument, above + "[]" * (get_origin(annotation) is list))
 

@@ -76,7 +76,7 @@ MASKED, AGAIN = "masked-00000004", "again-00000006"
 def validated_run(folder: Path, people: Sequence[str]) -> RunFolder:
     run, count = run_folder(folder, "age_backbone"), len(people)
     run.folder.mkdir(parents=True)
-    text = {name: np.full(count, "") for name in ("path", "shot")} | {"person": np.array(people)}
+    text = {"path": np.full(count, ""), "shot": np.full(count, ""), "person": np.array(people)}
     numbers = {"truth": np.zeros(count, np.int64), "probabilities": np.ones((count, 1)), "borders": np.zeros(0)}
     label = {"column": np.array("age"), "folds": np.array(5), "classes": np.array(["any"])}
     folders.write_arrays(run.validation, text | numbers | label)
@@ -97,9 +97,8 @@ def validated_run(folder: Path, people: Sequence[str]) -> RunFolder:
 )
 def test_leaked_people_are_counted(validated: list[str], people: list[str], leaked: int, tmp_path: Path) -> None:
     warning = leakage_warning(validated_run(tmp_path, validated), people)
-    assert (f"trained on {leaked} people in the head's validation set" in warning) == bool(leaked)
-    assert "trained on a folder" not in warning
-    assert warning.count("\n") == bool(leaked)
+    expected = f"trained on {leaked} people in the head's validation set"
+    assert warning.count(expected) == warning.count("\n") == bool(leaked)
 
 
 def test_a_source_whose_files_changed_is_reported(tmp_path: Path) -> None:

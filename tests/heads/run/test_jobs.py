@@ -4,6 +4,7 @@ import os
 import sys
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -52,29 +53,21 @@ def test_jobs_run_side_by_side_one_per_device(tmp_path: Path, capfd: pytest.Capt
 
 
 @pytest.mark.parametrize("code", [1, 2, -9])
-def test_a_failed_job_skips_only_the_jobs_that_depend_on_it(tmp_path: Path, code: int) -> None:
+def test_a_failed_job_skips_only_the_jobs_that_depend_on_it_and_a_circle_is_refused(tmp_path: Path, code: int) -> None:
     jobs = [job(tmp_path, "base", code), job(tmp_path, "age", after=("base",)), job(tmp_path, "mask")]
     jobs.append(job(tmp_path, "fine", after=("age",)))
     assert run_jobs(jobs, []) == {"base": code, "age": SKIPPED, "mask": 0, "fine": SKIPPED}
     assert not (tmp_path / "age.device").exists()
-
-
-def test_a_circle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a after b after a: found a circle"):
         run_jobs([job(tmp_path, "a", after=("b",)), job(tmp_path, "b", after=("a",))], [])
 
 
 def test_folds_depend_on_the_same_fold_of_their_backbone_if_it_is_trained_too() -> None:
     jobs = plan_jobs(["x"], ["age", "base", "age"], [0, 1], {"age": "run:base", "base": "imagenet"})
-    assert [(job.name, sorted(job.after)) for job in jobs] == [
-        ("age/fold-0", ["base/fold-0"]),
-        ("age/fold-1", ["base/fold-1"]),
-        ("base/fold-0", []),
-        ("base/fold-1", []),
-    ]
+    after = {"age/fold-0": ["base/fold-0"], "age/fold-1": ["base/fold-1"], "base/fold-0": [], "base/fold-1": []}
+    assert {job.name: sorted(job.after) for job in jobs} == after
     assert jobs[1].command == ["x", "--task", "age", "--fold", "1"]
-    [single] = plan_jobs(["x"], ["age"], [None], {"age": "run:base"})
-    assert single.after == frozenset()
+    assert plan_jobs(["x"], ["age"], [None], {"age": "run:base"})[0].after == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -95,8 +88,5 @@ def test_jobs_share_devices_or_else_cores(
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: devices)
     monkeypatch.setattr("heads.run.jobs.count_cores", lambda: cores)
-    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert list_devices(jobs) == expected
+    with patch.dict("os.environ", environment, clear=True):
+        assert list_devices(jobs) == expected
