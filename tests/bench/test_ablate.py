@@ -1,7 +1,6 @@
 """Plans become calls of train_task.py, run folders become the table; macro F1 is scikit-learn's."""
 
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from unittest.mock import patch
@@ -64,19 +63,21 @@ def test_the_shipped_table_is_that_of_the_shipped_figures() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--only", "cut outt"), "no such lever in the plan\n  cut outt, did you mean cut out?"),
-        (("--head", "agee"), "no such head in the plan\n  agee, did you mean age?"),
-        (("--seed", "7"), "no such seed in the plan\n  7"),
-        ((), "data folders of the plan are missing\n  train: give --data train=DIR"),
-        (("--data", "train=DIR"), "cut out: backbone.weights={weights}: give --file weights=FILE"),
+        (("train", "--only", "cut outt"), "no such lever in the plan\n  cut outt, did you mean cut out?"),
+        (("train", "--head", "agee"), "no such head in the plan\n  agee, did you mean age?"),
+        (("train", "--seed", "7"), "no such seed in the plan\n  7"),
+        (("train",), "data folders of the plan are missing\n  train: give --data train=DIR"),
+        (("train", "--data", "train=DIR"), "cut out: backbone.weights={weights}: give --file weights=FILE"),
+        (
+            ("collect", "--plan", PLANS[0], "--figures", "f.csv"),
+            "found 2 --plan and 1 --runs, expected one --runs for each --plan",
+        ),
     ],
 )
-def test_wrong_options_of_train_are_refused(
-    options: tuple[str, ...], message: str, tmp_path: Path, call: Callable[..., Outcome]
-) -> None:
+def test_wrong_options_are_refused(options: tuple, message: str, tmp_path: Path, call: Callable[..., Outcome]) -> None:
     lever = {"name": "cut out", "head": "age", "set": {"backbone.weights": "{weights}"}}
     (tmp_path / "plan.yaml").write_text(make_plan(lever, age={"data": ["train"]}).model_dump_json())
-    outcome = call(ablate, "train", "--plan", tmp_path / "plan.yaml", "--runs", tmp_path, *options)
+    outcome = call(ablate, *options, "--plan", tmp_path / "plan.yaml", "--runs", tmp_path)
     assert outcome.code == 2
     assert message in outcome.err
 
@@ -91,13 +92,12 @@ def test_unfinished_runs_are_trained_and_failures_listed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: Callable[..., Outcome]
 ) -> None:
     def write_or_fail(run: Run, root: Path, *_: object) -> list[str]:
-        script = "import pathlib, sys; p = pathlib.Path(sys.argv[1]); p.parent.mkdir(parents=True); p.touch()"
-        program = "raise SystemExit(1)" if run.lever == "bad" else script
-        return [sys.executable, "-c", program, str(run.folder(root).metrics)]
+        file = run.folder(root).metrics
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return ["sh", "-c", "exit 1" if run.lever == "bad" else f"touch '{file}'"]
 
     monkeypatch.setattr(ablate, "train_command", write_or_fail)
-    levers = ({"name": name, "head": "mask"} for name in ("bad", "good", "old"))
-    plan = make_plan(*levers, mask={"data": ["train"]})
+    plan = make_plan(*({"name": name, "head": "mask"} for name in ("bad", "good", "old")), mask={"data": ["train"]})
     (tmp_path / "plan.yaml").write_text(plan.model_dump_json())
     metrics = {run.lever: run.folder(tmp_path).metrics for run in list_runs(plan)}
     metrics["old"].parent.mkdir(parents=True)
@@ -117,11 +117,8 @@ def test_steps_are_replaced_where_they_are() -> None:
     before = load_config(TaskConfig, Path("configs/mask.yaml"), []).pixels
     letterbox, small = before.evaluate[0], {"letterbox": {"height": 64, "width": 48}}
     after = settings({**small, "grey": None})
-    assert after["pixels.evaluate"] == [small]
     expected = [small if step == letterbox else step for step in before.train if "grey" not in step]
-    assert after["pixels.train"] == expected
-    assert len(expected) == len(before.train) - 1
-    assert settings({"letterbox": [small, "hflip"]})["pixels.evaluate"] == [small, "hflip"]
+    assert (after["pixels.evaluate"], after["pixels.train"]) == ([small], expected)
     with pytest.raises(InputError, match="gray: expected one of"):
         settings({"gray": None})
 
@@ -139,10 +136,7 @@ def write_run(runs: Path, task: str, truth: np.ndarray, p: np.ndarray, minutes: 
 
 
 def write_age(runs: Path, right: float, extra: int = 0, off: float = 0.0, minutes: float = 1.5) -> float:
-    """Write an age run of 60 images, so many of them right and so many years off; return its macro F1 on these.
-
-    It has `extra` images of its own, which are not to be counted.
-    """
+    """Write an age run and return the macro F1 of its first 60 images; the `extra` ones are not to be counted."""
     truth = np.r_[np.arange(60) % 3, np.zeros(extra, dtype=int)]
     answers = np.where(np.arange(60 + extra) < 60 * right, truth, 2)
     years = np.full(60 + extra, 30.0)
@@ -159,20 +153,15 @@ def test_the_table_has_means_spreads_and_paired_differences(tmp_path: Path) -> N
     plan = make_plan(*({"name": name, "head": "age"} for name in ("better", "unfinished")), seeds=(0, 1, 2))
     collect([plan], [tmp_path], tmp_path / "figures.csv")
     *_, heading, _, first, second = write_page([plan], read_figures(tmp_path / "figures.csv")).splitlines()
-    columns = ["difference", "mean absolute error", "minutes", "minutes on a GPU", "seeds |"]
-    assert heading.split(" | ")[3:] == columns
+    assert heading.split(" | ")[3:] == ["difference", "mean absolute error", "minutes", "minutes on a GPU", "seeds |"]
     f1 = f"{np.mean(default):.3f} ± {np.std(default, ddof=1):.3f}"
     assert first == f"| default |  | {f1} |  | 4.00 ± 0.00 | 1.5 |  | 3 |"
-    f1, difference = (
-        f"{np.mean(better):.3f} ± {np.std(better, ddof=1):.3f}",
-        np.subtract(better, default[:2]).mean(),
-    )
+    f1, difference = f"{np.mean(better):.3f} ± {np.std(better, ddof=1):.3f}", np.subtract(better, default[:2]).mean()
     assert second == f"| better | G | {f1} | {difference:+.3f} | 2.50 ± 0.00 |  | 0.5 | 2 |"
     newer = write_age(tmp_path / "new/default/seed-0", 0.3)
     assert collect([plan], [tmp_path / "new"], tmp_path / "figures.csv") == 1, "the others' folders are gone"
     figures = read_figures(tmp_path / "figures.csv").set_index(["lever", "seed"])["macro_f1"]
-    assert len(figures) == 5
-    assert figures[(DEFAULT, 0)] == pytest.approx(newer, abs=1e-5)
+    assert (len(figures), figures[(DEFAULT, 0)]) == (5, pytest.approx(newer, abs=1e-5))
 
 
 def test_a_lever_with_less_data_predicts_the_other_images_of_the_default(runs: Path, tmp_path: Path) -> None:
@@ -205,23 +194,16 @@ def test_joint_figures_are_scikit_learn_s(tmp_path: Path) -> None:
         f1_score(truth, each, labels=range(18), average="macro", zero_division=0) for each in (answers, truth)
     )
     assert joint_macro_f1([run_folder(runs, task) for task in CLASSES]) == pytest.approx(expected)
-    joint18 = {"config": "configs/baselines/joint18.yaml", "data": []}
-    heads = {task: {"data": []} for task in CLASSES} | {"joint18": joint18}
+    heads = {task: {"data": []} for task in CLASSES}
+    heads["joint18"] = {"config": "configs/baselines/joint18.yaml", "data": []}
     plan = make_plan({"name": "times", "head": "joint18", "product": True}, **heads)
     collect([plan], [tmp_path], file)
     assert "times" not in set(read_figures(file)["lever"]), "the joint head is not finished"
     for joint, product in ((np.full((60, 18), 1 / 18), expected), (np.eye(18)[truth] + 1e-9, right)):
         write_run(runs, "joint18", truth, joint, minutes=2.0)
         collect([plan], [tmp_path], file)
-        figures = read_figures(file).set_index("lever")
-        assert figures.loc["times", "macro_f1"] == pytest.approx(product, abs=1e-5)
-        assert figures.loc["times", "minutes"] == 3 * 1.5 + 2.0
-        row = read_figures(file).set_index(["head", "lever"]).loc[("joint18", DEFAULT)]
-        assert row["joint_macro_f1"] == row["macro_f1"]
-
-
-def test_each_plan_is_collected_from_runs_of_its_own(call: Callable[..., Outcome], tmp_path: Path) -> None:
-    plans = ["--plan", PLANS[0], "--plan", PLANS[1]]
-    outcome = call(ablate, "collect", *plans, "--runs", tmp_path, "--figures", tmp_path / "figures.csv")
-    assert outcome.code == 2
-    assert "found 2 --plan and 1 --runs, expected one --runs for each --plan" in outcome.err
+        figures = read_figures(file).set_index(["head", "lever"])
+        times, default = (figures.loc[("joint18", lever)] for lever in ("times", DEFAULT))
+        assert times["macro_f1"] == pytest.approx(product, abs=1e-5)
+        assert times["minutes"] == 3 * 1.5 + 2.0
+        assert default["joint_macro_f1"] == default["macro_f1"]

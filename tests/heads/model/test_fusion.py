@@ -26,5 +26,4 @@ def test_a_fused_head_predicts_as_the_head_does_without_batch_norm(backbone: str
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
     assert expected.std(dim=0).max() > 1e-4  # the answers depend on the pixels
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    for name, tensor in head.state_dict().items():
-        assert torch.equal(tensor, before[name])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in head.state_dict().items())

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -21,16 +22,11 @@ from heads.model.head import build_backbone
 from heads.model.weights import fill_backbone, load_imagenet, read_tensors
 
 State = dict[str, Tensor]
-FC = ("fc.bias", "fc.weight")
 
 
 @pytest.fixture
 def backbone() -> nn.Module:
     return build_backbone("resnet18")[0].eval()
-
-
-def same(first: State, second: State) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
 def with_prefix(state: State, prefix: str) -> State:
@@ -45,59 +41,44 @@ def features(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def lightning(state: State) -> dict[str, Any]:
-    """A Lightning checkpoint: the module's attribute before every name, and all that belongs to training."""
-    return {
-        "pytorch-lightning_version": "2.6.6",
-        "state_dict": with_prefix(state, "model.") | {"teacher.conv1.weight": torch.zeros(3)},
-        "hyper_parameters": {"lr": 1e-3, "data": Path("images")},
-        "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5)}},
-    }
+    """A Lightning checkpoint: the module's attribute before every name, and values of training."""
+    tensors = with_prefix(state, "model.") | {"teacher.conv1.weight": torch.zeros(3)}
+    callbacks = {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5)}}
+    return {"state_dict": tensors, "hyper_parameters": {"data": Path("images")}, "callbacks": callbacks}
 
 
 def full_training(state: State) -> dict[str, Any]:
     """A training script's checkpoint: weights beside optimiser, averaged weights and parsed arguments."""
-    return {
-        "model": state,
-        "model_ema": {name: torch.zeros_like(tensor) for name, tensor in state.items()},
-        "optimizer": torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1).state_dict(),
-        "args": argparse.Namespace(lr=0.1, out=Path("runs")),
-        "best": np.float64(0.5),
-    }
+    average = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1).state_dict()
+    others = {"args": argparse.Namespace(lr=0.1, out=Path("runs")), "best": np.float64(0.5)}
+    return {"model": state, "model_ema": average, "optimizer": optimiser, **others}
 
 
 def averaged(state: State, name: str, average: str) -> State:
     """The network's weights under a name, after averages of them under another one."""
-    zeros = {key: torch.zeros_like(tensor) for key, tensor in state.items()}
-    return with_prefix(zeros, f"{average}.") | with_prefix(state, f"{name}.")
-
-
-def parallel(model: nn.Module) -> State:
-    # A copy, since DataParallel moves the model to a GPU if there is one.
-    return nn.DataParallel(copy.deepcopy(model)).state_dict()
-
-
-def children(model: nn.Module, prefix: str = "") -> State:
-    return with_prefix(nn.Sequential(*list(model.children())[:-1]).state_dict(), prefix)
+    zeros = {f"{average}.{key}": torch.zeros_like(tensor) for key, tensor in state.items()}
+    return zeros | with_prefix(state, f"{name}.")
 
 
 WRITERS: dict[str, Callable[[nn.Module], Any]] = {
     "plain.safetensors": lambda model: model.state_dict(),
     "plain.pth": lambda model: model.state_dict(),
     "twice.pt": lambda model: {"model": {"net": model.state_dict()}, "optimizer": {}},
-    "parallel.pth.tar": lambda model: {"state_dict": parallel(model)},
+    "parallel.pth.tar": lambda model: {"state_dict": nn.DataParallel(copy.deepcopy(model)).state_dict()},
     "compiled.pt": lambda model: torch.compile(model).state_dict(),
     "compiled_blocks.pt": lambda model: {
-        name.replace("layer2.", "layer2._orig_mod."): tensor for name, tensor in model.state_dict().items()
+        k.replace("layer2.", "layer2._orig_mod."): t for k, t in model.state_dict().items()
     },
     "lightning.ckpt": lambda model: lightning(model.state_dict()),
     "full.pt": lambda model: full_training(model.state_dict()),
     "averaged.pt": lambda model: averaged(model.state_dict(), "net", "ema_net.module"),
     "averaged_shorter.pt": lambda model: averaged(model.state_dict(), "encoder_q", "ema"),
     "averaged_as_long.pt": lambda model: averaged(model.state_dict(), "encoder_q", "encoder_k"),
-    "children.bin": children,
-    "encoder.pt": lambda model: children(model, "encoder."),
+    "children.bin": lambda model: nn.Sequential(*list(model.children())[:-1]).state_dict(),
+    "encoder.pt": lambda model: nn.ModuleDict({"encoder": nn.Sequential(*list(model.children())[:-1])}).state_dict(),
     "before_0_4_1.pth": lambda model: {k: t for k, t in model.state_dict().items() if "num_batches" not in k},
-    "other_classes.pt": lambda model: {1: torch.zeros(3), **model.state_dict(), FC[1]: torch.zeros(18, 512)},
+    "other_classes.pt": lambda model: {1: torch.zeros(3), **model.state_dict(), "fc.weight": torch.zeros(18, 512)},
 }
 
 
@@ -116,21 +97,10 @@ def test_a_backbone_from_any_dialect_has_its_networks_features(
     assert torch.equal(features(backbone, pixels), features(model.float(), pixels))
 
 
-@pytest.mark.parametrize("prefix", ["", "trunk.", "module.model.backbone."])
-def test_any_prefix_is_understood_and_unused_tensors_are_reported(
-    backbone: nn.Module, resnet18_state: State, prefix: str
-) -> None:
-    state = with_prefix(resnet18_state, prefix)
-    report = fill_backbone(backbone, state | {"head.weight": torch.zeros(3)}, "x.pt")
-    assert same(backbone.state_dict(), {key: t for key, t in resnet18_state.items() if key not in FC})
-    assert set(report.loaded) == backbone.state_dict().keys()
-    assert report.unused == tuple(sorted(["head.weight", *(prefix + name for name in FC)]))
-    assert str(report).startswith("120 tensors loaded, 3 unused, 0 missing; unused: ")
-
-
 def test_timms_resnet18_is_loaded_as_it_is(backbone: nn.Module, pixels: Tensor) -> None:
     theirs = timm.create_model("resnet18.a1_in1k", pretrained=False)
-    fill_backbone(backbone, theirs.state_dict(), "timm")
+    report = fill_backbone(backbone, theirs.state_dict() | {"head.weight": torch.zeros(3)}, "timm")
+    assert str(report) == "120 tensors loaded, 3 unused, 0 missing; unused: fc.bias, fc.weight, head.weight"
     assert np.abs(features(backbone, pixels).numpy() - features(theirs, pixels).numpy()).max() < 1e-5
 
 
@@ -149,14 +119,13 @@ def test_timms_resnet18_is_loaded_as_it_is(backbone: nn.Module, pixels: Tensor) 
         # resnet34 holds all that resnet18 has, under the same names and in the same shapes, and more.
         (lambda _: with_prefix(models.resnet34().state_dict(), "a."), r"a\.layer1\.2\.bn1.*match the file\?"),
         (
-            lambda state: state | {"layer3.0.conv1.weight": torch.full((256, 128, 3, 3), torch.nan)},
-            r"layer3\.0\.conv1\.weight: not finite, expected numbers",
+            lambda state: state | {"bn1.weight": torch.full((64,), torch.nan)},
+            r"bn1\.weight: not finite, expected numbers",
         ),
         (lambda state: dict.fromkeys(("conv1.weight", "layer1.0.prelu.weight"), torch.zeros(1)), "IR kind"),
         (lambda state: {"module.body.0.res_layer.1.weight": torch.zeros(1)}, "IR kind"),
         (lambda state: timm.create_model("resnet18d").state_dict(), "stem of three convolutions"),
     ],
-    ids=["shape", "part", "classifier", "deeper", "nan", "iresnet", "ir", "resnet18d"],
 )
 def test_other_tensors_are_refused_and_change_nothing(
     backbone: nn.Module, resnet18_state: State, change: Callable[[State], State], expected: str
@@ -164,26 +133,25 @@ def test_other_tensors_are_refused_and_change_nothing(
     before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
     with pytest.raises(InputError, match=rf"^x\.pt: .*{expected}"):
         fill_backbone(backbone, change(resnet18_state), "x.pt")
-    assert same(backbone.state_dict(), before)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in backbone.state_dict().items())
 
 
 class MakesAFolder:
     """A pickle that would run code when it is loaded."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
+        return os.mkdir, ("created",)
 
 
 @pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
-def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path: Path, save: Any) -> None:
-    trap, path = tmp_path / "created", tmp_path / "weights.pt"
-    save({"conv1.weight": MakesAFolder(trap)}, path)
+def test_a_pickle_that_would_run_code_is_refused_and_runs_none(
+    tmp_path: Path, save: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save({"conv1.weight": MakesAFolder()}, tmp_path / "weights.pt")
     with pytest.raises(InputError, match=r"weights\.pt: not readable as tensors alone"):
-        read_tensors(path)
-    assert not trap.exists()
+        read_tensors(tmp_path / "weights.pt")
+    assert not (tmp_path / "created").exists()
 
 
 @pytest.mark.parametrize(
@@ -209,9 +177,7 @@ def test_an_unreadable_file_is_named_with_the_reason(tmp_path: Path, name: str, 
 
 
 def test_without_a_download_the_error_names_the_option(backbone: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*args: Any, **kwargs: Any) -> None:
-        raise OSError("no route to host")
-
+    offline = Mock(side_effect=OSError("no route to host"))
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     with pytest.raises(InputError, match=r"no route to host.*--set backbone\.weights=FILE"):
         load_imagenet(backbone, "resnet18")
