@@ -1,13 +1,11 @@
 """Every engine gives PyTorch's probabilities, for any number of images, on the threads it is given."""
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -52,16 +50,12 @@ def probabilities(trained: TrainedHead, head: nn.Module, pixels: Tensor) -> Tens
 
 
 @pytest.mark.parametrize("engine", BACKENDS)
-def test_every_engine_gives_pytorch_s_probabilities(
-    engine: str, modules: Callable, heads: dict[str, TrainedHead]
-) -> None:
+def test_every_engine_gives_pytorch_s_probabilities(engine, modules, heads) -> None:
     for task, module in modules(engine).items():
         trained = heads[task]
         # Whole chunks, none, and others; one again, so that nothing is left over from a larger batch.
-        batches = [
-            random_pixels(trained, count).flip(-1).contiguous(memory_format=torch.channels_last)
-            for count in (1, CHUNK, CHUNK + 3, 1, 0)
-        ]
+        batches = [random_pixels(trained, count).flip(-1) for count in (1, CHUNK, CHUNK + 3, 1, 0)]
+        batches = [batch.contiguous(memory_format=torch.channels_last) for batch in batches]
         batches += [torch.randint(0, 256, (2, 3, *input_size(trained)), dtype=torch.uint8)]
         for pixels in batches:
             found, expected = (probabilities(trained, head, pixels) for head in (module, trained.head))
@@ -90,21 +84,6 @@ def test_an_engine_that_differs_from_pytorch_is_refused(by: float, heads: dict[s
         CheckedBackend(Shifted(trained.head, 1e-6), trained, "onnx")(pixels)
         with pytest.raises(InputError, match=r"--engine onnx: probabilities of mask differ .* --engine torch"):
             CheckedBackend(Shifted(trained.head, by), trained, "onnx")(pixels)
-
-
-def test_the_command_line_offers_every_engine() -> None:
-    add, choices = argparse.ArgumentParser.add_argument, []
-
-    def add_argument(parser: argparse.ArgumentParser, *names: str, **settings: object) -> argparse.Action:
-        choices.extend([settings["choices"]] if names == ("--engine",) else [])
-        return add(parser, *names, **settings)
-
-    with (
-        patch.object(argparse.ArgumentParser, "add_argument", add_argument),
-        patch.object(sys, "argv", ["combine.py", "--data", "x"]),
-    ):
-        assert combine.parse().engine == "torch"
-    assert choices == [tuple(BACKENDS)]
 
 
 def test_combine_predicts_with_every_engine_what_pytorch_does(

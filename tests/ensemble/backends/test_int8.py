@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,23 +12,14 @@ import pytest
 import torch
 
 import combine
-import ensemble.backends.int8
 import ensemble.inference.parts
 from data.annotations.table import person_name, read_table
 from data.audit.predictions import read_validation
 from data.images.decode import decode
 from data.runtime.errors import InputError
+from ensemble.backends import int8
 from ensemble.backends.engines import input_size, openvino_model
-from ensemble.backends.int8 import (
-    CALIBRATION_IMAGES,
-    Int8Backend,
-    Model,
-    find_validation_images,
-    has_dot_products,
-    quantise,
-    run_model,
-    select_calibration_images,
-)
+from ensemble.backends.int8 import Int8Backend, Model, has_dot_products, quantise, run_model
 from ensemble.files.predictions import read_probabilities
 from ensemble.inference.predictor import build_task
 from heads.build import TrainedHead, load_head
@@ -106,9 +96,7 @@ def largest_weight(model: Model) -> int:
     return max(int(np.abs(value.astype(int)).max()) for value in values)
 
 
-def test_int8_is_int8_and_the_overflow_fix_limits_weights_to_seven_bits(
-    trained: TrainedHead, images: list[np.ndarray], models: tuple[Model, Model]
-) -> None:
+def test_int8_is_int8_and_the_overflow_fix_limits_weights_to_seven_bits(trained, images, models) -> None:
     fixed, plain = models
     assert largest_weight(plain) > 64 >= largest_weight(fixed)
     whole = sum(parameter.numel() for parameter in trained.head.parameters()) * 4
@@ -123,27 +111,25 @@ def test_int8_is_int8_and_the_overflow_fix_limits_weights_to_seven_bits(
     assert openvino_model(trained).inputs[0].partial_shape[0].is_dynamic  # the head itself is unchanged
 
 
-def test_calibration_images_are_of_training_people_of_the_head_s_own_sources(
-    run: Path, faces: Path, tmp_path: Path
-) -> None:
+def test_calibration_images_are_of_training_people_of_the_head_s_own_sources(run, faces, tmp_path) -> None:
     held_out = read_validation(run / "validation.npz")
     shutil.copytree(faces / "train", tmp_path / "copy")
     people = {person_name(str(person)) for person in held_out["person"]}
     for folder in (faces / "train", tmp_path / "copy"):  # a copy's people have other names
         table = read_table([folder])
         assert table["person"].map(person_name).isin(people).any()
-        paths = select_calibration_images(table, held_out)
-        assert 50 <= len(paths) <= CALIBRATION_IMAGES
+        paths = int8.select_calibration_images(table, held_out)
+        assert 50 <= len(paths) <= int8.CALIBRATION_IMAGES
         assert len(set(paths)) == len(paths)
         assert not {path.parent.name for path in paths} & people
     moved = {"path": "/elsewhere" + table["path"], "person": [f"other-1/{n}" for n in range(len(table))]}
     other = table.assign(source="/elsewhere", **moved)
-    assert select_calibration_images(pd.concat([table, other], ignore_index=True), held_out) == paths
+    assert int8.select_calibration_images(pd.concat([table, other], ignore_index=True), held_out) == paths
     # Where no source has validation people, all are taken.
-    assert len(select_calibration_images(other, held_out)) == min(300, len(other))
+    assert len(int8.select_calibration_images(other, held_out)) == min(300, len(other))
     few = table[table["person"].isin(table["person"].unique()[:9])]
     with pytest.raises(InputError, match=r"found \d+ images .* expected at least 50 .*--calibration"):
-        select_calibration_images(few, held_out)
+        int8.select_calibration_images(few, held_out)
 
 
 def test_validation_images_that_moved_are_found_in_the_training_data(run: Path, faces: Path, tmp_path: Path) -> None:
@@ -152,12 +138,12 @@ def test_validation_images_that_moved_are_found_in_the_training_data(run: Path, 
     held_out = read_validation(run / "validation.npz")
     gone = held_out | {"path": np.array([f"/nowhere/{Path(str(p)).name}" for p in held_out["path"]])}
     table = read_table([moved])
-    paths = find_validation_images(table, gone, run / "validation.npz")
+    paths = int8.find_validation_images(table, gone, run / "validation.npz")
     for found, before in zip(paths, held_out["path"], strict=True):
         assert found.is_relative_to(moved)
         assert found.read_bytes() == Path(str(before)).read_bytes()
     with pytest.raises(InputError, match=r"validation\.npz: (\d+) of its \1 images.*--calibration"):
-        find_validation_images(table.iloc[:0], gone, run / "validation.npz")
+        int8.find_validation_images(table.iloc[:0], gone, run / "validation.npz")
 
 
 def test_a_quantised_head_is_cached_until_anything_changes(
@@ -170,7 +156,7 @@ def test_a_quantised_head_is_cached_until_anything_changes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     quantised: list[TrainedHead] = []
-    monkeypatch.setattr(ensemble.backends.int8, "quantise", lambda head, *_: quantised.append(head) or models[1])
+    monkeypatch.setattr(int8, "quantise", lambda head, *_: quantised.append(head) or models[1])
     first = make(trained, faces / "train", tmp_path)
     assert f"macro F1 {trained.validation['macro_f1']:.4f} in float32" in capsys.readouterr().out
     [file] = (run / ".int8").iterdir()
@@ -186,7 +172,7 @@ def test_a_quantised_head_is_cached_until_anything_changes(
         again = make(trained, faces / "train", tmp_path)
         assert (len(quantised), again.digest) == (1, first.digest)
         assert [path.name for path in (run / ".int8").iterdir()] == [file.name]
-    monkeypatch.setattr(ensemble.backends.int8, "has_dot_products", lambda: not has_dot_products())
+    monkeypatch.setattr(int8, "has_dot_products", lambda: not has_dot_products())
     other = make(trained, faces / "train", tmp_path)
     assert other.digest != first.digest
     assert [path.stem for path in (run / ".int8").iterdir()] == [other.digest]
@@ -196,7 +182,7 @@ def test_convolutions_stay_in_float_until_a_head_loses_little_and_it_is_refused_
     trained: TrainedHead, run: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.9, 0.8969, 0.8971])  # in float, all in int8, one convolution in float
-    monkeypatch.setattr(ensemble.backends.int8, "macro_f1", lambda *_: next(scores))
+    monkeypatch.setattr(int8, "macro_f1", lambda *_: next(scores))
     own = replace(trained, file=copy_run(run, tmp_path / "good" / "mask") / "best.safetensors")
     [head] = make(own, faces / "train", tmp_path).heads.values()
     nodes = openvino.Core().read_model(*head.model).get_ordered_ops()
@@ -206,7 +192,7 @@ def test_convolutions_stay_in_float_until_a_head_loses_little_and_it_is_refused_
     assert in_int8 == [False] + [True] * (len(convolutions) - 1)
 
     scores = iter([0.9, 0.8, 0.8, 0.8969])
-    monkeypatch.setattr(ensemble.backends.int8, "quantise", lambda *_: head.model)
+    monkeypatch.setattr(int8, "quantise", lambda *_: head.model)
     own = replace(trained, file=copy_run(run, tmp_path / "bad" / "mask") / "best.safetensors")
     for _ in range(2):  # the second time from the cache
         with pytest.raises(InputError, match=r"macro F1 0\.9000 in float32, 0\.8969 in int8 .* at most 0\.003"):
@@ -222,13 +208,11 @@ def test_openvino_and_nncf_send_no_usage_statistics() -> None:
 
 
 @pytest.mark.slow
-def test_combine_predicts_in_int8(
-    runs: Path, configs: Path, faces: Path, call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_combine_predicts_in_int8(runs, configs, faces, call, tmp_path, monkeypatch) -> None:
     for task in ("mask", "gender", "age"):
         copy_run(runs / task, tmp_path / "runs" / task)
     monkeypatch.setenv("SM_CHANNEL_TRAIN", str(faces / "train"))
-    monkeypatch.setattr(ensemble.backends.int8, "MAX_LOSS", 1.0)  # heads of one epoch have nothing to lose
+    monkeypatch.setattr(int8, "MAX_LOSS", 1.0)  # heads of one epoch have nothing to lose
     given = ["--config", configs / "joint.yaml", "--runs", tmp_path / "runs", "--data", faces / "eval"]
     found, keys, inner = [], [], ensemble.inference.parts.make_key
     monkeypatch.setattr(ensemble.inference.parts, "make_key", lambda *args: keys.append(inner(*args)) or keys[-1])
