@@ -18,11 +18,8 @@ from ensemble.report.load.runs import TrainingRun
 from ensemble.report.render.page import render_report
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
-TASKS = {
-    "mask": ["wear", "incorrect", "normal"],
-    "gender": ["male", "female"],
-    "age": ["under 30", "30 to 59", "60 and over"],
-}
+TASKS = {"mask": ["wear", "incorrect", "normal"], "gender": ["male", "female"]}
+TASKS |= {"age": ["under 30", "30 to 59", "60 and over"]}
 PEOPLE, SHOTS = 40, 7
 
 
@@ -63,16 +60,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
         logits = generator.normal(size=(2, len(truth), len(names))) + 2 * np.eye(len(names))[classes]
         outputs[task] = TaskOutput(*(np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)).astype("f4"))
     codes = [argmax(heads) for heads in zip(*(output[:2] for output in outputs.values()), strict=True)]
-    evaluation = Evaluation(
-        TASKS,
-        [f"{number:040x}.jpg" for number in range(len(truth))],
-        truth,
-        {"out/submission.csv": codes[0], "out/plain_view.csv": codes[1]},
-        np.repeat([f"{number:06d}" for number in range(PEOPLE)], SHOTS),
-        [NumericLabel("age", {"age": [30, 60]}, ages.astype(float))],
-        outputs,
-        dict.fromkeys(TASKS, 1.2),
-    )
+    ids = [f"{number:040x}.jpg" for number in range(len(truth))]
+    people = np.repeat([f"{number:06d}" for number in range(PEOPLE)], SHOTS)
+    submissions = {"out/submission.csv": codes[0], "out/plain_view.csv": codes[1]}
+    numbers = [NumericLabel("age", {"age": [30, 60]}, ages.astype(float))]
+    evaluation = Evaluation(TASKS, ids, truth, submissions, people, numbers, outputs, dict.fromkeys(TASKS, 1.2))
     history = {"epoch": [1.0, 2.0, 3.0], "train_loss": [1.0, 0.6, 0.5], "macro_f1": [0.4, 0.6, 0.7]}
     config = "steps: [" + "long, " * 80 + "]\n"
     report = analyse(evaluation, [TrainingRun(t, history, config, 1.5, {}, {}, {}) for t in TASKS], ["A note."])
