@@ -77,6 +77,9 @@ def test_a_batch_gives_the_predictions_of_its_images_alone(session) -> None:
 def test_the_card_names_outputs_scores_and_views(out: Path, runs: Path) -> None:
     card = (out / "ensemble.md").read_text()
     figures = json.loads((runs / "age" / "metrics.json").read_text())
-    assert "`age` [n, 3], `joint` [n, 3 * 2 * 3]; `age_number` [n]" in card
+    assert (
+        "`age` [n, 3], `joint` [n, 3 * 2 * 3], the first task being the most significant digit; `age_number` [n]"
+        in card
+    )
     assert f"| macro_f1 | {figures['macro_f1']:.3f} |" in card
     assert "Views: identity, hflip; 1 heads." in card
