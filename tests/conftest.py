@@ -25,8 +25,8 @@ from data.synthetic.dataset import write_dataset
 
 ROOT = Path(__file__).parents[1]
 
-# How long an example takes depends on what else runs on the machine.
-settings.register_profile("project", deadline=None)
+# How long an example takes depends on what else runs on the machine; which examples run must not depend on chance.
+settings.register_profile("project", deadline=None, derandomize=True)
 settings.load_profile("project")
 
 SIZE = "{height: 48, width: 36}"
