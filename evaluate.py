@@ -90,7 +90,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Score the predictions that the command line names, write the report and print a table."""
     options = parse_args()
-    from ensemble.config import load_labels
+    from ensemble.joint import load_labels
     from ensemble.report.analysis.report import analyse
     from ensemble.report.load.load_evaluation import load_evaluation
     from ensemble.report.load.runs import load_validation

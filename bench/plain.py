@@ -26,11 +26,10 @@ from data.runtime.errors import add_debug_option, run_script
 from data.runtime.processes import usable_workers
 from data.transforms.pipeline import Pipeline
 from data.transforms.views import make_views
-from ensemble.config import load_tasks
 from ensemble.files.predictions import FILE_NAME, Predictions, TaskOutput, write_probabilities
 from ensemble.files.submission import write_submission
 from ensemble.inference.predictor import MERGES
-from ensemble.joint import argmax
+from ensemble.joint import argmax, load_tasks
 from heads.build import TrainedHead, build_loss, build_split, build_train_state, init_head, load_head
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig

@@ -9,11 +9,11 @@ from pathlib import Path
 from data.images.decode import Read
 from data.runtime.errors import raise_all
 from ensemble.backends.engines import Backend, torch_backend
-from ensemble.config import load_labels
 from ensemble.files.predictions import Predictions
 from ensemble.inference.early_exit import predict_adaptive
 from ensemble.inference.parts import part_size
 from ensemble.inference.predictor import Predictor, Task, build_task, load_batches
+from ensemble.joint import load_labels
 from heads.build import TrainedHead, load_head
 from heads.config.task import Label
 from heads.run.folder import find_trained_runs, run_folder, verify_checksum

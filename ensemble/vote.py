@@ -24,8 +24,8 @@ def main() -> None:
     add_debug_option(parser)
     args = parser.parse_args()
 
-    from ensemble.config import load_tasks  # slow imports wait until after parsing, for --help
     from ensemble.files.submission import read_codes, vote, write_submission
+    from ensemble.joint import load_tasks  # slow imports wait until after parsing, for --help
 
     classes = prod(len(names) for names in load_tasks(args.config).values())
     submissions = [read_codes(path, classes) for path in args.submissions]

@@ -16,9 +16,8 @@ from bench.validation import Arrays, concat, read_predictions, select, select_sh
 from data.audit.predictions import read_arrays
 from data.runtime.files import write_text
 from data.transforms.views import make_views
-from ensemble.config import load_tasks
 from ensemble.inference.predictor import build_task
-from ensemble.joint import encode, joint_probabilities
+from ensemble.joint import encode, joint_probabilities, load_tasks
 from heads.build import load_head
 from heads.objective.metrics import compute_metrics, macro_f1
 from heads.run.checkpoint import find_description

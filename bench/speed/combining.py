@@ -14,9 +14,9 @@ from bench.speed.results import ratio, spread
 from bench.speed.running import python, run, without_folders
 from data.images.find import ID, read_listing
 from data.runtime.errors import InputError
-from ensemble.config import load_tasks
 from ensemble.files.predictions import FILE_NAME, read_probabilities
 from ensemble.files.submission import match, read_codes
+from ensemble.joint import load_tasks
 from heads.objective.metrics import macro_f1
 from heads.run.checkpoint import load_tensors, save_tensors
 from heads.run.folder import run_folder

@@ -16,12 +16,11 @@ import evaluate
 from data.runtime.errors import InputError
 from ensemble import vote
 from ensemble.cluster import __main__ as cluster
-from ensemble.config import load_tasks
 from ensemble.ensemble import Ensemble
 from ensemble.files.predictions import FILE_NAME, read_probabilities
 from ensemble.files.submission import read_codes, write_submission
 from ensemble.inference.parts import UNDECODABLE
-from ensemble.joint import encode
+from ensemble.joint import encode, load_tasks
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.run.checkpoint import load_tensors, save_tensors

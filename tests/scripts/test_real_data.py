@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data.annotations.table import read_table
-from ensemble.config import load_tasks
+from ensemble.joint import load_tasks
 from heads.model.head import build_backbone
 from heads.model.weights import fill_backbone, read_tensors
 

@@ -12,9 +12,9 @@ import pandas as pd
 
 from data.images.find import ID
 from data.runtime.errors import InputError, printable, raise_all
-from ensemble.config import numeric_borders
 from ensemble.files.predictions import FILE_NAME, IDENTITY, TaskOutput, read_probabilities
 from ensemble.files.submission import ANSWER, match, read_codes, read_columns, read_ground_truth
+from ensemble.joint import numeric_borders
 from ensemble.report.load.evaluation import Evaluation, NumericLabel
 from ensemble.report.load.runs import TrainingRun, find_task_runs, read_run, validation_temperature
 from heads.config.task import Label

@@ -12,9 +12,8 @@ import pandas as pd
 
 from data.audit.predictions import read_validation
 from data.runtime.errors import InputError, raise_all
-from ensemble.config import numeric_borders
 from ensemble.files.predictions import TaskOutput
-from ensemble.joint import argmax, encode
+from ensemble.joint import argmax, encode, numeric_borders
 from ensemble.metrics.calibration import fit_temperature
 from ensemble.report.load.evaluation import Evaluation, NumericLabel
 from heads.config.task import Label

@@ -9,8 +9,8 @@ from sklearn.preprocessing import LabelEncoder
 
 from data.images.find import read_listing
 from data.runtime.errors import InputError
-from ensemble.config import load_labels
 from ensemble.files.submission import match, read_codes, read_columns, read_ground_truth, vote, write_submission
+from ensemble.joint import load_labels
 from heads.config.task import Label, LabelPart
 
 LABELS = load_labels(Path(__file__).parents[3] / "configs" / "joint.yaml")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from data.runtime.errors import InputError
-from ensemble.config import load_labels
+from ensemble.joint import load_labels
 from ensemble.metrics.calibration import fit_temperature
 from ensemble.report.load.load_evaluation import load_evaluation
 from ensemble.report.load.runs import find_task_runs, load_validation, read_run, validation_temperature
