@@ -6,25 +6,28 @@ OUT is then a data folder for `--data`: the bare images as they are, and of each
 It appears only when complete.
 """
 
+from __future__ import annotations
+
 import argparse
 import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
-from data.annotations.corrections import image_names
-from data.annotations.table import LABELS_FILE, OWN_COLUMNS, read_table
 from data.images.decode import decode, find_undecodable
 from data.runtime.errors import InputError, add_debug_option, raise_all, run_script, whole_number_from
 from data.runtime.files import check_writable_names, write_folder_atomically, write_text
 from data.runtime.processes import parallel_map
 from data.transforms.face_geometry import aligned_face
 from data.transforms.mask_overlay import WAYS, WORN, draw_mask
+
+# Imported where they are used, so that --help is quick: pandas, what needs it, and tqdm.
+if TYPE_CHECKING:
+    import pandas as pd
 
 LABEL = "mask"
 CLASSES = ("wear", "incorrect", "normal")
@@ -50,6 +53,12 @@ def write_masked(table: pd.DataFrame, out: Path, per_face: int, wrong: float, se
     Raises:
         InputError: `out` is not empty, or images cannot be decoded; the message lists all of them.
     """
+    import pandas as pd
+    from tqdm import tqdm
+
+    from data.annotations.corrections import image_names
+    from data.annotations.table import LABELS_FILE, OWN_COLUMNS
+
     with write_folder_atomically(out) as folder:
         paths = table["path"].tolist()
         bad = find_undecodable(paths, processes)
@@ -102,6 +111,8 @@ def main() -> None:
     args = parser.parse_args()
     if not 0 <= args.wrong <= 1:
         raise InputError(f"--wrong {args.wrong}: expected a share, 0 to 1")
+    from data.annotations.table import LABELS_FILE, read_table
+
     table = read_table(args.data)
     check_writable_names(", ".join(map(str, args.data)), table["path"].tolist())
     images = write_masked(bare_faces(table), args.out, args.per_face, args.wrong, args.seed, args.processes)

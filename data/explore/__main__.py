@@ -12,7 +12,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from data.annotations.table import OLDEST
 from data.runtime.errors import InputError, add_debug_option, did_you_mean, list_problems, raise_all, run_script
 from data.runtime.files import check_writable_names, write_text
 
@@ -53,15 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--folds", type=int, default=10, metavar="NUMBER", help="as a head's split (default: %(default)s)")
     add_debug_option(parser)
     args = parser.parse_args(arguments)
-    if not all(0 < low < high < inf for low, high in pairwise([*args.ages, OLDEST + 1])):
-        raise InputError(f"--ages {args.ages}: expected years from 1 to {OLDEST}, rising")
 
     # Imported here so that --help is quick.
-    from data.annotations.table import OWN_COLUMNS, read_table
+    from data.annotations.table import OLDEST, OWN_COLUMNS, read_table
     from data.explore.analysis import explore
     from data.explore.page import write_page
     from data.images.find import list_image_paths
 
+    if not all(0 < low < high < inf for low, high in pairwise([*args.ages, OLDEST + 1])):
+        raise InputError(f"--ages {args.ages}: expected years from 1 to {OLDEST}, rising")
     table = read_table(args.data)
     check_writable_names(", ".join(map(str, args.data)), table["path"].tolist())
     columns = [str(name) for name in table if name not in OWN_COLUMNS]

@@ -23,13 +23,13 @@ COMMANDS = sorted(
 )
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_help_imports_nothing_slow_and_no_other_script(script: str) -> None:
-    others = " ".join(name for name in SCRIPTS if name != script)
-    program = f"""import sys, {script}
+@pytest.mark.parametrize("command", [*SCRIPTS, *(name for name in COMMANDS if name.startswith(("data.", "heads.")))])
+def test_help_imports_nothing_slow_and_no_other_script(command: str) -> None:
+    others = " ".join(name for name in SCRIPTS if name != command)
+    program = f"""import sys, {command} as command
 sys.argv[1:] = ["--help"]
 try:
-    {script}.main()
+    command.main()
 finally:
     print(sorted(set("{SLOW} {others}".split()) & set(sys.modules)))
 """
