@@ -13,8 +13,8 @@ from data.images.find import IMAGE_EXTENSIONS
 from data.runtime.errors import raise_all
 from data.runtime.files import read_csv, unsafe_reason
 
-# File names that are not UTF-8 fit in pandas' own strings, not in Arrow's, the default with pyarrow installed.
-pd.set_option("mode.string_storage", "python")
+# The dtype `str`, in Python's strings: file names that are not UTF-8 do not fit in Arrow's, the default with pyarrow.
+TEXT = pd.StringDtype("python", na_value=float("nan"))
 
 GENDERS = ("male", "female")
 MASK_OF_SHOT = {**{f"mask{n}": "wear" for n in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "normal"}
@@ -74,8 +74,8 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
     problems = problems or _find_duplicates(rows)  # bad rows can look like duplicates
     raise_all(f"the data cannot be read (problems: {len(problems)}):", problems)
     columns = dict.fromkeys([*OWN_COLUMNS, *(name for row in rows for name in row)])
-    types = {name: "float64" if name == "age" else "str" for name in columns}
-    return pd.DataFrame({n: pd.Series([row.get(n) for row in rows], dtype=kind) for n, kind in types.items()})
+    texts = {name: [row.get(name) for row in rows] for name in columns}
+    return pd.DataFrame({name: pd.Series(v, dtype="float64" if name == "age" else TEXT) for name, v in texts.items()})
 
 
 def person_name(person: str) -> str:
