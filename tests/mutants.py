@@ -170,10 +170,10 @@ vote_tie_to_the_last | ensemble/files/submission.py | of equal votes the earlies
 - votes[supporters.argmax(axis=0),
 + votes[len(votes) - 1 - supporters[::-1].argmax(axis=0),
 = tests/ensemble/files/test_submission.py
-calibration_bins | ensemble/metrics/calibration.py | bins of confidence are closed on the right
+calibration_bins | heads/objective/calibration.py | bins of confidence are closed on the right
 - np.searchsorted(edges, confidence)
 + np.searchsorted(edges, confidence, side="right")
-= tests/ensemble/metrics/test_calibration.py ensemble/metrics/calibration.py
+= tests/heads/objective/test_calibration.py heads/objective/calibration.py
 temperature_of_the_answers | ensemble/report/load/load_evaluation.py | temperatures are fitted on validation people
 - temperatures[task] = validation_temperature(folders)
 + temperatures[task] = 1.0

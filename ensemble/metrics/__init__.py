@@ -1,1 +1,1 @@
-"""Scores, bootstrap intervals and calibration."""
+"""Scores and bootstrap intervals."""

@@ -1,1 +1,1 @@
-"""What a head is trained for: targets, losses, and the metric that selects the best epoch."""
+"""What a head is trained for: targets, losses, the metric that selects the best epoch, and calibration."""

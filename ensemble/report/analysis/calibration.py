@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensemble.joint import argmax
-from ensemble.metrics.calibration import Floats, Reliability, error_by_confidence, expected_calibration_error, scale
 from ensemble.metrics.scores import JOINT
 from ensemble.report.analysis.compare import Estimates, paired_difference
 from ensemble.report.load.evaluation import Codes, Evaluation
+from heads.objective.calibration import Floats, Reliability, error_by_confidence, expected_calibration_error, scale
 from heads.objective.metrics import macro_f1
 
 CURVE_POINTS = 200

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ensemble.metrics.calibration import Floats
 from ensemble.metrics.scores import Score, score_joint
 from ensemble.report.analysis import calibration, errors
 from ensemble.report.analysis.compare import Comparison, Estimates, compare
 from ensemble.report.load.evaluation import Evaluation
 from ensemble.report.load.runs import TrainingRun
+from heads.objective.calibration import Floats
 
 
 @dataclass(frozen=True)

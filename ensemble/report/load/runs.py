@@ -14,9 +14,9 @@ from data.audit.predictions import read_validation
 from data.runtime.errors import InputError, raise_all
 from ensemble.files.predictions import TaskOutput
 from ensemble.joint import argmax, encode, numeric_borders
-from ensemble.metrics.calibration import fit_temperature
 from ensemble.report.load.evaluation import Evaluation, NumericLabel
 from heads.config.task import Label
+from heads.objective.calibration import fit_temperature
 from heads.run.checkpoint import read_description
 from heads.run.folder import RunFolder, find_trained_runs, run_folder
 

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from data.runtime.html.plots import CELL, INK, SERIES, ink, legend, new_plot, svg
-from ensemble.metrics.calibration import Floats, Reliability
 from ensemble.metrics.scores import JOINT, Score
 from ensemble.report.analysis.calibration import Calibration
 from ensemble.report.analysis.errors import NumberErrors
+from ensemble.report.analysis.report import Report
 from ensemble.report.load.runs import TrainingRun
+from heads.objective.calibration import Floats, Reliability
 
 GREY = SERIES[-1]
 
@@ -33,25 +34,50 @@ def confusion_plot(name: str, score: Score) -> Markup:
 def confusion_figure(confusion: npt.NDArray[np.integer], class_names: Sequence[str]) -> Figure:
     """Plot counts [C, C], truth down and prediction across, with the percentage of each row as text and shade."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    size = len(class_names)
-    # Cells of many classes are narrower, so that 18 of them fit the page of a desktop.
-    figure, axes = new_plot(2.1 + (0.62 if size <= 8 else 0.51) * size, 1.6 + 0.5 * size)
-    shades = np.empty((size, size, 4))
-    shades[...] = mpl.colors.to_rgba(CELL)
-    shades[..., 3] = 0.75 * shares  # transparent where a cell is empty: the colour of the page is behind it
-    axes.pcolormesh(shades, edgecolors="#8888", linewidth=0.5)
-    for (row, column), count in np.ndenumerate(confusion):
-        if count:
-            text = f"{count}\n{100 * shares[row, column]:.0f} %"
-            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color=INK)
-    ticks = np.arange(size) + 0.5
-    axes.set_xticks(ticks, class_names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
-    axes.set_yticks(ticks, class_names, parse_math=False)
+    texts = {place: f"{count}\n{100 * shares[place]:.0f} %" for place, count in np.ndenumerate(confusion) if count}
+    figure = heat_map(shares, texts, class_names, class_names)
+    figure.axes[0].set(xlabel="predicted", ylabel="truth")
+    return figure
+
+
+def heat_map(
+    shades: npt.NDArray[np.float64], texts: Mapping[tuple[int, ...], str], rows: Sequence[str], columns: Sequence[str]
+) -> Figure:
+    """Plot `shades` [R, C], 0..1, as cells with the `texts` at their places; a cell of shade 0 is empty."""
+    # Cells of many columns are narrower, so that 18 of them fit the page of a desktop.
+    figure, axes = new_plot(2.1 + (0.62 if len(columns) <= 8 else 0.51) * len(columns), 1.6 + 0.5 * len(rows))
+    colours = np.full((*shades.shape, 4), mpl.colors.to_rgba(CELL))
+    colours[..., 3] = 0.75 * shades  # transparent where a cell is empty: the colour of the page is behind it
+    axes.pcolormesh(colours, edgecolors="#8888", linewidth=0.5)
+    for (row, column), text in texts.items():
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color=INK)
+    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(np.arange(len(columns)) + 0.5, columns, parse_math=False, **slanted)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, rows, parse_math=False)
     axes.invert_yaxis()
     axes.tick_params(length=0)
-    axes.set(xlabel="predicted", ylabel="truth")
     axes.spines[:].set_visible(False)
     return figure
+
+
+def pairs_plot(report: Report) -> Markup:
+    """Joint error rates by each value of `Evaluation.factors` alone, and by every pair of values."""
+    groups = {}
+    for group in (*report.groups[1], *report.groups[2]):
+        *across, down = group.parts.items()
+        groups[down, *across] = group
+    values = [(factor, value) for factor, each in report.evaluation.factors.items() for value in each.categories]
+    rows = [value for value in values if (value,) in groups]
+    columns = [value for value in rows if any(value in across for _, *across in groups)]
+    rates, texts = np.zeros((len(rows), len(columns) + 1)), {}
+    for (down, *across), group in groups.items():
+        place = rows.index(down), *(columns.index(each) + 1 for each in across) or (0,)
+        rates[place], texts[place] = group.errors[JOINT], f"{100 * group.errors[JOINT]:.0f} %\n{group.count}"
+    names = [[f"{factor}: {value}" for factor, value in each] for each in (rows, columns)]
+    figure = heat_map(rates / (rates.max() or 1), texts, names[0], ["all images", *names[1]])
+    worst = report.groups[2][0]
+    text = f"most for {worst.name}, {100 * worst.errors[JOINT]:.0f} % of {worst.count:,} images"
+    return svg(figure, "pairs", f"Wrong joint predictions by every pair of labels: {text}")
 
 
 def number_plot(errors: NumberErrors) -> Markup:

@@ -9,10 +9,10 @@ import pytest
 
 from data.runtime.errors import InputError
 from ensemble.joint import load_labels
-from ensemble.metrics.calibration import fit_temperature
 from ensemble.report.load.load_evaluation import load_evaluation
 from ensemble.report.load.runs import find_task_runs, load_validation, read_run, validation_temperature
 from heads.config.task import Label
+from heads.objective.calibration import fit_temperature
 from heads.run.checkpoint import load_tensors
 from heads.run.folder import RunFolder, run_folder, write_arrays
 

@@ -5,7 +5,13 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, log_loss
 from torch.nn import functional as F
 
-from ensemble.metrics.calibration import error_by_confidence, expected_calibration_error, fit_temperature, scale
+from heads.objective.calibration import (
+    calibrate,
+    error_by_confidence,
+    expected_calibration_error,
+    fit_temperature,
+    scale,
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +57,16 @@ def test_scaling_is_the_softmax_of_divided_logits() -> None:
     np.testing.assert_allclose(scale(logits.softmax(dim=1).numpy(), 1.7), expected)
 
 
+@pytest.mark.parametrize("temperature", [0.05, 0.7, 1.0, 3.0, 20.0])
+def test_calibrated_probabilities_are_scaled_and_of_the_same_class(temperature: float, head: tuple) -> None:
+    tie = np.float32([[0.3333333, 0.3333334, 0.3333333], [0.25, 0.375, 0.375]])  # an ulp apart, and equal
+    probabilities = np.concatenate([head[0].astype(np.float32), tie])
+    found = calibrate(probabilities, temperature)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, scale(probabilities, temperature), rtol=1e-6, atol=1e-30)
+    np.testing.assert_array_equal(found.argmax(axis=1), probabilities.argmax(axis=1))
+
+
 def test_the_fitted_temperature_has_the_least_log_loss_and_undoes_overconfidence(head: tuple) -> None:
     probabilities, truth = head
     temperature = fit_temperature(probabilities, truth)
@@ -61,7 +77,7 @@ def test_the_fitted_temperature_has_the_least_log_loss_and_undoes_overconfidence
     before, after = (expected_calibration_error(p, truth)[0] for p in (probabilities, scale(probabilities, 2)))
     assert after < before / 3
     always_right = np.array([[0.9, 0.1], [0.2, 0.8]])
-    assert fit_temperature(always_right, np.array([0, 1])) == pytest.approx(0.05)
+    assert fit_temperature(always_right, np.array([0, 1])) == 1
 
 
 def test_the_error_of_the_most_confident_is_one_minus_their_accuracy(head: tuple) -> None:

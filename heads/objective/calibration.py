@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -68,26 +70,35 @@ def scale(probabilities: Probabilities, temperature: float) -> Floats:
     >>> scale(np.array([[0.8, 0.2]]), 1.0).round(6).tolist()
     [[0.8, 0.2]]
     """
-    logs = _logs(probabilities) / temperature
-    raised = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+    return np.asarray(softmax(_logs(probabilities) / temperature, axis=1))
+
+
+def calibrate(probabilities: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float32]:
+    """Scale probabilities [N, C] as `scale` does, in single precision; the most probable class stays the same."""
+    if temperature == 1:
+        return probabilities
+    scaled = scale(probabilities, temperature).astype(np.float32)
+    first = probabilities.argmax(axis=1)
+    rows = np.flatnonzero(scaled.argmax(axis=1) != first)  # equal now, by rounding
+    scaled[rows, first[rows]] = np.nextafter(scaled[rows].max(axis=1), np.float32(1))
+    return scaled
 
 
 def fit_temperature(probabilities: Probabilities, truth: Codes) -> float:
     """Temperature, 0.05 to 20, with the lowest log loss of the scaled `probabilities` [N, C] on `truth` [N].
 
-    Guo et al., ICML 2017 (arXiv:1706.04599). Fit it on people that are neither trained nor evaluated on. The log
-    loss is convex in 1 / temperature, so that bisection on its slope finds the minimum.
+    Guo et al., ICML 2017 (arXiv:1706.04599). Fit it on people that are not trained on. Without a wrong prediction it
+    is 1: the log loss would fall with the temperature, however sure the predictions are.
     """
-    logs = _logs(probabilities)
-    of_truth = logs[np.arange(len(logs)), truth].mean()
-    low, high = np.log(LOWEST), np.log(HIGHEST)
-    for _ in range(50):
-        middle = (low + high) / 2
-        expected = (scale(probabilities, float(np.exp(middle))) * logs).sum(axis=1).mean()
-        # Predictions that expect a higher log-likelihood than the truth has are overconfident: raise it.
-        low, high = (middle, high) if expected > of_truth else (low, middle)
-    return float(np.exp((low + high) / 2))
+    logs, rows = _logs(probabilities), np.arange(len(truth))
+    if (logs.argmax(axis=1) == truth).all():
+        return 1.0
+
+    def log_loss(log_temperature: float) -> float:
+        return float(-log_softmax(logs / np.exp(log_temperature), axis=1)[rows, truth].mean())
+
+    found = minimize_scalar(log_loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded")
+    return float(np.exp(found.x))
 
 
 def error_by_confidence(confidence: Probabilities, wrong: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
