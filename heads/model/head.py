@@ -146,11 +146,27 @@ class Head(nn.Module):
 
     def features(self, pixels: Tensor) -> Tensor:
         """The backbone's features [N, F] of pixels, which are normalised first, in channels-last memory."""
+        features: Tensor = self.backbone(self._normalise(pixels))
+        return features
+
+    def activation_maps(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [N, outputs] and their class activation maps [N, outputs, h, w] (Zhou et al. 2016, arXiv:1512.04150).
+
+        A logit is its map's mean plus the output's bias; exact for classifiers without hidden layers alone.
+        """
+        grid = self._normalise(pixels)
+        for name in (name for stage in STAGES.values() for name in stage if name != "avgpool"):
+            grid = self.backbone.get_submodule(name)(grid)
+        bias = self.classifier(grid.new_zeros(1, grid.shape[1]))
+        places = grid.permute(0, 2, 3, 1)  # the classifier of each place's features; its mean is that of the features
+        maps = (self.classifier(places.flatten(0, 2)) - bias).unflatten(0, places.shape[:3]).permute(0, 3, 1, 2)
+        return maps.mean(dim=(2, 3)) + bias, maps
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
         pixels = pixels.to(memory_format=torch.channels_last)
         if pixels.dtype == torch.uint8:
             pixels = pixels.float() / 255
-        features: Tensor = self.backbone((pixels - self.mean) / self.std)
-        return features
+        return (pixels - self.mean) / self.std
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.classifier(pixels if pixels.ndim == 2 else self.features(pixels))

@@ -1,11 +1,15 @@
 """A head normalises as torchvision does, takes bytes, shares and features alike, and leaves frozen stages unchanged."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms.functional import normalize
 
-from heads.model.head import STAGES, Head, SumOfParts
+from heads.model.head import STAGES, Head, LastLayer, SumOfParts
+from heads.objective.ordinal import CoralLayer
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
@@ -49,6 +53,23 @@ def test_the_features_checksum_is_that_of_backbone_and_normalisation(head: Head)
         changed = head.features_checksum()
         tensor.add_(1)
         assert head.features_checksum() != changed
+
+
+@pytest.mark.parametrize("last", [nn.Linear, partial(SumOfParts, [1, 3]), CoralLayer])
+def test_an_activation_map_s_mean_and_the_bias_are_the_logit(last: LastLayer) -> None:
+    head = Head("resnet18", 3, dropout=0.5, mean=MEAN, std=STD, last=last).eval()
+    pixels = torch.randint(0, 256, (2, 3, 96, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        logits, maps = head.activation_maps(pixels)
+        bias = head.classifier(torch.zeros(1, 64))
+        assert maps.shape == (2, 3, 3, 2)
+        torch.testing.assert_close(maps.mean(dim=(2, 3)) + bias, head(pixels), rtol=0, atol=1e-5)
+        torch.testing.assert_close(logits, head(pixels), rtol=0, atol=1e-5)
+        if last is nn.Linear:
+            normal = normalize(pixels.float() / 255, MEAN, STD)
+            [grid] = create_feature_extractor(head.backbone, ["layer4"])(normal).values()
+            weighted = torch.einsum("of,nfhw->nohw", head.classifier[1].weight, grid)  # Zhou et al., equation 2
+            torch.testing.assert_close(maps, weighted, rtol=0, atol=1e-5)
 
 
 def test_the_softmax_of_summed_parts_is_the_product_of_their_softmaxes() -> None:
