@@ -28,6 +28,7 @@ from heads.config.loader import load_config, read_stored_config
 from heads.config.task import Label
 from heads.model.head import Head, LastLayer, SumOfParts, check_shapes, load_tensors_into
 from heads.model.weights import apply_weights_metadata, fill_backbone, load_imagenet, read_tensors
+from heads.objective.calibration import HIGHEST, LOWEST
 from heads.objective.losses import WeightedSum, make_loss
 from heads.objective.ordinal import CoralLayer
 from heads.objective.targets import Target
@@ -57,6 +58,7 @@ class TrainedHead:
         file: the checkpoint, beside `validation.npz`; empty for a head made in memory.
         checksum: SHA-256 of the file, if it was computed.
         box_margin: margin of the boxes that its training images were cropped to; None: they were whole.
+        temperature: calibrates its probabilities, see `heads.objective.calibration.scale`; 1: they stay.
     """
 
     head: nn.Module
@@ -66,6 +68,7 @@ class TrainedHead:
     file: Path = Path()
     checksum: str = ""
     box_margin: float | None = None
+    temperature: float = 1.0
 
     @property
     def run(self) -> RunFolder:
@@ -337,7 +340,9 @@ def load_head(path: Path) -> TrainedHead:
         check_shapes(build_head(config), tensors, str(path))
     head = build_head(config)
     load_tensors_into(head, tensors, str(path))
-    margin = description.get("box_margin")
+    margin, temperature = description.get("box_margin"), description.get("temperature", 1.0)  # 0.1 wrote none
+    if not (isinstance(temperature, int | float) and LOWEST <= temperature <= HIGHEST):
+        raise InputError(f"{path}: its temperature is {temperature!r}, expected a number from {LOWEST} to {HIGHEST:g}")
     return TrainedHead(
         head.eval(),
         build_target(config.label),
@@ -345,4 +350,5 @@ def load_head(path: Path) -> TrainedHead:
         description.get("validation", {}),
         path,
         box_margin=float(margin) if isinstance(margin, int | float) else None,
+        temperature=temperature,
     )

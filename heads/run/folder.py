@@ -97,14 +97,16 @@ def save_head(
     config: Mapping[str, Any],
     validation: Mapping[str, Any],
     box_margin: float | None = None,
+    temperature: float = 1.0,
 ) -> None:
     """Write weights with their config (classes, pixels, normalisation), versions, machine and metrics.
 
-    `box_margin` is that of --box-margin if the head was trained on images cropped to face boxes.
+    `box_margin` is that of --box-margin if the head was trained on images cropped to face boxes; `temperature`
+    calibrates its probabilities (`heads.objective.calibration`).
     """
     versions = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
     description = {"config": strip_paths(config), "validation": validation, "box_margin": box_margin}
-    description |= {"versions": versions, "machine": describe_machine()}
+    description |= {"temperature": temperature, "versions": versions, "machine": describe_machine()}
     save_tensors(path, head.state_dict(), description)
 
 

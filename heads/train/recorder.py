@@ -18,6 +18,7 @@ from data.runtime.errors import InputError, raise_all
 from data.runtime.files import remove_unfinished, write_text
 from heads.config.loader import dump_yaml, read_stored_config
 from heads.config.task import TaskConfig
+from heads.objective.calibration import expected_calibration_error, fit_temperature, scale
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_state, read_description, save_state
 from heads.run.folder import RunFolder, save_head, write_arrays, write_history, write_json, write_manifest
@@ -76,7 +77,8 @@ class RunRecorder:
             self.tracker = TensorBoardTracker(run.events.name, run.folder, purge_step=len(state.history))
             self.tracker.start()
         if is_best and output is not None:
-            save_head(run.best, state.eval_head, self.config, record, self.box_margin)
+            temperature = fit_temperature(output.probabilities, self.validation["truth"])
+            save_head(run.best, state.eval_head, self.config, record, self.box_margin, temperature)
             expected = {} if output.expected is None else {"expected": output.expected}
             write_arrays(run.validation, {**self.validation, "probabilities": output.probabilities, **expected})
         if first:
@@ -111,17 +113,24 @@ class RunRecorder:
         if self.tracker is not None:
             self.tracker.finish()
         with np.load(self.run.validation) as saved:
-            predicted, truth = saved["probabilities"].argmax(axis=1), saved["truth"]
+            probabilities, truth = saved["probabilities"], saved["truth"]
+        predicted = probabilities.argmax(axis=1)
         names = self.config["label"]["classes"]
         per_class = classification_report(
             truth, predicted, labels=range(len(names)), target_names=names, output_dict=True, zero_division=0
         )
-        best = read_description(self.run.best)["validation"]
+        description = read_description(self.run.best)
+        best, temperature = description["validation"], description.get("temperature", 1.0)
         scores = {key: best[key] for key in ("macro_f1", "accuracy", "mae", "epoch") if key in best}
         minutes = round(sum(record["seconds"] for record in state.history) / 60, 2)
         classes = {name: per_class[name] for name in names}
         counts = {"photographs": len(truth), "classes": classes, "epochs": len(state.history), "minutes": minutes}
-        write_json(self.run.metrics, scores | counts)
+        calibration = {
+            "temperature": temperature,
+            "calibration_error": expected_calibration_error(probabilities, truth)[0],
+            "calibration_error_scaled": expected_calibration_error(scale(probabilities, temperature), truth)[0],
+        }
+        write_json(self.run.metrics, scores | calibration | counts)
         write_manifest(self.run.folder)
         text = ", ".join(f"{key} {value:.4g}" for key, value in scores.items())
         print(f"{self.config['task']}: best on validation: {text}; {minutes} minutes; {self.run.folder}")

@@ -91,15 +91,27 @@ def test_a_head_is_loaded_as_it_was_saved(
 ) -> None:
     config = config_of(AGE).model_copy(update={"corrections": "/data/fixes.csv"})
     head, path = build_head(config).eval(), tmp_path / "best.safetensors"
-    save_head(path, head, config.model_dump(), {"macro_f1": 0.5}, written)
+    save_head(path, head, config.model_dump(), {"macro_f1": 0.5}, written, 1.5)
     loaded = load_head(path)
     assert loaded.config == config.model_copy(update={"corrections": "fixes.csv"})  # folders are not written
     assert loaded.target == build_target(config.label) == Target("age", tuple(NAMES), (30, 60), (0, 100), 3)
     assert (loaded.validation, loaded.box_margin, loaded.head.training) == ({"macro_f1": 0.5}, read, False)
+    assert loaded.temperature == 1.5
     assert loaded.head(pixels).shape == (4, 101)
     assert torch.equal(loaded.head(pixels), head(pixels))
     assert loaded.head.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
     assert load_tensors(path)[1]["versions"].keys() == {"python", *PACKAGES}
+
+
+def test_a_head_of_0_1_has_no_temperature_and_a_wrong_one_is_refused(tmp_path: Path, config_of: Callable) -> None:
+    config, path = config_of(AGE), tmp_path / "best.safetensors"
+    tensors, description = build_head(config).state_dict(), {"config": config.model_dump()}
+    save_tensors(path, tensors, description)
+    assert load_head(path).temperature == 1
+    for wrong in (0, -1, float("nan"), "2"):
+        save_tensors(path, tensors, description | {"temperature": wrong})
+        with pytest.raises(InputError, match="temperature"):
+            load_head(path)
 
 
 def test_a_backbone_is_loaded_from_another_run_and_frozen(tmp_path: Path) -> None:

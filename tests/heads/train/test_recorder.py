@@ -22,6 +22,7 @@ from data.images.decode import decode
 from data.runtime.errors import InputError
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
+from heads.objective.calibration import fit_temperature
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_tensors, save_tensors
 from heads.run.folder import RunFolder
@@ -91,9 +92,15 @@ def test_a_run_has_its_best_and_last_epoch_and_scikit_learns_metrics(start: Call
     assert macro_f1 == pytest.approx([0.25, 0.75, np.nan, 0.5], nan_ok=True)
     metrics = json.loads(epochs.run.metrics.read_text(encoding="utf-8"))
     with np.load(epochs.run.validation) as saved:
-        truth, predicted = saved["truth"], saved["probabilities"].argmax(axis=1)
+        truth, probabilities = saved["truth"], saved["probabilities"]
+    predicted = probabilities.argmax(axis=1)
     assert (metrics["macro_f1"], metrics["epoch"], metrics["epochs"], metrics["minutes"]) == (0.75, 2, 4, 4.0)
     assert metrics["photographs"] == 24
+    # Sure of every class and sometimes wrong: the temperature of its validation people makes it less sure.
+    assert metrics["temperature"] == fit_temperature(probabilities, truth) > 1
+    assert load_tensors(epochs.run.best)[1]["temperature"] == metrics["temperature"]
+    assert metrics["calibration_error"] == pytest.approx((predicted != truth).mean())
+    assert metrics["calibration_error_scaled"] < metrics["calibration_error"]
     assert list(metrics["classes"]) == ["red", "green", "blue"]
     for key, score in (("f1-score", f1_score), ("recall", recall_score)):
         found = [scores[key] for scores in metrics["classes"].values()]
