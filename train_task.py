@@ -81,7 +81,7 @@ def train(args: argparse.Namespace) -> None:
 def train_several(args: argparse.Namespace) -> int:
     """Train each head and fold in a process of its own; return the exit code."""
     from heads.build import load_task_config
-    from heads.run.jobs import train_side_by_side
+    from heads.run.jobs import plan_jobs, run_side_by_side
 
     if "LOCAL_WORLD_SIZE" in os.environ:
         raise InputError("--task: found several heads under a launcher of processes, expected one per launch")
@@ -91,7 +91,8 @@ def train_several(args: argparse.Namespace) -> int:
     for task in args.task:
         with suppress(InputError):  # a head whose YAML is wrong reports it itself
             weights[task] = load_task_config(task, args.config, args.set).backbone.weights
-    return train_side_by_side([sys.executable, __file__, *sys.argv[1:]], args.task, args.fold, weights)
+    command = [sys.executable, __file__, *sys.argv[1:]]
+    return run_side_by_side(plan_jobs(command, args.task, args.fold or [None], weights))
 
 
 def main() -> None:

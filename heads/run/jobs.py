@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from typing import IO, TextIO
@@ -22,21 +22,49 @@ SKIPPED = -1000  # in place of an exit code: the process was never started
 
 @dataclass(frozen=True)
 class Job:
-    """One head (or fold) to train: the command, and the names of the jobs that must be done before."""
+    """One head (or fold) to train.
+
+    Attributes:
+        command: to run, with its arguments.
+        after: names of the jobs that must be done before.
+        environment: variables for this job; they override its device's.
+    """
 
     name: str
     command: Sequence[str]
     after: frozenset[str] = field(default_factory=frozenset)
+    environment: Device = field(default_factory=dict)
 
 
-def train_side_by_side(
-    command: Sequence[str], tasks: Sequence[str], folds: Sequence[int] | None, weights: Mapping[str, str]
-) -> int:
-    """Train every task and fold, print how each ended, and return the exit code; arguments as for `plan_jobs`."""
-    jobs = plan_jobs(command, tasks, folds or [None], weights)
-    codes = run_jobs(jobs, list_devices(len(jobs)))
+def run_side_by_side(jobs: Sequence[Job]) -> int:
+    """Run all jobs, sharing the machine's devices or cores; print how each ended and return the exit code.
+
+    Jobs share cores; a job that no other can run beside gets all of them.
+    """
+    alone = find_lone_jobs(jobs)
+    last = [job for job in jobs if not any(job.name in other.after for other in jobs)]
+    devices = list_devices(len(last))  # as many as run side by side where each job waits for one other at most
+    if "OMP_NUM_THREADS" in devices[0]:
+        all_cores = {"OMP_NUM_THREADS": str(count_cores())}
+        jobs = [replace(job, environment=all_cores) if job.name in alone else job for job in jobs]
+    codes = run_jobs(jobs, devices)
     print("\n".join(summary(codes)))
     return exit_code(codes)
+
+
+def find_lone_jobs(jobs: Sequence[Job]) -> set[str]:
+    """Find the jobs that no other can run beside: all others run before them or after them.
+
+    >>> find_lone_jobs([Job("base", []), Job("age", [], frozenset({"base"})), Job("gender", [], frozenset({"base"}))])
+    {'base'}
+    """
+    by_name, order = {job.name: job for job in jobs}, sort_jobs(jobs)
+    before: dict[str, frozenset[str]] = {}
+    while order.is_active():
+        for name in order.get_ready():
+            before[name] = by_name[name].after.union(*(before[earlier] for earlier in by_name[name].after))
+            order.done(name)
+    return {a for a in before if all(a == b or a in before[b] or b in before[a] for b in before)}
 
 
 def plan_jobs(
@@ -85,18 +113,9 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[Device]) -> dict[str, int]:
     """Run each job after those that it depends on; return exit codes by name, `SKIPPED` for jobs not started.
 
     Jobs run side by side, one per device, or one after another if there is at most one device. A job is skipped
-    if one that it depends on failed.
-
-    Raises:
-        InputError: jobs depend on one another in a circle.
+    if one that it depends on failed. Raises an `InputError` as `sort_jobs` does.
     """
-    by_name = {job.name: job for job in jobs}
-    order = TopologicalSorter({job.name: sorted(job.after) for job in jobs})
-    try:
-        order.prepare()
-    except CycleError as error:
-        circle = " after ".join(error.args[1])
-        raise InputError(f"{circle}: found a circle of runs, expected an order; see backbone.weights") from None
+    by_name, order = {job.name: job for job in jobs}, sort_jobs(jobs)
     free: list[Device | None] = list(devices) if len(devices) > 1 else [None]
     codes: dict[str, int] = {}
     ready: list[str] = []
@@ -125,6 +144,17 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[Device]) -> dict[str, int]:
     return {job.name: codes[job.name] for job in jobs}
 
 
+def sort_jobs(jobs: Sequence[Job]) -> TopologicalSorter[str]:
+    """Prepare a sorter of the jobs' names; raise an `InputError` if jobs depend on one another in a circle."""
+    order = TopologicalSorter({job.name: sorted(job.after) for job in jobs})
+    try:
+        order.prepare()
+    except CycleError as error:
+        circle = " after ".join(error.args[1])
+        raise InputError(f"{circle}: found a circle of runs, expected an order; see backbone.weights") from None
+    return order
+
+
 def summary(codes: Mapping[str, int]) -> list[str]:
     """Describe how each job ended, a line each.
 
@@ -151,8 +181,10 @@ def exit_code(codes: Mapping[str, int]) -> int:
 def _run(job: Job, device: Device | None, processes: list[subprocess.Popen[str]]) -> int:
     """Run a job to its end; on a device its lines are prefixed, since others print at the same time."""
     pipe = None if device is None else subprocess.PIPE
-    environment = os.environ | (device or {})
-    with subprocess.Popen(job.command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+    environment = {**os.environ, **(device or {}), **job.environment}
+    with subprocess.Popen(
+        job.command, env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace"
+    ) as process:
         processes.append(process)
         streams = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
         threads = [threading.Thread(target=_print_prefixed, args=(job.name, *pair)) for pair in streams if pair[0]]

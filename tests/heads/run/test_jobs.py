@@ -9,19 +9,20 @@ from unittest.mock import patch
 import pytest
 
 from data.runtime.errors import InputError
-from heads.run.jobs import SKIPPED, Job, list_devices, plan_jobs, run_jobs
+from heads.run.jobs import SKIPPED, Job, list_devices, plan_jobs, run_jobs, run_side_by_side
 
 # Notes when it runs and on which device; given another job's name, it waits until that one has started.
 PROGRAM = """
 import os, pathlib, sys, time
 folder, name, code, other = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 start, limit = time.monotonic(), time.monotonic() + 60
-(folder / f"{name}.device").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
+names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+(folder / f"{name}.device").write_text(next(filter(None, map(os.environ.get, names)), "none"))
 while other and not (folder / f"{other}.device").exists():
     if time.monotonic() > limit:
         sys.exit(f"{name} never met {other}")
     time.sleep(0.01)
-print("line of", name)
+sys.stdout.buffer.write(b"line of " + name.encode() + b" \\xff\\n")
 (folder / f"{name}.times").write_text(f"{start} {time.monotonic()}")
 os.kill(os.getpid(), -code) if code < 0 else sys.exit(code)
 """
@@ -48,7 +49,7 @@ def test_jobs_run_side_by_side_one_per_device(tmp_path: Path, capfd: pytest.Capt
     jobs = [job(tmp_path, "a", meets="b"), job(tmp_path, "b", meets="a"), job(tmp_path, "c", after=("a",))]
     assert run_jobs(jobs, [{"CUDA_VISIBLE_DEVICES": name} for name in ("4", "7")]) == {"a": 0, "b": 0, "c": 0}
     assert {(tmp_path / f"{name}.device").read_text() for name in "ab"} == {"4", "7"}
-    assert "a | line of a\n" in capfd.readouterr().out
+    assert "a | line of a \ufffd\n" in capfd.readouterr().out
     assert dict(os.environ) == before
 
 
@@ -60,6 +61,18 @@ def test_a_failed_job_skips_only_the_jobs_that_depend_on_it_and_a_circle_is_refu
     assert not (tmp_path / "age.device").exists()
     with pytest.raises(InputError, match="a after b after a: found a circle"):
         run_jobs([job(tmp_path, "a", after=("b",)), job(tmp_path, "b", after=("a",))], [])
+
+
+def test_a_job_that_no_other_can_run_beside_gets_all_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("heads.run.jobs.count_cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    jobs = [job(tmp_path, "base"), *(job(tmp_path, name, after=("base",)) for name in ("age", "gender"))]
+    assert run_side_by_side(jobs) == 0
+    assert [(tmp_path / f"{job.name}.device").read_text() for job in jobs] == ["6", "3", "3"]
+    jobs.append(job(tmp_path, "mask"))  # beside all others
+    assert run_side_by_side(jobs) == 0
+    assert [(tmp_path / f"{job.name}.device").read_text() for job in jobs] == ["2", "2", "2", "2"]
 
 
 def test_folds_depend_on_the_same_fold_of_their_backbone_if_it_is_trained_too() -> None:
