@@ -202,7 +202,7 @@ def _step(
     clip_norm: float | None,
     accelerator: Accelerator,
 ) -> float:
-    """Take one step of the optimiser, unless the loss is not finite; return the loss."""
+    """Take one step of optimiser, schedule and average, unless loss or gradients are not finite; return the loss."""
     with accelerator.autocast():
         logits = state.head(pixels)
     # Outside: autocast would compute products in a loss in half precision, with the error of an age.
@@ -211,11 +211,16 @@ def _step(
         accelerator.backward(value)
         if clip_norm is not None:
             accelerator.clip_grad_norm_(state.head.parameters(), clip_norm)
+        scaler = accelerator.scaler
+        scale = None if scaler is None else scaler.get_scale()
         state.optimiser.step()
-        state.schedule.step()
         state.optimiser.zero_grad()
-        if state.average is not None:
-            state.average.update_parameters(state.modules["head"])
+        # fp16's scaler lowers its scale where gradients overflowed, which skips the step; accelerate's own
+        # `step_was_skipped` is not set by fused optimisers.
+        if scale is None or scaler.get_scale() >= scale:
+            state.schedule.step()
+            if state.average is not None:
+                state.average.update_parameters(state.modules["head"])
     return float(value.item())
 
 

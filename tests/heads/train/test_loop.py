@@ -86,6 +86,7 @@ def run_fit(
     batch: int = BATCH,
     loss: nn.Module | None = None,
     precision: str = "no",
+    scaler: torch.amp.GradScaler | None = None,
     **settings: Any,
 ) -> Outputs:
     labels = np.array([TARGET.classes.index(colour) for colour in squares.colours])
@@ -96,6 +97,7 @@ def run_fit(
     train = make_loader(train_set, ProcessBatches(sampler, batch), 0, 3)
     valid = make_loader(valid_set, ProcessBatches(rows, batch, whole=True), 0, 3)
     accelerator, outputs = Accelerator(cpu=True, mixed_precision=precision), Outputs()
+    accelerator.scaler = scaler
     state.head, state.optimiser = prepare(state.head, state.optimiser, accelerator)
     all_settings = FitSettings(**{"epochs": EPOCHS, "seed": 3, "clip_norm": 5.0} | settings)
     data = TrainingData(TARGET, train, valid, sampler, labels)
@@ -134,6 +136,15 @@ def test_validation_is_of_the_average_in_single_precision_and_steps_are_in_half(
         assert torch.equal(value, make_loss("focal")(logits, targets, None))
     mean = np.average([value.item() for *_, value in noted], weights=[len(logits) for logits, *_ in noted])
     assert state.history[0]["train_loss"] == pytest.approx(mean)
+
+
+def test_a_step_that_the_gradient_scaler_skips_moves_neither_schedule_nor_average(squares: Any) -> None:
+    state, loss = tiny_state(), WeightedSum([make_loss("focal")], [32.0])  # the first gradients overflow
+    run_fit(state, squares, loss=loss, scaler=torch.amp.GradScaler("cpu", init_scale=2.0**127))
+    assert state.average is not None
+    [taken] = {int(slots["step"]) for slots in state.optimiser.state.values()}
+    assert 0 < taken < 5 * EPOCHS
+    assert taken == state.schedule.last_epoch == state.average.n_averaged
 
 
 def test_the_best_epoch_is_chosen_by_macro_f1_not_by_accuracy(squares: Any) -> None:
