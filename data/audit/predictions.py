@@ -41,6 +41,7 @@ class OutOfFoldPredictions:
     expected: npt.NDArray[np.float64] | None  # the predicted number [N] where all heads predict one
 
 
+@pd.option_context("mode.string_storage", "python")  # Arrow's strings hold no names that are not UTF-8
 def find_predictions(runs: Path, tasks: Sequence[str]) -> tuple[dict[str, OutOfFoldPredictions], list[str]]:
     """Read the out-of-fold predictions of one task for each label, and explain which tasks are left out.
 

@@ -104,6 +104,7 @@ def load_exit_thresholds(
     return saved[key]
 
 
+@pd.option_context("mode.string_storage", "python")  # Arrow's strings hold no names that are not UTF-8
 def choose_exit_thresholds(ensemble: Ensemble, predict: Predict) -> ExitThresholds:
     """Choose thresholds on the validation images that all tasks share.
 

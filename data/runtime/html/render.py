@@ -29,4 +29,5 @@ def render_page(template: Path, /, **values: Any) -> str:
     )
     for name, file in (("style", "page.css"), ("script", "page.js")):
         environment.globals[name] = Markup((TEMPLATES / file).read_text(encoding="utf-8"))
-    return environment.get_template(template.name).render({"lead": "", "notes": (), **values})
+    page = environment.get_template(template.name).render({"lead": "", "notes": (), **values})
+    return page.encode("utf-8", "backslashreplace").decode()  # names of files may not be UTF-8

@@ -80,6 +80,7 @@ def validation_temperature(runs: list[RunFolder]) -> float:
     return fit_temperature(probabilities, truth)
 
 
+@pd.option_context("mode.string_storage", "python")  # Arrow's strings hold no names that are not UTF-8
 def load_validation(runs: Path, labels: Mapping[str, Label]) -> tuple[Evaluation, list[TrainingRun], list[str]]:
     """Load the validation predictions of the heads in `runs`: (evaluation, runs, notes for the reader).
 

@@ -145,6 +145,12 @@ def test_an_image_without_its_own_shot_is_named_and_only_its_label_is_corrected(
     assert pd.read_csv(out)["photograph"].isna().all() == ("mask1" in shots)
 
 
+def test_names_that_no_csv_holds_are_refused(tmp_path):
+    fold(tmp_path / "gender", range(PEOPLE), path=np.array([f"/x/\udce9{row}.jpg" for row in range(ROWS)]))
+    with pytest.raises(InputError, match="gender: names that are not UTF-8"):
+        audit.main(["--runs", str(tmp_path)])
+
+
 def table(column, truth, classes, shots):
     """The table of the data, read from another folder than in training."""
     paths = [f"/moved/{p}/{s}.jpg" for p in range(PEOPLE) for s in SHOTS]

@@ -17,7 +17,7 @@ PAGE = (
     '{{ parts.filter("list", "head", "head", ["mask"]) }}{{ parts.contents([("a", "A & B")]) }}{% endblock %}'
 )
 TABLE = Table("People & ages", ["who", "n", "F1"], [[Cell("<i>", note="few"), count(1200), number(None)]])
-VALUES = {"title": "T < U", "notes": ["a & b"], "table": TABLE, "plot": "-"}
+VALUES = {"title": "T < U", "notes": ["a & b", "\udce9.jpg"], "table": TABLE, "plot": "-"}
 
 
 class Reader(HTMLParser):
@@ -60,6 +60,8 @@ def test_values_are_escaped_and_nothing_is_fetched_from_elsewhere(template):
     assert Reader(text).rows == [["who", "n", "F1"], ["<i>few", "1,200", DASH]]
     assert "<title>T &lt; U</title>" in text
     assert "a &amp; b" in text
+    assert "\\udce9.jpg" in text, "the name of a file that is not UTF-8"
+    assert text.encode("utf-8")
     assert not {"<i>", "<b>"} & set(re.findall("<.>", text))
     assert "default-src 'none'" in text
     assert not re.search(r"""@import|https?://|url\(|fetch\(|XMLHttpRequest|<script [^>]*src""", text)
