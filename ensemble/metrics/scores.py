@@ -26,14 +26,15 @@ def score(truth: Codes, predicted: Codes, class_names: Sequence[str]) -> Score:
 
     Returns:
         `macro_f1` over all C classes, as scikit-learn computes it with `labels=range(C), zero_division=0`;
-        `accuracy`; `count` (N); `absent_classes` (names without support); `classes` (a list of `name`,
-        `precision`, `recall`, `f1`, `support`, `predicted`); `confusion` [C, C], a row for each true class.
+        `macro_f1_present`, the mean F1 of the classes with samples; `accuracy`; `count` (N); `absent_classes` (names
+        without support); `classes` (a list of `name`, `precision`, `recall`, `f1`, `support`, `predicted`);
+        `confusion` [C, C], a row for each true class.
 
     Raises:
         ValueError: no samples, different lengths, or values out of range.
 
     >>> figures = score(np.array([0, 1]), np.array([0, 1]), ["wear", "incorrect", "normal"])
-    >>> round(figures["macro_f1"], 3), figures["accuracy"], figures["absent_classes"]
+    >>> round(figures["macro_f1"], 3), figures["macro_f1_present"], figures["absent_classes"]
     (0.667, 1.0, ['normal'])
     """
     for name, indices in (("truth", truth), ("predicted", predicted)):
@@ -47,6 +48,7 @@ def score(truth: Codes, predicted: Codes, class_names: Sequence[str]) -> Score:
     classes = [dict(zip(keys, row, strict=True)) for row in zip(class_names, *values, strict=True)]
     return {
         "macro_f1": float(macro_f1_of_confusion(confusion)),
+        "macro_f1_present": float(np.mean([each["f1"] for each in classes if each["support"]])),
         "accuracy": float(accuracy_of_confusion(confusion)),
         "count": len(truth),
         "absent_classes": [each["name"] for each in classes if each["support"] == 0],

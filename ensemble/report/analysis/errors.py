@@ -7,7 +7,6 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from ensemble.joint import encode
@@ -17,7 +16,6 @@ from heads.objective.metrics import macro_f1
 
 MOST_BINS = 16
 NEAR = (2, 5, 10)  # distances to a border, in the unit of the numeric label
-Texts = npt.NDArray[np.str_]
 
 
 @dataclass(frozen=True)
@@ -125,20 +123,19 @@ def costliest(scores: Mapping[str, Score], if_right: Mapping[str, float]) -> str
 def error_groups(evaluation: Evaluation) -> dict[int, list[Group]]:
     """Groups by number of factors: 1, 2, and all tasks; in each the highest joint error rate first.
 
-    Factors are the true classes of each task, and each numeric label in bands of ten, cut at its borders too.
+    Images are grouped by `evaluation.factors`; those of an unknown value are in no group.
     """
-    tasks = evaluation.tasks
-    bands = {f"{number.name} by tens": number for number in evaluation.numbers}
-    factors: dict[str, Texts] = {task: np.array(tasks[task])[evaluation.true_classes[task]] for task in tasks}
-    factors |= {name: _bands(number) for name, number in bands.items()}
+    tasks, factors = evaluation.tasks, evaluation.factors
     # A numeric label crossed with a task that is cut from it would add nothing.
-    redundant = [{name, task} for name, number in bands.items() for task in number.task_borders]
+    redundant = [{f"{number.name} by tens", task} for number in evaluation.numbers for task in number.task_borders]
     result = {}
     for size in sorted({1, 2, len(tasks)}):
         groups = []
         for names in combinations(factors, size) if size < 3 else [tuple(tasks)]:
             if not any(pair <= set(names) for pair in redundant):
-                groups += _group_by(evaluation, {name: factors[name] for name in names})
+                for values, rows in factors.groupby(list(names), observed=True):
+                    parts = {str(name): str(value) for name, value in zip(names, values, strict=True)}
+                    groups.append(_group(evaluation, parts, rows.index.to_numpy()))
         result[size] = sorted(groups, key=lambda group: (-group.errors[JOINT], -group.count, group.name))
     return result
 
@@ -195,33 +192,12 @@ def wrong_predictions(evaluation: Evaluation) -> list[WrongPrediction]:
     return found
 
 
-def _bands(number: NumericLabel) -> Texts:
-    """Band of ten [N] that each value is in, cut at the borders too; empty where it is unknown."""
-    values, borders = number.value, np.array(number.borders)[:, None]
-    tens = np.floor(values / 10) * 10
-    low = np.maximum(tens, np.where(borders <= values, borders, -np.inf).max(axis=0))
-    high = np.minimum(tens + 10, np.where(borders > values, borders, np.inf).min(axis=0))
-    names = ["" if np.isnan(a) else f"{a:g} to {b:g}" for a, b in zip(low, high, strict=True)]
-    return np.array(names, dtype=np.str_)
-
-
 def _intervals(
     values: npt.NDArray[np.float64], edges: Sequence[float]
 ) -> list[tuple[float, float, npt.NDArray[np.intp]]]:
     """(low, high, rows with low <= value < high) of each pair of neighbouring `edges` with any row."""
     cut = [(low, high, np.flatnonzero((low <= values) & (values < high))) for low, high in pairwise(edges)]
     return [(low, high, rows) for low, high, rows in cut if len(rows)]
-
-
-def _group_by(evaluation: Evaluation, factors: Mapping[str, Texts]) -> list[Group]:
-    """Groups of the images by `factors` [N], without images of an unknown (empty) value."""
-    table = pd.DataFrame(factors)
-    groups = []
-    for values, rows in table.groupby(list(factors), sort=False):
-        if all(values):
-            parts = {name: str(value) for name, value in zip(factors, values, strict=True)}
-            groups.append(_group(evaluation, parts, rows.index.to_numpy()))
-    return groups
 
 
 def _group(evaluation: Evaluation, parts: dict[str, str], rows: npt.NDArray[np.intp]) -> Group:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from ensemble.files.predictions import TaskOutput
 from ensemble.joint import class_names, decode
@@ -85,6 +87,22 @@ class Evaluation:
     def predicted_classes(self) -> dict[str, Codes]:
         """Predicted class indices [N] of each task."""
         return dict(zip(self.tasks, decode(self.predicted, self.radices), strict=True))
+
+    @cached_property
+    def factors(self) -> pd.DataFrame:
+        """What images are grouped by, a row each: true class of each task, and each numeric label in bands of ten.
+
+        Bands are cut at the label's borders too, and named as "20 to 30"; NaN where the number is unknown.
+        """
+        table = pd.DataFrame()
+        for task, found in self.true_classes.items():
+            table[task] = pd.Categorical(np.array(self.tasks[task])[found], categories=list(self.tasks[task]))
+        for number in self.numbers:
+            tens = np.arange(np.nanmin(number.value) // 10, np.nanmax(number.value) // 10 + 2) * 10
+            edges = np.union1d(tens, number.borders).tolist()
+            names = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+            table[f"{number.name} by tens"] = pd.cut(pd.Series(number.value), edges, right=False, labels=names)
+        return table
 
     @cached_property
     def wrong(self) -> dict[str, npt.NDArray[np.bool_]]:

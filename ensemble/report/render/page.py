@@ -82,8 +82,12 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
         (f"{joint[key]:.3f}", f"joint {name}", f"95 %: {tables.interval_text(*joint[f'{key}_interval'])}")
         for key, name in (("macro_f1", "macro F1"), ("accuracy", "accuracy"))
     ]
+    classes, absent = len(joint["classes"]), len(joint["absent_classes"])
+    if absent:
+        detail = f"of the {classes - absent} that have images; joint macro F1 counts {absent} more as 0"
+        tiles.insert(1, (f"{joint['macro_f1_present']:.3f}", "mean F1 of joint classes", detail))
     detail = "" if people is None else f"of {len(np.unique(people)):,} people"
-    return [*tiles, (f"{joint['count']:,}", f"images, {len(joint['classes'])} joint classes", detail)]
+    return [*tiles, (f"{joint['count']:,}", f"images, {classes} joint classes", detail)]
 
 
 def _hardest(report: Report) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -22,26 +23,21 @@ GREY = SERIES[-1]
 
 
 def confusion_plot(name: str, score: Score) -> Markup:
-    """Confusion matrix of one task or of the joint code."""
+    """Confusion matrix of one task or of the joint code, with the percentage of each row."""
     confusion, classes = np.array(score["confusion"]), [each["name"] for each in score["classes"]]
     text = (
         f"Confusion matrix of {name}, {len(classes)} classes: "
         f"{np.trace(confusion)} of {score['count']} images on the diagonal"
     )
-    return svg(confusion_figure(confusion, classes), f"confusion {name}", text)
-
-
-def confusion_figure(confusion: npt.NDArray[np.integer], class_names: Sequence[str]) -> Figure:
-    """Plot counts [C, C], truth down and prediction across, with the percentage of each row as text and shade."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     texts = {place: f"{count}\n{100 * shares[place]:.0f} %" for place, count in np.ndenumerate(confusion) if count}
-    figure = heat_map(shares, texts, class_names, class_names)
+    figure = heat_map(shares, texts, classes, classes)
     figure.axes[0].set(xlabel="predicted", ylabel="truth")
-    return figure
+    return svg(figure, f"confusion {name}", text)
 
 
 def heat_map(
-    shades: npt.NDArray[np.float64], texts: Mapping[tuple[int, ...], str], rows: Sequence[str], columns: Sequence[str]
+    shades: npt.NDArray[np.float64], texts: Mapping[Any, str], rows: Sequence[str], columns: Sequence[str]
 ) -> Figure:
     """Plot `shades` [R, C], 0..1, as cells with the `texts` at their places; a cell of shade 0 is empty."""
     # Cells of many columns are narrower, so that 18 of them fit the page of a desktop.
@@ -51,8 +47,8 @@ def heat_map(
     axes.pcolormesh(colours, edgecolors="#8888", linewidth=0.5)
     for (row, column), text in texts.items():
         axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color=INK)
-    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(np.arange(len(columns)) + 0.5, columns, parse_math=False, **slanted)
+    ticks = np.arange(len(columns)) + 0.5
+    axes.set_xticks(ticks, columns, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows, parse_math=False)
     axes.invert_yaxis()
     axes.tick_params(length=0)
@@ -62,19 +58,18 @@ def heat_map(
 
 def pairs_plot(report: Report) -> Markup:
     """Joint error rates by each value of `Evaluation.factors` alone, and by every pair of values."""
+    factors, alone = report.evaluation.factors, "all images"
     groups = {}
     for group in (*report.groups[1], *report.groups[2]):
-        *across, down = group.parts.items()
-        groups[down, *across] = group
-    values = [(factor, value) for factor, each in report.evaluation.factors.items() for value in each.categories]
-    rows = [value for value in values if (value,) in groups]
-    columns = [value for value in rows if any(value in across for _, *across in groups)]
-    rates, texts = np.zeros((len(rows), len(columns) + 1)), {}
-    for (down, *across), group in groups.items():
-        place = rows.index(down), *(columns.index(each) + 1 for each in across) or (0,)
+        *across, down = (f"{factor}: {value}" for factor, value in group.parts.items())
+        groups[down, across[0] if across else alone] = group
+    order = [alone, *(f"{factor}: {value}" for factor in factors for value in factors[factor].cat.categories)]
+    rows, columns = ([name for name in order if name in used] for used in zip(*groups, strict=True))
+    rates, texts = np.zeros((len(rows), len(columns))), {}
+    for names, group in groups.items():
+        place = rows.index(names[0]), columns.index(names[1])
         rates[place], texts[place] = group.errors[JOINT], f"{100 * group.errors[JOINT]:.0f} %\n{group.count}"
-    names = [[f"{factor}: {value}" for factor, value in each] for each in (rows, columns)]
-    figure = heat_map(rates / (rates.max() or 1), texts, names[0], ["all images", *names[1]])
+    figure = heat_map(rates / (rates.max() or 1), texts, rows, columns)
     worst = report.groups[2][0]
     text = f"most for {worst.name}, {100 * worst.errors[JOINT]:.0f} % of {worst.count:,} images"
     return svg(figure, "pairs", f"Wrong joint predictions by every pair of labels: {text}")

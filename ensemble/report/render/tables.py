@@ -28,7 +28,7 @@ def task_table(report: Report) -> Table:
 
 
 def class_table(name: str, score: Score) -> Table:
-    """Figures of each class, the costliest for the joint score first."""
+    """Figures of each class, the costliest for the joint score first, and those without images last."""
     columns = ["class", "cost", "precision", "recall", "F1", "support", "predicted"]
     rows = [
         [
@@ -37,7 +37,7 @@ def class_table(name: str, score: Score) -> Table:
             count(each["support"]),
             count(each["predicted"]),
         ]
-        for each in sorted(score["classes"], key=lambda each: -each["joint_cost"])
+        for each in sorted(score["classes"], key=lambda each: (not each["support"], -each["joint_cost"]))
     ]
     return Table(f"Classes of {name}", columns, rows, name=f"classes-{name}")
 

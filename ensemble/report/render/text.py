@@ -24,13 +24,13 @@ def summary(report: Report) -> str:
 def score_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
     """The scores of each task and of the joint code, and the classes without an image.
 
-    >>> each = {"macro_f1": 0.5, "accuracy": 1, "macro_f1_interval": (0.4, 0.6), "count": 2}
+    >>> each = {"macro_f1": 0.5, "macro_f1_present": 1, "accuracy": 1, "macro_f1_interval": (0.4, 0.6), "count": 2}
     >>> print(score_table({"joint": {**each, "absent_classes": ["normal"], "classes": [{}, {}]}}))
              macro F1   95 % interval  accuracy
     joint       0.500  0.400 to 0.600     1.000
     <BLANKLINE>
     2 images
-    joint: no image of 1 of 2 classes, each counted as F1 0 in the macro F1: normal
+    joint: no image of 1 of 2 classes, each counted as F1 0 (normal); macro F1 of the others: 1.000
     """
     ordered = sorted(scores.items(), key=lambda item: item[0] == JOINT)
     width = max(len(name) for name in scores) + 2
@@ -51,13 +51,14 @@ def score_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
 def absent_classes(name: str, score: Mapping[str, Any]) -> list[str]:
     """A sentence on the classes of one task, or of the joint code, without an image; none if there are none."""
     absent, count = score["absent_classes"], len(score["classes"])
-    text = f"{name}: no image of {len(absent)} of {count} classes, each counted as F1 0 in the macro F1"
-    return [f"{text}: {', '.join(absent)}"] if absent else []
+    text = f"{name}: no image of {len(absent)} of {count} classes, each counted as F1 0 ({', '.join(absent)})"
+    return [f"{text}; macro F1 of the others: {score['macro_f1_present']:.3f}"] if absent else []
 
 
 def to_markdown(report: Report, sources: Mapping[str, str]) -> str:
     """The tables of the page as Markdown, below the costliest task, the notes and the `sources` by label."""
-    blocks = ["# Evaluation", *(_escape(text) for text in (report.costliest, *report.notes))]
+    notes = (report.costliest, *report.notes, *absent_classes(JOINT, report.scores[JOINT]))
+    blocks = ["# Evaluation", *(_escape(text) for text in notes)]
     blocks += [f"- {_escape(label)}: {_escape(path)}" for label, path in sources.items()]
     chosen = [tables.task_table(report)]
     chosen += [tables.class_table(name, score) for name, score in report.scores.items()]

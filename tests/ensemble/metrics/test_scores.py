@@ -25,6 +25,8 @@ def test_scores_are_scikit_learns() -> None:
     names, options = class_names(TASKS), {"labels": range(18), "zero_division": 0}
     found = score(truth, predicted, names)
     assert found["macro_f1"] == f1_score(truth, predicted, average="macro", **options)
+    present = {"labels": np.unique(truth), "zero_division": 0}
+    assert found["macro_f1_present"] == pytest.approx(f1_score(truth, predicted, average="macro", **present))
     assert found["accuracy"] == accuracy_score(truth, predicted)
     np.testing.assert_array_equal(found["confusion"], confusion_matrix(truth, predicted, labels=range(18)))
     report = classification_report(truth, predicted, target_names=names, output_dict=True, **options)

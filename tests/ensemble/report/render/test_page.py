@@ -1,6 +1,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,12 +11,14 @@ from PIL import Image
 
 from data.runtime.errors import InputError
 from ensemble.metrics.scores import score
-from ensemble.report.analysis.report import Report
+from ensemble.report.analysis.report import Report, analyse
 from ensemble.report.render.page import render_report
-from ensemble.report.render.plots import confusion_plot, history_figure
-from ensemble.report.render.text import to_markdown
+from ensemble.report.render.plots import confusion_plot, history_figure, pairs_plot
+from ensemble.report.render.tables import class_table
+from ensemble.report.render.text import summary, to_markdown
 from ensemble.report.render.thumbnail import thumbnail
 from tests.data.runtime.html.test_render import Reader
+from tests.ensemble.report.conftest import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +50,8 @@ def test_text_is_escaped(text: str, report: Report) -> None:
 
 def test_every_plot_has_its_own_alternative_text_and_ids(text: str) -> None:
     plots = [ElementTree.fromstring(plot) for plot in re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)]
-    # Three confusion matrices, errors by age, two reliabilities, confidence, one training.
-    assert len({plot.get("aria-label") for plot in plots}) == len(plots) == 8
+    # Three confusion matrices, errors by age and by pairs, two reliabilities, confidence, one training.
+    assert len({plot.get("aria-label") for plot in plots}) == len(plots) == 9
     ids = [each.get("id") for plot in plots for each in plot.iter() if each.get("id")]
     assert len(ids) == len(set(ids))
 
@@ -86,6 +89,27 @@ def test_cells_of_a_confusion_matrix_have_count_and_row_percentage() -> None:
     plot = ElementTree.fromstring(confusion_plot("x", score(truth, predicted, ["a", "b", "c"])))
     found = re.findall(r"(\d+) (\d+) %", " ".join(" ".join(plot.itertext()).split()))
     assert found == [("1", "50"), ("1", "50"), ("2", "67"), ("1", "33")]
+
+
+def test_every_pair_of_labels_is_in_the_heat_map(report: Report) -> None:
+    plot = ElementTree.fromstring(pairs_plot(report))
+    found = re.findall(r"(\d+) % (\d+)", " ".join(" ".join(plot.itertext()).split()))
+    groups = [*report.groups[1], *report.groups[2]]
+    expected = [(f"{100 * each.errors['joint']:.0f}", str(each.count)) for each in groups]
+    assert sorted(found) == sorted(expected)
+
+
+def test_classes_without_images_are_counted_and_scored_without(report: Report) -> None:
+    tasks = {"mask": [*TASKS["mask"], "torn"], "age": TASKS["age"]}
+    absent = analyse(replace(report.evaluation, tasks=tasks, outputs={}))
+    joint = absent.scores["joint"]
+    assert joint["macro_f1"] == pytest.approx(joint["macro_f1_present"] * 6 / 9)
+    page, figure = render_report(absent, {}), f"{joint['macro_f1_present']:.3f}"
+    assert f"<strong>{figure}</strong> mean F1 of joint classes" in page
+    for text in (page, summary(absent), to_markdown(absent, {})):
+        [note] = re.findall("joint: no image of 3 of 9 classes, each counted as F1 0 .*", text)
+        assert f"macro F1 of the others: {figure}" in note
+    assert [bool(row[0].note) for row in class_table("joint", joint).rows] == [False] * 6 + [True] * 3
 
 
 def test_curves_join_the_epochs_that_were_validated() -> None:
