@@ -184,7 +184,8 @@ def apply_weights_metadata(config: TaskConfig, name: str) -> TaskConfig:
     """`config`, called `name` in errors, with the backbone and normalisation of a file of `heads.convert`.
 
     Raises:
-        InputError: the config sets another backbone or another normalisation than the file's.
+        InputError: the config sets another backbone or another normalisation than the file's, or the file's
+            description is not one of `heads.convert`.
     """
     weights = config.backbone.weights
     if not weights.endswith(".safetensors") or not Path(weights).is_file():
@@ -192,8 +193,13 @@ def apply_weights_metadata(config: TaskConfig, name: str) -> TaskConfig:
     backbone = (find_description(Path(weights)) or {}).get("trunk")
     if not isinstance(backbone, dict):
         return config
-    plain = config.model_dump()
-    for section, key in (("backbone", "name"), ("pixels", "mean"), ("pixels", "std")):
+    plain, keys = config.model_dump(), (("backbone", "name"), ("pixels", "mean"), ("pixels", "std"))
+    if missing := [key for _, key in keys if key not in backbone]:
+        raise InputError(
+            f"{weights}: its description has no {', '.join(missing)} of the backbone, expected those of "
+            "python -m heads.convert; give a file of tensors alone"
+        )
+    for section, key in keys:
         part = getattr(config, section)
         if key in part.model_fields_set and getattr(part, key) != backbone[key]:
             raise InputError(
@@ -201,4 +207,4 @@ def apply_weights_metadata(config: TaskConfig, name: str) -> TaskConfig:
                 "leave it out"
             )
         plain[section][key] = backbone[key]
-    return check_config(TaskConfig, plain, name)
+    return check_config(TaskConfig, plain, weights)

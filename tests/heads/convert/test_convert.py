@@ -277,3 +277,18 @@ def test_a_config_that_contradicts_the_weights_is_refused(age_config: Callable, 
     for name in ("plain.safetensors", "none.safetensors"):
         config = age_config(tmp_path / name)
         assert apply_weights_metadata(config, "age.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("trunk", "message"),
+    [
+        ({}, "its description has no name, mean, std of the backbone, expected those"),
+        ({"name": "vgg16", "mean": [0.5] * 3, "std": [1.0]}, r"2 problems.*\n.*backbone.name='vgg16'.*\n.*pixels.std"),
+    ],
+)
+def test_a_foreign_description_of_weights_is_refused(
+    trunk: dict[str, Any], message: str, age_config: Callable, tmp_path: Path
+) -> None:
+    save_tensors(tmp_path / "made.safetensors", {"a": torch.zeros(1)}, {"trunk": trunk})
+    with pytest.raises(InputError, match=f"made.safetensors: {message}"):
+        apply_weights_metadata(age_config(tmp_path / "made.safetensors"), "age.yaml")
