@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from data.annotations.table import read_table
 from ensemble import export
@@ -62,6 +63,10 @@ def test_heads_and_their_graph_are_called_from_python(
     shutil.copytree(runs, tmp_path / "runs")
     for name, image in zip(("a.jpg", "b.jpg"), sorted((faces / "eval/images").iterdir()), strict=False):
         shutil.copy(image, tmp_path / name)
+    with Image.open(tmp_path / "a.jpg") as lying:  # as phones store an upright image
+        exif = lying.getexif()
+        exif[ExifTags.Base.Orientation] = 6
+        lying.save(tmp_path / "a.jpg", quality="keep", exif=exif)
     monkeypatch.chdir(tmp_path)
     outcome = call(export, "--runs", "runs", "--format", "onnx", "--config", configs / "joint.yaml")
     assert outcome.code == 0, outcome.err
