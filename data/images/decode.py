@@ -5,12 +5,14 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+import PIL
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from data.runtime.errors import InputError, list_problems, printable
 from data.runtime.files import write_csv
@@ -24,6 +26,7 @@ Read = Callable[[Path], Pixels]
 MAX_BYTES = 100_000_000
 MAX_PIXELS = 32_000_000
 MAX_PIXELS_OF = {"JPEG2000": 16_000_000, "WEBP": 20_000_000, "AVIF": 20_000_000}
+TOO_MANY = "pixels, expected at most {}; make the image smaller"
 # Others of Pillow's readers run programs (EPS) or are less tested against hostile files.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "AVIF", "TIFF", "PPM", "JPEG2000", "TGA")
 LEFT_OUT = "left_out.csv"
@@ -79,27 +82,68 @@ def decode_bytes(encoded: bytes, name: str, least: tuple[int, int] | None = None
         raise ValueError(f"least={least}, expected a width and a height of at least 1")
     if not encoded:
         raise InputError(f"{name}: an empty file, expected an image")
-    most = "pixels, expected at most {}; make the image smaller"
+    with _refuse_broken(name), Image.open(io.BytesIO(encoded), "r", FORMATS) as image:
+        _check_size(image, name)
+        if least is not None and image.format in ("JPEG", "MPO"):
+            image.draft(None, least[::-1] if _orientation(image) in TRANSPOSED else least)
+        if image.format == "PNG":
+            _check_png(encoded)
+        return _load_pixels(image)
+
+
+def convert_image(image: Image.Image, name: str) -> Pixels:
+    """Convert a Pillow image to RGB [H, W, 3] as `decode_bytes` does its file, at its own size; errors are the same."""
+    with _refuse_broken(name):
+        _check_size(image, name)
+        return _load_pixels(image)
+
+
+def check_pixels(pixels: npt.NDArray[np.generic], name: str) -> Pixels:
+    """Return pixels that are already uint8 RGB [H, W, 3]; InputError for other arrays, or more than `MAX_PIXELS`."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        found = f"an array {pixels.dtype} {list(pixels.shape)}"
+        raise InputError(
+            f"{name}: {found}, expected uint8 [height, width, 3] in RGB; for several images, a list of them"
+        )
+    height, width = pixels.shape[:2]
+    if height * width > MAX_PIXELS:
+        raise InputError(f"{name}: {width} x {height} {TOO_MANY.format(MAX_PIXELS)}")
+    return np.ascontiguousarray(pixels, dtype=np.uint8)
+
+
+@contextmanager
+def _refuse_broken(name: str) -> Iterator[None]:
+    """Turn what Pillow's readers raise into `InputError`s.
+
+    What they warn of is refused too, or harmless (tags that break their format's rules).
+    """
     try:
-        # What Pillow warns of is refused below or harmless (tags that break their format's rules).
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded), "r", FORMATS) as image:
-            limit = MAX_PIXELS_OF.get(image.format or "", MAX_PIXELS)
-            if image.width * image.height > limit:
-                raise InputError(f"{name}: {image.width} x {image.height} {most.format(limit)}")
-            if least is not None and image.format in ("JPEG", "MPO"):
-                image.draft(None, least[::-1] if _orientation(image) in TRANSPOSED else least)
-            if image.format == "PNG":
-                _check_png(encoded)
-            image.load()  # sets a TIFF upright and its orientation to 1
-            return _upright_pixels(image, _orientation(image))
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except Image.DecompressionBombError as error:
-        raise InputError(f"{name}: too many {most.format(MAX_PIXELS)}") from error
+        raise InputError(f"{name}: too many {TOO_MANY.format(MAX_PIXELS)}") from error
     except UnidentifiedImageError as error:
         expected = "expected JPEG, PNG or another that Pillow reads"
         raise InputError(f"{name}: not an image of a known format, {expected}") from error
     except BROKEN as error:
         reason = f"the image cannot be decoded ({error})"
         raise InputError(f"{name}: {reason}; replace or remove the file") from error
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    limit = MAX_PIXELS_OF.get(image.format or "", MAX_PIXELS)
+    if image.width * image.height > limit:
+        raise InputError(f"{name}: {image.width} x {image.height} {TOO_MANY.format(limit)}")
+
+
+def _load_pixels(image: Image.Image) -> Pixels:
+    image.load()  # sets a TIFF upright and its orientation to 1
+    return _upright_pixels(image, _orientation(image))
+
+
+def decoder_versions() -> list[str | None]:
+    """Return the versions of Pillow and of its lossy decoders, on which the pixels depend."""
+    return [PIL.__version__, *map(features.version, ("libjpeg_turbo", "jpg", "jpg_2000", "webp", "avif"))]
 
 
 def header_of(encoded: bytes) -> tuple[str, str]:

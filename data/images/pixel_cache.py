@@ -14,11 +14,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.images.decode import Pixels, Read, decode
+from data.images.decode import Pixels, Read, decode, decoder_versions
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import hold_lock, remove_unfinished, write_atomically
 from data.runtime.processes import parallel_map
@@ -76,9 +77,10 @@ def make_cached_reader(
         InputError: the limit is exceeded, or images are missing or cannot be decoded; all are listed.
     """
     files = {}
+    made_by = [*decoder_versions(), cv2.__version__]  # OpenCV scales
     for _, rows in table.groupby("source"):
         paths = sorted(set(rows["path"]))
-        text = json.dumps([FORMAT, size, stat_files(paths), *([mark] if mark else [])])
+        text = json.dumps([FORMAT, made_by, size, stat_files(paths), *([mark] if mark else [])])
         name = f"pixels-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}"
         shape = (len(paths), SHAPE_BYTES + size[0] * size[1] * 3)
         fill = partial(_decode_all, paths, size, processes, read)

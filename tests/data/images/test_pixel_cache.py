@@ -73,6 +73,16 @@ def test_a_changed_image_is_decoded_again(images: list[str], folder: Path) -> No
     assert (make(folder, images)(Path(images[3])) == (9, 8, 7)).all()
 
 
+@pytest.mark.parametrize("version", ["PIL.__version__", "PIL.features.version", "cv2.__version__"])
+def test_pixels_of_another_decoder_are_not_used(
+    version: str, images: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(folder, images)
+    monkeypatch.setattr(version, "0" if version.endswith("__") else {"libjpeg_turbo": "0"}.get)
+    make(folder, images)
+    assert len(files(folder)) == 2
+
+
 def test_a_damaged_file_is_made_again(images: list[str], folder: Path) -> None:
     make(folder, images)
     [file] = files(folder)
