@@ -34,18 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_text(path, table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
 
     found, left_out = find_predictions(args.runs, args.task)
-    for line in left_out:
-        print(line)
     for task, predictions in found.items():
         check_writable_names(task, predictions.rows["path"].tolist())
-    parts = []
+    parts, lines = [], left_out
     for task, predictions in found.items():
         ranked, divided = rank_labels(average_by_person(predictions)), disagreements(predictions)
-        print(task_summary(task, predictions, ranked, divided))
+        lines.append(task_summary(task, predictions, ranked, divided))
         parts.append(ranked if args.all else ranked[ranked["issue"] == "yes"])
         if len(divided):
             write_csv(args.out.with_name(f"{args.out.stem}-disagreements-{task}.csv"), divided)
     write_csv(args.out, pd.concat(parts))
+    print("\n".join(lines))  # after the files, so that `| head` leaves them all
     print(f"{args.out}: delete the rows whose labels are right, then --set corrections={args.out}")
 
 

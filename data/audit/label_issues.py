@@ -14,28 +14,35 @@ from cleanlab.rank import get_label_quality_scores
 from data.audit.predictions import OutOfFoldPredictions
 
 PRINTED = 10
+SAME_LABEL = 0.9  # share of the people with several images that have one label on all, from which it is the person's
 
 
 def average_by_person(predictions: OutOfFoldPredictions) -> OutOfFoldPredictions:
-    """Average the predictions over each person's images if the label is the same on all of them.
+    """Average the predictions over each person's images if the label is the person's, and not the image's.
 
-    The mean over a person's images is much more reliable than any one of them. Predictions are returned as they
-    are where the label differs between a person's images, or nobody has several.
+    It is the person's if at least `SAME_LABEL` of the people with several images have the same on all of them: a few
+    wrong labels do not change that, while the challenge's masks differ between everybody's images. The mean over a
+    person's images is much more reliable than any one of them. Returns one row per person, and one per image of those
+    whose labels differ, so that the wrong one is found. Otherwise predictions are returned as they are.
     """
-    codes, people = pd.factorize(predictions.rows["person"])
-    labels = len(set(zip(codes, predictions.truth.tolist(), strict=True)))
-    if labels != len(people) or len(people) == len(codes):
+    person = predictions.rows["person"].to_numpy()
+    first, several = ~pd.Series(person).duplicated(), pd.Series(person).duplicated(keep=False)
+    same = pd.Series(predictions.truth).groupby(person).transform("nunique") == 1
+    if not several.any() or same[first & several].mean() < SAME_LABEL:
         return predictions
-    counts = np.bincount(codes)
-    first = np.unique(codes, return_index=True)[1]
-    columns = [np.bincount(codes, weights=column) / counts for column in predictions.probabilities.T]
-    expected = predictions.expected
+    chosen = first | ~same
+    rows = predictions.rows.copy()
+    rows.loc[same, ["shot", "photograph"]] = ""
+    means = pd.DataFrame(predictions.probabilities).groupby(person).transform("mean")
+    expected = None
+    if predictions.expected is not None:
+        expected = pd.Series(predictions.expected).groupby(person).transform("mean")[chosen].to_numpy()
     return replace(
         predictions,
-        rows=predictions.rows.iloc[first].assign(shot="", photograph="").reset_index(drop=True),
-        truth=predictions.truth[first],
-        probabilities=np.stack(columns, axis=1),
-        expected=None if expected is None else np.bincount(codes, weights=expected) / counts,
+        rows=rows[chosen].reset_index(drop=True),
+        truth=predictions.truth[chosen],
+        probabilities=means[chosen].to_numpy(),
+        expected=expected,
     )
 
 
@@ -101,7 +108,7 @@ def disagreements(predictions: OutOfFoldPredictions) -> pd.DataFrame:
             if len(counts) > 1:
                 answers = ", ".join(f"{name} {number}" for name, number in counts.items())
                 divided = 1 - counts.iloc[0] / counts.sum()
-                rows.append([person, predictions.column, each["found"].iloc[0], answers, divided])
+                rows.append([person, predictions.column, each["found"].mode().iloc[0], answers, divided])
     table = pd.DataFrame(rows, columns=["person", "column", "found", "answers", "divided"])
     return table.sort_values("divided", ascending=False, kind="stable").reset_index(drop=True)
 
@@ -109,7 +116,8 @@ def disagreements(predictions: OutOfFoldPredictions) -> pd.DataFrame:
 def task_summary(task: str, predictions: OutOfFoldPredictions, ranked: pd.DataFrame, divided: pd.DataFrame) -> str:
     """Format a task's label issues as lines for the terminal."""
     issues = ranked[ranked["issue"] == "yes"]
-    what = "people" if (ranked[["shot", "photograph"]] == "").all(axis=None) else "images"
+    whole = (ranked[["shot", "photograph"]] == "").all(axis=1)
+    what = "people" if whole.all() else "people and images" if whole.any() else "images"
     lines = [f"{task}: {len(issues)} of {len(ranked)} {what} probably have a wrong {predictions.column}"]
     if predictions.found < predictions.folds:
         lines.append(f"  only {predictions.found} of {predictions.folds} folds are there; other people are not ranked")

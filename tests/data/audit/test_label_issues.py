@@ -1,11 +1,12 @@
 """Label issues: ranked as cleanlab does, of people where labels are of people, and written as corrections."""
 
+import io
+from contextlib import redirect_stdout
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from cleanlab.filter import find_label_issues
-from cleanlab.rank import get_label_quality_scores
 
 from data.annotations.corrections import apply_corrections
 from data.audit import __main__ as audit
@@ -46,7 +47,7 @@ def files(tmp_path):
     return [fold(tmp_path / "runs" / "gender", people) for people in (range(20), range(20, 40))]
 
 
-def test_wrong_labels_of_people_come_first_and_quality_is_cleanlabs(files):
+def test_wrong_labels_of_people_come_first(files):
     predictions = read_folds(files)
     people = average_by_person(predictions)
     means = pd.DataFrame(predictions.probabilities).groupby(predictions.rows["person"]).mean()
@@ -55,12 +56,39 @@ def test_wrong_labels_of_people_come_first_and_quality_is_cleanlabs(files):
     assert len(ranked) == PEOPLE
     first = ranked.head(len(WRONG))
     assert sorted(first["person"]) == NAMES[WRONG].tolist()
+    assert set(ranked["person"][ranked["issue"] == "yes"]) <= set(NAMES[WRONG])
     assert (first["value"] == first["suggested"]).all()
     assert (first["found"] != first["suggested"]).all()
-    quality = get_label_quality_scores(people.truth, people.probabilities, method="normalized_margin")
-    assert np.allclose(ranked["quality"], np.sort(quality))
-    issues = find_label_issues(people.truth, people.probabilities, n_jobs=1)
-    assert (ranked["issue"] == "yes").sum() == issues.sum() > 0
+    # The normalised margin, (1 + p(label) - max p(other)) / 2, is of two classes the label's own probability.
+    assert np.allclose(ranked["quality"], np.sort(people.probabilities[np.arange(PEOPLE), people.truth]))
+
+
+def test_a_wrong_label_of_one_image_leaves_the_labels_those_of_people(tmp_path):
+    right = np.repeat([p % 2 for p in range(PEOPLE)], len(SHOTS))
+    truth = right.copy()
+    truth[3] ^= 1  # the second person's mask1.jpg
+    truth[30:33] ^= 1  # all images of the eleventh
+    runs, out = tmp_path / "runs", tmp_path / "suspects.csv"
+    fold(runs / "gender", range(PEOPLE), truth=truth)
+    audit.main(["--runs", str(runs), "--out", str(out), "--all"])
+    ranked = pd.read_csv(out, keep_default_na=False)
+    assert len(ranked) == PEOPLE - 1 + len(SHOTS)
+    wrong = ranked[ranked["issue"] == "yes"]
+    assert sorted(zip(wrong["person"], wrong["shot"], strict=True)) == [(NAMES[1], SHOTS[0]), (NAMES[10], "")]
+    audit.main(["--runs", str(runs), "--out", str(out)])
+    fixed = apply_corrections(table("gender", truth, ["male", "female"], list(SHOTS) * PEOPLE), out)
+    assert fixed["gender"].tolist() == [["male", "female"][index] for index in right]
+
+
+def test_the_files_are_written_before_anything_is_printed(files, tmp_path):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    out = tmp_path / "suspects.csv"
+    with pytest.raises(BrokenPipeError), redirect_stdout(Closed()):
+        audit.main(["--runs", str(tmp_path / "runs"), "--out", str(out)])
+    assert set(pd.read_csv(out)["person"]) <= set(NAMES[WRONG])
 
 
 def test_people_whose_images_disagree_are_listed(tmp_path):
