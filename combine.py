@@ -69,7 +69,8 @@ def combine(args: argparse.Namespace) -> None:
     crops = read if isinstance(read, CroppedReader) else None
     if crops is not None:
         print(crops.summary(paths))
-    ensemble = Ensemble.load(args.runs, args.config, crops.margin if crops else None)
+    margin = crops.margin if crops else None
+    ensemble = Ensemble.load(args.runs, args.config, margin, calibrated=not args.raw_probabilities)
     backend: Backend = BACKENDS[args.engine]
     # What decides the predictions beside heads and images: parts of an earlier run count if it is the same.
     key: dict[str, object] = {"engine": backend_version(args.engine), "int8": None}
@@ -82,13 +83,13 @@ def combine(args: argparse.Namespace) -> None:
     predict = partial(Ensemble.predict, backend=backend, batch_size=args.batch_size, workers=workers, read=crops)
     thresholds = select_thresholds(args.views, args.margin, args.runs, ensemble, predict, key)
     key |= {"device": describe_device(backend), "batch_size": args.batch_size, "skip_bad": skip_bad}
-    key |= {"thresholds": thresholds}
+    key |= {"thresholds": thresholds, "temperatures": ensemble.temperatures}
     parts = ResultParts(args.out.parent / f"{args.out.name}.parts", make_key(ensemble.checksums, key), paths)
     # The folder's lock, since probabilities.npz has one name whatever the submission is called.
     with hold_lock(args.out.parent / ".combine.lock", str(args.out.parent)):
         run = partial(predict, ensemble, thresholds=thresholds, skip_bad=skip_bad)
         parts.fill(run, args.batch_size, adaptive=thresholds is not None)
-        bad = write_results(args.out, ids, ensemble.classes, parts, args.names)
+        bad = write_results(args.out, ids, ensemble.classes, parts, ensemble.temperatures, args.names)
         parts.remove()
     views = ", ".join(f"{name} {len(task.views)}" for name, task in ensemble.tasks.items())
     print(f"{args.out}: {len(ids)} images (views: {'at most ' if thresholds else ''}{views})")

@@ -92,7 +92,7 @@ def answer(args: argparse.Namespace) -> None:
     paths = [args.data / "images" / name for name in ids]
     outputs = {name: predict_head(head, paths, workers) for name, head in heads.items()}
     write_submission(args.out, ids, argmax([output.probabilities for output in outputs.values()]).tolist())
-    write_probabilities(args.out.parent / FILE_NAME, ids, classes, [Predictions(outputs, [""] * len(ids))])
+    write_probabilities(args.out.parent / FILE_NAME, ids, classes, [Predictions(outputs, [""] * len(ids))], {})
 
 
 def train(args: argparse.Namespace) -> None:

@@ -36,7 +36,7 @@ class Ensemble:
     tasks: Mapping[str, Task]
 
     @classmethod
-    def load(cls, runs: Path, config: Path, box_margin: float | None = None) -> "Ensemble":
+    def load(cls, runs: Path, config: Path, box_margin: float | None = None, calibrated: bool = True) -> "Ensemble":
         """Load every head of the joint code in `config` from `runs`: each task's run, or all its folds.
 
         Args:
@@ -44,16 +44,23 @@ class Ensemble:
             config: joint.yaml; the tasks' YAML files are beside it.
             box_margin: of the boxes that images are cropped to, None for whole images; heads trained otherwise are
                 warned about.
+            calibrated: scale probabilities by the heads' temperatures; heads of version 0.1 have none.
 
         Raises:
             InputError: heads that are missing, damaged, or do not fit; all are named at once.
         """
-        return cls(load_task_heads(runs, load_labels(config), box_margin, f"{config}: heads do not fit the joint code"))
+        headline = f"{config}: heads do not fit the joint code"
+        return cls(load_task_heads(runs, load_labels(config), box_margin, headline, calibrated))
 
     @property
     def classes(self) -> dict[str, list[str]]:
         """Class names of each task."""
         return {name: task.classes for name, task in self.tasks.items()}
+
+    @property
+    def temperatures(self) -> dict[str, float]:
+        """Temperature of each task whose probabilities are calibrated."""
+        return {name: task.temperature for name, task in self.tasks.items() if task.temperature != 1}
 
     @property
     def checksums(self) -> dict[str, list[str]]:
@@ -98,6 +105,7 @@ def load_task_heads(
     labels: Mapping[str, Label | None],
     box_margin: float | None = None,
     headline: str = "folds of one task do not fit together",
+    calibrated: bool = True,
 ) -> dict[str, Task]:
     """Load every head of some tasks; arguments and errors are those of `Ensemble.load`.
 
@@ -117,7 +125,7 @@ def load_task_heads(
             if warning := crop_warning(head.box_margin, box_margin):
                 print(f"{head.file}: {warning}", file=sys.stderr)
         print(f"{name}: {', '.join(map(str, files))}")
-        tasks[name] = build_task(heads)
+        tasks[name] = build_task(heads, calibrated)
     raise_all(headline, problems)
     return tasks
 

@@ -22,6 +22,7 @@ HELP = {
     "views": "adaptive: further test-time views only for images whose first view leaves the class open",
     "margin": "with --views adaptive, for every head: the gap of its two largest probabilities from which one view is "
     "enough, 0 (always) to 1 (never); by default chosen on validation images and saved in RUNS/margins.json",
+    "raw": "leave probabilities as the heads predict them, without the temperatures fitted in training",
     "precision": "int8, with --engine openvino: calibrated on training images, refused where macro F1 on validation "
     "people drops by more than 0.003 (default: %(default)s)",
     "calibration": "for int8: the training data, as --data of train_task.py; may be repeated (default: "
@@ -48,6 +49,7 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=whole_number_from(1), default=64, metavar="N", help=HELP["batch"])
     parser.add_argument("--engine", choices=engines, default="torch", help=HELP["engine"])
     parser.add_argument("--views", choices=("all", "adaptive"), default="all", help=HELP["views"])
+    parser.add_argument("--raw-probabilities", action="store_true", help=HELP["raw"])
     parser.add_argument("--margin", type=_probability, metavar="M", help=HELP["margin"])
     add_debug_option(parser)
 

@@ -3,7 +3,8 @@
 Arrays of the file: `ImageID` [N]; for each task `NAME` [N, C] (all views merged), `NAME/identity` [N, C] (the identity
 view alone) and `NAME/classes` [C]; rows of probabilities sum to 1. A task that predicts a number has `NAME/number`
 [N] in its unit (NaN: the image could not be decoded). After `--views adaptive`, `NAME/views` [N] counts the views
-used (0: the image could not be decoded); where it is 1, `NAME` equals `NAME/identity`.
+used (0: the image could not be decoded); where it is 1, `NAME` equals `NAME/identity`. Where probabilities are
+calibrated, `NAME/temperature` [] is what they were scaled by (`heads.objective.calibration.scale`).
 """
 
 import zipfile
@@ -23,6 +24,7 @@ from ensemble.joint import argmax
 FILE_NAME = "probabilities.npz"
 IDENTITY, NUMBER, VIEWS, CLASSES, REASON = "identity", "number", "views", "classes", "reason"
 CHUNK = 4096
+TEMPERATURE = "temperature"
 
 
 class TaskOutput(NamedTuple):
@@ -101,7 +103,11 @@ def _array_names(task: str) -> tuple[str, ...]:
 
 
 def write_probabilities(
-    path: Path, ids: Sequence[str], classes: Mapping[str, Sequence[str]], parts: Iterable[Predictions]
+    path: Path,
+    ids: Sequence[str],
+    classes: Mapping[str, Sequence[str]],
+    parts: Iterable[Predictions],
+    temperatures: Mapping[str, float],
 ) -> None:
     """Write the predictions of consecutive images to one .npz, atomically; `parts` is iterated once for each array."""
     with write_atomically(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -116,6 +122,9 @@ def write_probabilities(
                     _write_array(archive, name, array.dtype, shape, (part.tasks[task][field] for part in parts))
             names = np.array(labels, dtype=np.str_)
             _write_array(archive, f"{task}/{CLASSES}", names.dtype, names.shape, [names])
+            if task in temperatures:
+                value = np.array(temperatures[task])
+                _write_array(archive, f"{task}/{TEMPERATURE}", value.dtype, value.shape, [value])
 
 
 def _write_array(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data.dataset import Sample
 from ensemble.files.predictions import Predictions, TaskOutput
-from ensemble.inference.predictor import Predictor, Task, ViewCache, mark_errors
+from ensemble.inference.predictor import Predictor, Task, ViewCache
 
 ALL_VIEWS = 1.0  # the threshold at which nothing exits: rounding can make a head as sure as 1
 
@@ -64,10 +64,10 @@ def predict_adaptive(
             windows[name].add(images)
         errors += batch.error
         if len(errors) >= window:
-            yield mark_errors({name: each.finish() for name, each in windows.items()}, errors)
+            yield predictor.finish({name: each.finish() for name, each in windows.items()}, errors)
             errors = []
     if errors:
-        yield mark_errors({name: each.finish() for name, each in windows.items()}, errors)
+        yield predictor.finish({name: each.finish() for name, each in windows.items()}, errors)
 
 
 class _TaskWindow:

@@ -242,12 +242,12 @@ def _predict_validation(
     groups: Mapping[Heads, Sequence[str]],
     predict: Predict,
 ) -> Predictions:
-    """Predict the images, each with the folds' heads that were not trained on it."""
+    """Predict the images, each with the folds' heads that were not trained on it; probabilities are not calibrated."""
     found = []
     for held_out, paths in groups.items():
         heads = dict(zip(predicted, held_out, strict=True))
         subset = {
-            name: replace(task, heads=[task.heads[place] for place in heads[name]])
+            name: replace(task, heads=[task.heads[place] for place in heads[name]], temperature=1.0)
             for name, task in ensemble.tasks.items()
         }
         batches = tqdm(predict(Ensemble(subset), paths), "margins", disable=None, unit="batch")

@@ -173,6 +173,7 @@ def write_results(
     ids: Sequence[str],
     classes: Mapping[str, Sequence[str]],
     parts: ResultParts,
+    temperatures: Mapping[str, float],
     names: Path | None = None,
 ) -> int:
     """Write probabilities.npz, the submission `out`, the images that could not be decoded and `names` if asked for.
@@ -182,7 +183,7 @@ def write_results(
     beside = out.parent / UNDECODABLE
     for path in (out.parent / FILE_NAME, out, beside):
         remove_unfinished(out.parent, path.stem)
-    write_probabilities(out.parent / FILE_NAME, ids, classes, parts)
+    write_probabilities(out.parent / FILE_NAME, ids, classes, parts, temperatures)
     write_submission(out, ids, (code for part in parts for code in part.joint_codes().tolist()))
     errors = (error for part in parts for error in part.errors)
     bad = [(name, error) for name, error in zip(ids, errors, strict=True) if error]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import geometric_mean
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from data.transforms.views import View, make_views
 from ensemble.backends.engines import Backend, select_device, torch_backend
 from ensemble.files.predictions import Predictions, TaskOutput
 from heads.build import TrainedHead
+from heads.objective.calibration import calibrate
 from heads.objective.targets import Target
 
 
@@ -71,11 +73,15 @@ MERGES: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean, "geometric": geom
 
 @dataclass(frozen=True)
 class Task:
-    """One task's heads (several where folds are averaged), its views and how they are merged."""
+    """One task's heads (several where folds are averaged), its views and how they are merged.
+
+    `temperature` calibrates the merged probabilities (`heads.objective.calibration`); 1: they stay as they are.
+    """
 
     heads: Sequence[TrainedHead]
     views: Mapping[str, View]
     merge: str
+    temperature: float = 1.0
 
     @property
     def classes(self) -> list[str]:
@@ -122,10 +128,13 @@ class Task:
         )
 
 
-def build_task(heads: Sequence[TrainedHead]) -> Task:
-    """Build a task from its heads, with the views of the first head's config."""
-    config = heads[0].config
-    return Task(heads, make_views(config.views.steps), config.views.merge)
+def build_task(heads: Sequence[TrainedHead], calibrated: bool = False) -> Task:
+    """Build a task from its heads, with the views of the first head's config.
+
+    Its temperature is 1 or, if `calibrated`, the geometric mean of the heads' temperatures.
+    """
+    config, temperature = heads[0].config, geometric_mean([head.temperature for head in heads]) if calibrated else 1.0
+    return Task(heads, make_views(config.views.steps), config.views.merge, temperature)
 
 
 class Predictor:
@@ -153,7 +162,25 @@ class Predictor:
             with torch.inference_mode():
                 logits = task.view_logits(images)
                 outputs[name] = task.merge_views(task.probabilities(logits), task.numbers(logits))
-        return mark_errors(outputs, batch.error)
+        return self.finish(outputs, batch.error)
+
+    def finish(self, outputs: Mapping[str, TaskOutput], errors: Sequence[str]) -> Predictions:
+        """Calibrate the tasks' merged outputs and mark images that could not be decoded.
+
+        Such images get equal probabilities, the number NaN and 0 views.
+        """
+        bad, tasks = [row for row, error in enumerate(errors) if error], {}
+        for name, output in outputs.items():
+            temperature = self.tasks[name].temperature
+            tasks[name] = output._replace(
+                probabilities=calibrate(output.probabilities, temperature),
+                identity=calibrate(output.first_view(), temperature),
+            )
+            equal = 1 / output.probabilities.shape[1]
+            for array, value in zip(tasks[name], (equal, equal, np.nan, 0), strict=True):
+                if array is not None:
+                    array[bad] = value
+        return Predictions(tasks, list(errors))
 
     def to_device(self, batch: Sample) -> dict[str, ViewCache]:
         """Move a batch to the device; tasks with one pipeline share its pixels and views."""
@@ -162,17 +189,6 @@ class Predictor:
             for pixels, part in zip(self._pixels, batch.pixels, strict=True)
         }
         return {name: caches[task.pixels] for name, task in self.tasks.items()}
-
-
-def mark_errors(outputs: dict[str, TaskOutput], errors: Sequence[str]) -> Predictions:
-    """Give images that could not be decoded equal probabilities, the number NaN and 0 views."""
-    bad = [row for row, error in enumerate(errors) if error]
-    for output in outputs.values():
-        equal = 1 / output.probabilities.shape[1]
-        for array, value in zip(output, (equal, equal, np.nan, 0), strict=True):
-            if array is not None:
-                array[bad] = value
-    return Predictions(outputs, list(errors))
 
 
 def load_batches(

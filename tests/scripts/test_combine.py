@@ -21,8 +21,10 @@ from ensemble.files.predictions import FILE_NAME, read_probabilities
 from ensemble.files.submission import read_codes, write_submission
 from ensemble.inference.parts import UNDECODABLE
 from ensemble.joint import encode, load_tasks
+from heads.build import load_head
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
+from heads.objective.calibration import scale
 from heads.run.checkpoint import load_tensors, save_tensors
 
 TASKS = ("mask", "gender", "age")
@@ -84,6 +86,21 @@ def test_files_agree_and_are_in_the_order_of_the_listing(combined: Path, shuffle
         assert table[f"{task}_probability"].to_numpy() == pytest.approx(arrays[task].max(axis=1), abs=6e-4)
     assert "mask/number" not in arrays
     assert table["age_number"].to_numpy() == pytest.approx(arrays["age/number"], abs=0.06)
+
+
+def test_probabilities_are_calibrated_unless_raw(combined, options, runs, call, tmp_path) -> None:
+    raw = options + ["--raw-probabilities", "--out", tmp_path / "submission.csv"]
+    outcome = call(combine, *raw)
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "submission.csv").read_bytes() == (combined / "submission.csv").read_bytes()
+    before, after = (read_probabilities(folder / FILE_NAME) for folder in (tmp_path, combined))
+    for task in TASKS:
+        temperature = load_head(runs / task / "best.safetensors").temperature
+        assert f"{task}/temperature" not in before
+        assert after[f"{task}/temperature"] == pytest.approx(temperature)
+        assert temperature != 1
+        for name in (task, f"{task}/identity"):
+            np.testing.assert_allclose(after[name], scale(before[name], temperature), atol=1e-6)
 
 
 def test_the_platform_s_variables_and_a_rerun_to_the_same_bytes(combined, options, call, tmp_path, monkeypatch) -> None:
@@ -210,7 +227,8 @@ def test_adaptive_views_record_which_images_had_one(combined, options, call, tmp
             np.testing.assert_array_equal(identity, exact[f"{task}/identity"])
             np.testing.assert_array_equal(found[task][views == 1], identity[views == 1])
             np.testing.assert_allclose(found[task][views > 1], exact[task][views > 1], atol=1e-5)
-            second, first = np.sort(identity, axis=1)[:, -2:].T
+            raw = scale(identity, 1 / found[f"{task}/temperature"])
+            second, first = np.sort(raw, axis=1)[:, -2:].T
             assert ((views == 1) == ((first - second >= margin) & (margin < 1))).all()
             counts[margin, task] = int((views == 1).sum())
         assert found.keys() == exact.keys()

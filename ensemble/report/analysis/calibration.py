@@ -48,12 +48,16 @@ def calibrations(evaluation: Evaluation) -> dict[str, Calibration]:
     """Calibration of each head with known probabilities."""
     result = {}
     for task, output in evaluation.outputs.items():
-        truth, temperature = evaluation.true_classes[task], evaluation.temperatures.get(task)
-        before = expected_calibration_error(output.probabilities, truth)
+        truth, probabilities = evaluation.true_classes[task], output.probabilities
+        if (temperature := evaluation.calibrated.get(task)) is not None:
+            before = expected_calibration_error(scale(probabilities, 1 / temperature), truth)
+            result[task] = Calibration(*before, temperature, *expected_calibration_error(probabilities, truth))
+            continue
+        before, temperature = expected_calibration_error(probabilities, truth), evaluation.temperatures.get(task)
         if temperature is None:
             result[task] = Calibration(*before)
         else:
-            after = expected_calibration_error(scale(output.probabilities, temperature), truth)
+            after = expected_calibration_error(scale(probabilities, temperature), truth)
             result[task] = Calibration(*before, temperature, *after)
     return result
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from data.images.find import ID
 from data.runtime.errors import InputError, printable, raise_all
-from ensemble.files.predictions import FILE_NAME, IDENTITY, TaskOutput, read_probabilities
+from ensemble.files.predictions import FILE_NAME, IDENTITY, TEMPERATURE, TaskOutput, read_probabilities
 from ensemble.files.submission import ANSWER, match, read_codes, read_columns, read_ground_truth
 from ensemble.joint import numeric_borders
 from ensemble.report.load.evaluation import Evaluation, NumericLabel
@@ -61,14 +61,15 @@ def load_evaluation(
     persons, numbers, notes = _read_metadata(people, answers, ids, numeric_borders(labels))
     evaluation = Evaluation(tasks, ids, truth, submissions, persons, numbers)
     notes += _contradictions(evaluation)
-    outputs, found = _load_outputs(probabilities, submission, evaluation)
+    outputs, calibrated, found = _load_outputs(probabilities, submission, evaluation)
     trained, temperatures = [], {}
     if runs is not None:
         for task in tasks:
             folders = find_task_runs(runs, task)
             trained += [read_run(folder, runs) for folder in folders]
             temperatures[task] = validation_temperature(folders)
-    return replace(evaluation, outputs=outputs, temperatures=temperatures), trained, notes + found
+    evaluation = replace(evaluation, outputs=outputs, calibrated=calibrated, temperatures=temperatures)
+    return evaluation, trained, notes + found
 
 
 def _contradictions(evaluation: Evaluation) -> Iterator[str]:
@@ -131,31 +132,39 @@ def _to_float(text: str) -> float:
 
 def _load_outputs(
     path: Path | None, submission: Path, evaluation: Evaluation
-) -> tuple[dict[str, TaskOutput], list[str]]:
-    """(probabilities by task, notes), from the file at `path`, or from the one beside the submission if it fits.
+) -> tuple[dict[str, TaskOutput], dict[str, float], list[str]]:
+    """Load (probabilities by task, temperatures that they are scaled by, notes).
+
+    They are from the file at `path`, or from the one beside the submission if it fits.
 
     The file beside a submission may be of another one in the same folder. Nobody asked for it, so what is wrong
     with it is a note, not an error.
     """
     beside = submission.parent / FILE_NAME
     if path is None and not beside.exists():
-        return {}, []
+        return {}, {}, []
     try:
-        outputs, notes = _read_outputs(path or beside, evaluation)
+        outputs, calibrated, notes = _read_outputs(path or beside, evaluation)
     except InputError as error:
         if path is not None:
             raise
-        return {}, [f"{error}: no calibration error."]
+        return {}, {}, [f"{error}: no calibration error."]
     predicted = evaluation.predicted_classes
     shares = {task: (each.probabilities.argmax(axis=1) != predicted[task]).mean() for task, each in outputs.items()}
     if different := [f"{task} {share:.0%}" for task, share in shares.items() if share > EDITED]:
         note = f"{path or beside}: the submission has other answers than these probabilities ({', '.join(different)})."
-        return ({}, [f"{note} No calibration error."]) if path is None else (outputs, [*notes, note])
-    return outputs, notes
+        if path is None:
+            return {}, {}, [f"{note} No calibration error."]
+        notes = [*notes, note]
+    return outputs, calibrated, notes
 
 
-def _read_outputs(path: Path, evaluation: Evaluation) -> tuple[dict[str, TaskOutput], list[str]]:
-    """(probabilities by task in the order of the images, notes); InputError for other images or classes."""
+def _read_outputs(path: Path, evaluation: Evaluation) -> tuple[dict[str, TaskOutput], dict[str, float], list[str]]:
+    """Read the probabilities by task in the order of the images: (probabilities, their temperatures, notes).
+
+    Raises:
+        InputError: other images or classes.
+    """
     arrays, ids = read_probabilities(path), evaluation.ids
     if ID not in arrays:
         raise InputError(f"{path}: holds {', '.join(arrays) or 'nothing'}; expected {ID} among them")
@@ -179,7 +188,14 @@ def _read_outputs(path: Path, evaluation: Evaluation) -> tuple[dict[str, TaskOut
             _probabilities(path, task, arrays[task], shape)[rows],
             _probabilities(path, identity, arrays[identity], shape)[rows] if identity in arrays else None,
         )
-    return outputs, [f"{path}: no probabilities of {', '.join(missing)}."] if missing else []
+    calibrated = {task: arrays[name] for task in outputs if (name := f"{task}/{TEMPERATURE}") in arrays}
+    if wrong := [task for task, each in calibrated.items() if each.shape or each.dtype.kind != "f" or not each > 0]:
+        raise InputError(f"{path}: {TEMPERATURE} of {', '.join(wrong)}: expected one number above 0")
+    return (
+        outputs,
+        {task: float(each) for task, each in calibrated.items()},
+        [f"{path}: no probabilities of {', '.join(missing)}."] if missing else [],
+    )
 
 
 def _probabilities(path: Path, name: str, values: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[np.float32]:

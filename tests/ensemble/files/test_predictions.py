@@ -31,10 +31,11 @@ def test_streamed_arrays_are_numpy_s_own_and_read_back(tmp_path: Path) -> None:
 
     ids = [f"ä{number}.jpg" for number in range(10)]
     names = ["wear", "incorrect", "normal"]
-    write_probabilities(tmp_path / "streamed.npz", ids, {"mask": names, "age": names}, parts)
+    write_probabilities(tmp_path / "streamed.npz", ids, {"mask": names, "age": names}, parts, {"mask": 1.5})
     rows, _, _, views = whole.tasks["mask"]
     expected = {"ImageID": np.array(ids), "mask": rows, "mask/identity": -rows, "mask/number": rows[:, 1]}
-    expected |= {"mask/views": views, "mask/classes": np.array(names), "age": rows, "age/classes": np.array(names)}
+    expected |= {"mask/views": views, "mask/classes": np.array(names), "mask/temperature": np.array(1.5)}
+    expected |= {"age": rows, "age/classes": np.array(names)}
     np.savez_compressed(tmp_path / "numpy.npz", allow_pickle=False, **expected)
     assert (tmp_path / "streamed.npz").read_bytes() == (tmp_path / "numpy.npz").read_bytes()
     read = read_probabilities(tmp_path / "streamed.npz")

@@ -16,6 +16,7 @@ from ensemble.inference.early_exit import needs_all_views, predict_adaptive
 from ensemble.inference.predictor import Predictor, Task
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
+from heads.objective.calibration import scale
 from tests.ensemble.inference.toys import HEIGHT, WIDTH, changed, make_task, sample
 
 IMAGES = 50
@@ -60,6 +61,20 @@ def test_undecided_images_have_all_views_and_others_the_first(size, window, merg
             np.testing.assert_allclose(found[name].probabilities, expected, atol=1e-5)
             np.testing.assert_array_equal(found[name].probabilities[~more], found[name].identity[~more])
             assert found[name].views.tolist() == np.where(more, len(task.views), 1).tolist()
+
+
+@pytest.mark.parametrize("temperature", [0.3, 2.5])
+def test_a_temperature_scales_probabilities_and_changes_no_decision(temperature, tasks, pixels) -> None:
+    hot = {name: replace(task, temperature=temperature) for name, task in tasks.items()}
+    raw, calibrated = adaptive(tasks, pixels, 0.7), adaptive(hot, pixels, 0.7)
+    np.testing.assert_array_equal(calibrated.joint_codes(), raw.joint_codes())
+    every, batch = Predictor(hot)(sample(pixels)), Predictor(tasks)(sample(pixels))
+    for name, expected in raw.tasks.items():
+        for found, before in ((calibrated.tasks[name], expected), (every.tasks[name], batch.tasks[name])):
+            np.testing.assert_allclose(found.probabilities, scale(before.probabilities, temperature), atol=1e-6)
+            np.testing.assert_allclose(found.identity, scale(before.identity, temperature), atol=1e-6)
+            np.testing.assert_array_equal(found.views, before.views)
+            np.testing.assert_array_equal(found.value, before.value)
 
 
 def test_a_number_is_the_mean_of_the_views_used(tasks: dict[str, Task], pixels: Tensor) -> None:

@@ -9,8 +9,9 @@ from sklearn.metrics import f1_score
 
 from ensemble.report.analysis.calibration import calibrations, views_effects
 from ensemble.report.analysis.errors import error_causes, error_groups, hardest, number_errors, wrong_predictions
-from ensemble.report.analysis.report import Report
+from ensemble.report.analysis.report import Report, analyse
 from ensemble.report.load.evaluation import Evaluation, NumericLabel
+from heads.objective.calibration import calibrate
 from tests.ensemble.report.conftest import TASKS, World
 
 
@@ -80,6 +81,15 @@ def test_calibration_before_scaling_is_that_at_temperature_1(report: Report, sma
     neutral = calibrations(replace(report.evaluation, temperatures={"mask": 1.0, "age": 1.0}))
     assert all(each.error_scaled == pytest.approx(each.error, abs=1e-6) for each in neutral.values())
     assert calibrations(small)["age"].after is None
+    # Of probabilities that combine.py has scaled, those before are computed back.
+    temperature = report.evaluation.temperatures["age"]
+    output = report.evaluation.outputs["age"]
+    scaled = output._replace(probabilities=calibrate(output.probabilities, temperature))
+    given = replace(report.evaluation, outputs={"age": scaled}, calibrated={"age": temperature}, temperatures={})
+    again, expected = calibrations(given)["age"], report.calibrations["age"]
+    assert (again.error, again.temperature) == (pytest.approx(expected.error, abs=1e-5), temperature)
+    assert again.error_scaled == pytest.approx(expected.error_scaled, abs=1e-5)
+    assert analyse(given, [], []).scores["age"]["expected_calibration_error"] == again.error_scaled
     for part, (coverage, error) in report.curves.items():
         assert (coverage[-1], error[-1]) == (1, pytest.approx(1 - report.scores[part]["accuracy"]))
 

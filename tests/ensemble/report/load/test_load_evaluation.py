@@ -45,6 +45,7 @@ def test_everything_is_in_the_order_of_the_answers(world: World) -> None:
         ({"age": np.ones((84, 2)) / 2}, r"age: shape \(84, 2\), expected \(84, 3\)"),
         ({"age": np.full((84, 3), "x")}, "age: holds <U1, expected numbers"),
         ({"age/identity": np.ones((84, 3))}, "age/identity: expected probabilities from 0 to 1"),
+        ({"age/temperature": np.array(0.0)}, "temperature of age: expected one number above 0"),
         ({"ImageID": np.array([b"x", None])}, "cannot be read"),
         (b"PK\x03\x04 cut off", r"probabilities\.npz: cannot be read"),
     ],
