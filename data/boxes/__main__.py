@@ -33,11 +33,12 @@ def main() -> None:
     unclear = args.out.with_suffix(".unclear.csv")
     # Of two processes at a time, each would overwrite what the other found.
     with hold_lock(args.out.with_name(f".{args.out.name}.lock"), str(args.out)):
+        threshold = search.check_threshold(args.out, args.threshold)
         found: search.Found = {**read_boxes(args.out)} if args.out.is_file() else {}
         new = [path for path in paths if path not in found]
         if new:
             network = detector.CenterFace(detector.weights_path(), args.threshold)
-            found = search.find_all(network, new, args.out, found, args.processes)
+            found = search.find_all(network, new, args.out, found, threshold, args.processes)
         none, several, bad = search.write_unclear(unclear, {path: found[path] for path in paths})
     print(f"{args.out}: {len(paths)} images, {len(new)} of them searched now")
     counts = f"{none} without a face (shown whole), {several} with several (the largest is taken)"

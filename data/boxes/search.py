@@ -13,7 +13,7 @@ from data.images.crop import COLUMNS, Box
 from data.images.decode import decode
 from data.images.find import IMAGES, list_image_paths
 from data.runtime.errors import InputError
-from data.runtime.files import check_writable_names, write_csv
+from data.runtime.files import check_writable_names, read_csv, write_csv
 from data.runtime.processes import parallel_map
 from data.runtime.signals import StopSignal, defer_signals
 
@@ -21,6 +21,7 @@ CHUNK = 16
 EVERY = 512  # images that a kill may cost, or this share of all where they are many: each write is of all
 SHARE = 0.05
 NO_FACE, SEVERAL = "no face: shown whole", " faces: the largest is taken"
+THRESHOLD = "threshold"  # column: the least score that was searched for
 Found = Mapping[str, Sequence[Box] | str]  # boxes by path, or why the image cannot be decoded
 
 
@@ -45,8 +46,22 @@ def list_images_of(sources: Sequence[Path]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
+def check_threshold(file: Path, threshold: float) -> str:
+    """Return the threshold for the CSV's column, empty if the file has none, as those of other programs.
+
+    Raises:
+        InputError: the file was made with another threshold.
+    """
+    rows = read_csv(file).rows if file.is_file() else []
+    stored = {values[THRESHOLD] for _, values in rows if THRESHOLD in values}
+    if other := stored - {f"{threshold:g}"}:
+        problem = f"{file}: found with --threshold {', '.join(sorted(other))}, expected {threshold:g} as now"
+        raise InputError(f"{problem}; use the same threshold, or another --out")
+    return "" if rows and not stored else f"{threshold:g}"
+
+
 def find_all(
-    detector: CenterFace, new: Sequence[str], out: Path, known: Found, processes: int | None
+    detector: CenterFace, new: Sequence[str], out: Path, known: Found, threshold: str, processes: int | None
 ) -> dict[str, Sequence[Box] | str]:
     """Find the faces of the `new` images, write them with the `known` ones to `out`, and return all.
 
@@ -60,7 +75,7 @@ def find_all(
             found |= part
             if len(found) - written >= max(EVERY, SHARE * len(found)):
                 with defer_signals():
-                    write_boxes(out, found)
+                    write_boxes(out, found, threshold)
                     written = len(found)
     except StopSignal as stop:
         count = f"{len(found) - len(known)} of {len(new)} images"
@@ -68,7 +83,7 @@ def find_all(
         raise
     finally:
         if len(found) > written:
-            write_boxes(out, found)
+            write_boxes(out, found, threshold)
     return found
 
 
@@ -97,15 +112,15 @@ def round_boxes(boxes: Iterable[Sequence[float]]) -> list[Box]:
     return rounded
 
 
-def write_boxes(file: Path, found: Found) -> None:
-    """Write the CSV of `data.images.crop` atomically, with paths relative to its folder."""
-    folder = os.path.abspath(file.parent)  # noqa: PTH100
-    rows: list[Sequence[object]] = [COLUMNS]
+def write_boxes(file: Path, found: Found, threshold: str = "") -> None:
+    """Write the CSV of `data.images.crop` atomically, with paths relative to its folder and any `threshold`."""
+    folder, last = os.path.abspath(file.parent), [threshold] if threshold else []  # noqa: PTH100
+    rows: list[Sequence[object]] = [[*COLUMNS, *([THRESHOLD] if threshold else [])]]
     for path, boxes in found.items():
         if not isinstance(boxes, str):
             name = os.path.relpath(path, folder)
             lines = [[name, *(f"{x:.1f}" for x in box[:4]), f"{box[4]:.3f}"] for box in round_boxes(boxes)]
-            rows += lines or [[name, "", "", "", "", ""]]
+            rows += [[*line, *last] for line in lines or [[name, "", "", "", "", ""]]]
     write_csv(file, rows)
 
 

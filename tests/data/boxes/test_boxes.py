@@ -69,11 +69,11 @@ def test_boxes_are_written_unclear_images_listed_and_known_ones_skipped(tmp_path
     summary = "1 without a face (shown whole), 1 with several (the largest is taken), 1 that cannot be decoded"
     assert summary in run(tmp_path, out).out
     assert rows(out) == [
-        ["path", "x0", "y0", "x1", "y1", "score"],
-        ["images/a one.png", "0.0", "0.0", "7.0", "1.0", "0.750"],
-        ["images/b.png", "0.0", "4.0", "9.0", "5.0", "0.750"],
-        ["images/b.png", "0.0", "0.0", "3.0", "1.0", "0.750"],
-        ["images/c.png", "", "", "", "", ""],
+        ["path", "x0", "y0", "x1", "y1", "score", "threshold"],
+        ["images/a one.png", "0.0", "0.0", "7.0", "1.0", "0.750", "0.5"],
+        ["images/b.png", "0.0", "4.0", "9.0", "5.0", "0.750", "0.5"],
+        ["images/b.png", "0.0", "0.0", "3.0", "1.0", "0.750", "0.5"],
+        ["images/c.png", "", "", "", "", "", "0.5"],
     ]
     unclear = rows(tmp_path / "boxes.unclear.csv")
     assert [row[0].rpartition("/")[2] for row in unclear] == ["path", "b.png", "c.png", "d.jpg"]
@@ -85,7 +85,7 @@ def test_boxes_are_written_unclear_images_listed_and_known_ones_skipped(tmp_path
     with (tmp_path / "info.csv").open("a") as listing:
         listing.write("e.png\n")
     assert "5 images, 2 of them searched now" in run(tmp_path, out).out  # the new one and the broken one
-    assert out.read_bytes() == first + b"images/e.png,0.0,0.0,5.0,1.0,0.750\n"
+    assert out.read_bytes() == first + b"images/e.png,0.0,0.0,5.0,1.0,0.750,0.5\n"
 
 
 def test_labels_name_images_too_and_each_is_searched_once(tmp_path, faces):
@@ -127,6 +127,22 @@ def many(tmp_path, monkeypatch):
     for number in range(60):
         draw(tmp_path / "many" / f"{number:02}.png", [1 + number % 9] * (number % 3))
     return tmp_path / "many"
+
+
+def test_a_file_is_of_one_threshold(many, run):
+    out = many.parent / "boxes.csv"
+    draw(many / "first" / "a.png", [7])
+    run(many / "first", out, "--threshold", 0.25)
+    before = out.read_bytes()
+    assert run(many / "first", out).code == 2
+    outcome = run(many, out)
+    assert outcome.code == 2
+    assert f"{out}: found with --threshold 0.25, expected 0.5 as now" in outcome.err
+    assert out.read_bytes() == before
+    assert "61 images, 60 of them searched now" in run(many, out, "--threshold", 0.25).out
+    out.write_text("path,x0,y0,x1,y1\nmany/00.png,1,2,3,4\n")  # of another program, which names none
+    assert "61 images, 60 of them searched now" in run(many, out).out
+    assert out.read_text().startswith("path,x0,y0,x1,y1,score\nmany/00.png,1.0,2.0,3.0,4.0,1.000\n")
 
 
 @pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM, RuntimeError])
