@@ -37,7 +37,7 @@ from heads.run.folder import RunFolder, find_source_run
 from heads.run.leakage import leakage_warning
 from heads.train.distributed import local_processes, prepare, synchronise_batch_norm
 from heads.train.loaders import ImageSource, ProcessBatches, check_batch_size, make_features, make_loader
-from heads.train.loop import FitSettings, TrainingData
+from heads.train.loop import FitSettings, Mixing, TrainingData
 from heads.train.mixing import mix_halves
 from heads.train.optimiser import make_average, make_optimiser, make_schedule
 from heads.train.recorder import RunRecorder, fingerprint_data
@@ -236,7 +236,7 @@ def build_training_data(
     Raises:
         InputError: a batch is too small for batch norm, or features are asked for without a cache.
     """
-    t, mix, steps = config.training, config.training.mix, (config.pixels.train, config.pixels.evaluate)
+    t, steps = config.training, (config.pixels.train, config.pixels.evaluate)
     train_paths, valid_paths = split.train["path"].tolist(), split.valid["path"].tolist()
     train_images = ImageDataset(train_paths, [Pipeline(steps[0])], split.targets, t.seed, source.read)
     valid_images = ImageDataset(valid_paths, [Pipeline(steps[1])], read=source.read)
@@ -256,7 +256,6 @@ def build_training_data(
         check_batch_size(size, len(sampler), t.batch_size, processes)
     train_batches = ProcessBatches(sampler, t.batch_size, process, processes)
     valid_batches = ProcessBatches(valid_rows, t.batch_size, process, processes, whole=True)
-    rare_class = int(split.counts.argmin()) if mix is not None and mix.rarest else None
     return TrainingData(
         split.target,
         make_loader(train_set, train_batches, workers, t.seed),
@@ -264,8 +263,18 @@ def build_training_data(
         sampler,
         split.valid_labels,
         split.valid_values,
-        None if mix is None else partial(mix_halves, p=mix.p, rare_class=rare_class, pool=split.target.pool),
+        build_mixing(t.mix, split.counts, split.target),
     )
+
+
+def build_mixing(mix: schema.Mix | None, counts: npt.NDArray[np.int64], target: Target) -> Mixing | None:
+    """Build the mixing of training batches; `counts` [C] of the training set decide which class is the rarest."""
+    if mix is None:
+        return None
+    rare_class = int(counts.argmin()) if mix.rarest else None
+    if isinstance(mix.rarest, str):
+        rare_class = target.classes.index(mix.rarest)
+    return partial(mix_halves, p=mix.p, rare_class=rare_class, pool=target.pool)
 
 
 def build_train_state(
@@ -274,7 +283,7 @@ def build_train_state(
     """Build optimiser, schedule and, if asked for, the moving average of the weights of `head`."""
     o, s = config.optimiser, config.schedule
     optimiser = make_optimiser(
-        head.backbone, head.classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr
+        head.backbone, head.classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr, o.coral_lr
     )
     schedule = make_schedule(
         optimiser, s.name, config.training.epochs, steps_per_epoch, s.warmup, s.step_epochs, s.step_factor

@@ -15,6 +15,8 @@ from data.transforms.registry import BuiltOp, Step, build_ops
 
 SCALING = ("resize", "fit", "letterbox")  # steps with an output size that does not depend on the input's
 CROPPING = ("center_crop", "random_crop")  # steps that crop a number of the image's own pixels
+FIXED = (*SCALING, "center_crop", "aligned_crop")  # steps without random numbers
+FIXED_IF_SURE = ("hflip", "grey")  # steps in which only `p` decides
 MULTIPLE = 64  # sides of cached images that are cropped later are multiples, as those of most images are
 
 
@@ -49,6 +51,16 @@ class Pipeline:
             step.set_random_seed(int(seed))
             pixels = step(image=pixels)["image"]
         return pixels
+
+
+def random_steps(steps: Sequence[Step]) -> list[str]:
+    """Return the names of the steps whose result depends on random numbers.
+
+    >>> random_steps(["hflip", {"grey": {"p": 1.0}}, {"noise": {"p": 1.0}}, {"resize": {"height": 8, "width": 6}}])
+    ['hflip', 'noise']
+    """
+    ops = [op for op in build_ops(steps, STEPS) if op.name not in FIXED]
+    return [op.name for op in ops if op.name not in FIXED_IF_SURE or op.arguments.get("p") not in (0, 1)]
 
 
 def least_size(pipelines: Iterable[Pipeline]) -> tuple[int, int] | None:

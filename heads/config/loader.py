@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from data.runtime.errors import InputError, nearest, raise_all
 
@@ -46,10 +46,15 @@ def load_config(schema: type[S], path: Path, overrides: Sequence[str] = ()) -> S
     return check_config(schema, _drop_retired(schema, value, only_unset=True), str(path), places)
 
 
-def check_config(schema: type[S], value: Any, name: str, places: Mapping[Location, str] | None = None) -> S:
-    """Check `value` against `schema`; errors give the place of a key from `places`, else `name`."""
+def check_config(
+    schema: type[S], value: Any, name: str, places: Mapping[Location, str] | None = None, stored: bool = False
+) -> S:
+    """Check `value` against `schema`; errors give the place of a key from `places`, else `name`.
+
+    `stored` accepts what earlier versions trained with (`is_stored`).
+    """
     try:
-        return schema.model_validate(value)
+        return schema.model_validate(value, context={"stored": stored})
     except ValidationError as error:
         problems = list(_problems(schema, error, name, places or {}))
     raise_all(f"{name}: {len(problems)} problem{'s' * (len(problems) > 1)} in the config", problems)
@@ -58,7 +63,12 @@ def check_config(schema: type[S], value: Any, name: str, places: Mapping[Locatio
 
 def read_stored_config(schema: type[S], value: Any, name: str) -> S:
     """Check the config of a checkpoint: retired keys are dropped, sections with a retired value become null."""
-    return check_config(schema, _drop_retired(schema, value), name)
+    return check_config(schema, _drop_retired(schema, value), name, stored=True)
+
+
+def is_stored(info: ValidationInfo) -> bool:
+    """Whether a validator checks the config of a checkpoint, not that of a new run."""
+    return bool(info.context and info.context["stored"])
 
 
 def _drop_retired(schema: type[Section], value: Any, only_unset: bool = False) -> Any:
@@ -109,9 +119,11 @@ def _problems(
     for item in error.errors(include_url=False):
         # pydantic adds the union's member to the location; only what stands in the file helps a user.
         location = tuple(part for part in item["loc"] if part in known)
+        key, message = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
+        if not location:  # sections that contradict each other: the message starts with a key
+            location = tuple(re.split(r"[^\w.]", message, maxsplit=1)[0].split("."))
         prefixes = (location[:length] for length in range(len(location), 0, -1))
         place = next((places[prefix] for prefix in prefixes if prefix in places), name)
-        key, message = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
         found = f"{key}={item['input']}"
         if key in schema.retired or found in schema.retired:
             removed = key if key in schema.retired else found

@@ -4,9 +4,9 @@ from itertools import product
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from heads.config.loader import Positive, Section, dump_yaml
+from heads.config.loader import Positive, Section, dump_yaml, is_stored
 
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -183,14 +183,31 @@ class Pixels(Section):
             raise ValueError("images of different sizes stay so; add resize, letterbox or a crop")
         return steps
 
+    @field_validator("evaluate")
+    @classmethod
+    def _check_fixed(cls, steps: list[Step], info: ValidationInfo) -> list[Step]:
+        from data.transforms.pipeline import random_steps  # late, as above
+
+        random = [] if is_stored(info) else random_steps(steps)
+        if random:
+            raise ValueError(
+                f"{', '.join(random)}: random, but validation and inference are never augmented; leave it out, "
+                "or use views for test-time augmentation"
+            )
+        return steps
+
 
 class Optimiser(Section):
-    """lr is the classifier's; lr * trunk_lr the last stage's; a stage has stage_lr of the next one's."""
+    """lr is the classifier's; lr * trunk_lr the last stage's; a stage has stage_lr of the next one's.
+
+    coral_lr is that of CORAL's biases.
+    """
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: Positive = 1e-3
     trunk_lr: Share = 1.0
     stage_lr: PositiveShare = 1.0
+    coral_lr: Positive = 0.01
     weight_decay: NotNegative = 0.01
     momentum: ShareBelow1 = 0.9
 
@@ -205,11 +222,15 @@ class Schedule(Section):
 
 
 class Mix(Section):
-    """A share p of each batch's images joined from the halves of two, one of the rarest class if `rarest`."""
+    """A share p of each batch's images joined from the halves of two.
+
+    With `rarest` the second one is of the rarest class of the training set (of equals the first in label.classes),
+    or of the class that it names.
+    """
 
     method: Literal["halves"] = "halves"
     p: Share = 0.5
-    rarest: bool = False
+    rarest: bool | str = False
 
 
 class Training(Section):
@@ -278,6 +299,10 @@ class TaskConfig(Section):
             raise ValueError("loss.terms: expectation is over numbers: it needs label.distribution")
         if ordinal != "none" and self.training.mix is not None:
             raise ValueError("training.mix makes soft targets, which an ordinal loss does not take")
+        mix, classes = self.training.mix, self.label.classes
+        if mix is not None and isinstance(mix.rarest, str) and mix.rarest not in classes:
+            found = f"training.mix.rarest={mix.rarest!r}"
+            raise ValueError(f"{found}: expected true, false or one of {', '.join(map(repr, classes))}")
         if self.training.feature_views is not None and self.training.mix is not None:
             raise ValueError("training.mix needs pixels; training.feature_views trains on features without")
         weights = self.loss.class_weights
@@ -298,6 +323,8 @@ def find_unused_settings(config: TaskConfig) -> list[str]:
             f"training.feature_views: needs backbone.freeze=all, found {config.backbone.freeze} (features of "
             "a partly frozen backbone were removed in 0.2); set it to null or freeze all"
         )
+    if config.optimiser.coral_lr != Optimiser.model_fields["coral_lr"].default and config.label.ordinal != "coral":
+        problems.append("optimiser.coral_lr: only label.ordinal=coral uses it; leave it out")
     weights, names = config.loss.class_weights, [term.name for term in config.loss.terms]
     off = weights == "none" or (isinstance(weights, Balanced) and weights.balanced == 0)
     if not off and set(names) <= set(UNWEIGHTED):

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import (
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from heads.model.head import STAGES
+from heads.objective.ordinal import CoralLayer
 
 OPTIMISERS: dict[str, type[Any]] = {"adamw": AdamW, "adam": Adam, "sgd": SGD}
 WARMUP_START = 0.01
@@ -32,6 +33,7 @@ def make_optimiser(
     weight_decay: float = 0.0,
     momentum: float = 0.9,
     stage_lr: float = 1.0,
+    coral_lr: float = 0.01,
 ) -> Optimizer:
     """Make an optimiser of the parameters that are not frozen.
 
@@ -44,13 +46,14 @@ def make_optimiser(
         momentum: of sgd, constant in all schedules; one_cycle changes the first beta of adamw and adam.
         stage_lr: learning rate of a backbone stage as a share of the next stage's (Howard & Ruder 2018,
             doi:10.18653/v1/P18-1031).
+        coral_lr: learning rate of CORAL's biases, whose distances have to grow to several units.
     """
     rates = [(backbone, lr * backbone_lr)]
     if stage_lr != 1.0:
         stages = [nn.ModuleList(map(backbone.get_submodule, names)) for names in STAGES.values()]
         rates = [(stage, lr * backbone_lr * stage_lr**depth) for depth, stage in enumerate(reversed(stages))]
     rates.append((classifier, lr))
-    groups = [group for module, rate in rates for group in _parameter_groups(module, rate, weight_decay)]
+    groups = [group for module, rate in rates for group in _parameter_groups(module, rate, weight_decay, coral_lr)]
     options = {"momentum": momentum, "nesterov": momentum > 0} if name == "sgd" else {}
     # Fused: one pass over the weights instead of one for each operation.
     optimiser: Optimizer = OPTIMISERS[name](groups, lr=lr, fused=True, **options)
@@ -58,8 +61,11 @@ def make_optimiser(
     return optimiser
 
 
-def _parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> Iterator[dict[str, Any]]:
-    parameters = [p for p in module.parameters() if p.requires_grad]
+def _parameter_groups(module: nn.Module, lr: float, weight_decay: float, coral_lr: float) -> Iterator[dict[str, Any]]:
+    biases = [layer.bias for layer in module.modules() if isinstance(layer, CoralLayer)]
+    if biases:
+        yield {"params": biases, "lr": coral_lr, "weight_decay": 0.0}
+    parameters = [p for p in module.parameters() if p.requires_grad and all(p is not bias for bias in biases)]
     for decayed in (True, False):
         # Biases and batch norm are vectors; every weight that multiplies activations has more dimensions.
         group = [p for p in parameters if (p.ndim > 1) == decayed]

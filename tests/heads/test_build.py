@@ -17,6 +17,7 @@ from data.runtime.errors import InputError
 from heads.build import (
     build_head,
     build_loss,
+    build_mixing,
     build_target,
     build_train_state,
     describe_outputs,
@@ -24,7 +25,7 @@ from heads.build import (
     load_head,
     load_task_config,
 )
-from heads.config.task import Backbone, Label, Loss, TaskConfig
+from heads.config.task import Backbone, Label, Loss, Mix, TaskConfig
 from heads.model.head import Head
 from heads.objective.losses import focal_loss, soft_f1_loss
 from heads.objective.targets import Target
@@ -77,6 +78,16 @@ def test_a_loss_is_the_sum_of_its_terms_with_class_weights(
 
 
 @pytest.mark.usefixtures("accelerate_anew")
+@pytest.mark.parametrize(("rarest", "wanted"), [(True, 1), ("blue", 2)])
+def test_halves_are_completed_by_the_first_of_the_rarest_classes_or_by_the_named_one(
+    rarest: bool | str, wanted: int
+) -> None:
+    mixing = build_mixing(Mix(p=1.0, rarest=rarest), np.array([5, 2, 2]), Target("colour", ("red", "green", "blue")))
+    assert mixing is not None
+    _, soft = mixing(torch.zeros(6, 3, 4, 4), torch.arange(6) % 3, (0,))
+    assert (soft[:, wanted] >= 0.5).all()
+
+
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_the_average_is_validated_if_there_is_one(ema: float, config_of: Callable) -> None:
     config = config_of(training={"epochs": 1, "ema": ema})

@@ -1,5 +1,6 @@
 """Pipelines: a seed for each step, and the size at which an image may be decoded."""
 
+import inspect
 import io
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from data.images.decode import decode_bytes
 from data.transforms.ops import STEPS
-from data.transforms.pipeline import Pipeline, least_size
+from data.transforms.pipeline import Pipeline, least_size, random_steps
 
 WORKING = {"height": 40, "width": 30}
 CROPPING_TO_SIZE = {"center_crop", "random_crop", "zoom_crop"}
@@ -27,6 +28,16 @@ def test_steps_of_the_same_probability_act_independently():
     assert abs(flipped.mean() - 0.5) < 0.07
     assert abs(grey.mean() - 0.5) < 0.07
     assert abs(np.corrcoef(flipped, grey)[0, 1]) < 0.12  # 3.4 standard errors
+
+
+@pytest.mark.parametrize("p", [None, 1.0])
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_named_random_are_those_that_seeds_change(name, p):
+    takes = inspect.signature(STEPS[name]).parameters
+    arguments = {key: value for key, value in {**WORKING, "p": p}.items() if key in takes and value is not None}
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 48, 3), dtype=np.uint8)
+    results = {Pipeline([{name: arguments}])(pixels, [seed]).tobytes() for seed in range(40)}
+    assert random_steps([{name: arguments}]) == [name] * (len(results) > 1)
 
 
 def jpeg_of(height, width):

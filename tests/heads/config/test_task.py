@@ -68,9 +68,11 @@ XY, YEARS = "column: a, classes: [x, y]", "distribution: {low: 0, high: 9, sigma
         (f"label={{parts: [{{{XY}}}, {{{XY}}}], classes: [x, y]}}", "leave them out"),
         ("split={folds: 5, fold: 5}", "fold 5 of 5: expected 0 to 4"),
         ("split.seed=-1", "split.seed=-1: Input should be greater than or equal to 0"),
-        ("training.select_by=mae", "x.yaml: training.select_by=mae needs label.distribution"),
+        ("training.select_by=mae", "--set: training.select_by=mae needs label.distribution"),
         ("loss.class_weights=[1, 2, 3]", "loss.class_weights has 3 values for 2 classes"),
-        ("pixels.evaluate=[hflip]", "images of different sizes stay so"),
+        ("pixels.train=[hflip]", "images of different sizes stay so"),
+        (f"pixels.evaluate=[hflip, {SIZED}, {{noise: {{}}}}]", "--set: pixels.evaluate=['hflip'"),
+        (f"pixels.evaluate=[hflip, {SIZED}, {{noise: {{}}}}]", "hflip, noise: random, but validation and inference"),
         ("backbone.with_classifier=true", "backbone.with_classifier needs backbone.weights=run:NAME"),
         ("task=../age", "task='../age'"),
         ("label.ordinal=corn", "use the same one, alone, in both keys"),
@@ -78,6 +80,10 @@ XY, YEARS = "column: a, classes: [x, y]", "distribution: {low: 0, high: 9, sigma
         ("loss.terms=[{name: focal}, {name: expectation}]", "needs label.distribution"),
         ("classifier.factored=true", "needs label.parts"),
         ("training={epochs: 1, mix: {}, feature_views: 1}", "training.mix needs pixels"),
+        (
+            "training.mix.rarest=oldest",
+            "training.mix.rarest='oldest': expected true, false or one of 'young', 'old'",
+        ),
         ("label.training={leave_out: [[28, 29]]}", "--set: label.training: removed in 0.2: "),
         ("training.resizing={least: 0.5}", "--set: training.resizing: removed in 0.2: "),
         ("training.mix={method: mixup}", "--set: training.mix.method=mixup: removed in 0.2: "),
@@ -89,6 +95,15 @@ def test_a_contradictory_or_retired_setting_is_refused(change: str, expected: st
     path.write_text(dump_yaml(plain()), encoding="utf-8")
     with pytest.raises(InputError, match=re.escape(expected)):
         load_config(TaskConfig, path, [change])
+
+
+def test_sections_that_contradict_each_other_are_reported_with_a_line(tmp_path: Path) -> None:
+    training = {"epochs": 1, "mix": {"p": 0.5, "rarest": "oldest"}}
+    path, text = tmp_path / "x.yaml", dump_yaml(plain(training=training))
+    path.write_text(text, encoding="utf-8")
+    line = 1 + [line.strip() for line in text.splitlines()].index("rarest: oldest")
+    with pytest.raises(InputError, match=rf"x\.yaml:{line}: training\.mix\.rarest='oldest': expected"):
+        load_config(TaskConfig, path)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +122,11 @@ def test_a_config_stored_by_0_1_loads(old: dict[str, Any], mix: float | None) ->
     config = read_stored_config(TaskConfig, stored, "best.safetensors")
     assert (config.training.mix and config.training.mix.p) == mix
     assert config.label == load_config(TaskConfig, CONFIGS / "age.yaml").label
+
+
+def test_a_head_stored_by_0_1_keeps_its_random_steps_of_evaluation() -> None:
+    stored = plain(pixels={"train": [SIZED], "evaluate": [SIZED, "hflip"]})
+    assert read_stored_config(TaskConfig, stored, "best.safetensors").pixels.evaluate == [SIZED, "hflip"]
 
 
 def test_a_label_of_parts_names_the_joint_classes() -> None:
@@ -130,6 +150,7 @@ WEIGHTED, VIEWS = "loss.class_weights=[1, 2, 3]", "training.feature_views=2"
         (["loss.terms=[{name: focal, gamma: 1, label_smoothing: 0.1}]"], None),
         (["backbone.freeze=layer3", VIEWS], "training.feature_views: needs backbone.freeze=all"),
         (["backbone.freeze=all", VIEWS], None),
+        (["optimiser.coral_lr=0.1"], "optimiser.coral_lr: only label.ordinal=coral uses it"),
     ],
 )
 def test_a_setting_without_effect_is_reported(changes: list[str], expected: str | None) -> None:

@@ -9,6 +9,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from heads.model.head import Head
+from heads.objective.ordinal import CoralLayer
 from heads.train.optimiser import WARMUP_START, make_average, make_optimiser, make_schedule
 
 BACKBONE_LR = 0.25
@@ -50,6 +51,15 @@ def test_every_trained_parameter_has_its_rate_and_decay_in_one_group(frozen: str
         rate = 1e-3 if part == "classifier" else 1e-3 * BACKBONE_LR * stage_lr ** depths[stage]
         assert group["lr"] == pytest.approx(rate)
         assert group["weight_decay"] == (0.0 if id(parameter) in norms or name.endswith("bias") else 0.05)
+
+
+def test_corals_biases_have_a_rate_of_their_own() -> None:
+    coral = CoralLayer(4, 2)
+    groups = make_optimiser(nn.Conv2d(3, 4, 3), coral, "adamw", 0.1, weight_decay=0.05, coral_lr=0.5).param_groups
+    found = [(group["lr"], group["weight_decay"]) for group in groups if group["params"][0] is coral.bias]
+    assert found == [(0.5, 0.0)]
+    assert groups[-1]["lr"] == 0.1  # that of the history
+    assert [id(p) for p in groups[-1]["params"]] == [id(coral.weight.weight)]
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.3])
