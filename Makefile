@@ -1,11 +1,12 @@
-# make demo: everything end to end on drawn faces    make test: lint, types, tests (also: test-browser, test-scale)
+# make demo: everything end to end on drawn faces    make digits: the same on handwritten digits
+# make test: lint, types, tests (also: test-browser, test-scale)
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: bench demo results check-options check-folds test test-browser test-faults test-mutants test-scale lint format install install-dev clean
+.PHONY: bench demo digits results test test-browser test-faults test-mutants test-scale lint format install install-dev clean
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,57 +38,27 @@ demo: install
 	$(BIN)/python evaluate.py --config configs/demo/joint.yaml --submission demo/submission.csv \
 		--answers demo/data/eval/answers.csv --runs demo/runs --images demo/data/eval/images
 
-# The training of the README on your own data: make -j2 results DATA=DIR PORTRAITS=DIR MASKS=DIR WEIGHTS=FILE
+# Three tasks of handwritten digits, without a download: images that are not of faces.
+digits: install
+	rm -rf digits
+	$(BIN)/python -m data.digits digits/data
+	$(BIN)/python train_task.py --task loops parity below_five --config configs/digits --data digits/data/train --runs digits/runs
+	$(BIN)/python combine.py --config configs/digits/joint.yaml --data digits/data/eval/images --runs digits/runs \
+		--out digits/submission.csv
+	$(BIN)/python evaluate.py --config configs/digits/joint.yaml --submission digits/submission.csv \
+		--answers digits/data/eval/answers.csv --runs digits/runs --images digits/data/eval/images
+
+# The training of the README on your own data: make results DATA=DIR PORTRAITS=DIR MASKS=DIR WEIGHTS=FILE
 # [RUNS=DIR] [SEED=0] [FOLDS="0 1 2 3 4"]. DATA holds train/ and eval/ with answers.csv; PORTRAITS has faces with age and
-# gender; MASKS has images of masks with a column mask; WEIGHTS is resnet18 from ImageNet. The age backbone is trained first,
-# on BACKBONE_THREADS cores; with -j2 two heads at a time follow, on THREADS cores each. What is finished with this SEED and
-# these FOLDS is not trained again. WORKERS processes load images for each head: one is enough for two cores, a GPU needs
+# gender; MASKS has images of masks with a column mask; WEIGHTS is resnet18 from ImageNet. What configs/recipes/faces.yaml
+# has finished is not trained again. WORKERS processes load images for each head: one is enough for two cores, a GPU needs
 # several.
 RUNS ?= runs
 SEED ?= 0
-FOLDS ?=
-THREADS ?= 1
-BACKBONE_THREADS ?= 2
 WORKERS ?= 1
-TRAIN = $(BIN)/python train_task.py --runs $(RUNS) --cache $(RUNS)/cache \
-	--set training.seed=$(SEED) --set training.workers=$(WORKERS) $(if $(FOLDS),--fold $(FOLDS))
-HEAD = OMP_NUM_THREADS=$(THREADS) $(TRAIN) --data $(DATA)/train
-
-# Suffix of the stamp of a finished head: runs/age.seed-0.done, runs/age.seed-0.folds-0-1.done. A head has one stamp at a
-# time, since another seed's head overwrites its folder: it is removed before training.
-NOTHING :=
-DONE := .seed-$(strip $(SEED))$(if $(FOLDS),.folds-$(subst $(NOTHING) $(NOTHING),-,$(sort $(FOLDS)))).done
-
-# combine.py merges all folds in RUNS: those of another set must not be there.
-OTHER_FOLDS = $(strip $(foreach task,age_backbone age gender mask,$(filter-out \
-	$(patsubst %,$(RUNS)/$(task)/fold-%,$(FOLDS)),$(wildcard $(RUNS)/$(task)/fold-*))))
-check-options:
-	$(foreach name,DATA PORTRAITS MASKS WEIGHTS,$(if $($(name)),,$(error results: $(name) is missing, expected $(name)=PATH; \
-		see the Makefile)))
-check-folds:
-	$(if $(OTHER_FOLDS),$(error $(OTHER_FOLDS): found beside FOLDS="$(FOLDS)", expected these folds alone; \
-		move them away or name another RUNS))
-
-$(RUNS)/age_backbone$(DONE): $(VENV)/installed
-	rm -f $(RUNS)/age_backbone.seed-*.done
-	OMP_NUM_THREADS=$(BACKBONE_THREADS) $(TRAIN) --task age_backbone --data $(PORTRAITS) --data $(DATA)/train --set backbone.weights=$(WEIGHTS)
-	touch $@
-$(RUNS)/age$(DONE): $(RUNS)/age_backbone$(DONE)
-	rm -f $(RUNS)/age.seed-*.done
-	$(HEAD) --task age --data $(PORTRAITS)
-	touch $@
-$(RUNS)/gender$(DONE): $(RUNS)/age_backbone$(DONE)
-	rm -f $(RUNS)/gender.seed-*.done
-	$(HEAD) --task gender --data $(PORTRAITS)
-	touch $@
-$(RUNS)/masked.done: $(VENV)/installed
-	$(BIN)/python -m data.masked --data $(PORTRAITS) --out $(RUNS)/masked --per-face 1 --wrong 0.5
-	touch $@
-$(RUNS)/mask$(DONE): $(RUNS)/masked.done | $(RUNS)/age_backbone$(DONE)
-	rm -f $(RUNS)/mask.seed-*.done
-	$(HEAD) --task mask --data $(MASKS) --data $(RUNS)/masked --set backbone.weights=$(WEIGHTS)
-	touch $@
-results: check-options check-folds $(RUNS)/age_backbone$(DONE) $(RUNS)/mask$(DONE) $(RUNS)/gender$(DONE) $(RUNS)/age$(DONE)
+results: install
+	$(BIN)/python train_task.py --recipe configs/recipes/faces.yaml --runs $(RUNS) --cache $(RUNS)/cache \
+		--set training.seed=$(SEED) --set training.workers=$(WORKERS) $(if $(FOLDS),--fold $(FOLDS))
 	$(BIN)/python combine.py --data $(DATA)/eval --runs $(RUNS) --out $(RUNS)/out/submission.csv
 	$(BIN)/python evaluate.py --submission $(RUNS)/out/submission.csv --answers $(DATA)/eval/answers.csv --runs $(RUNS)
 
@@ -140,4 +111,4 @@ test-scale: $(VENV)/installed-scale
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m scale tests/scale
 
 clean:
-	rm -rf demo .mypy_cache .pytest_cache .ruff_cache
+	rm -rf demo digits .mypy_cache .pytest_cache .ruff_cache

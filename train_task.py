@@ -22,7 +22,9 @@ def parse() -> argparse.Namespace:
     tasks = "age, gender, mask, or your own; several are trained side by side, each on its share of the machine"
     sources = "the challenge's train/ folder, a folder with labels.csv and images/, or a CSV; may be repeated"
     add, runs = parser.add_argument, Path(os.environ.get("SM_MODEL_DIR", "runs"))
-    add("--task", required=True, nargs="+", metavar="NAME", help=tasks)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--task", nargs="+", metavar="NAME", help=tasks)
+    which.add_argument("--recipe", type=Path, metavar="FILE", help="a YAML of heads, each with its data and settings")
     add("--config", type=Path, metavar="FILE", help="its YAML, or the folder of TASK.yaml (default: configs)")
     add("--data", type=Path, action="append", metavar="DIR", help=sources)
     add("--runs", type=Path, default=runs, metavar="DIR", help="folder of all runs (default: %(default)s)")
@@ -34,7 +36,9 @@ def parse() -> argparse.Namespace:
     for add_option in (add_bad_image_option, add_box_options, add_debug_option):
         add_option(parser)
     args = parser.parse_args()
-    if args.data is None:
+    if args.recipe is not None and args.data is not None:
+        parser.error("--data: the heads of --recipe have their own")
+    if args.recipe is None and args.data is None:
         if "SM_CHANNEL_TRAIN" not in os.environ:
             parser.error("--data is missing and SM_CHANNEL_TRAIN is not set: where are the images?")
         args.data = [Path(os.environ["SM_CHANNEL_TRAIN"])]
@@ -79,26 +83,29 @@ def train(args: argparse.Namespace) -> None:
 
 
 def train_several(args: argparse.Namespace) -> int:
-    """Train each head and fold in a process of its own; return the exit code."""
+    """Train each head and fold, or a recipe's, in a process of its own; return the exit code."""
     from heads.build import load_task_config
     from heads.run.jobs import plan_jobs, run_side_by_side
+    from heads.run.recipe import run_recipe
 
     if "LOCAL_WORLD_SIZE" in os.environ:
-        raise InputError("--task: found several heads under a launcher of processes, expected one per launch")
+        raise InputError("found several heads under a launcher of processes, expected one --task per launch")
+    command = [sys.executable, __file__]
+    if args.recipe is not None:
+        return run_recipe(args, command, sys.argv[1:])
     if args.config is not None and not args.config.is_dir() and len(args.task) > 1:
         raise InputError(f"--config {args.config}: found one file for several heads, expected their folder")
     weights = {}
     for task in args.task:
         with suppress(InputError):  # a head whose YAML is wrong reports it itself
             weights[task] = load_task_config(task, args.config, args.set).backbone.weights
-    command = [sys.executable, __file__, *sys.argv[1:]]
-    return run_side_by_side(plan_jobs(command, args.task, args.fold or [None], weights))
+    return run_side_by_side(plan_jobs([*command, *sys.argv[1:]], args.task, args.fold or [None], weights))
 
 
 def main() -> None:
     """Parse, then train; torch is imported after parsing, so that --help is quick."""
     args = parse()
-    if len(args.task) > 1 or len(args.fold or ()) > 1:
+    if args.recipe is not None or len(args.task) > 1 or len(args.fold or ()) > 1:
         sys.exit(train_several(args))
     from data.runtime.files import hold_lock
     from heads.run.folder import run_folder

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -14,10 +15,11 @@ from typing import IO, TextIO
 from data.runtime.errors import InputError
 from data.runtime.processes import count_cores
 from heads.run.folder import source_run_name
+from heads.run.stamp import Stamp
 
-RESULTS = {0: "done", 2: "failed: wrong input (exit code 2)"}
 Device = Mapping[str, str]  # environment variables that give a job a device or a share of the cores
 SKIPPED = -1000  # in place of an exit code: the process was never started
+RESULTS = {0: "done", 2: "failed: wrong input (exit code 2)", SKIPPED: "not started"}
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,14 @@ class Job:
         command: to run, with its arguments.
         after: names of the jobs that must be done before.
         environment: variables for this job; they override its device's.
+        stamp: decides whether the job is done already or continues; None: it runs from the start.
     """
 
     name: str
     command: Sequence[str]
     after: frozenset[str] = field(default_factory=frozenset)
     environment: Device = field(default_factory=dict)
+    stamp: Stamp | None = None
 
 
 def run_side_by_side(jobs: Sequence[Job]) -> int:
@@ -46,7 +50,9 @@ def run_side_by_side(jobs: Sequence[Job]) -> int:
     devices = list_devices(len(last))  # as many as run side by side where each job waits for one other at most
     if "OMP_NUM_THREADS" in devices[0]:
         all_cores = {"OMP_NUM_THREADS": str(count_cores())}
-        jobs = [replace(job, environment=all_cores) if job.name in alone else job for job in jobs]
+        jobs = [
+            replace(job, environment={**all_cores, **job.environment}) if job.name in alone else job for job in jobs
+        ]
     codes = run_jobs(jobs, devices)
     print("\n".join(summary(codes)))
     return exit_code(codes)
@@ -113,14 +119,15 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[Device]) -> dict[str, int]:
     """Run each job after those that it depends on; return exit codes by name, `SKIPPED` for jobs not started.
 
     Jobs run side by side, one per device, or one after another if there is at most one device. A job is skipped
-    if one that it depends on failed. Raises an `InputError` as `sort_jobs` does.
+    if one that it depends on failed. A line is printed when a job starts and when it ends. Raises an `InputError`
+    as `sort_jobs` does.
     """
     by_name, order = {job.name: job for job in jobs}, sort_jobs(jobs)
     free: list[Device | None] = list(devices) if len(devices) > 1 else [None]
     codes: dict[str, int] = {}
     ready: list[str] = []
     processes: list[subprocess.Popen[str]] = []
-    running: dict[Future[int], tuple[str, Device | None]] = {}
+    running: dict[Future[tuple[int, float]], tuple[str, Device | None]] = {}
     with ThreadPoolExecutor(len(free)) as pool:
         try:
             while order.is_active():
@@ -134,7 +141,9 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[Device]) -> dict[str, int]:
                     running[pool.submit(_run, by_name[name], device, processes)] = name, device
                 for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
                     name, device = running.pop(future)
-                    codes[name] = future.result()
+                    codes[name], seconds = future.result()
+                    after = f"after {seconds / 60:.1f} minutes ({len(codes)} of {len(jobs)})"
+                    print(f"{name}: {describe_end(codes[name])} {after}", flush=True)
                     order.done(name)
                     free.append(device)
         except BaseException:  # interrupted while it waits
@@ -161,11 +170,17 @@ def summary(codes: Mapping[str, int]) -> list[str]:
     >>> summary({"age_backbone": 2, "age": SKIPPED, "mask": -9})
     ['age_backbone: failed: wrong input (exit code 2)', 'age: not started', 'mask: failed (ended by signal 9)']
     """
-    lines = []
-    for name, code in codes.items():
-        failure = f"failed (ended by signal {-code})" if code < 0 else f"failed: a fault (exit code {code})"
-        lines.append(f"{name}: {'not started' if code == SKIPPED else RESULTS.get(code, failure)}")
-    return lines
+    return [f"{name}: {describe_end(code)}" for name, code in codes.items()]
+
+
+def describe_end(code: int) -> str:
+    """Describe how a job ended, from its exit code.
+
+    >>> describe_end(0), describe_end(1)
+    ('done', 'failed: a fault (exit code 1)')
+    """
+    failure = f"failed (ended by signal {-code})" if code < 0 else f"failed: a fault (exit code {code})"
+    return RESULTS.get(code, failure)
 
 
 def exit_code(codes: Mapping[str, int]) -> int:
@@ -178,13 +193,21 @@ def exit_code(codes: Mapping[str, int]) -> int:
     return 0 if not failed else 2 if failed == {2} else 1
 
 
-def _run(job: Job, device: Device | None, processes: list[subprocess.Popen[str]]) -> int:
-    """Run a job to its end; on a device its lines are prefixed, since others print at the same time."""
+def _run(job: Job, device: Device | None, processes: list[subprocess.Popen[str]]) -> tuple[int, float]:
+    """Run a job to its end; return its exit code and the seconds that it took.
+
+    On a device its lines are prefixed, since others print at the same time.
+    """
+    start = time.monotonic()
+    arguments = () if job.stamp is None else job.stamp.start(job.name)
+    if arguments is None:
+        print(f"{job.name}: found done", flush=True)
+        return 0, 0.0
+    print(f"{job.name}: started", flush=True)
+    command = [*job.command, *arguments]
     pipe = None if device is None else subprocess.PIPE
     environment = {**os.environ, **(device or {}), **job.environment}
-    with subprocess.Popen(
-        job.command, env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace"
-    ) as process:
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace") as process:
         processes.append(process)
         streams = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
         threads = [threading.Thread(target=_print_prefixed, args=(job.name, *pair)) for pair in streams if pair[0]]
@@ -192,7 +215,9 @@ def _run(job: Job, device: Device | None, processes: list[subprocess.Popen[str]]
             thread.start()
         for thread in threads:
             thread.join()
-    return process.returncode
+    if job.stamp is not None and process.returncode == 0:
+        job.stamp.finish()
+    return process.returncode, time.monotonic() - start
 
 
 def _print_prefixed(name: str, source: IO[str], sink: TextIO) -> None:

@@ -1,0 +1,194 @@
+"""A recipe: which heads learn from which data, with which settings and in which order, in one YAML."""
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from string import Template
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from data.runtime.errors import InputError, did_you_mean, raise_all
+from data.runtime.files import hold_lock
+from heads.build import load_task_config
+from heads.config.loader import Location, Section, check_config, read_yaml
+from heads.run.folder import file_checksum, find_source_run, run_folder
+from heads.run.jobs import Job, plan_jobs, run_side_by_side
+from heads.run.stamp import Stamp, table_checksum
+
+MASKED = "data.masked"  # name of its job; no head's name has a dot
+STAMPS = ".recipe"  # folder in the folder of all runs
+FREE_KEYS = ("workers",)  # of the section `training`: they affect a run's speed, not its result
+Sources = Annotated[list[str], Field(min_length=1)]
+
+
+class Masked(Section):
+    """Faces with drawn masks, which `python -m data.masked` writes to `out` before any training."""
+
+    data: Sources
+    out: str
+    per_face: Annotated[int, Field(ge=1)]
+    wrong: Annotated[float, Field(ge=0, le=1)]
+
+
+class RecipeHead(Section):
+    """One head: its data, `--set` for it alone, and heads that are trained before, though it does not use them."""
+
+    data: Sources
+    set: list[str] = Field(default_factory=list)
+    after: list[str] = Field(default_factory=list)
+
+
+class Recipe(Section):
+    """All heads by name; `set` is for each of them, and `folds` as `--fold`."""
+
+    heads: Annotated[dict[str, RecipeHead], Field(min_length=1)]
+    set: list[str] = Field(default_factory=list)
+    folds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    masked: Masked | None = None
+
+
+def load_recipe(path: Path, values: Mapping[str, str]) -> Recipe:
+    """Read a recipe's YAML with `$NAME` and `${NAME}` in its texts replaced by `values`.
+
+    Raises:
+        InputError: every unknown key or name, wrong type and missing value, with file and line.
+    """
+    raw, lines = read_yaml(path)
+    places = {location: f"{path}:{line}" for location, line in lines.items()}
+    problems: list[str] = []
+    filled = _fill(raw, values, (), places, problems)
+    raise_all(f"{path}: values are missing", problems)
+    recipe = check_config(Recipe, filled, str(path), places)
+    raise_all(
+        f"{path}: unknown heads",
+        [
+            f"{places['heads', name, 'after', index]}: heads.{name}.after: found {other!r}, expected another head"
+            f"{did_you_mean(other, recipe.heads)}"
+            for name, head in recipe.heads.items()
+            for index, other in enumerate(head.after)
+            if other not in recipe.heads or other == name
+        ],
+    )
+    return recipe
+
+
+def _fill(
+    value: Any, values: Mapping[str, str], location: Location, places: Mapping[Location, str], problems: list[str]
+) -> Any:
+    """Replace the placeholders in all texts of nested `value`; add to `problems` those without a value."""
+    if isinstance(value, dict):
+        return {key: _fill(each, values, (*location, key), places, problems) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_fill(each, values, (*location, index), places, problems) for index, each in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    try:
+        return Template(value).substitute(values)
+    except KeyError as error:
+        name = error.args[0]
+        problems.append(f"{places[location]}: {value}: {name} is not set; write {name}=... before the command")
+    except ValueError:
+        problems.append(f"{places[location]}: {value}: expected $NAME or ${{NAME}} after $, or $$ for a dollar sign")
+    return value
+
+
+def run_recipe(args: Namespace, command: Sequence[str], arguments: Sequence[str]) -> int:
+    """Train the heads of `args.recipe` that are not done yet; return the exit code.
+
+    Args:
+        args: parsed options of train_task.py.
+        command: runs train_task.py.
+        arguments: its command line.
+    """
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("--recipe")
+    options = parser.parse_known_args(arguments)[1]
+    values = {name: value for name, value in os.environ.items() if value}
+    recipe = load_recipe(args.recipe, {**values, "RUNS": str(args.runs)})
+    with hold_lock(args.runs / f"{STAMPS}.lock", str(args.runs)):
+        return run_side_by_side(plan_recipe(recipe, args, command, options))
+
+
+def plan_recipe(recipe: Recipe, args: Namespace, command: Sequence[str], options: Sequence[str]) -> list[Job]:
+    """Make the jobs of a recipe, each with its stamp in RUNS/.recipe/.
+
+    Args:
+        args: parsed options of train_task.py.
+        command: runs train_task.py.
+        options: for every head, in the form of the command line; they override the recipe's.
+
+    Raises:
+        InputError: RUNS holds folds that the recipe does not train, which `combine.py` would merge with its own.
+    """
+    folds: list[int | None] = [*(args.fold or recipe.folds)] or [None]
+    raise_all(
+        f"{args.runs}: found folds beside those of this recipe; move them away or name another --runs",
+        [str(found) for task in recipe.heads for found in _other_folds(args.runs / task, folds)],
+    )
+    settings = {task: [*recipe.set, *head.set, *args.set] for task, head in recipe.heads.items()}
+    weights = {}
+    for task in recipe.heads:
+        with suppress(InputError):  # the job of a head whose YAML is wrong reports it
+            weights[task] = load_task_config(task, args.config, settings[task]).backbone.weights
+    jobs = [_masked_job(recipe.masked, args.runs)] if recipe.masked else []
+    for job in plan_jobs([], list(recipe.heads), folds, weights):
+        task, slash, fold = job.name.partition("/")
+        head = recipe.heads[task]
+        own = [*(f"--data={source}" for source in head.data), *(f"--set={text}" for text in (*recipe.set, *head.set))]
+        after = {f"{other}{slash}{fold}" for other in head.after} | {each.name for each in jobs if each.name == MASKED}
+        jobs.append(
+            replace(
+                job,
+                command=[*command, *own, *options, *job.command],
+                after=job.after | after,
+                stamp=_head_stamp(args, task, fold, settings[task], head.data),
+            )
+        )
+    return jobs
+
+
+def _other_folds(folder: Path, folds: Sequence[int | None]) -> Iterator[Path]:
+    expected = {f"fold-{fold}" for fold in folds}
+    return (found for found in sorted(folder.glob("fold-*")) if found.name not in expected)
+
+
+def _masked_job(masked: Masked, runs: Path) -> Job:
+    sources, shares = list(map(Path, masked.data)), {"per_face": masked.per_face, "wrong": masked.wrong}
+    command = [sys.executable, "-m", MASKED, "--per-face", str(masked.per_face), "--wrong", str(masked.wrong)]
+    command += ["--out", masked.out, *(f"--data={source}" for source in masked.data)]
+    stamp = Stamp(
+        runs / STAMPS / f"{MASKED}.json",
+        Path(masked.out, "labels.csv"),
+        lambda: {**shares, "data": table_checksum(sources)},
+    )
+    root = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    return Job(MASKED, command, environment={"PYTHONPATH": root}, stamp=stamp)
+
+
+def _head_stamp(args: Namespace, task: str, fold: str, settings: Sequence[str], sources: Sequence[str]) -> Stamp:
+    number = int(fold.removeprefix("fold-")) if fold else None
+    run = run_folder(args.runs, task, number)
+
+    def read_inputs() -> dict[str, Any]:
+        config = load_task_config(task, args.config, settings)
+        weights = config.backbone.weights
+        source = find_source_run(weights, args.runs, number)
+        file = Path(weights) if source is None else source.best
+        values = config.model_dump()
+        values["training"] = {key: value for key, value in values["training"].items() if key not in FREE_KEYS}
+        return {
+            **values,
+            "data": table_checksum(list(map(Path, sources))),
+            "backbone's file": file_checksum(file) if file.is_file() else None,
+            "boxes": None if args.boxes is None else [file_checksum(args.boxes), args.box_margin],
+            "cache": args.cache is not None,
+            "on_bad_image": args.on_bad_image,
+        }
+
+    stamp = args.runs / STAMPS / task / f"{fold or 'run'}.json"
+    return Stamp(stamp, run.folder / "manifest.json", read_inputs, (run.last, run.interrupted), ["--resume"])

@@ -1,0 +1,164 @@
+"""A recipe is planned as jobs; what is done is not done again, unless something that it was made from has changed."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+import train_task
+from data.runtime.errors import InputError
+from heads.run.recipe import load_recipe, plan_recipe, run_recipe
+
+ROOT = Path(__file__).parents[3]
+RECIPE = """heads:
+  age_backbone: {data: [$DATA]}
+  age: {data: [$DATA], set: ["backbone.weights=run:age_backbone"]}
+  mask: {data: [$DATA, $MORE], after: [age_backbone]}
+"""
+# In place of train_task.py: notes its arguments and writes a run's files; fails for the task named in the file `fail`.
+PROGRAM = """
+import json, pathlib, sys
+place, options = pathlib.Path(__file__).parent, sys.argv[1:]
+task = options[options.index("--task") + 1]
+with (place / "log").open("a") as file:
+    file.write(" ".join([task, *(["--resume"] if "--resume" in options else [])]) + "\\n")
+run = place / "runs" / task
+if (place / "fail").exists() and (place / "fail").read_text() == task:
+    sys.exit(1)
+run.mkdir(parents=True, exist_ok=True)
+for name in ("best.safetensors", "last.safetensors", "manifest.json"):
+    (run / name).write_text(json.dumps(options))
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a recipe, two data folders and the program."""
+    for name, person in (("data", "ann"), ("more", "bob")):
+        (tmp_path / name / "images").mkdir(parents=True)
+        (tmp_path / name / "images" / f"{person}.jpg").touch()
+        (tmp_path / name / "labels.csv").write_text(f"path,person,mask,age\n{person}.jpg,{person},wear,30\n")
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    for name in ("data", "more"):
+        monkeypatch.setenv(name.upper(), f"{tmp_path}/{name}")
+    return tmp_path
+
+
+@pytest.fixture
+def train(place: Path, configs: Path) -> Callable[..., tuple[int, list[str]]]:
+    """Run the recipe with more options; return the exit code and what was trained, sorted."""
+
+    def run(*more: str) -> tuple[int, list[str]]:
+        arguments = ["--recipe", f"{place}/recipe.yaml", "--config", str(configs), "--runs", f"{place}/runs", *more]
+        with patch.object(sys, "argv", ["train_task.py", *arguments]):
+            args = train_task.parse()
+        (place / "log").write_text("")
+        code = run_recipe(args, [sys.executable, f"{place}/program.py"], arguments)
+        return code, sorted((place / "log").read_text().splitlines())
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "data: [$DATA]}\n  age:",
+            "dta: [$DATA]}\n  age:",
+            ":2: heads.age_backbone.dta: unknown key, did you mean data?",
+        ),
+        ("$MORE", "$DTA", ":4: $DTA: DTA is not set; write DTA=... before the command"),
+        ("$MORE", "50 $", ":4: 50 $: expected $NAME or ${NAME} after $, or $$ for a dollar sign"),
+        (
+            "after: [age_backbone]",
+            "after: [age_bckbone]",
+            ":4: heads.mask.after: found 'age_bckbone', expected another head",
+        ),
+        ("after: [age_backbone]", "after: [mask]", ":4: heads.mask.after: found 'mask', expected another head"),
+        ("heads:", "folds: [-1]\nheads:", ":1: folds.0=-1"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_its_line(place: Path, old: str, new: str, expected: str) -> None:
+    (place / "recipe.yaml").write_text(RECIPE.replace(old, new))
+    with pytest.raises(InputError) as refusal:
+        load_recipe(place / "recipe.yaml", {"DATA": "data", "MORE": "more"})
+    assert f"{place}/recipe.yaml{expected}" in str(refusal.value)
+
+
+def test_the_shipped_recipe_is_planned_as_commands_of_the_script(tmp_path: Path) -> None:
+    recipe = ROOT / "configs/recipes/faces.yaml"
+    arguments = ["--recipe", f"{recipe}", "--runs", f"{tmp_path}", "--fold", "0", "1", "--set", "training.seed=3"]
+    with patch.object(sys, "argv", ["train_task.py", *arguments]):
+        args = train_task.parse()
+    names = {name: name.lower() for name in ("DATA", "PORTRAITS", "MASKS", "WEIGHTS", "RUNS")}
+    jobs = plan_recipe(load_recipe(recipe, names), args, ["python", "train_task.py"], arguments[2:])
+    after = {job.name: set(job.after) for job in jobs}
+    assert after.pop("data.masked") == set()
+    backbones = {
+        f"{head}/fold-{fold}": {f"age_backbone/fold-{fold}"} for head in ("age", "gender", "mask") for fold in (0, 1)
+    }
+    assert after == {name: {*backbones.get(name, ()), "data.masked"} for name in after}
+    with patch.object(sys, "argv", jobs[-1].command[1:]):
+        child = train_task.parse()
+    assert (child.task, child.fold, child.recipe) == (["mask"], [1], None)
+    assert child.data == [Path("data/train"), Path("masks"), Path("runs/masked")]
+    assert child.set == ["backbone.weights=weights", "training.seed=3"]
+    (tmp_path / "age/fold-2").mkdir(parents=True)
+    with pytest.raises(InputError, match="found folds beside those of this recipe"):
+        plan_recipe(load_recipe(recipe, names), args, ["python"], [])
+
+
+def test_only_what_is_not_done_or_has_changed_is_trained(
+    place: Path,
+    train: Callable[..., tuple[int, list[str]]],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (place / "fail").write_text("age")
+    assert train() == (1, ["age", "age_backbone", "mask"])
+    (place / "fail").unlink()
+    assert train() == (0, ["age --resume"])
+    assert train("--set", "training.workers=7") == (0, [])
+    assert "mask: found done\n" in capfd.readouterr().out
+
+    (place / "more/labels.csv").write_text("path,person,mask,age\nbob.jpg,bob,normal,30\n")
+    assert train() == (0, ["mask"])
+    assert "mask: done again; changed since: data\n" in capfd.readouterr().out
+    (place / "runs/mask/manifest.json").write_text("of another training")
+    assert train() == (0, ["mask"])
+    text = RECIPE.replace("age_backbone: {", "age_backbone: {set: [training.seed=5], ")
+    (place / "recipe.yaml").write_text(text)
+    assert train() == (0, ["age", "age_backbone"])
+    assert "age: done again; changed since: backbone's file\n" in capfd.readouterr().out
+    (place / "elsewhere").mkdir()
+    shutil.move(place / "data", place / "elsewhere")
+    monkeypatch.setenv("DATA", f"{place}/elsewhere/data")
+    assert train() == (0, [])
+
+
+def test_a_stopped_training_of_another_recipe_is_not_continued(
+    place: Path, train: Callable[..., tuple[int, list[str]]]
+) -> None:
+    assert train() == (0, ["age", "age_backbone", "mask"])
+    (place / "fail").write_text("mask")
+    assert train("--set", "training.seed=1") == (1, ["age", "age_backbone", "mask"])
+    assert not (place / "runs/mask/last.safetensors").exists()
+    assert train("--set", "training.seed=1") == (1, ["mask --resume"])
+    assert train("--set", "training.seed=2") == (1, ["age", "age_backbone", "mask"])
+
+
+def test_masks_are_drawn_once_and_before_any_training(
+    place: Path, faces: Path, train: Callable[..., tuple[int, list[str]]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    masked = f"masked: {{data: [{faces}/train], out: $RUNS/masked, per_face: 1, wrong: 0.5}}\n"
+    (place / "recipe.yaml").write_text(f"{masked}heads: {{mask: {{data: [$RUNS/masked]}}}}\n")
+    assert train() == (0, ["mask"])
+    assert (place / "runs/masked/labels.csv").exists()
+    assert train() == (0, [])
+    (place / "recipe.yaml").write_text(f"{masked}heads: {{mask: {{data: [$RUNS/masked]}}}}\n".replace("0.5", "0.4"))
+    assert train() == (2, [])
+    assert "masked: exists and is not an empty folder" in capfd.readouterr().err
