@@ -23,8 +23,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     def add(option: str, text: str, default: Path | None = None, metavar: str = "FILE") -> None:
         parser.add_argument(option, type=Path, metavar=metavar, default=default, help=text)
 
-    submission = Path(output, "submission.csv") if output else None
-    add("--submission", "CSV of ImageID, ans (default: submission.csv in $SM_OUTPUT_DATA_DIR)", submission)
+    default = "without --compare, submission.csv in $SM_OUTPUT_DATA_DIR"
+    add("--submission", f"CSV of ImageID, ans (default: {default})")
     add(
         "--answers",
         "ground truth: CSV of ImageID and ans, or of the labels by name, as a labels.csv has them (default: "
@@ -47,7 +47,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--people",
-        "CSV of ImageID, person (or id) and age, for intervals by person and errors by age (default: --answers)",
+        "CSV of ImageID, person (or group) and age, for intervals by person and errors by age (default: --answers)",
     )
     add("--runs", "runs of the heads, for training curves and temperatures", metavar="DIR")
     add("--images", "the images, or --data of combine.py, to embed thumbnails", metavar="DIR")
@@ -71,6 +71,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_debug_option(parser)
     options = parser.parse_args(arguments)
+    if output and options.submission is None and not (options.compare or options.validation):
+        options.submission = Path(output, "submission.csv")
     if options.validation:
         others = ("submission", "answers", "probabilities", "compare", "people")
         given = [f"--{name}" for name in others if getattr(options, name) != parser.get_default(name)]

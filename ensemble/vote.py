@@ -23,6 +23,8 @@ def main() -> None:
     add_out_option(parser)
     add_debug_option(parser)
     args = parser.parse_args()
+    if args.out.resolve() in [path.resolve() for path in args.submissions]:
+        parser.error(f"--out {args.out} is one of the submissions to vote on, expected another file, such as voted.csv")
 
     from ensemble.files.submission import read_codes, vote, write_submission
     from ensemble.joint import load_tasks  # slow imports wait until after parsing, for --help

@@ -175,7 +175,7 @@ calibration_bins | heads/objective/calibration.py | bins of confidence are close
 + np.searchsorted(edges, confidence, side="right")
 = tests/heads/objective/test_calibration.py heads/objective/calibration.py
 temperature_of_the_answers | ensemble/report/load/load_evaluation.py | temperatures are fitted on validation people
-- temperatures[task] = validation_temperature(folders)
+- temperatures[task] = validation_temperature(folders, labels[task])
 + temperatures[task] = 1.0
 = tests/ensemble/report tests/scripts/test_evaluate.py
 bootstrap_by_image | ensemble/report/load/evaluation.py | the bootstrap draws people where they are known

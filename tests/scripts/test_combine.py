@@ -203,6 +203,17 @@ def test_votes(configs: Path, call: Callable, tmp_path: Path) -> None:
     assert (tmp_path / "voted.csv").read_text() == "ImageID,ans\nb.jpg,5\na.jpg,3\nc.jpg,2\n"
 
 
+def test_a_vote_never_replaces_a_submission_that_it_reads(call, tmp_path, monkeypatch) -> None:
+    for name in ("submission.csv", "b.csv"):
+        write_submission(tmp_path / name, ["a.jpg"], [1])
+    (tmp_path / "linked.csv").symlink_to(tmp_path / "b.csv")
+    monkeypatch.chdir(tmp_path)
+    for out in ([], ["--out", tmp_path / "linked.csv"]):
+        outcome = call(vote, "submission.csv", "b.csv", *out)
+        assert outcome.code == 2
+        assert "is one of the submissions to vote on" in outcome.err
+
+
 def test_a_cluster_without_its_packages_is_one_line_that_says_what_to_install(
     call: Callable[..., Any], faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

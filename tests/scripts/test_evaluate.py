@@ -121,6 +121,8 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     for given, expected in (([], ("/out/submission.csv", "/truth/answers.csv", "/out")), (flags, flags[1::2])):
         options = parse_args(given)
         assert [options.submission, options.answers, options.out] == [Path(path) for path in expected]
+    options = parse_args(["--compare", "a/s.csv", "b/s.csv"])  # no third submission from the environment
+    assert (options.submission, options.out) == (Path("a/s.csv"), Path("/out"))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from data.annotations.table import PERSON_COLUMNS
 from data.images.find import ID
 from data.runtime.errors import InputError, printable, raise_all
 from ensemble.files.predictions import FILE_NAME, IDENTITY, TEMPERATURE, TaskOutput, read_probabilities
@@ -19,7 +20,6 @@ from ensemble.report.load.evaluation import Evaluation, NumericLabel
 from ensemble.report.load.runs import TrainingRun, find_task_runs, read_run, validation_temperature
 from heads.config.task import Label
 
-PERSON_COLUMNS = ("person", "id")
 ROWS_SUM = 1e-3  # tolerance: half precision rounds the sum of a row to about this
 EDITED = 0.01  # share of answers that may have been changed by hand
 Borders = Mapping[str, Mapping[str, Sequence[float]]]  # of tasks, by the column that they are cut from
@@ -67,7 +67,7 @@ def load_evaluation(
         for task in tasks:
             folders = find_task_runs(runs, task)
             trained += [read_run(folder, runs) for folder in folders]
-            temperatures[task] = validation_temperature(folders)
+            temperatures[task] = validation_temperature(folders, labels[task])
     evaluation = replace(evaluation, outputs=outputs, calibrated=calibrated, temperatures=temperatures)
     return evaluation, trained, notes + found
 

@@ -73,11 +73,13 @@ def read_run(run: RunFolder, runs: Path) -> TrainingRun:
     )
 
 
-def validation_temperature(runs: list[RunFolder]) -> float:
-    """Temperature fitted to the validation predictions of a task's runs, never to the data that is evaluated."""
-    arrays = [read_validation(run.validation) for run in runs]
-    probabilities, truth = (np.concatenate([each[name] for each in arrays]) for name in ("probabilities", "truth"))
-    return fit_temperature(probabilities, truth)
+def validation_temperature(runs: list[RunFolder], label: Label) -> float:
+    """Temperature fitted to the validation predictions of a task's runs, never to the data that is evaluated.
+
+    InputError if the runs have other classes or borders than `label`.
+    """
+    table = pd.concat([_read_table(run, label) for run in runs])
+    return fit_temperature(np.stack(table["probabilities"].tolist()), table["truth"].to_numpy())
 
 
 @pd.option_context("mode.string_storage", "python")  # Arrow's strings hold no names that are not UTF-8

@@ -93,7 +93,7 @@ def test_people_and_numbers_by_hand(tmp_path: Path) -> None:
     }
     submission, answers, people = (tmp_path / f"{name}.csv" for name in ("a", "answers", "people"))
     submission.write_text("ImageID,ans\na,0\nb,0\nc,0\n")
-    answers.write_text("ImageID,ans,age,id\nb,5,61,007\na,1,,\nc,3, 30 ,007\n")
+    answers.write_text("ImageID,ans,age,group,id\nb,5,61,007,1\na,1,,,2\nc,3, 30 ,007,3\n")  # id numbers the rows
     evaluation, _, notes = load_evaluation(labels, submission, answers)
     assert evaluation.people.tolist() == ["007", "\na", "007"]  # an image without a person is one of its own
     assert notes == [f"{answers}: 1 of 3 images name no person; each counts as a person of its own."]
@@ -105,7 +105,7 @@ def test_people_and_numbers_by_hand(tmp_path: Path) -> None:
     assert evaluation.people.tolist() == ["007", "\na", "007"]
     assert evaluation.numbers[0].value.tolist() == [61, 20, 62]
     assert note.startswith("1 of 3 answers have another class of age than their age: are they codes")
-    answers.write_text("ImageID,ans,person,age\nb,5,,\na,1,,\nc,3,,\n")
+    answers.write_text("ImageID,ans,person,age,id\nb,5,,,1\na,1,,,2\nc,3,,,3\n")
     evaluation, _, notes = load_evaluation(labels, submission, answers)
     assert (evaluation.people, evaluation.numbers, notes) == (None, [], [])
     assert evaluation.groups.tolist() == [0, 1, 2]

@@ -56,7 +56,7 @@ def test_a_run_with_broken_files_is_refused(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"mask/best\.safetensors: no such file, expected the run of mask"):
         find_task_runs(tmp_path, "mask")
     with pytest.raises(InputError, match=r"validation\.npz: cannot be read"):
-        validation_temperature([run])
+        validation_temperature([run], Label(column="mask", classes=["wear", "normal"]))
     run.best.symlink_to(runs / "age" / "best.safetensors")
     for history, metrics in ((None, "{}"), ("a\n1\n", "[]"), ("a\nx\n", "{}"), ("a\n1\n", '{"mae": null}')):
         run.config.write_text("task: age\n")
@@ -75,6 +75,9 @@ def test_temperatures_are_those_of_the_validation_sets(runs: Path, labels: dict[
         held = arrays(runs, task)
         assert temperature == fit_temperature(held["probabilities"], held["truth"])
     assert [run.name for run in trained] == list(labels) == list(evaluation.temperatures)
+    other = labels | {"age": labels["age"].model_copy(update={"borders": [25.0, 60.0]})}
+    with pytest.raises(InputError, match=r"found the borders \[30\.0, 60\.0\], expected \[25\.0, 60\.0\]"):
+        load_evaluation(other, own / "a.csv", own / "answers.csv", runs=runs)
 
 
 def test_folds_are_joined(own: Path, labels: dict[str, Label]) -> None:
@@ -91,7 +94,7 @@ def test_folds_are_joined(own: Path, labels: dict[str, Label]) -> None:
     assert (folds.ids, folds.truth.tolist()) == (whole.ids, whole.truth.tolist())
     assert folds.predicted.tolist() == whole.predicted.tolist()
     assert [run.name for run in runs] == ["mask", "gender", "age/fold-0", "age/fold-1"]
-    temperature = validation_temperature(find_task_runs(own, "age"))
+    temperature = validation_temperature(find_task_runs(own, "age"), labels["age"])
     assert temperature == pytest.approx(fit_temperature(held["probabilities"], held["truth"]))
     write_arrays(run_folder(own, "age", 1).validation, held)
     with pytest.raises(InputError, match=f"age: {count // 2} of them, such as "):
