@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.annotations.table import person_name, read_table
+from data.annotations.table import read_table
 from data.runtime.errors import InputError, add_debug_option, raise_all, run_script, whole_number_from
 from data.runtime.files import read_csv, write_text
 
@@ -38,14 +38,14 @@ def draw_flips(table: pd.DataFrame, seed: int) -> Iterator[tuple[str, str, str, 
         raise InputError(f"expected the challenge's folders with at least {round(1 / SHARE)} people")
     order = rng.permutation(len(people))
     for _, row in people.iloc[order[:flipped]].iterrows():
-        yield person_name(row["person"]), "gender", "female" if row["gender"] == "male" else "male", ""
+        yield row["person"], "gender", "female" if row["gender"] == "male" else "male", ""
     for _, row in people.iloc[order[flipped : 2 * flipped]].iterrows():
         right = int(np.searchsorted(BORDERS, row["age"], side="right"))
         low, high = AGES[int(rng.choice([other for other in AGES if other != right]))]
-        yield person_name(row["person"]), "age", str(rng.integers(low, high + 1)), ""
+        yield row["person"], "age", str(rng.integers(low, high + 1)), ""
     for _, row in table.iloc[rng.permutation(len(table))[: round(SHARE * len(table))]].iterrows():
         other = str(rng.choice([mask for mask in MASKS if mask != row["mask"]]))
-        yield person_name(row["person"]), "mask", other, row["shot"]
+        yield row["person"], "mask", other, row["shot"]
 
 
 def recall(flips: pd.DataFrame, suspects: pd.DataFrame, column: str) -> tuple[int, int, int, int]:
@@ -53,7 +53,7 @@ def recall(flips: pd.DataFrame, suspects: pd.DataFrame, column: str) -> tuple[in
     ranked = suspects[suspects["column"] == column]
     top = ranked[: round(TOP * len(ranked))]
     wanted = {tuple(row) for row in flips.loc[flips["column"] == column, ["person", "shot"]].to_numpy()}
-    listed = set(zip(top["person"].map(person_name), top["shot"].fillna(""), strict=True))
+    listed = set(zip(top["person"], top["shot"].fillna(""), strict=True))
     return len(wanted & listed), len(wanted), len(top), len(ranked)
 
 

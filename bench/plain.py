@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from data.annotations.table import number_people
 from data.dataset import Sample
 from data.images.find import read_listing
 from data.runtime.errors import add_debug_option, run_script
@@ -100,11 +101,12 @@ def train(args: argparse.Namespace) -> None:
     config, start = load_config(TaskConfig, args.config / f"{args.task}.yaml", args.set), time.perf_counter()
     t = config.training
     split, workers = build_split(config, args.data), usable_workers(args.workers)
-    persons = split.train["person"].tolist()
-    sampler = BalancedSampler(split.labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
+    sampler = BalancedSampler(
+        split.labels, number_people(split.train), config.sampler.power, config.sampler.per_person, t.seed
+    )
 
     accelerator, moving = Accelerator(cpu=True), config.backbone.model_copy(update={"freeze": "none"})
-    head = init_head(config.model_copy(update={"backbone": moving}), args.runs, None, [], accelerator)
+    head = init_head(config.model_copy(update={"backbone": moving}), args.runs, None, accelerator)
     net, loss = PlainHead(head), build_loss(config.loss, split.counts, split.target)
     state = build_train_state(config, head, -(-len(sampler) // t.batch_size), accelerator)
     images = PlainImages(split.train["path"].tolist(), Pipeline(config.pixels.train), split.targets)

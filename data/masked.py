@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -53,11 +54,10 @@ def write_masked(table: pd.DataFrame, out: Path, per_face: int, wrong: float, se
     Raises:
         InputError: `out` is not empty, or images cannot be decoded; the message lists all of them.
     """
-    import pandas as pd
     from tqdm import tqdm
 
     from data.annotations.corrections import image_names
-    from data.annotations.table import LABELS_FILE, OWN_COLUMNS
+    from data.annotations.table import LABELS_FILE
 
     with write_folder_atomically(out) as folder:
         paths = table["path"].tolist()
@@ -70,13 +70,34 @@ def write_masked(table: pd.DataFrame, out: Path, per_face: int, wrong: float, se
         draw = partial(_draw_masks, per_face=per_face, wrong=wrong, seed=seed, out=images)
         drawn = parallel_map(draw, zip(paths, names, strict=True), processes, chunk=CHUNK)
         files = list(tqdm(drawn, total=len(paths), disable=None, unit="face"))
-        labels = pd.DataFrame([row for rows in files for row in rows], columns=["path", LABEL])
-        others = table.drop(columns=[*OWN_COLUMNS, LABEL], errors="ignore")
-        others = others.loc[table.index.repeat(per_face + 1)].reset_index(drop=True)
-        labels.insert(1, "person", table["person"].repeat(per_face + 1).tolist())
-        text = labels.join(others).to_csv(index=False, float_format="%g", lineterminator="\n")
-        write_text(folder / LABELS_FILE, text)
+        labels = label_masked(table, files)
+        write_text(folder / LABELS_FILE, labels.to_csv(index=False, float_format="%g", lineterminator="\n"))
     return len(labels)
+
+
+def label_masked(table: pd.DataFrame, files: Sequence[Sequence[tuple[str, str]]]) -> pd.DataFrame:
+    """Make the labels of derived images: their file and class, given for each row, and what the row tells of it.
+
+    The person stays the original's; `derived_from` (its path in its source) and `original_source` (the source's name)
+    name the first original of images that were derived again.
+    """
+    import pandas as pd
+
+    from data.annotations.table import DERIVED_FROM, ORIGINAL_SOURCE, OWN_COLUMNS, source_folder
+
+    originals = [source_folder(Path(source)) for source in table["source"]]
+    own = pd.DataFrame(
+        {
+            "person": table["person"],
+            DERIVED_FROM: [os.path.relpath(path, at) for path, at in zip(table["path"], originals, strict=True)],
+            ORIGINAL_SOURCE: [Path(source).name for source in table["source"]],
+        }
+    )
+    others = table.drop(columns=[*OWN_COLUMNS, LABEL], errors="ignore")
+    facts = others.combine_first(own).loc[table.index.repeat([len(each) for each in files])].reset_index(drop=True)
+    labels = pd.DataFrame([row for rows in files for row in rows], columns=["path", LABEL])
+    names = [*own.columns, *others.columns.difference(own.columns, sort=False)]
+    return labels.join(facts[names])
 
 
 def _draw_masks(face: tuple[str, str], per_face: int, wrong: float, seed: int, out: Path) -> Sequence[tuple[str, str]]:

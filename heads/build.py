@@ -3,8 +3,7 @@
 Only this module and the scripts know configs; everything else takes plain arguments.
 """
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from data.annotations.folds import balanced_weights
-from data.dataset import ImageDataset, Sample, SequentialIndices
+from data.annotations.table import number_people
+from data.dataset import ImageDataset, Sample, SequentialIndices, apply_pipelines
+from data.images.inputs import ImageInput, pixels_of
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import unsafe_reason
 from data.runtime.processes import usable_workers
@@ -33,8 +34,8 @@ from heads.objective.losses import WeightedSum, make_loss
 from heads.objective.ordinal import CoralLayer
 from heads.objective.targets import Target
 from heads.run.checkpoint import find_description, load_tensors
-from heads.run.folder import RunFolder, find_source_run
-from heads.run.leakage import leakage_warning
+from heads.run.folder import RunFolder, find_source_run, folds_file
+from heads.run.leakage import SeenPeople, find_seen_people, leakage_warning
 from heads.train.distributed import local_processes, prepare, synchronise_batch_norm
 from heads.train.loaders import ImageSource, ProcessBatches, check_batch_size, make_features, make_loader
 from heads.train.loop import FitSettings, Mixing, TrainingData
@@ -48,7 +49,7 @@ from heads.train.state import TrainState
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A head loaded from its checkpoint, in eval mode.
+    """A head loaded from its checkpoint, in eval mode: `head(pixels)` are its logits.
 
     Attributes:
         head: a `Head`, or its replacement by a backend: pixels to the same logits.
@@ -69,6 +70,22 @@ class TrainedHead:
     checksum: str = ""
     box_margin: float | None = None
     temperature: float = 1.0
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Compute logits [N, outputs] of pixels [N, 3, H, W], uint8 or float in 0..1."""
+        logits: torch.Tensor = self.head(pixels)
+        return logits
+
+    def transform(self, image: ImageInput) -> torch.Tensor:
+        """Return the head's pixels, uint8 [3, H, W], of a path, a Pillow image or an array uint8 [H, W, 3] in RGB."""
+        pipeline = Pipeline(self.config.pixels.evaluate)
+        [pixels] = apply_pipelines([pipeline], pixels_of(image, least=pipeline.least), (0,))
+        return pixels
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in the order of the probabilities."""
+        return self.config.label.classes
 
     @property
     def run(self) -> RunFolder:
@@ -110,11 +127,14 @@ def build_target(label: Label) -> Target:
     return Target(column, tuple(label.classes), borders, (d.low, d.high), d.sigma)
 
 
-def build_split(config: schema.TaskConfig, sources: Sequence[Path], skip_bad: bool = False) -> DataSplit:
-    """Read the sources and split their images; see `heads.train.split.load_split`."""
+def build_split(
+    config: schema.TaskConfig, sources: Sequence[Path], runs: Path | None = None, skip_bad: bool = False
+) -> DataSplit:
+    """Read the sources and split their images; see `heads.train.split.load_split`. `runs` keeps the folds."""
     s, target = config.split, build_target(config.label)
     corrections = None if config.corrections is None else Path(config.corrections)
-    return load_split(sources, target, s.folds, s.fold, s.strata, s.seed, corrections, skip_bad)
+    file = None if runs is None else folds_file(runs, s.folds, s.seed)
+    return load_split(sources, target, s.folds, s.fold, s.strata, s.seed, file, corrections, skip_bad)
 
 
 def build_head(config: schema.TaskConfig) -> Head:
@@ -127,14 +147,10 @@ def build_head(config: schema.TaskConfig) -> Head:
     return head.to(memory_format=torch.channels_last)
 
 
-def init_head(
-    config: schema.TaskConfig, runs: Path, fold: int | None, people: Iterable[str], accelerator: Accelerator
-) -> Head:
-    """Build a head on the accelerator's device and load its backbone; print its source and data leakage.
+def init_head(config: schema.TaskConfig, runs: Path, fold: int | None, accelerator: Accelerator) -> Head:
+    """Build a head on the accelerator's device and load its backbone; print where that is from.
 
-    Args:
-        runs, fold: where to find a backbone of run:NAME.
-        people: of the validation set.
+    `runs` and `fold` tell where to find a backbone of run:NAME.
 
     Raises:
         InputError: see `load_backbone_weights`.
@@ -146,9 +162,19 @@ def init_head(
     run = find_source_run(config.backbone.weights, runs, fold)
     report = load_backbone_weights(head, config.backbone, run, outputs)
     accelerator.print(f"backbone from {report}", flush=True)
-    if run is not None:
-        accelerator.print(leakage_warning(run, people), end="", file=sys.stderr, flush=True)
     return head.to(accelerator.device)
+
+
+def find_leakage(config: schema.TaskConfig, runs: Path, fold: int | None, split: DataSplit) -> tuple[SeenPeople, str]:
+    """Find the people whom the head will have seen, its backbone's included, and warn of those it is validated on."""
+    weights = config.backbone.weights
+    run = find_source_run(weights, runs, fold)
+    seen, warning = SeenPeople(), ""
+    if weights not in ("random", "imagenet"):
+        checkpoint = Path(weights) if run is None else run.best
+        seen = find_seen_people(checkpoint)
+        warning = leakage_warning(checkpoint, seen, split.valid)
+    return seen.after_training(split.train["person"].unique()), warning
 
 
 def describe_outputs(label: Label, factored: bool) -> dict[str, Any]:
@@ -241,8 +267,8 @@ def build_training_data(
     train_images = ImageDataset(train_paths, [Pipeline(steps[0])], split.targets, t.seed, source.read)
     valid_images = ImageDataset(valid_paths, [Pipeline(steps[1])], read=source.read)
     valid_rows, workers = SequentialIndices(len(valid_paths)), usable_workers(t.workers, local_processes())
-    persons = split.train["person"].tolist()
-    sampler = BalancedSampler(split.labels, persons, config.sampler.power, config.sampler.per_person, t.seed)
+    people = number_people(split.train)
+    sampler = BalancedSampler(split.labels, people, config.sampler.power, config.sampler.per_person, t.seed)
     process, processes = accelerator.process_index, accelerator.num_processes
     train_set: Dataset[Sample] = train_images
     valid_set: Dataset[Sample] = valid_images
@@ -310,11 +336,12 @@ def build_loss(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target)
 
 
 def build_recorder(
-    config: schema.TaskConfig, run: RunFolder, split: DataSplit, source: ImageSource, head: Head
+    config: schema.TaskConfig, run: RunFolder, split: DataSplit, source: ImageSource, head: Head, seen: SeenPeople
 ) -> RunRecorder:
-    """Build the recorder of a run: what it writes about its validation set, and what it may resume with."""
+    """Build the recorder of a run: what it writes about its people, and what it may resume with."""
     valid, crops = split.valid, source.crops
     validation = {
+        "source": valid["source"].to_numpy(dtype=np.str_),
         "person": valid["person"].to_numpy(dtype=np.str_),
         "path": valid["path"].to_numpy(dtype=np.str_),
         "shot": valid["shot"].fillna("").to_numpy(dtype=np.str_),
@@ -328,7 +355,8 @@ def build_recorder(
         validation["value"] = split.valid_values
     frozen = None if config.training.feature_views is None else head.features_checksum()
     fingerprints = fingerprint_data(split, source, frozen)
-    return RunRecorder(run, config.model_dump(), fingerprints, validation, None if crops is None else crops.margin)
+    margin = None if crops is None else crops.margin
+    return RunRecorder(run, config.model_dump(), fingerprints, validation, margin, seen.to_json())
 
 
 def load_head(path: Path) -> TrainedHead:

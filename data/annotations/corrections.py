@@ -4,9 +4,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from data.annotations.table import AGE_EXPECTED, OWN_COLUMNS, parse_age, person_name
+from data.annotations.table import (
+    AGE_EXPECTED,
+    DERIVED_FROM,
+    ORIGINAL_SOURCE,
+    OWN_COLUMNS,
+    number_people,
+    parse_age,
+    split_old_person,
+)
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import read_csv
 
@@ -19,9 +29,9 @@ MAX_LISTED = 10  # images in a message
 def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Return a copy of the table (see `data.annotations.table.read_table`) with the corrections of a CSV file.
 
-    The label `column` becomes `value` for all images of `person` (the folder's name, the challenge's id or the
-    table's `person`), or only for one `shot` or `photograph` (a name of `image_names`). Of two rows for one
-    image's label the later one holds.
+    The label `column` becomes `value` for all images of `person` (the table's `person` or the challenge's id; where
+    two sources have one of that name, SOURCE/NAME with the name of the source's folder), or only for one `shot` or
+    `photograph` (a name of `image_names`). Of two rows for one image's label the later one holds.
 
     Raises:
         InputError: all bad rows: people, columns, shots or images that are unknown or ambiguous, bad values, or
@@ -32,7 +42,7 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         expected = f"{', '.join(REQUIRED)} and, optionally, {', '.join(OPTIONAL)}"
         problems.append(f"{path}:1: columns {', '.join(columns)}, expected {expected}")
         lines = []
-    people = _people_by_name(table)
+    people, numbers = _people_by_name(table), number_people(table)
     first: dict[tuple[str, str, str, str], tuple[int, str]] = {}
     corrected = table.copy()
     for line, fix in lines:
@@ -40,7 +50,7 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         image = fix.get("photograph", "")
         wrong = []
         try:
-            rows = _select_rows(table, people, fix)
+            rows = _select_rows(table, numbers, people, fix)
             if image:  # an image has several names, but one path
                 image = table["path"][rows].iloc[0]
         except InputError as error:
@@ -84,26 +94,42 @@ def _parts(path: str) -> tuple[str, ...]:
     return pure.parts[1:] if pure.anchor else pure.parts
 
 
-def _people_by_name(table: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the table's people by each name that a correction may use for them."""
-    people: dict[str, set[str]] = {}
+def _people_by_name(table: pd.DataFrame) -> dict[str, dict[int, str]]:
+    """Return the table's people by each name that a correction may use for them: number to longest name."""
+    people: dict[str, dict[int, str]] = {}
     ids = table["id"] if "id" in table else pd.Series(index=table.index, dtype="str")
-    for person, identity in zip(table["person"], ids, strict=True):
-        for name in (person, person_name(person), identity):
+    for number, source, person, identity in zip(
+        number_people(table), table["source"], table["person"], ids, strict=True
+    ):
+        full_name = person_in_source(source, person)
+        for name in (person, full_name, identity):
             if isinstance(name, str):
-                people.setdefault(name, set()).add(person)
-    return {name: sorted(found) for name, found in people.items()}
+                people.setdefault(name, {})[number] = full_name
+    return people
 
 
-def _select_rows(table: pd.DataFrame, people: Mapping[str, list[str]], fix: Mapping[str, str]) -> "pd.Series[bool]":
+def person_in_source(source: str, person: str) -> str:
+    """Return SOURCE/NAME, which distinguishes people of one name in two sources by the sources' folders.
+
+    >>> person_in_source("/data/faces/labels.csv", "anna"), person_in_source("/data/train", "anna")
+    ('labels.csv/anna', 'train/anna')
+    """
+    return f"{PurePath(source).name}/{person}"
+
+
+def _select_rows(
+    table: pd.DataFrame, numbers: npt.NDArray[np.int64], people: Mapping[str, dict[int, str]], fix: Mapping[str, str]
+) -> "pd.Series[bool]":
     """Select the rows [N] of a correction: a person's images, those of one shot, or a single one."""
     person, shot, image = fix["person"], fix.get("shot", ""), fix.get("photograph", "")
-    matches = people.get(person, [])
+    matches = people.get(person) or people.get(split_old_person(person)[1], {})
     if not matches:
         raise InputError(f"person={person!r} is nobody in the data, expected a person's folder name or id")
     if len(matches) > 1:
-        raise InputError(f"person={person!r} is {len(matches)} people, expected one of {', '.join(matches)}")
-    rows = table["person"].isin(matches)
+        raise InputError(
+            f"person={person!r} is {len(matches)} people, expected one of {', '.join(sorted(matches.values()))}"
+        )
+    rows = pd.Series(np.isin(numbers, list(matches)), index=table.index)
     chosen = rows & (table["shot"] == shot) if shot else rows
     if not chosen.any():
         has = ", ".join(table["shot"][rows].dropna()) or "images without a shot"
@@ -138,7 +164,7 @@ def _select_image(
 
 def _value_problems(table: pd.DataFrame, column: str, value: str) -> list[str]:
     """Describe what is wrong with a correction's column or value."""
-    labels = [name for name in table.columns if name not in (*OWN_COLUMNS, "id")]
+    labels = [name for name in table.columns if name not in (*OWN_COLUMNS, DERIVED_FROM, ORIGINAL_SOURCE, "id")]
     if column not in labels:
         return [f"column={column!r}, expected one of {', '.join(labels)}"]
     if not value:

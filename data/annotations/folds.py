@@ -2,33 +2,82 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from data.annotations.table import original_person
+from data.annotations.table import ORIGINAL_SOURCE
 from data.runtime.errors import InputError, did_you_mean, raise_all
+from data.runtime.files import hold_lock, read_csv, write_csv
 
 MISSING = "missing"
+FOLDS_COLUMNS = ("person", "fold")
+
+
+def keep_folds(
+    file: Path, table: pd.DataFrame, folds: int, strata: Mapping[str, Sequence[float]], seed: int
+) -> npt.NDArray[np.int64]:
+    """Assign folds as `assign_folds`, and keep everybody's in `file` (CSV: person, fold): nobody is moved later.
+
+    New people are added to the file; people whose images were removed stay in it. Processes may share it.
+
+    Raises:
+        InputError: see `assign_folds`; or the file is not one of these folds.
+    """
+    with hold_lock(file.with_name(f".{file.name}.lock"), str(file), waiting=""):
+        known = read_folds(file, folds) if file.exists() else {}
+        written = {person: _written_name(person) for person in table["person"].unique()}
+        in_file = {person: known[name] for person, name in written.items() if name in known}
+        fold = assign_folds(table, folds, strata, seed, in_file)
+        new = {written[person]: number for person, number in zip(table["person"], fold.tolist(), strict=True)}
+        if new.keys() - known.keys():
+            write_csv(file, [FOLDS_COLUMNS, *sorted((new | known).items())])
+    return fold
+
+
+def read_folds(file: Path, folds: int) -> dict[str, int]:
+    """Read the fold of each person from a file of `keep_folds`.
+
+    Raises:
+        InputError: all bad lines: a fold that is no number from 0 to folds - 1, or a person twice.
+    """
+    _, rows, problems = read_csv(file, FOLDS_COLUMNS)
+    known: dict[str, int] = {}
+    for line, row in rows:
+        person, fold = row["person"], row["fold"]
+        if not (fold.isdecimal() and int(fold) < folds):
+            problems.append(f"{file}:{line}: fold={fold!r}, expected a number from 0 to {folds - 1}")
+        elif person in known:
+            problems.append(f"{file}:{line}: person={person!r} twice, expected each person once")
+        else:
+            known[person] = int(fold)
+    raise_all(f"{file}: the folds cannot be read; restore the file, or name new --runs:", problems)
+    return known
 
 
 def assign_folds(
-    table: pd.DataFrame, folds: int, strata: Mapping[str, Sequence[float]], seed: int
+    table: pd.DataFrame,
+    folds: int,
+    strata: Mapping[str, Sequence[float]],
+    seed: int,
+    known: Mapping[str, int] | None = None,
 ) -> npt.NDArray[np.int64]:
     """Assign each row of the table (see `data.annotations.table.read_table`) a fold: [N], 0..folds-1.
 
-    No person is in two folds. Each source is split separately by scikit-learn's StratifiedGroupKFold, so that a
-    person's fold does not depend on which other data were given, on which rows a task leaves out afterwards, or
-    on the rows' order. Only derived images (`data.masked`) follow the people they were made from, if those are
-    given, else the first source, by name, that was derived from the same.
+    No person is in two folds; people of one name count as one. Each source is split separately by scikit-learn's
+    StratifiedGroupKFold, so that a person's fold does not depend on which other data were given, on which rows a
+    task leaves out afterwards, or on the rows' order. Only people of several sources are in the fold of the first,
+    by name, of original images before derived ones (`data.masked`).
 
     Args:
         table: has all rows of its sources.
         strata: columns by whose combination rows are stratified, in any order, each with its borders: class i
             has borders[i-1] <= value < borders[i]; without borders each value is a class, as is a missing one.
             Where every combination has fewer rows than there are folds, folds are balanced in size alone.
+        known: the fold of each person who has one already.
 
     Raises:
         InputError: fewer than two folds, fewer people than folds, or text where borders need numbers.
@@ -40,18 +89,18 @@ def assign_folds(
         f"too few people for {folds} folds; add people or ask for fewer folds:",
         [f"{source}: {n} people, expected at least {folds}" for source, n in people_of.items() if n < folds],
     )
-    if table.groupby("person")["source"].nunique().max() > 1:
-        raise ValueError("a person belongs to two sources, expected names that differ between sources")
     strata_names = [_classes(table[column], strata[column]) for column in sorted(strata) if column in table]
     stratum = np.array(["\n".join(row) for row in zip(*strata_names, strict=True)] or [""] * len(table))
     people, sources = table["person"].to_numpy(str), table["source"].to_numpy(str)
+    derived = table[ORIGINAL_SOURCE].notna().to_numpy() if ORIGINAL_SOURCE in table else np.zeros(len(table), bool)
     # Sorted by person and path: scikit-learn's answer depends on the rows' order, ours must not.
     order = np.lexsort((table["path"].to_numpy(str), people))
-    fold = np.empty(len(table), dtype=np.int64)
-    for source in np.unique(sources):
+    fold_of = dict(known or {})
+    for source in sorted(set(sources), key=lambda name: (derived[sources == name].any(), name)):
         rows = order[sources[order] == source]
-        fold[rows] = _split_source(stratum[rows], people[rows], folds, seed)
-    return _move_to_original_folds(table["person"], fold)
+        fold = _split_source(stratum[rows], people[rows], folds, seed)
+        fold_of = dict(zip(people[rows].tolist(), fold.tolist(), strict=True)) | fold_of
+    return np.array([fold_of[person] for person in people.tolist()], dtype=np.int64)
 
 
 def missing_strata(strata: Mapping[str, Sequence[float]], columns: Sequence[str]) -> str:
@@ -66,21 +115,13 @@ def missing_strata(strata: Mapping[str, Sequence[float]], columns: Sequence[str]
     )
 
 
-def _move_to_original_folds(people: pd.Series, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the folds [N] with the images derived from a person in that person's fold.
+def _written_name(person: str) -> str:
+    """Return a person's name as a CSV file can hold it: bytes that are not UTF-8 and line ends are escaped.
 
-    >>> names = ["a-00000001/ann", "b-00000002/a-00000001/ann", "b-00000002/carl"]
-    >>> _move_to_original_folds(pd.Series(names), np.arange(3))
-    array([0, 0, 2])
+    >>> _written_name("anna"), _written_name("a\\udce9\\r")
+    ('anna', 'a\\\\udce9\\\\r')
     """
-    names = people.tolist()
-    originals = list(map(original_person, names))
-    of: dict[str, int] = {}
-    for name, original, own_fold in sorted(zip(names, originals, fold.tolist(), strict=True)):
-        if name == original:
-            of[original] = own_fold
-        of.setdefault(original, own_fold)
-    return np.array([of[original] for original in originals], dtype=np.int64)
+    return person.encode("utf-8", "backslashreplace").decode().replace("\r", "\\r").replace("\n", "\\n")
 
 
 def _split_source(

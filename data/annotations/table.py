@@ -1,12 +1,13 @@
 """Data folders and CSV files, as `--data` names them, as one table with one row per image."""
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from data.images.find import IMAGE_EXTENSIONS
@@ -30,9 +31,12 @@ LABEL_COLUMNS = ("age", "gender", "mask")
 Row = dict[str, str | float | None]
 
 OWN_COLUMNS = ("source", "path", "person", "shot")
+DERIVED_FROM, ORIGINAL_SOURCE = "derived_from", "original_source"  # columns of images made from others (`data.masked`)
 LABELS_FILE = "labels.csv"
-# A source of derived images (`data.masked`) before the source of the person in a table's `person`.
-_DERIVED = re.compile(r"[^/]*-[0-9a-f]{8}(-\d+)?/(?=[^/]*-[0-9a-f]{8}(-\d+)?/)")
+# Version 0.1 wrote people as <source>-<digest of its file names>/<name>, after the sources derived from that source.
+_OLD_SOURCE = re.compile(r"([^/]*)-[0-9a-f]{8}(-\d+)?/(?=.)")
+_NOT_A_DIGEST = re.compile(r"[^/]*-\d{8}(-\d+)?/")  # a date rather
+_MASKED_FILE = re.compile(r"[0-9a-f]{20}_(bare|\d+_[a-z_]+)\.jpg")  # what `data.masked` calls its images
 
 
 def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
@@ -43,9 +47,10 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
     (str, missing outside the challenge's layout), then the labels: `age` in years as float (NaN: unknown), all
     other columns as str (missing where the file has nothing).
 
-    `person` is `<data folder's name>-<digest>/<person's name in it>`. The digest is taken over the source's
-    file names, so that people of two sources never mix, and a person keeps the name wherever the folder lies
-    and whatever else is given (only an exact copy of an earlier source gets a number after it).
+    `person` is the name of the person's folder, or from the CSV file's column `person` or `group`, or the image's path
+    in it. It depends on nothing else, so that a person is the same wherever a folder lies and whatever it holds.
+    People of one name in two sources count as one in folds, which is safe, and as two elsewhere (`number_people`).
+    Images derived from others have the original's person; `derived_from` is the original's path in its source.
 
     Args:
         sources: each is the challenge's `train/` folder, its `train/images`, the folder above, a folder with
@@ -57,7 +62,6 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
     """
     rows: list[Row] = []
     problems: list[str] = [] if sources else ["no data folder given; name one with --data"]
-    copies: dict[str, int] = {}
     for source in sources:
         # Not resolved: the user's names stay readable, and a linked `images` keeps its place below `train`.
         place = Path(os.path.abspath(source))  # noqa: PTH100
@@ -66,9 +70,6 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
         except OSError as error:
             found, bad = [], [f"{error.filename or place}: cannot be read ({error.strerror})"]
         found.sort(key=lambda row: str(row["path"]))
-        prefix = _prefix(found, copies)
-        for row in found:
-            row["person"] = f"{prefix}/{row['person']}"
         rows += found
         problems += bad
     problems = problems or _find_duplicates(rows)  # bad rows can look like duplicates
@@ -78,33 +79,37 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(v, dtype="float64" if name == "age" else TEXT) for name, v in texts.items()})
 
 
-def person_name(person: str) -> str:
-    """Return a person's name in the data folder, from the table's `person`: the challenge's folder name.
+def number_people(table: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Number the people of the table, [N] from 0: by name and source, of derived images by the original's source.
 
-    >>> person_name("train-0123abcd/000123_female_Asian_34")
-    '000123_female_Asian_34'
+    >>> people = {"source": ["/x/a", "/x/b", "/x/c"], "person": ["1"] * 3, "original_source": [None, None, "a"]}
+    >>> number_people(pd.DataFrame(people)).tolist()
+    [0, 1, 0]
     """
-    return person.partition("/")[2] or person
+    sources = table["source"].tolist()
+    if ORIGINAL_SOURCE in table:
+        by_name = {Path(source).name: source for source in sorted(set(sources))}
+        pairs = zip(table[ORIGINAL_SOURCE], sources, strict=True)
+        sources = [by_name.get(original, original) if isinstance(original, str) else own for original, own in pairs]
+    people = pd.DataFrame({"source": sources, "person": table["person"].tolist()}, dtype=object)
+    return people.groupby(["source", "person"]).ngroup().to_numpy(np.int64)
 
 
-def original_person(person: str) -> str:
-    """Return the person whose images a derived person's images were made from (`data.masked`, once or again).
+def split_old_person(person: str) -> tuple[list[str], str]:
+    """Split a person as version 0.1 wrote it into sources (name-digest, derived ones first) and name.
 
-    >>> original_person("m2-01234567/m1-89abcdef/train-0123abcd/anna"), original_person("train-0123abcd/anna")
-    ('train-0123abcd/anna', 'train-0123abcd/anna')
+    Whether `a-01234567/` after the first source is part of the name can only be guessed: after digits alone it is.
+
+    >>> split_old_person("train-0123abcd/000123_female_Asian_34")
+    (['train-0123abcd'], '000123_female_Asian_34')
+    >>> split_old_person("m1-01234567/faces-0123abcd/cam-20240131/1.jpg")
+    (['m1-01234567', 'faces-0123abcd'], 'cam-20240131/1.jpg')
     """
-    while derived := _DERIVED.match(person):
-        person = person[derived.end() :]
-    return person
-
-
-def source_name(person: str) -> str:
-    """Return the name and digest of a person's source, from the table's `person`.
-
-    >>> source_name("train-0123abcd/000123_female_Asian_34")
-    'train-0123abcd'
-    """
-    return person.partition("/")[0]
+    sources: list[str] = []
+    while (match := _OLD_SOURCE.match(person)) and not (sources and _NOT_A_DIGEST.match(person)):
+        sources.append(match[0][:-1])
+        person = person[match.end() :]
+    return sources, person
 
 
 def source_folder(source: Path) -> Path:
@@ -135,19 +140,6 @@ def _read_source(source: Path, lenient: bool) -> tuple[list[Row], list[str]]:
     for row in rows:
         row["source"] = name
     return rows, problems
-
-
-def _prefix(rows: Sequence[Row], copies: dict[str, int]) -> str:
-    """Name a source so that it differs from other sources; `copies` counts how often each name came."""
-    if not rows:
-        return ""
-    source = Path(str(rows[0]["source"]))
-    folder = str(source_folder(source))
-    files = "\n".join(str(row["path"]).removeprefix(folder) for row in rows)
-    digest = hashlib.sha256(files.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    prefix = f"{source.name}-{digest}"
-    copies[prefix] = copies.get(prefix, 0) + 1
-    return prefix if copies[prefix] == 1 else f"{prefix}-{copies[prefix]}"
 
 
 def _find_duplicates(rows: Sequence[Row]) -> list[str]:
@@ -248,7 +240,8 @@ def read_labels(path: Path, roots: Sequence[Path], lenient: bool = False) -> tup
     """Read a labels file; return its rows and all problems.
 
     A row has `path` (absolute), `person` (its `person`, else `group`, else its image's path), `age` in years as
-    float, and every other column as text. The file's `source` becomes `csv_source`; `source` is the table's.
+    float, and every other column as text. The file's `source` becomes `csv_source`; `source` is the table's. People
+    of masks that version 0.1 drew (`data.masked`) get the original's name.
 
     Args:
         path: of the CSV file.
@@ -265,7 +258,7 @@ def read_labels(path: Path, roots: Sequence[Path], lenient: bool = False) -> tup
     rows: list[Row] = []
     first_line: dict[str, int] = {}
     for line, values in table.rows:
-        row: Row = {"person": values.get("person") or values.get("group") or values[path_column]}
+        row = _read_person(values, values[path_column])
         for name, value in values.items():
             if name not in (path_column, "person"):
                 row["csv_source" if name == "source" else name] = value or None
@@ -280,6 +273,19 @@ def read_labels(path: Path, roots: Sequence[Path], lenient: bool = False) -> tup
                 problems.append(f"{path}:{line}: age={age!r}, {AGE_EXPECTED}")
         rows.append(row)
     return rows, problems
+
+
+def _read_person(values: dict[str, str], file: str) -> Row:
+    """Read a line's person, and the original's source if `data.masked` of version 0.1 wrote the line.
+
+    >>> _read_person({"person": "m1-89abcdef/train-0123abcd/anna"}, "0123456789abcdef0123_0_worn.jpg")
+    {'person': 'anna', 'original_source': 'train'}
+    """
+    person = values.get("person") or values.get("group") or file
+    if DERIVED_FROM in values or not _MASKED_FILE.fullmatch(file):
+        return {"person": person}
+    sources, name = split_old_person(person)
+    return {"person": name, ORIGINAL_SOURCE: re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", sources[-1]) if sources else None}
 
 
 def _column_problems(columns: Sequence[str]) -> list[str]:

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.annotations.corrections import image_names
+from data.annotations.corrections import image_names, person_in_source
+from data.annotations.table import split_old_person
 from data.runtime.errors import InputError, raise_all
 
 VALIDATION = "validation.npz"
@@ -35,7 +36,9 @@ class OutOfFoldPredictions:
     borders: list[float]  # where a number is cut into the classes; empty for a label of names
     folds: int  # of the split
     found: int  # folds whose predictions are here
-    rows: pd.DataFrame  # [N]: person, path, shot or "", photograph (its `image_names`; "" where the shot identifies it)
+    # [N]: person (SOURCE/NAME if two have that name), path, shot or "", photograph (its `image_names`; "" where the
+    # shot identifies it)
+    rows: pd.DataFrame
     truth: npt.NDArray[np.int64]  # class indices [N], the labels of the data
     probabilities: npt.NDArray[np.float64]  # [N, C]
     expected: npt.NDArray[np.float64] | None  # the predicted number [N] where all heads predict one
@@ -104,8 +107,11 @@ def read_folds(files: Sequence[Path]) -> OutOfFoldPredictions:
             found, expected = part[key].tolist(), first[key].tolist()
             if found != expected:
                 raise InputError(f"{path}: {key} is {found!r}, expected {expected!r} as in {files[0]}")
-    rows = pd.concat([pd.DataFrame({key: part[key] for key in ("person", "path", "shot")}) for part in parts])
+    rows = pd.concat([pd.DataFrame({key: part[key] for key in ("source", "person", "path", "shot")}) for part in parts])
     rows = rows.reset_index(drop=True)
+    several = rows.groupby("person")["source"].transform("nunique") > 1
+    full_names = list(map(person_in_source, rows["source"], rows["person"]))
+    rows["person"] = np.where(several, full_names, rows["person"])
     ambiguous = rows.duplicated(["person", "shot"], keep=False) | (rows["shot"] == "")
     rows["photograph"] = np.where(ambiguous, image_names(rows["person"].tolist(), rows["path"].tolist()), "")
     repeated = rows["path"][rows["path"].duplicated()]
@@ -129,8 +135,8 @@ def read_folds(files: Sequence[Path]) -> OutOfFoldPredictions:
 def read_validation(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read the arrays of a run's validation.npz: those of `NEEDED`, and others that only some heads have.
 
-    `probabilities` is [N, C]; `person`, `path`, `shot`, `truth` (class indices) and, of heads that predict a
-    number, `expected` are [N].
+    `probabilities` is [N, C]; `source`, `person`, `path`, `shot`, `truth` (class indices) and, of heads that predict
+    a number, `expected` are [N]. Version 0.1 wrote source and person as one text, which is split here.
 
     Raises:
         InputError: it cannot be read, would need a pickle, lacks an array, or its arrays differ in length.
@@ -144,6 +150,10 @@ def read_validation(path: Path) -> dict[str, npt.NDArray[Any]]:
     wrong = [f"{name} {arrays[name].shape}" for name, shape in shapes.items() if arrays[name].shape != shape]
     if wrong:
         raise InputError(f"{path}: holds {', '.join(wrong)}; expected N = {count} rows and C = {classes} classes")
+    if "source" not in arrays:
+        old = [split_old_person(person) for person in arrays["person"].astype(str).tolist()]
+        arrays["source"] = np.array(["".join(sources[:1]) for sources, _ in old], dtype=np.str_)
+        arrays["person"] = np.array([person for _, person in old], dtype=np.str_)
     return arrays
 
 

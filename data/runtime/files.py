@@ -103,7 +103,7 @@ def hold_lock(file: Path, what: str, waiting: str | None = None) -> Iterator[Non
     Args:
         file: the lock file; its folder is created if missing.
         what: the locked thing, for the message.
-        waiting: message before waiting for another process; None raises an `InputError` instead.
+        waiting: message before waiting for another process, may be empty; None raises an `InputError` instead.
     """
     new_folder = not file.parent.exists()
     lock = _acquire(file, what, waiting)
@@ -135,7 +135,8 @@ def _acquire(file: Path, what: str, waiting: str | None) -> IO[str]:
                 owner = lock.read(200) or "another process"
                 lock.close()
                 raise InputError(f"{what} is in use by {owner}; wait for it to end, or name another") from None
-            print(waiting, flush=True)
+            if waiting:
+                print(waiting, flush=True)
             fcntl.lockf(lock, fcntl.LOCK_EX)
         except OSError as error:
             if error.errno in UNSUPPORTED:

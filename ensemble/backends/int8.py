@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from data.annotations.table import person_name, read_table
+from data.annotations.table import read_table
 from data.audit.predictions import UNREADABLE, read_validation
 from data.images.crop import CroppedReader
 from data.images.decode import Read
@@ -173,8 +173,7 @@ def select_calibration_images(table: pd.DataFrame, held_out: Arrays) -> list[Pat
     Raises:
         InputError: there are fewer than `MIN_CALIBRATION_IMAGES`.
     """
-    people = {person_name(str(person)) for person in held_out["person"]}
-    held = table["person"].map(person_name).isin(people) | table["path"].isin(held_out["path"].astype(str))
+    held = table["person"].isin(held_out["person"].astype(str)) | table["path"].isin(held_out["path"].astype(str))
     own = table["source"].isin(table["source"][held]) if held.any() else True
     paths = sorted(table["path"][~held & own])
     if len(paths) < MIN_CALIBRATION_IMAGES:

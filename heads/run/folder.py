@@ -40,6 +40,11 @@ class RunFolder:
         self.events = folder / "tensorboard"  # TensorBoard's files
 
 
+def folds_file(runs: Path, folds: int, seed: int) -> Path:
+    """Return the file with the fold of each person, shared by all heads in `runs` that are split alike."""
+    return runs / f"folds-{folds}-{seed}.csv"
+
+
 def run_folder(runs: Path, task: str, fold: int | None = None) -> RunFolder:
     """Return the folder of a task's run; `fold` is given only for runs of several folds side by side."""
     return RunFolder(runs / task if fold is None else runs / task / f"fold-{fold}")

@@ -1,45 +1,94 @@
 """Data leakage between runs: a backbone that was trained on people in a head's validation set."""
 
-import re
+import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
-from data.annotations.table import original_person, source_name
+import pandas as pd
+
 from data.audit.predictions import read_validation
+from heads.run.checkpoint import find_description
 from heads.run.folder import RunFolder
 
+PEOPLE = "people"  # key of a checkpoint's description
 
-def leakage_warning(run: RunFolder, people: Iterable[str]) -> str:
-    """Warn if the backbone's `run` was trained on validation `people`; empty if it was not.
 
-    The run was trained on the people in its data who were not in its validation fold. People of derived images
-    (`data.masked`) are those of the originals. A run without validation.npz is not checked.
+@dataclass(frozen=True)
+class SeenPeople:
+    """The people that a head was trained on, and those its backbone was trained on, and so on.
 
-    `people` are from the table's column `person`, which names a person's data folder and its content.
+    Attributes:
+        hashes: of their names, see `hash_person`: who has the data recognises them, a shared checkpoint names nobody.
+        unknown: checkpoints along the chain of backbones that do not hold their people, by file name.
     """
-    if not run.validation.is_file():
-        return ""
-    head_people, validated = set(people), set(read_validation(run.validation)["person"].tolist())
-    originals = set(map(original_person, validated))
-    original_sources = set(map(source_name, originals))
-    unknown = [person for person in map(original_person, head_people) if person not in originals]
-    leaked = [person for person in unknown if source_name(person) in original_sources]
+
+    hashes: frozenset[str] = frozenset()
+    unknown: tuple[str, ...] = ()
+
+    def after_training(self, people: Iterable[str]) -> "SeenPeople":
+        """Return what a head has seen that starts from these weights and is trained on `people`."""
+        return SeenPeople(self.hashes | set(map(hash_person, people)), self.unknown)
+
+    def to_json(self) -> dict[str, list[str]]:
+        """Return the part of a checkpoint's description that `find_seen_people` reads."""
+        return {"hashes": sorted(self.hashes), "unknown": list(self.unknown)}
+
+
+def hash_person(person: str) -> str:
+    """Return the first 16 digits of the SHA-256 of a person's name.
+
+    >>> hash_person("anna")
+    '55579b557896d0ce'
+    """
+    return hashlib.sha256(person.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def find_seen_people(checkpoint: Path) -> SeenPeople:
+    """Find the people whom a checkpoint has seen; nobody if it is not one of train_task.py.
+
+    Version 0.1 did not write them: such a checkpoint is `unknown`.
+    """
+    description = find_description(checkpoint) or {}
+    people = description.get(PEOPLE)
+    if isinstance(people, dict):
+        return SeenPeople(frozenset(people.get("hashes", ())), tuple(people.get("unknown", ())))
+    return SeenPeople(unknown=(str(checkpoint),)) if "config" in description else SeenPeople()
+
+
+def leakage_warning(checkpoint: Path, seen: SeenPeople, valid: pd.DataFrame) -> str:
+    """Warn of validation people whom the backbone has seen, and of what is not known; empty if there is nothing.
+
+    Args:
+        checkpoint: of the backbone.
+        seen: of the backbone.
+        valid: rows of the validation set, of which `source` and `person` are used.
+    """
+    leaked = {person for person in valid["person"].unique() if hash_person(person) in seen.hashes}
     warning = ""
+    if str(checkpoint) in seen.unknown:
+        warning += f"{checkpoint}: a backbone of version 0.1, which did not store the people it was trained on"
+        validation = RunFolder(checkpoint.parent).validation
+        if validation.is_file():
+            warning += "; they are taken to be all others of the folders that it was validated on\n"
+            leaked |= _find_others(set(read_validation(validation)["person"].tolist()), valid)
+        else:
+            warning += "; train it again to have data leakage found\n"
+    elif seen.unknown:
+        names = ", ".join(seen.unknown)
+        warning += f"{checkpoint}: it is not known which people its backbone was trained on ({names} of version 0.1)\n"
     if leaked:
         warning += (
-            f"{run.folder}: this backbone was trained on {len(leaked)} people in the head's validation set, which "
+            f"{checkpoint}: this backbone was trained on {len(leaked)} people in the head's validation set, which "
             "inflates its metrics; train the backbone with the --fold and the split of the head\n"
-        )
-    sources = set(map(source_name, validated))
-    changed = {_folder(source) for source in set(map(source_name, head_people)) - sources}
-    for name in sorted(changed & set(map(_folder, sources))):
-        warning += (
-            f"{run.folder}: this backbone was trained on a folder {name} with other files; if images were added "
-            "or removed, its folds differ and it may have been trained on people in the head's validation set: "
-            "train it again\n"
         )
     return warning
 
 
-def _folder(source: str) -> str:
-    """Return the folder's name without the digest that `source_name` includes: my-train of my-train-0123abcd-2."""
-    return re.sub(r"-[0-9a-f]{8}(-\d+)?$", "", source)
+def _find_others(validated: set[str], valid: pd.DataFrame) -> set[str]:
+    """Find the people of `valid`, from sources with some of those `validated`, who are not among these."""
+    others: set[str] = set()
+    for _, people in valid.groupby("source")["person"]:
+        if not validated.isdisjoint(people):
+            others |= set(people) - validated
+    return others

@@ -48,6 +48,7 @@ class RunRecorder:
         config, fingerprints: the resolved config, and `fingerprint_data`: those of a run that is resumed must be equal.
         validation: arrays of validation.npz that describe the validation set, by name.
         box_margin: margin of the boxes that images are cropped to; None: they stay whole.
+        people: those that the head has seen (`heads.run.leakage.SeenPeople.to_json`); None: not recorded.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class RunRecorder:
         fingerprints: Mapping[str, str | None],
         validation: Mapping[str, Any],
         box_margin: float | None = None,
+        people: Mapping[str, Any] | None = None,
     ) -> None:
         self.run, self.config, self.fingerprints = run, config, fingerprints
-        self.validation, self.box_margin = validation, box_margin
+        self.validation, self.box_margin, self.people = validation, box_margin, people
         self.tracker: TensorBoardTracker | None = None
 
     def after_epoch(self, state: TrainState, output: ValidationOutput | None, is_best: bool) -> None:

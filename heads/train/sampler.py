@@ -1,6 +1,6 @@
 """Sampler of training rows: balanced over classes, with a limit of images per person."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ class BalancedSampler(Sampler[SampleIndex]):
 
     Attributes:
         labels: class index of each row, [N].
-        persons: person of each row, [N].
+        persons: person of each row, by name or number, [N].
         power: 0 draws each row once, 1 draws all classes equally often.
         per_person: at most this many different images of a person in an epoch; None: all.
         seed: from 0.
@@ -33,7 +33,7 @@ class BalancedSampler(Sampler[SampleIndex]):
     """
 
     labels: npt.NDArray[np.int64]
-    persons: Sequence[str]
+    persons: npt.ArrayLike
     power: float = 0.0
     per_person: int | None = None
     seed: int = 0
@@ -41,7 +41,7 @@ class BalancedSampler(Sampler[SampleIndex]):
     skip: int = 0
 
     def __post_init__(self) -> None:
-        self._person = np.unique(np.asarray(self.persons, dtype=str), return_inverse=True)[1]
+        self._person = np.unique(np.asarray(self.persons), return_inverse=True)[1]
         counts = np.bincount(self._person)
         self._length = int(np.minimum(counts, self.per_person or len(self.labels)).sum())
 

@@ -24,7 +24,7 @@ def make_table(people: list[tuple[str, str, float]]) -> pd.DataFrame:
     for identity, gender, age in people:
         name = f"{identity}_{gender}_Asian_{age:.0f}"
         for shot, mask in MASK_OF_SHOT.items():
-            row = {"source": "/train", "path": f"/train/images/{name}/{shot}.jpg", "person": f"train-0/{name}"}
+            row = {"source": "/train", "path": f"/train/images/{name}/{shot}.jpg", "person": name}
             rows.append({**row, "shot": shot, "id": identity, "age": age, "gender": gender, "mask": mask})
     return pd.DataFrame(rows)
 
@@ -55,7 +55,7 @@ def problems_of(table: pd.DataFrame, path: Path) -> list[str]:
 def test_only_the_named_labels_change_and_the_given_table_stays(tmp_path):
     before = TABLE.copy()
     lines = ["01,gender,female,", "03-1_male_Asian_50,age,20,", "03-1,mask,wear,normal"]
-    fixed = apply_corrections(TABLE, write(tmp_path, *lines, "train-0/02_male_Asian_40,gender,female,"))
+    fixed = apply_corrections(TABLE, write(tmp_path, *lines, "train-0123abcd/02_male_Asian_40,gender,female,"))
     pd.testing.assert_frame_equal(TABLE, before)
     expected = TABLE.copy()
     expected.loc[(expected["id"] == "01") | (expected["age"] == 40), "gender"] = "female"
@@ -87,6 +87,17 @@ def test_images_that_are_unknown_or_ambiguous_are_refused(tmp_path):
     ]
 
 
+def test_people_of_one_name_in_two_sources_are_told_apart_by_the_sources_names(tmp_path):
+    two = pd.concat([make_masks("/faces", ANNA_AND_BEN), make_masks("/others", ANNA_AND_BEN)], ignore_index=True)
+    problem = "2: person='anna' is 2 people, expected one of faces/anna, others/anna"
+    assert problems_of(two, write(tmp_path, "anna,mask,incorrect,")) == [problem]
+    fixed = apply_corrections(two, write(tmp_path, "others/anna,mask,incorrect,"))
+    assert fixed.index[fixed["mask"] == "incorrect"].tolist() == [4, 5]
+    derived = two.assign(original_source=[None] * 4 + ["faces"] * 4)
+    fixed = apply_corrections(derived, write(tmp_path, "anna,mask,incorrect,"))
+    assert fixed.index[fixed["mask"] == "incorrect"].tolist() == [0, 1, 4, 5], "a derived image is of the same person"
+
+
 folders = st.lists(st.sampled_from(["a", "b", "1.jpg"]), max_size=3)
 
 
@@ -109,7 +120,7 @@ def test_all_problems_are_reported(tmp_path):
     columns = "expected one of age, gender, mask"
     assert problems_of(TABLE, write(tmp_path, *lines)) == [
         "2: person='99' is nobody in the data, expected a person's folder name or id",
-        "3: person='02' is 2 people, expected one of train-0/02_female_Asian_30, train-0/02_male_Asian_40",
+        "3: person='02' is 2 people, expected one of train/02_female_Asian_30, train/02_male_Asian_40",
         f"4: column='gendr', {columns}",
         f"5: column='person', {columns}",
         "6: age='3O', expected a whole number of years from 0 to 120",

@@ -1,12 +1,14 @@
 """Folds share no person, hold the classes in equal shares and depend on the source and the seed alone."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.annotations.folds import assign_folds
+from data.annotations.folds import assign_folds, keep_folds
 from data.runtime.errors import InputError
 
 STRATA = {"mask": [], "gender": [], "age": [30, 60]}
@@ -69,17 +71,53 @@ def test_wrong_requests_are_refused():
         assign_folds(A, 1, STRATA, seed=0)
     with pytest.raises(InputError, match="found 'wear'"):
         assign_folds(A, 5, {"mask": [30]}, seed=0)
-    with pytest.raises(ValueError, match="two sources"):
-        assign_folds(pd.concat([A, A.assign(source="b")]), 5, STRATA, seed=0)
 
 
-def test_all_images_derived_from_a_person_are_in_one_fold():
-    tables = {"portraits-0000000a": make_source("portraits-0000000a", 30)}
-    derived = [("m1-0000000b", "portraits-0000000a"), ("m2-0000000c", "portraits-0000000a")]
-    for name, of in [*derived, ("m3-0000000d", "m1-0000000b")]:
-        some = tables[of][2 * len(MASKS) :]  # not of all people: by themselves they would get other folds
-        tables[name] = some.assign(source=name, person=name + "/" + some["person"], path=name + "/" + some["path"])
-    for chosen in (list(tables), list(tables)[1:3], list(tables)[::3]):
-        table = pd.concat([tables[name] for name in chosen], ignore_index=True)
-        fold = pd.Series(assign_folds(table, 5, STRATA, seed=0))
-        assert fold.groupby(table["person"].str.rpartition("/")[2]).nunique().max() == 1
+def test_people_of_several_sources_are_in_the_fold_of_the_original():
+    portraits = make_source("portraits", 30)
+    alone = pd.Series(assign_folds(portraits, 5, STRATA, seed=0)).groupby(portraits["person"]).first()
+    some = portraits[2 * len(MASKS) :]  # not of all people: by themselves they would get other folds
+    masked = some.assign(source="masked", path="masked/" + some["path"], original_source="portraits")
+    table = pd.concat([masked, portraits], ignore_index=True)
+    fold = pd.Series(assign_folds(table, 5, STRATA, seed=0))
+    np.testing.assert_array_equal(fold, alone[table["person"]])
+
+
+def test_kept_folds_are_those_of_the_first_time_and_readable(tmp_path):
+    file = tmp_path / "runs" / "folds-5-0.csv"
+    first = keep_folds(file, A, 5, STRATA, 0)
+    np.testing.assert_array_equal(first, assign_folds(A, 5, STRATA, 0))
+    some = A[A["age"] < 60].assign(source="moved")
+    np.testing.assert_array_equal(keep_folds(file, some, 5, {}, 0), first[some.index])
+    lines = file.read_text().splitlines()
+    assert lines[:2] == ["person,fold", f"a/0,{first[0]}"]
+    assert len(lines) == 301, "people whose images were removed stay"
+    more = pd.concat([A, B])
+    np.testing.assert_array_equal(keep_folds(file, more, 5, STRATA, 0)[: len(A)], first)
+    assert len(file.read_text().splitlines()) == 341
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ("anna,5\n", ":2: fold='5', expected a number from 0 to 4"),
+        ("anna,1\nanna,1\n", ":3: person='anna' twice"),
+        ("anna\n", ":2: 1 values, expected 2"),
+    ],
+)
+def test_a_damaged_file_of_folds_is_refused_and_stays(tmp_path, lines, problem):
+    file = tmp_path / "folds-5-0.csv"
+    file.write_text(text := f"person,fold\n{lines}")
+    with pytest.raises(InputError, match="restore the file") as raised:
+        keep_folds(file, A, 5, STRATA, 0)
+    assert f"{file}{problem}" in str(raised.value)
+    assert file.read_text() == text
+
+
+def test_names_that_no_csv_can_hold_keep_their_folds(tmp_path):
+    names = {"a/0": os.fsdecode(b"Asi\xe9n"), "a/1": "line\r\nend", "a/2": 'quote" ,'}
+    people = [names.get(person, person) for person in A["person"]]
+    table = A.assign(person=pd.Series(people, dtype=pd.StringDtype("python")))
+    first = keep_folds(tmp_path / "folds.csv", table, 5, STRATA, 0)
+    np.testing.assert_array_equal(keep_folds(tmp_path / "folds.csv", table, 5, STRATA, 0), first)
+    np.testing.assert_array_equal(first, assign_folds(table, 5, STRATA, 0))
