@@ -8,11 +8,13 @@ from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from data.annotations.folds import assign_folds, balanced_weights, sampled_shares
-from data.explore.images import ImageInfo, Pairs, find_duplicates, image_facts, inspect_image, list_pairs
+from data.explore.images import ImageInfo, Pairs, find_duplicates, image_facts, inspect_image
 from data.runtime.processes import parallel_map
+from data.statistics import LEVELS
 
 POWERS = (0.25, 0.5, 1.0)
 HISTOGRAM_YEARS = 5
@@ -35,9 +37,18 @@ def explore(
     own = table["path"].tolist()
     other = other_images(own, against)
     paths = [*own, *other]
-    inspected = list(parallel_map(inspect_image, paths, chunk=CHUNK))
-    readable = {row: each for row, each in enumerate(inspected) if isinstance(each, ImageInfo)}
-    pairs = find_duplicates(readable, [*table["person"], *[None] * len(other)])
+    readable: dict[int, ImageInfo] = {}
+    unreadable, levels = [], np.zeros((3, LEVELS), np.int64)
+    for row, found in enumerate(parallel_map(inspect_image, paths, chunk=CHUNK)):
+        if isinstance(found, str):
+            unreadable.append(found)
+            continue
+        readable[row] = found[0]
+        if row < len(own):
+            levels += found[1]
+    fold = assign_folds(table, folds, STRATA, seed=0)
+    pairs = find_duplicates(readable, [*table["person"], *[None] * len(other)], fold.tolist())
+    in_two_folds = pairs.pop("in_two_folds")
     classes = {name: table[name] for name in labels if name in table}
     if "age" in classes:
         classes["age"] = age_classes(table["age"], ages)
@@ -48,17 +59,18 @@ def explore(
         "people": int(table["person"].nunique()),
         "against": len(other),
         "against_in_data": len(against) - len(other),
-        "unreadable": [each for each in inspected if isinstance(each, str)],
+        "unreadable": unreadable,
         "labels": {name: class_facts(each) for name, each in classes.items()},
         "unlabelled": {name: int(each.isna().sum()) for name, each in classes.items()},
         "joint": joint_facts(classes) if len(classes) > 1 else [],
         "ages": age_facts(table),
         "photographs_per_person": {str(images): int(people) for images, people in per_person.items()},
-        "pictures": image_facts([each for row, each in readable.items() if row < len(own)]),
+        "pictures": image_facts([each for row, each in readable.items() if row < len(own)], levels),
         "duplicates": {
-            kind: {"pairs": len(found), "examples": list_pairs(found, paths)} for kind, found in pairs.items()
+            kind: {"pairs": each.count, "examples": name_pairs(each, paths)} for kind, each in pairs.items()
         },
-        "split": fold_facts(table, folds, pairs["across_people"]),
+        "split": fold_facts(table, fold, folds)
+        | {"pairs_in_two_folds": in_two_folds.count, "pictures_in_two_folds": name_pairs(in_two_folds, paths)},
     }
 
 
@@ -140,19 +152,17 @@ def age_facts(table: pd.DataFrame) -> Facts:
     return {"edges": edges, "people": counts}
 
 
-def fold_facts(table: pd.DataFrame, folds: int, same: Pairs) -> Facts:
-    """Count images and people of each fold that training makes, and equal images of two people in two folds.
-
-    `same` are pairs of the table's rows, [P, 2], that hold the same image of two people.
-    """
-    fold = assign_folds(table, folds, STRATA, seed=0)
+def fold_facts(table: pd.DataFrame, fold: npt.NDArray[np.int64], folds: int) -> Facts:
+    """Count images and people of each of the `folds` folds, given each row's [N]."""
     sizes = table.groupby(fold)["person"].agg(["size", "nunique"]).reindex(range(folds), fill_value=0)
-    apart = same[fold[same[:, 0]] != fold[same[:, 1]]]
     return {
         "folds": [
             {"fold": number, "photographs": int(images), "people": int(people)}
             for number, images, people in sizes.itertuples()
         ],
-        "pairs_in_two_folds": len(apart),
-        "pictures_in_two_folds": list_pairs(apart, table["path"].tolist()),
     }
+
+
+def name_pairs(pairs: Pairs, paths: Sequence[str]) -> list[list[str]]:
+    """Name the examples of pairs of rows by their `paths` [N]."""
+    return [[paths[one], paths[other]] for one, other in pairs.examples]

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,20 @@ from data.statistics import count_levels, mean_and_std
 
 HASH_SIZE = 8  # perceptual hashes of 8 x 8 bits
 NEAR = 4  # of 64 bits; scaling and compression change up to 4 or so, different images differ in about 32
-BLOCK = 512  # rows of hashes compared at a time
+COMPARED = 2**22  # pairs of images compared at a time: about 100 MB
 MAX_LISTED = 200  # examples of duplicates and sizes; all are counted
 
-Pairs = npt.NDArray[np.int64]
+KINDS = (
+    *("same_person", "across_people", "between_sets", "near_across_people", "near_between_sets"),
+    "in_two_folds",  # the same image of two people, in two folds
+)
+
+Levels = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """One decoded image."""
+    """One decoded image, without anything as large as its pixels or levels: there may be a million."""
 
     width: int  # of the upright image, in pixels, as the height
     height: int
@@ -34,34 +39,50 @@ class ImageInfo:
     file_bytes: int
     digest: str  # SHA-256 of shape and pixels: equal only for the same image, whatever its file format
     fingerprint: int  # imagehash's `phash` of 64 bits, which scaling or compression hardly change
-    levels: npt.NDArray[np.int64]  # how often each level occurs in each channel, [3, 256]
 
 
-def inspect_image(path: str) -> ImageInfo | str:
-    """Describe one image, or return why it cannot be read."""
+@dataclass
+class Pairs:
+    """Pairs of images of one kind: how many, and the rows (i, j), i < j, of the first `MAX_LISTED`."""
+
+    count: int = 0
+    examples: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, pairs: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> None:
+        """Count the pairs that a matrix [len(rows), len(others)] marks, and keep those that are listed."""
+        self.count += int(np.count_nonzero(pairs))
+        for one in np.flatnonzero(pairs.any(axis=1)):
+            if len(self.examples) == MAX_LISTED:
+                break
+            found = np.flatnonzero(pairs[one])[: MAX_LISTED - len(self.examples)]
+            self.examples += [(int(rows[one]), int(others[other])) for other in found]
+
+
+def inspect_image(path: str) -> tuple[ImageInfo, Levels] | str:
+    """Describe one image and count the levels of its channels [3, 256], or return why it cannot be read."""
     try:
         encoded = read_encoded(Path(path))
         pixels = decode_bytes(encoded, printable(path))
     except InputError as error:
         return str(error)
     height, width = pixels.shape[:2]
-    return ImageInfo(
+    info = ImageInfo(
         width=width,
         height=height,
         kind=" ".join(header_of(encoded)),
         file_bytes=len(encoded),
         digest=hashlib.sha256(f"{height}x{width}:".encode() + pixels.tobytes()).hexdigest(),
         fingerprint=int(str(imagehash.phash(Image.fromarray(pixels), HASH_SIZE)), 16),
-        levels=count_levels(pixels),
     )
+    return info, count_levels(pixels)
 
 
-def image_facts(images: Sequence[ImageInfo]) -> dict[str, Any]:
-    """Summarise sizes, formats and the channels' mean and standard deviation of the images."""
+def image_facts(images: Sequence[ImageInfo], levels: Levels) -> dict[str, Any]:
+    """Summarise sizes, formats and the channels' mean and standard deviation; `levels` are those of all images."""
     if not images:
         return {}
     sizes = Counter(f"{each.width} x {each.height}" for each in images)
-    mean, std = mean_and_std(np.sum([each.levels for each in images], axis=0))
+    mean, std = mean_and_std(levels)
     spans = {name: [getattr(each, name) for each in images] for name in ("width", "height")}
     return {
         "sizes": dict(sizes.most_common(MAX_LISTED)),
@@ -74,58 +95,43 @@ def image_facts(images: Sequence[ImageInfo]) -> dict[str, Any]:
     }
 
 
-def find_duplicates(images: Mapping[int, ImageInfo], people: Sequence[str | None]) -> dict[str, Pairs]:
-    """Find pairs of images (by row) that are the same or nearly so: for each kind of pair the rows, [P, 2].
+def find_duplicates(
+    images: Mapping[int, ImageInfo], people: Sequence[str | None], folds: Sequence[int]
+) -> dict[str, Pairs]:
+    """Find pairs of images (by row) that are the same or nearly so, by kind of pair.
 
-    `people` has each row's person; None for an image of another set, which is compared with the data alone.
-    Images of one person are similar by nature, so near duplicates are searched across people only.
+    Every pair is compared, N * N / 2 steps of a few nanoseconds, but only `MAX_LISTED` of each kind are kept: if all
+    images are the same, there are as many pairs.
+
+    Args:
+        images: by row.
+        people: each row's person; None for an image of another set, which is compared with the data alone. Images of
+            one person are similar by nature, so near duplicates are searched across people only.
+        folds: of each row of the data.
     """
     rows = np.array(list(images), dtype=np.int64)
     outside = np.array([people[row] is None for row in rows], dtype=bool)
     person = np.unique([people[row] or "" for row in rows], return_inverse=True)[1]
+    fold = np.array([-1 if people[row] is None else folds[row] for row in rows], dtype=np.int64)
     digest = np.unique([each.digest for each in images.values()], return_inverse=True)[1]
-    near = near_pairs(np.array([each.fingerprint for each in images.values()], dtype=np.uint64))
-    near = near[digest[near[:, 0]] != digest[near[:, 1]]]
-    found = {}
-    for prefix, pairs in (("", same_pairs(digest.tolist())), ("near_", near)):
-        one, other = pairs.T
-        inside, different = ~(outside[one] | outside[other]), person[one] != person[other]
-        found[f"{prefix}same_person"] = rows[pairs[inside & ~different]]
-        found[f"{prefix}across_people"] = rows[pairs[inside & different]]
-        found[f"{prefix}between_sets"] = rows[pairs[outside[one] != outside[other]]]
-    del found["near_same_person"]
+    prints = np.array([each.fingerprint for each in images.values()], dtype=np.uint64)
+    found = {kind: Pairs() for kind in KINDS}
+    block = max(1, COMPARED // max(1, len(rows)))
+    for start in range(0, len(rows), block):
+        near = np.triu(np.bitwise_count(prints[start : start + block, None] ^ prints[None, start:]) <= NEAR, k=1)
+        some = near.any(axis=1)
+        near, one, other = near[some], np.flatnonzero(some)[:, None] + start, slice(start, None)
+        same = digest[one] == digest[other]
+        inside, across = ~(outside[one] | outside[other]), person[one] != person[other]
+        between = outside[one] != outside[other]
+        kinds = {
+            "same_person": same & inside & ~across,
+            "across_people": same & inside & across,
+            "between_sets": same & between,
+            "near_across_people": near & ~same & inside & across,
+            "near_between_sets": near & ~same & between,
+            "in_two_folds": same & inside & across & (fold[one] != fold[other]),
+        }
+        for kind, pairs in kinds.items():
+            found[kind].add(near & pairs, rows[one[:, 0]], rows[other])
     return found
-
-
-def same_pairs(digests: Sequence[int]) -> Pairs:
-    """Find the pairs (i, j), i < j, of equal digests [N]: [P, 2], group by group.
-
-    >>> same_pairs([7, 8, 7, 9, 8, 7]).tolist()
-    [[0, 2], [0, 5], [2, 5], [1, 4]]
-    """
-    groups: dict[int, list[int]] = {}
-    for place, digest in enumerate(digests):
-        groups.setdefault(digest, []).append(place)
-    pairs = [np.array(each)[np.stack(np.triu_indices(len(each), 1), axis=1)] for each in groups.values()]
-    return np.concatenate([np.empty((0, 2), np.int64), *pairs])
-
-
-def near_pairs(fingerprints: npt.NDArray[np.uint64]) -> Pairs:
-    """Find the pairs (i, j), i < j, of fingerprints [N] that differ in at most `NEAR` bits: [P, 2], sorted.
-
-    Every pair is compared, in blocks: N * N / 2 steps of a nanosecond or so.
-
-    >>> near_pairs(np.array([0, 1, 255], np.uint64)).tolist()
-    [[0, 1]]
-    """
-    found = [np.empty((0, 2), np.int64)]
-    for start in range(0, len(fingerprints), BLOCK):
-        block = fingerprints[start : start + BLOCK, None] ^ fingerprints[None, start:]
-        pairs = np.argwhere(np.bitwise_count(block) <= NEAR) + start
-        found.append(pairs[pairs[:, 0] < pairs[:, 1]])
-    return np.concatenate(found)
-
-
-def list_pairs(pairs: Pairs, paths: Sequence[str]) -> list[list[str]]:
-    """Name the first pairs [P, 2] of rows by their `paths` [N], at most `MAX_LISTED`."""
-    return [[paths[one], paths[other]] for one, other in pairs[:MAX_LISTED].tolist()]
