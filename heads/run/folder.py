@@ -103,15 +103,19 @@ def save_head(
     validation: Mapping[str, Any],
     box_margin: float | None = None,
     temperature: float = 1.0,
+    people: Mapping[str, Any] | None = None,
 ) -> None:
     """Write weights with their config (classes, pixels, normalisation), versions, machine and metrics.
 
     `box_margin` is that of --box-margin if the head was trained on images cropped to face boxes; `temperature`
-    calibrates its probabilities (`heads.objective.calibration`).
+    calibrates its probabilities (`heads.objective.calibration`); `people` are those it has seen, as hashes
+    (`heads.run.leakage.SeenPeople.to_json`).
     """
     versions = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
     description = {"config": strip_paths(config), "validation": validation, "box_margin": box_margin}
     description |= {"temperature": temperature, "versions": versions, "machine": describe_machine()}
+    if people is not None:
+        description["people"] = people
     save_tensors(path, head.state_dict(), description)
 
 

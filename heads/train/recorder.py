@@ -80,7 +80,7 @@ class RunRecorder:
             self.tracker.start()
         if is_best and output is not None:
             temperature = fit_temperature(output.probabilities, self.validation["truth"])
-            save_head(run.best, state.eval_head, self.config, record, self.box_margin, temperature)
+            save_head(run.best, state.eval_head, self.config, record, self.box_margin, temperature, self.people)
             expected = {} if output.expected is None else {"expected": output.expected}
             write_arrays(run.validation, {**self.validation, "probabilities": output.probabilities, **expected})
         if first:

@@ -52,9 +52,21 @@ def test_each_face_is_written_bare_and_masked_with_its_own_labels(portraits, tmp
     assert write_masked(read_table([portraits]), tmp_path / "out", 2, wrong, 0, processes=1) == 18
     table = read_table([tmp_path / "out"])
     assert table["mask"].value_counts().to_dict() == {"normal": 6} | classes
+    assert table["derived_from"].value_counts().to_dict() == {f"images/{number}.png": 3 for number in range(6)}
+    assert set(table["original_source"]) == {"portraits"}
     per_person = table.groupby("person")["age"].agg(lambda ages: sorted(set(ages)))
     assert per_person.tolist() == [[20, 21], [22, 23], [24, 25]]
     assert (table["gender"] == "female").all()
+
+
+def test_images_derived_twice_name_their_first_original(portraits, tmp_path):
+    write_masked(read_table([portraits]), tmp_path / "once", 1, 0.5, 0, processes=1)
+    table = read_table([tmp_path / "once", portraits])
+    write_masked(bare_faces(table), tmp_path / "twice", 1, 0.5, 0, processes=1)
+    twice = read_table([tmp_path / "twice"])
+    assert set(twice["original_source"]) == {"portraits"}
+    assert twice["derived_from"].value_counts().to_dict() == {f"images/{number}.png": 4 for number in range(6)}
+    assert twice.groupby("person")["derived_from"].nunique().to_dict() == {"p0": 2, "p1": 2, "p2": 2}
 
 
 def test_the_seed_decides_and_not_the_number_of_processes(portraits, tmp_path):
