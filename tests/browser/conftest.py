@@ -69,7 +69,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     config = "steps: [" + "long, " * 80 + "]\n"
     report = analyse(evaluation, [TrainingRun(t, history, config, 1.5, {}, {}, {}) for t in TASKS], ["A note."])
     folder = tmp_path_factory.mktemp("report")
-    for each in report.wrong:
-        Image.new("RGB", (72, 96), "teal").save(folder / each.image)
+    for name in ids:
+        Image.new("RGB", (72, 96), "teal").save(folder / name)
     (folder / "report.html").write_text(render_report(report, {}, folder), encoding="utf-8")
     return Page(folder / "report.html", report)

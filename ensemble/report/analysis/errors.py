@@ -73,8 +73,8 @@ class TaskPrediction:
 
 
 @dataclass(frozen=True)
-class WrongPrediction:
-    """One image with a wrong joint prediction: joint class names, their confidence, and each task's prediction.
+class Prediction:
+    """One image: joint class names, the confidence of the predicted one, and each task's prediction.
 
     `confidence` is None if unknown. `metadata` has name and value of what else is known, such as ("age", "61").
     """
@@ -168,13 +168,23 @@ def hardest(groups: Iterable[Group], part: str, fewest: int = 20) -> Group | Non
     return max(known, key=lambda group: group.errors[part], default=None)
 
 
-def wrong_predictions(evaluation: Evaluation) -> list[WrongPrediction]:
+def wrong_predictions(evaluation: Evaluation) -> list[Prediction]:
     """Every wrong prediction; the most confident first if probabilities are known, else in the order of images."""
     rows = np.flatnonzero(evaluation.wrong[JOINT])
-    confidence = evaluation.confidence
-    if confidence is not None:
-        rows = rows[np.argsort(-confidence[rows], kind="stable")]
-    found = []
+    if evaluation.confidence is not None:
+        rows = rows[np.argsort(-evaluation.confidence[rows], kind="stable")]
+    return _predictions(evaluation, rows)
+
+
+def sample_predictions(evaluation: Evaluation, most: int = 12) -> list[Prediction]:
+    """Draw at most `most` right and then as many wrong predictions at random, the same ones for the same answers."""
+    rows = np.random.default_rng(0).permutation(len(evaluation.ids))
+    wrong = evaluation.wrong[JOINT][rows]
+    return _predictions(evaluation, np.concatenate([rows[~wrong][:most], rows[wrong][:most]]))
+
+
+def _predictions(evaluation: Evaluation, rows: npt.NDArray[np.intp]) -> list[Prediction]:
+    found, confidence = [], evaluation.confidence
     for row in rows.tolist():
         tasks = []
         for task, names in evaluation.tasks.items():
@@ -188,7 +198,7 @@ def wrong_predictions(evaluation: Evaluation) -> list[WrongPrediction]:
             metadata.append(("person", str(evaluation.people[row])))
         truth, predicted = (evaluation.joint_classes[each[row]] for each in (evaluation.truth, evaluation.predicted))
         sure = None if confidence is None else float(confidence[row])
-        found.append(WrongPrediction(evaluation.ids[row], truth, predicted, sure, tasks, metadata))
+        found.append(Prediction(evaluation.ids[row], truth, predicted, sure, tasks, metadata))
     return found
 
 

@@ -32,7 +32,7 @@ class Report:
     curves: dict[str, tuple[Floats, Floats]]
     views: dict[str, calibration.ViewsEffect]
     views_difference: Estimates | None
-    wrong: list[errors.WrongPrediction]
+    wrong: list[errors.Prediction]
     runs: Sequence[TrainingRun]
     notes: Sequence[str]
 

@@ -20,7 +20,8 @@ from heads.objective.calibration import fit_temperature
 from heads.run.checkpoint import read_description
 from heads.run.folder import RunFolder, find_trained_runs, run_folder
 
-BEST = ("macro_f1", "accuracy", "mae", "epoch")  # what metrics.json has of the best epoch
+# What metrics.json has of the best epoch.
+BEST = ("macro_f1", "accuracy", "mae", "calibration_error", "calibration_error_scaled", "epoch")
 NAME = "validation"  # of the heads' validation predictions, where a submission has its path
 
 

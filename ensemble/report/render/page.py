@@ -8,24 +8,32 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from data.images.decode import decode
 from data.images.find import IMAGES, LISTING, image_paths
 from data.runtime.errors import InputError, printable
 from data.runtime.files import write_text
 from data.runtime.html.render import render_page
 from ensemble.metrics.scores import JOINT
-from ensemble.report.analysis.errors import WrongPrediction, hardest
+from ensemble.report.analysis.errors import Prediction, hardest, sample_predictions
+from ensemble.report.analysis.maps import wrong_maps
 from ensemble.report.analysis.report import Report, to_json
 from ensemble.report.load.runs import TrainingRun
 from ensemble.report.render import plots, tables
 from ensemble.report.render.text import absent_classes, to_markdown
-from ensemble.report.render.thumbnail import thumbnail
+from ensemble.report.render.thumbnail import overlay, thumbnail
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 MOST_DISAGREEMENTS = 500
+Thumbnails = dict[str, Markup]  # by image
 
 
 def write_reports(
-    paths: Sequence[Path], report: Report, sources: Mapping[str, Path], images: Path | None, most_wrong: int
+    paths: Sequence[Path],
+    report: Report,
+    sources: Mapping[str, Path],
+    images: Path | None,
+    most_wrong: int,
+    runs: Path | None = None,
 ) -> None:
     """Write `report` to each of `paths`, as a page, as JSON or as Markdown by its suffix; all of them or none.
 
@@ -35,6 +43,7 @@ def write_reports(
         sources: the files that were evaluated, by label.
         images: folder of the images, or of `info.csv` and `images/`, for thumbnails; None for names alone.
         most_wrong: number of wrong predictions to list.
+        runs: folder of the heads' runs, for maps over thumbnails; None for none.
 
     Raises:
         InputError: a listed image is not in `images`.
@@ -43,7 +52,7 @@ def write_reports(
     texts = []
     for path in paths:
         if path.suffix == ".html":
-            texts.append(render_report(report, labels, images, most_wrong))
+            texts.append(render_report(report, labels, images, most_wrong, runs))
         elif path.suffix == ".json":
             texts.append(json.dumps(to_json(report), indent=2, ensure_ascii=False) + "\n")
         else:
@@ -52,10 +61,22 @@ def write_reports(
         write_text(path, text)
 
 
-def render_report(report: Report, sources: Mapping[str, str], images: Path | None = None, most_wrong: int = 300) -> str:
+def render_report(
+    report: Report,
+    sources: Mapping[str, str],
+    images: Path | None = None,
+    most_wrong: int = 300,
+    runs: Path | None = None,
+) -> str:
     """Render the HTML page; arguments and errors as those of `write_reports`."""
     listed = report.wrong[:most_wrong]
-    thumbnails, unreadable = _thumbnails(listed, images)
+    sample = [] if images is None else sample_predictions(report.evaluation)
+    paths, thumbnails, unreadable = _thumbnails([*listed, *sample], images)
+    maps: dict[tuple[str, str], Markup] = {}
+    if runs is not None and thumbnails:
+        readable = [each for each in listed if each.image in thumbnails]
+        found = wrong_maps(runs, report.evaluation, readable, [paths[each.image] for each in readable])
+        maps = {key: thumbnail(overlay(*map_), f"map of {key[1]}, {key[0]}") for key, map_ in found.items()}
     return render_page(
         TEMPLATE,
         title="Evaluation",
@@ -68,7 +89,10 @@ def render_report(report: Report, sources: Mapping[str, str], images: Path | Non
         tiles=_tiles(report),
         hardest=_hardest(report),
         training=[_training(run) for run in report.runs],
-        listed=[_listed(each, thumbnails.get(each.image)) for each in listed],
+        listed=[_listed(each) for each in listed],
+        sample=sample,
+        thumbnails=thumbnails,
+        maps=maps,
         has_images=images is not None,
         class_choices=[f"{task}: {name}" for task, names in report.evaluation.tasks.items() for name in names],
         most_disagreements=MOST_DISAGREEMENTS,
@@ -112,23 +136,23 @@ def _training(run: TrainingRun) -> dict[str, Any]:
     return {"name": run.name, "plot": plots.history_plot(run, reached), "facts": recorded, "config": run.config}
 
 
-def _thumbnails(listed: Sequence[WrongPrediction], images: Path | None) -> tuple[dict[str, Markup], list[str]]:
-    """Thumbnails by image, and a note on each image that cannot be decoded."""
-    thumbnails: dict[str, Markup] = {}
-    notes: list[str] = []
-    if images is None or not listed:
-        return thumbnails, notes
+def _thumbnails(predictions: Sequence[Prediction], images: Path | None) -> tuple[dict[str, str], Thumbnails, list[str]]:
+    """Paths and thumbnails by image, and a note on each image that cannot be decoded."""
+    named = {each.image: each for each in predictions}
+    if images is None or not named:
+        return {}, {}, []
     folder = images / IMAGES if (images / LISTING).is_file() else images
-    for each, path in zip(listed, image_paths(folder, [each.image for each in listed]), strict=True):
+    paths, thumbnails, notes = dict(zip(named, image_paths(folder, list(named)), strict=True)), {}, []
+    for name, each in named.items():
         try:
-            thumbnails[each.image] = thumbnail(Path(path), f"{each.image}: {each.predicted}, truth {each.truth}")
+            thumbnails[name] = thumbnail(decode(Path(paths[name])), f"{name}: {each.predicted}, truth {each.truth}")
         except InputError as error:
             notes.append(f"No thumbnail: {error}.")
-    return thumbnails, notes
+    return paths, thumbnails, notes
 
 
-def _listed(prediction: WrongPrediction, image: Markup | None) -> dict[str, Any]:
+def _listed(prediction: Prediction) -> dict[str, Any]:
     """One listed image, with what it is filtered by as JSON."""
     heads = [each.task for each in prediction.tasks if each.wrong]
     truth = [f"{each.task}: {each.truth}" for each in prediction.tasks]
-    return {"prediction": prediction, "image": image, "heads": json.dumps(heads), "truth": json.dumps(truth)}
+    return {"prediction": prediction, "heads": json.dumps(heads), "truth": json.dumps(truth)}

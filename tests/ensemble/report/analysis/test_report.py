@@ -8,7 +8,14 @@ import pytest
 from sklearn.metrics import f1_score
 
 from ensemble.report.analysis.calibration import calibrations, views_effects
-from ensemble.report.analysis.errors import error_causes, error_groups, hardest, number_errors, wrong_predictions
+from ensemble.report.analysis.errors import (
+    error_causes,
+    error_groups,
+    hardest,
+    number_errors,
+    sample_predictions,
+    wrong_predictions,
+)
 from ensemble.report.analysis.report import Report, analyse
 from ensemble.report.load.evaluation import Evaluation, NumericLabel
 from heads.objective.calibration import calibrate
@@ -128,5 +135,7 @@ def test_wrong_predictions_come_most_confident_first(world: World, report: Repor
     assert first.confidence == pytest.approx(confidence[row])
     assert list(first.tasks[1].probabilities.values()) == pytest.approx(world.merged["age"][row].tolist())
     assert first.metadata == [("age", str(world.table["age"][row])), ("person", world.table["person"][row])]
+    sample = [each.image in set(expected["ImageID"]) for each in sample_predictions(report.evaluation)]
+    assert sample == [False] * 12 + [True] * 12
     bare = Evaluation(small.tasks, small.ids, small.truth, small.submissions)
     assert [(each.image, each.confidence) for each in wrong_predictions(bare)] == [("b", None), ("c", None)]

@@ -49,6 +49,7 @@ def test_a_run_has_its_history_config_versions_duration_and_machine(runs: Path) 
     assert {"system", "processor", "cores"} <= run.machine.keys()
     assert run.minutes == pytest.approx(history["seconds"].sum() / 60, abs=0.006)
     assert run.best["macro_f1"] == pytest.approx(history["macro_f1"].max())
+    assert {"calibration_error", "calibration_error_scaled"} < run.best.keys()
 
 
 def test_a_run_with_broken_files_is_refused(runs: Path, tmp_path: Path) -> None:

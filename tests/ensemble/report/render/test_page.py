@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.images.decode import decode
 from data.runtime.errors import InputError
 from ensemble.metrics.scores import score
+from ensemble.report.analysis.errors import sample_predictions
 from ensemble.report.analysis.report import Report, analyse
 from ensemble.report.render.page import render_report
 from ensemble.report.render.plots import confusion_plot, history_figure, pairs_plot
 from ensemble.report.render.tables import class_table
 from ensemble.report.render.text import summary, to_markdown
-from ensemble.report.render.thumbnail import thumbnail
+from ensemble.report.render.thumbnail import overlay, thumbnail
 from tests.data.runtime.html.test_render import Reader
 from tests.ensemble.report.conftest import TASKS
 
@@ -58,23 +60,33 @@ def test_every_plot_has_its_own_alternative_text_and_ids(text: str) -> None:
 
 def test_thumbnails_are_embedded_where_a_folder_is_given(text: str, report: Report, tmp_path: Path) -> None:
     assert "<img" not in text
-    for each in report.wrong[:3]:
-        Image.new("RGB", (30, 40), "red").save(tmp_path / each.image)
-    broken = tmp_path / report.wrong[1].image
+    for name in report.evaluation.ids:
+        Image.new("RGB", (30, 40), "red").save(tmp_path / name)
+    broken, missing = (tmp_path / report.wrong[place].image for place in (1, 3))
     broken.write_text("no image")
     page = render_report(report, {}, tmp_path, 3)
-    assert page.count('<img src="data:image/jpeg;base64,') == 2
+    assert broken.name not in [each.image for each in sample_predictions(report.evaluation)]
+    assert page.count('<img src="data:image/jpeg;base64,') == 2 + 12 + 12
     assert f"No thumbnail: {broken}: " in page
     assert f"3 of {len(report.wrong)} are listed" in page
-    with pytest.raises(InputError, match=f"1 of 4 listed images cannot be used.*\n.*{report.wrong[3].image}"):
+    missing.unlink()
+    with pytest.raises(InputError, match=f"1 of .* listed images cannot be used.*\n.*{missing.name}"):
         render_report(report, {}, tmp_path, 4)
+
+
+def test_a_map_is_red_where_it_is_above_0() -> None:
+    pixels = np.full((80, 60, 3), 200, dtype=np.uint8)
+    over = overlay(pixels, np.array([[3.0, -1.0], [3.0, 0.0]], dtype=np.float32)).astype(int)
+    np.testing.assert_array_equal(over[:, -5:], 200)
+    assert (over[:, :5, 0] - over[:, :5, 1] > 100).all()
+    np.testing.assert_array_equal(overlay(pixels, np.array([[-1.0]])), pixels)
 
 
 def test_a_thumbnail_is_small_and_holds_nothing_but_pixels(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x010E] = "taken at home"
     Image.new("RGB", (300, 400), (200, 30, 30)).save(tmp_path / "a.jpg", exif=exif)
-    text = thumbnail(tmp_path / "a.jpg", 'a "quoted" name', height=80)
+    text = thumbnail(decode(tmp_path / "a.jpg"), 'a "quoted" name', height=80)
     assert 'alt="a &#34;quoted&#34; name" width="60" height="80"' in text
     [encoded] = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
     content = base64.b64decode(encoded)
