@@ -14,16 +14,16 @@ import pandas as pd
 from bench.markdown import table
 from data.annotations.table import read_table
 from data.runtime.errors import InputError, add_debug_option, run_script, whole_number_from
-from ensemble.ensemble import Ensemble, load_task_heads
+from ensemble import Ensemble
 from ensemble.files.predictions import TaskOutput
+from ensemble.inference.load import load_task_heads
 from ensemble.inference.predictor import Task
 from heads.objective.metrics import compute_metrics
 
 
 def predict_task(task: Task, paths: list[Path], workers: int = 0) -> TaskOutput:
     """Predict images with the heads of one task."""
-    batches = Ensemble({"task": task}).predict(paths, workers=workers)
-    return TaskOutput.concat([batch.tasks["task"] for batch in batches])
+    return Ensemble({"task": task}, workers=workers).predict(paths).tasks["task"]
 
 
 def score_table(task: Task, rows: pd.DataFrame, output: TaskOutput, by: str | None) -> str:

@@ -1,56 +1,197 @@
-"""Trained heads of every task of the joint code, loaded from a folder of runs."""
+"""Trained heads of every task of the joint code: images in, classes, probabilities and numbers out."""
 
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from operator import attrgetter
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import torch
+
+from data.dataset import make_scaled_reader
+from data.images.crop import CroppedReader, make_reader
 from data.images.decode import Read
-from data.runtime.errors import raise_all
-from ensemble.backends.engines import Backend, torch_backend
-from ensemble.files.predictions import Predictions
+from data.images.find import ID, IMAGES, image_paths
+from data.images.inputs import ImageInput, ImageInputs, list_inputs
+from data.runtime.errors import InputError, did_you_mean, raise_all
+from ensemble.backends.engines import BACKENDS, Backend, backend_version, describe_device, torch_backend
+from ensemble.files.predictions import FILE_NAME, Predictions, write_probabilities
+from ensemble.files.share import find_folder, save_folder
+from ensemble.files.submission import read_ground_truth
 from ensemble.inference.early_exit import predict_adaptive
+from ensemble.inference.exit_thresholds import select_thresholds
+from ensemble.inference.load import load_tasks
 from ensemble.inference.parts import part_size
-from ensemble.inference.predictor import Predictor, Task, build_task, load_batches
-from ensemble.joint import load_labels
-from heads.build import TrainedHead, load_head
-from heads.config.task import Label
-from heads.run.folder import find_trained_runs, run_folder, verify_checksum
+from ensemble.inference.predictor import Predictor, Task, load_batches
+from heads.build import TrainedHead
 
-# Settings in which the folds of a task must agree, since their probabilities are averaged.
-SHARED_KEYS = (
-    *("label.classes", "label.borders", "label.column", "label.parts", "label.distribution", "label.ordinal"),
-    *("pixels.evaluate", "views.steps", "views.merge"),
-)
+CHOICES = {"engine": tuple(BACKENDS), "precision": ("fp32", "int8"), "views": ("all", "adaptive")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ensemble:
-    """The tasks' heads, which predict images together.
+    """The tasks' heads, which predict images together; threads may share one.
 
     Attributes:
         tasks: by name, the most significant digit of the joint code first.
+        runs: folder that they were loaded from.
+        backend: computes the heads.
+        device: of the heads; None: that of the backend.
+        batch_size: images computed together, which decides the last bits of probabilities.
+        workers: decoding processes, which stay ahead of the heads; 0: none.
+        read: path -> RGB uint8 [H, W, 3]; None decodes JPEGs at the smallest scale that the heads need.
+        thresholds: by task, see `ensemble.inference.early_exit`; None passes every image in all views.
+        options: what else decides predictions, by name.
     """
 
     tasks: Mapping[str, Task]
+    runs: Path = Path()
+    backend: Backend = torch_backend
+    device: torch.device | None = None
+    batch_size: int = 64
+    workers: int = 0
+    read: Read | None = None
+    thresholds: Mapping[str, float] | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, runs: Path, config: Path, box_margin: float | None = None, calibrated: bool = True) -> "Ensemble":
-        """Load every head of the joint code in `config` from `runs`: each task's run, or all its folds.
+    def load(
+        cls,
+        runs: str | os.PathLike[str],
+        config: str | os.PathLike[str] | None = None,
+        *,
+        device: str | torch.device | None = None,
+        engine: str = "torch",
+        precision: str = "fp32",
+        calibration: Sequence[Path] = (),
+        views: str = "all",
+        margin: float | None = None,
+        boxes: Path | None = None,
+        box_margin: float = 1.0,
+        batch_size: int = 64,
+        workers: int = 0,
+        cache: Path = Path(),
+        calibrated: bool = True,
+    ) -> "Ensemble":
+        """Load every head of the joint code from `runs`: each task's run, or all its folds.
 
         Args:
-            runs: folder of the runs.
-            config: joint.yaml; the tasks' YAML files are beside it.
-            box_margin: of the boxes that images are cropped to, None for whole images; heads trained otherwise are
-                warned about.
+            runs: folder of the runs, one of `save`, or `hf://owner/name` on the Hugging Face Hub.
+            config: joint.yaml, with the tasks' YAML files beside it, which the heads must fit; None: the heads' own
+                labels, in the order of `runs`/joint.yaml or the one shipped (`ensemble.inference.load`).
+            device: such as "cuda:1"; None: the GPU for PyTorch if there is one, else the CPU.
+            engine, precision, calibration, views, margin, boxes, box_margin: see `combine.py --help`.
+            batch_size: images computed together.
+            workers: decoding processes; 0, as in a notebook, decodes between the batches.
+            cache: gets int8 heads where a run's folder is read-only.
             calibrated: scale probabilities by the heads' temperatures; heads of version 0.1 have none.
 
         Raises:
-            InputError: heads that are missing, damaged, or do not fit; all are named at once.
+            InputError: options that do not go together, or heads that are missing, damaged, or do not fit; all are
+                named at once.
         """
-        headline = f"{config}: heads do not fit the joint code"
-        return cls(load_task_heads(runs, load_labels(config), box_margin, headline, calibrated))
+        given = {"engine": engine, "precision": precision, "views": views}
+        _check_choices(given, calibration, margin)
+        where, folder = _find_device(device, engine), find_folder(runs)
+        read = make_reader(boxes, box_margin)
+        crops = read if isinstance(read, CroppedReader) else None
+        tasks = load_tasks(folder, None if config is None else Path(config), crops.margin if crops else None)
+        if not calibrated:
+            tasks = {name: replace(task, temperature=1.0) for name, task in tasks.items()}
+        backend: Backend = BACKENDS[engine]
+        # Parts of an interrupted combine.py and saved thresholds count if these are the same.
+        options: dict[str, object] = {"engine": backend_version(engine), "int8": None}
+        options["crops"] = crops.digest if crops else None
+        if precision == "int8":
+            from ensemble.backends.int8 import Int8Backend  # an optional package
+
+            backend = Int8Backend(tasks, calibration, cache, read, workers)
+            options["int8"] = backend.digest
+        model = cls(tasks, folder, backend, where, batch_size, workers, crops, None, options)
+        chosen = select_thresholds(views, margin, folder, tasks, model._predict_with, options)
+        return replace(model, thresholds=chosen)
+
+    def predict(
+        self, images: ImageInput | Sequence[ImageInput] | ImageInputs, *, skip_bad: bool = False
+    ) -> Predictions:
+        """Predict images: a path, a folder, a Pillow image, an array uint8 [H, W, 3] in RGB, or a list of these.
+
+        Args:
+            images: of a folder with info.csv and images/, those listed; see `data.images.inputs.list_inputs`.
+            skip_bad: predict equal probabilities for an image that cannot be decoded, and return its error.
+
+        Raises:
+            InputError: an image cannot be decoded, or there is none.
+        """
+        return Predictions.concat(list(self.stream(images, skip_bad=skip_bad)))
+
+    def stream(
+        self, images: ImageInput | Sequence[ImageInput] | ImageInputs, *, skip_bad: bool = False
+    ) -> Iterator[Predictions]:
+        """Predict images in order, a batch at a time, so that memory does not grow; arguments are those of `predict`.
+
+        With thresholds, a window of `ensemble.inference.parts.ROWS` images at a time.
+        """
+        inputs = images if isinstance(images, ImageInputs) else list_inputs(images, missing_ok=skip_bad)
+        pipelines = self.predictor.pipelines
+        batches = load_batches(
+            inputs.paths,
+            pipelines,
+            self.batch_size,
+            0 if inputs.in_memory else min(self.workers, len(inputs) // self.batch_size),
+            inputs.make_reader(self.read or make_scaled_reader(pipelines)),
+            skip_bad,
+            pin_memory=self.predictor.device.type == "cuda",
+        )
+        if self.thresholds is None:
+            results: Iterator[Predictions] = map(self.predictor, batches)
+        else:
+            window = part_size(self.batch_size)
+            results = predict_adaptive(self.predictor, batches, self.thresholds, self.batch_size, window)
+        return self._name_rows(results, inputs.ids)
+
+    def evaluate(self, answers: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+        """Predict labelled images and score the answers: scores of "joint" and each task, as in metrics.json.
+
+        Args:
+            answers: CSV of ImageID and ans, or of the labels by name, as of `evaluate.py`.
+            images: folder of the images; None: `images` beside the answers if it is there, else where they are.
+
+        Raises:
+            InputError: answers that cannot be read, or images that are missing or cannot be decoded.
+        """
+        # Reports import what predictions do not need.
+        from ensemble.report.analysis.report import analyse, to_json
+        from ensemble.report.load.load_evaluation import load_evaluation
+
+        answers = Path(answers)
+        beside = answers.parent / IMAGES if (answers.parent / IMAGES).is_dir() else answers.parent
+        labels = {name: task.heads[0].config.label for name, task in self.tasks.items()}
+        ids = read_ground_truth(answers, labels)[ID].tolist()
+        predictions = self.predict(ImageInputs(ids, image_paths(Path(images or beside), ids)))
+        with TemporaryDirectory() as folder:
+            submission = Path(folder, "submission.csv")
+            predictions.to_submission(submission)
+            write_probabilities(submission.with_name(FILE_NAME), ids, self.classes, [predictions], self.temperatures)
+            return to_json(analyse(*load_evaluation(labels, submission, answers)))
+
+    def export(self, kind: str = "onnx", out: str | os.PathLike[str] | None = None) -> Path:
+        """Write one graph, as onnx, torchscript or safetensors, and its model card into `out`, or `runs`/export."""
+        from ensemble.export import export_with_card  # imports what predictions do not need
+        from heads.export.__main__ import SUFFIXES
+
+        if kind not in SUFFIXES:
+            raise InputError(f"{kind!r}, expected {', '.join(SUFFIXES)}{did_you_mean(kind, SUFFIXES)}")
+        return export_with_card(self.tasks, self.runs / "export" if out is None else Path(out), kind)
+
+    def save(self, folder: str | os.PathLike[str], *, data: str | None = None, terms: str | None = None) -> None:
+        """Write the heads, joint.yaml and a model card into one new folder, which `load` takes on any machine.
+
+        `data` and `terms` describe the training data and its terms for the card. InputError: the folder is not empty.
+        """
+        save_folder(Path(folder), self.tasks, data, terms)
 
     @property
     def classes(self) -> dict[str, list[str]]:
@@ -65,99 +206,66 @@ class Ensemble:
     @property
     def checksums(self) -> dict[str, list[str]]:
         """SHA-256 of each task's checkpoints."""
-        return {name: [head.checksum for head in task.heads] for name, task in self.tasks.items()}
+        return {name: task.checksums for name, task in self.tasks.items()}
 
-    def predict(
-        self,
-        paths: Sequence[str | Path],
-        thresholds: Mapping[str, float] | None = None,
-        *,
-        backend: Backend = torch_backend,
-        batch_size: int = 64,
-        workers: int = 0,
-        read: Read | None = None,
-        skip_bad: bool = False,
-    ) -> Iterator[Predictions]:
-        """Predict images, a batch at a time and in the order of `paths`.
+    @property
+    def heads(self) -> dict[str, TrainedHead]:
+        """The heads as PyTorch modules, by task; of several folds by task and fold, such as "mask/fold-0"."""
+        return {
+            name if len(task.heads) == 1 else f"{name}/{head.file.parent.name}": head
+            for name, task in self.tasks.items()
+            for head in task.heads
+        }
 
-        Args:
-            paths: of the images.
-            thresholds: by task, see `ensemble.inference.early_exit`; None passes every image in all views.
-            backend: computes the heads.
-            batch_size: images computed together.
-            workers: decoding processes, which stay ahead of the heads.
-            read: path -> RGB uint8 [H, W, 3]; None decodes JPEGs at the smallest scale that the heads need.
-            skip_bad: predict equal probabilities for an image that cannot be decoded, and return its error.
+    @property
+    def settings(self) -> dict[str, object]:
+        """All that decides the last bits of predictions beside heads and images."""
+        computed = {"device": describe_device(self.predictor.device), "batch_size": self.batch_size}
+        return {**self.options, **computed, "thresholds": self.thresholds, "temperatures": self.temperatures}
 
-        Raises:
-            InputError: an image cannot be decoded.
-        """
-        predictor = Predictor(self.tasks, backend)
-        on_gpu = predictor.device.type == "cuda"
-        batches = load_batches(paths, predictor.pipelines, batch_size, workers, read, skip_bad, pin_memory=on_gpu)
-        if thresholds is None:
-            return map(predictor, batches)
-        return predict_adaptive(predictor, batches, thresholds, batch_size, part_size(batch_size))
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The heads, prepared by the backend on the device."""
+        return Predictor(self.tasks, self.backend, self.device)
 
+    def __repr__(self) -> str:
+        return "\n".join(
+            f"{name}: {', '.join(str(head.file) for head in task.heads)}" for name, task in self.tasks.items()
+        )
 
-def load_task_heads(
-    runs: Path,
-    labels: Mapping[str, Label | None],
-    box_margin: float | None = None,
-    headline: str = "folds of one task do not fit together",
-    calibrated: bool = True,
-) -> dict[str, Task]:
-    """Load every head of some tasks; arguments and errors are those of `Ensemble.load`.
+    def _predict_with(self, tasks: Mapping[str, Task], paths: Sequence[str]) -> Iterator[Predictions]:
+        """Predict files with some of the heads, in all views."""
+        return replace(self, tasks=tasks, thresholds=None).stream(ImageInputs(paths, paths))
 
-    The heads of a task must have the classes and borders of its label, or of its first head where that is None;
-    `headline` is that of the message on heads that do not.
-    """
-    tasks, problems = {}, []
-    for name, files in find_checkpoints(runs, labels).items():
-        heads = [load_verified_head(file) for file in files]
-        expected = {key: attrgetter(key)(heads[0].config) for key in SHARED_KEYS}
-        if (label := labels[name]) is not None:
-            expected |= {"label.classes": label.classes, "label.borders": label.borders}
-        for head in heads:
-            for key, value in expected.items():
-                if (found := attrgetter(key)(head.config)) != value:
-                    problems.append(f"{head.file}: found the {key} {found}, expected {value}")
-            if warning := crop_warning(head.box_margin, box_margin):
-                print(f"{head.file}: {warning}", file=sys.stderr)
-        print(f"{name}: {', '.join(map(str, files))}")
-        tasks[name] = build_task(heads, calibrated)
-    raise_all(headline, problems)
-    return tasks
+    def _name_rows(self, batches: Iterator[Predictions], ids: Sequence[str]) -> Iterator[Predictions]:
+        row, classes = 0, self.classes
+        for batch in batches:
+            yield replace(batch, ids=ids[row : row + len(batch)], classes=classes)
+            row += len(batch)
 
 
-def load_verified_head(file: Path) -> TrainedHead:
-    """Load a head and its checksum, held against its run's manifest."""
-    checksum, note = verify_checksum(file)
-    print(note, end="\n" if note else "", file=sys.stderr)
-    return replace(load_head(file), checksum=checksum)
+def _check_choices(given: Mapping[str, str], calibration: Sequence[Path], margin: float | None) -> None:
+    """Refuse unknown values of `CHOICES` and options that do not go together."""
+    problems = [
+        f"{name}={value!r}, expected {' or '.join(CHOICES[name])}{did_you_mean(str(value), CHOICES[name])}"
+        for name, value in given.items()
+        if value not in CHOICES[name]
+    ]
+    if given["precision"] == "int8" and (given["engine"] != "openvino" or not calibration):
+        problems.append("precision='int8' goes with engine='openvino' and calibration=[training data]")
+    if margin is not None and (given["views"] != "adaptive" or not 0 <= margin <= 1):
+        problems.append(f"margin={margin}, expected 0 to 1 and views='adaptive'")
+    raise_all("the ensemble cannot be loaded so", problems)
 
 
-def find_checkpoints(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:
-    """Find the checkpoints of each task: all its folds, or its one run; InputError for tasks that have none."""
-    files = {task: [run.best for run in find_trained_runs(runs, task)] for task in tasks}
-    for task, found in files.items():
-        single = run_folder(runs, task).best
-        if found and single not in found and single.is_file():
-            reason = "left out, because there are folds beside it; move the folds away to use it"
-            print(f"{single}: {reason}", file=sys.stderr)
-    remedy = "expected one; train_task.py --task {0} makes it, --config FILE names other tasks"
-    missing = [f"{task}: found no {task}/best.safetensors, {remedy.format(task)}" for task in tasks if not files[task]]
-    raise_all(f"{runs}: heads are missing", missing)
-    return files
-
-
-def crop_warning(trained: float | None, used: float | None) -> str:
-    """Describe how a head trained on faces cropped to boxes is used on something else; empty if it is not.
-
-    Margins are those of --box-margin; None stands for whole images. A head trained on whole images gets no warning:
-    they may frame their faces as boxes would.
-    """
-    if trained is None or trained == used:
-        return ""
-    images = "whole images" if used is None else f"a margin of {used:g}"
-    return f"trained on faces cropped to boxes with a margin of {trained:g} (--boxes), used here on {images}"
+def _find_device(device: str | torch.device | None, engine: str) -> torch.device | None:
+    if device is None:
+        return None
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device={device!r}: cannot be used ({str(error).splitlines()[0]}); try 'cpu'") from None
+    if engine != "torch" and found.type != "cpu":
+        raise InputError(f"device={device!r}: engine={engine!r} computes on the CPU, expected 'cpu'")
+    return found

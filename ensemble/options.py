@@ -7,6 +7,7 @@ from pathlib import Path
 from data.runtime.errors import add_debug_option, whole_number_from
 
 SUBMISSION = "submission.csv"
+JOINT_YAML = Path(__file__).parents[1] / "configs" / "joint.yaml"
 MOVED = {
     "--vote": "python -m ensemble.vote a.csv b.csv --out voted.csv",
     "--place": "python -m ensemble.cluster --data DATA --parts DIR",
@@ -15,7 +16,9 @@ MOVED = {
 }
 HELP = {
     "out": "the submission (default: submission.csv in SM_OUTPUT_DATA_DIR, else here)",
-    "config": "the tasks of the joint code (default: %(default)s)",
+    "config": "the tasks of the joint code (default: configs/joint.yaml of this program)",
+    "config of runs": "the tasks of the joint code, and their labels in the YAML files beside it, which the heads must "
+    "fit (default: joint.yaml in RUNS, else configs/joint.yaml of this program, with the heads' own labels)",
     "runs": "folder of the heads from train_task.py (default: SM_CHANNEL_MODEL, else runs)",
     "batch": "images computed together (default: %(default)s)",
     "engine": "what computes the heads; the others need requirements-fast.txt (default: %(default)s)",
@@ -36,15 +39,16 @@ def add_out_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=default, metavar="FILE", help=HELP["out"])
 
 
-def add_config_option(parser: argparse.ArgumentParser) -> None:
-    """Add --config."""
-    parser.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE", help=HELP["config"])
+def add_config_option(parser: argparse.ArgumentParser, of_runs: bool = False) -> None:
+    """Add --config; with `of_runs` it is None by default, for `ensemble.inference.load` to choose."""
+    default, text = (None, HELP["config of runs"]) if of_runs else (JOINT_YAML, HELP["config"])
+    parser.add_argument("--config", type=Path, default=default, metavar="FILE", help=text)
 
 
 def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which heads predict, and how."""
     runs, engines = Path(os.environ.get("SM_CHANNEL_MODEL", "runs")), ("torch", "onnx", "openvino")
-    add_config_option(parser)
+    add_config_option(parser, of_runs=True)
     parser.add_argument("--runs", type=Path, default=runs, metavar="DIR", help=HELP["runs"])
     parser.add_argument("--batch-size", type=whole_number_from(1), default=64, metavar="N", help=HELP["batch"])
     parser.add_argument("--engine", choices=engines, default="torch", help=HELP["engine"])

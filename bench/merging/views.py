@@ -17,7 +17,7 @@ from bench.validation import Arrays, concat, read_predictions
 from data.runtime.errors import raise_all
 from data.runtime.processes import usable_workers
 from data.transforms.views import make_views
-from ensemble.ensemble import Ensemble
+from ensemble.inference.load import load_tasks
 from ensemble.inference.predictor import Predictor, build_task, load_batches
 from heads.build import TrainedHead
 from heads.objective.metrics import macro_f1
@@ -46,7 +46,7 @@ def predict_runs(folders: Sequence[Path]) -> list[dict[str, Arrays]]:
     """
     runs = []
     for folder in folders:
-        tasks = Ensemble.load(folder, JOINT_YAML).tasks
+        tasks = load_tasks(folder, JOINT_YAML)
         heads = {name: concat([predict_validation(head) for head in task.heads]) for name, task in tasks.items()}
         runs.append(heads)
     different = [

@@ -45,13 +45,14 @@ class CheckedBackend(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.module(pixels)
-        if self.trained is not None and len(pixels):
-            found = self.trained.target.probabilities(logits[:COMPARED])
-            expected = self.trained.target.probabilities(self.trained.head(pixels[:COMPARED].cpu()))
+        trained = self.trained  # another thread may finish the comparison meanwhile
+        if trained is not None and len(pixels):
+            found = trained.target.probabilities(logits[:COMPARED])
+            expected = trained.target.probabilities(trained.head(pixels[:COMPARED].cpu()))
             difference = (found - expected).abs().max().item()
             if not difference <= TOLERANCE:
                 raise InputError(
-                    f"--engine {self.name}: probabilities of {self.trained.config.task} differ from PyTorch's by "
+                    f"--engine {self.name}: probabilities of {trained.config.task} differ from PyTorch's by "
                     f"{difference:.2g}, expected at most {TOLERANCE:g}; use --engine torch here"
                 )
             self.trained = None
@@ -116,9 +117,9 @@ def select_device(backend: Backend) -> torch.device:
     return torch.device("cuda" if backend is torch_backend and torch.cuda.is_available() else "cpu")
 
 
-def describe_device(backend: Backend) -> str:
+def describe_device(device: torch.device) -> str:
     """Describe what else decides the last bits of a backend's results: device, version of PyTorch and threads."""
-    return f"{select_device(backend)}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    return f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 
 def backend_version(engine: str) -> str:

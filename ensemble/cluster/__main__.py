@@ -5,7 +5,6 @@ python -m ensemble.cluster --runs RUNS --data s3://bucket/eval --parts s3://buck
 
 import argparse
 import os
-from functools import partial
 from pathlib import Path
 
 from data.runtime.errors import InputError, run_script, whole_number_from
@@ -45,22 +44,25 @@ def predict_on_cluster(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from data.runtime.processes import usable_workers
-    from ensemble.backends.engines import BACKENDS, backend_version
     from ensemble.cluster.parts import ParquetParts, make_plan
     from ensemble.ensemble import Ensemble
-    from ensemble.inference.exit_thresholds import select_thresholds
 
-    options = {"engine": backend_version(args.engine), "int8": None, "crops": None}  # fails here if missing
-    ensemble = Ensemble.load(args.runs, args.config)
-    predict = partial(
-        Ensemble.predict, backend=BACKENDS[args.engine], batch_size=args.batch_size, workers=usable_workers(None)
+    model = Ensemble.load(
+        args.runs,
+        args.config,
+        engine=args.engine,
+        views=args.views,
+        margin=args.margin,
+        batch_size=args.batch_size,
+        workers=usable_workers(None),
+        calibrated=not args.raw_probabilities,
     )
-    thresholds = select_thresholds(args.views, args.margin, args.runs, ensemble, predict, options)
-    plan = make_plan(args.data, ensemble.checksums, args.batch_size, args.part_rows, args.engine, thresholds)
+    print(model)
+    plan = make_plan(args.data, model.checksums, args.batch_size, args.part_rows, args.engine, model.thresholds)
     parts = ParquetParts(args.parts, plan)
     fitting = connect(args.engine)
     with tqdm(total=sum(parts.lengths), disable=None, unit="image") as bar:
-        for rows in predict_parts(ensemble.tasks, parts, args.workers or fitting):
+        for rows in predict_parts(model.tasks, parts, args.workers or fitting):
             bar.update(rows)
     print(f"{args.parts}: {sum(parts.lengths)} images in {len(parts.lengths)} parts")
     if args.out is not None:

@@ -9,20 +9,24 @@ calibrated, `NAME/temperature` [] is what they were scaled by (`heads.objective.
 
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from data.audit.predictions import read_arrays
 from data.images.find import ID
 from data.runtime.files import write_atomically
+from ensemble.files.submission import ANSWER, write_submission
 from ensemble.joint import argmax
 
 FILE_NAME = "probabilities.npz"
 IDENTITY, NUMBER, VIEWS, CLASSES, REASON = "identity", "number", "views", "classes", "reason"
+PROBABILITY = "probability"
 CHUNK = 4096
 TEMPERATURE = "temperature"
 
@@ -56,26 +60,118 @@ class TaskOutput(NamedTuple):
         return cls(*(None if each[0] is None else np.concatenate(each) for each in fields))  # type: ignore[arg-type]
 
 
+class TaskPrediction(NamedTuple):
+    """One task's answer for one image.
+
+    Attributes:
+        label: name of the most probable class; None if the image could not be decoded.
+        probability: of that class, 0..1; NaN if the image could not be decoded.
+        value: the expected number in the label's unit, such as years; None if the task predicts classes only.
+        probabilities: of all classes by name.
+    """
+
+    label: str | None
+    probability: float
+    value: float | None
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one image; `face.mask` and `face["mask"]` are that of the task mask.
+
+    Attributes:
+        id: name of the image.
+        code: joint code of the tasks' most probable classes.
+        tasks: by name.
+        error: why the image could not be decoded, or "".
+    """
+
+    id: str
+    code: int
+    tasks: Mapping[str, TaskPrediction]
+    error: str = ""
+
+    def __getitem__(self, task: str) -> TaskPrediction:
+        return self.tasks[task]
+
+    def __getattr__(self, name: str) -> TaskPrediction:
+        try:
+            return self.__dict__["tasks"][name]  # type: ignore[no-any-return]
+        except KeyError:
+            raise AttributeError(f"{name}: no such task, found {', '.join(self.__dict__.get('tasks', ()))}") from None
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.tasks]
+
+    def __str__(self) -> str:
+        """Lines for a terminal: the image and its joint code, then every task's class."""
+        lines = [f"{self.id}: {self.error or f'code {self.code}'}"]
+        for name, task in self.tasks.items():
+            if task.label is not None:
+                number = "" if task.value is None else f", {task.value:.1f}"
+                lines.append(f"  {name}: {task.label} ({task.probability:.1%}{number})")
+        return "\n".join(lines)
+
+
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of every task for N images.
+    """Predictions of every task for N images: `predictions[0]` is the `Prediction` of the first one.
 
     Attributes:
         tasks: by name.
         errors: why each image could not be decoded, or ""; such an image has equal probabilities.
+        ids: names of the images; parts of a submission have none.
+        classes: class names of each task; likewise.
     """
 
     tasks: dict[str, TaskOutput]
     errors: list[str]
+    ids: Sequence[str] = ()
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.errors)
+
+    def __getitem__(self, row: int) -> Prediction:
+        error, tasks = self.errors[row], {}
+        for name, output in self.tasks.items():
+            probabilities = dict(zip(self.classes[name], output.probabilities[row].tolist(), strict=True))
+            value = None if output.value is None else float(output.value[row])
+            label = None if error else self.classes[name][int(output.probabilities[row].argmax())]
+            tasks[name] = TaskPrediction(label, nan if label is None else probabilities[label], value, probabilities)
+        return Prediction(self.ids[row], int(self.joint_codes()[row]), tasks, error)
 
     @classmethod
     def concat(cls, batches: Sequence["Predictions"]) -> "Predictions":
         """Concatenate the predictions of at least one batch along the images."""
         tasks = {name: TaskOutput.concat([batch.tasks[name] for batch in batches]) for name in batches[0].tasks}
-        return cls(tasks, [error for batch in batches for error in batch.errors])
+        errors = [error for batch in batches for error in batch.errors]
+        return cls(tasks, errors, [name for batch in batches for name in batch.ids], batches[0].classes)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """The most probable class of each task, its probability and, if predicted, its number, by column [N].
+
+        Those of an image that could not be decoded are None, NaN and NaN.
+        """
+        columns: dict[str, list[Any]] = {}
+        for task, output in self.tasks.items():
+            names, best = self.classes[task], output.probabilities.argmax(axis=1).tolist()
+            largest = zip(output.probabilities.max(axis=1).tolist(), self.errors, strict=True)
+            columns[task] = [None if bad else names[place] for place, bad in zip(best, self.errors, strict=True)]
+            columns[f"{task}_{PROBABILITY}"] = [nan if bad else value for value, bad in largest]
+            if output.value is not None:
+                columns[f"{task}_{NUMBER}"] = output.value.tolist()
+        return columns
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with a row per image: ImageID, ans (the joint code), `columns` and, if any, `reason`s."""
+        frame = pd.DataFrame({ID: list(self.ids), ANSWER: self.joint_codes(), **self.columns()})
+        return frame.assign(**{REASON: self.errors}) if any(self.errors) else frame
+
+    def to_submission(self, path: str | Path) -> None:
+        """Write ImageID and ans, the joint code, of each image as CSV, atomically."""
+        write_submission(Path(path), self.ids, self.joint_codes().tolist())
 
     def joint_codes(self) -> npt.NDArray[np.int64]:
         """Joint codes [N] of every task's most probable class."""

@@ -6,7 +6,8 @@ where it saves most forward passes.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import lgamma, log, log1p
 from pathlib import Path
@@ -20,10 +21,10 @@ from tqdm import tqdm
 from data.audit.predictions import read_validation
 from data.runtime.errors import InputError, printable
 from data.runtime.files import write_text
-from ensemble.ensemble import Ensemble
 from ensemble.files.predictions import Predictions, TaskOutput
 from ensemble.inference.early_exit import ALL_VIEWS, needs_all_views, probability_gaps
 from ensemble.inference.parts import make_key
+from ensemble.inference.predictor import Task
 from ensemble.joint import argmax
 
 FILE_NAME = "margins.json"
@@ -34,7 +35,8 @@ CONFIDENCE = 0.95
 SAME_CLASSES = 0.9
 REMEDY = "give --margin, or --views all"
 
-Predict = Callable[[Ensemble, Sequence[str]], Iterator[Predictions]]
+Tasks = Mapping[str, Task]
+Predict = Callable[[Tasks, Sequence[str]], Iterable[Predictions]]
 
 
 class ExitThresholds(BaseModel, frozen=True, strict=True, validate_by_name=True):
@@ -70,53 +72,53 @@ _SAVED = TypeAdapter(dict[str, ExitThresholds])
 
 
 def select_thresholds(
-    views: str, margin: float | None, runs: Path, ensemble: Ensemble, predict: Predict, options: Mapping[str, object]
+    views: str, margin: float | None, runs: Path, tasks: Tasks, predict: Predict, options: Mapping[str, object]
 ) -> dict[str, float] | None:
     """Return the thresholds that --views and --margin ask for; None for all views of every image."""
     if views == "all" or margin is not None:
-        return None if views == "all" else dict.fromkeys(ensemble.tasks, margin or 0.0)
-    chosen = load_exit_thresholds(runs, ensemble, predict, options)
-    print(chosen, flush=True)
+        return None if views == "all" else dict.fromkeys(tasks, margin or 0.0)
+    chosen = load_exit_thresholds(runs, tasks, predict, options)
+    print(chosen, file=sys.stderr, flush=True)
     return chosen.margins
 
 
-def load_exit_thresholds(
-    runs: Path, ensemble: Ensemble, predict: Predict, options: Mapping[str, object]
-) -> ExitThresholds:
+def load_exit_thresholds(runs: Path, tasks: Tasks, predict: Predict, options: Mapping[str, object]) -> ExitThresholds:
     """Load the thresholds for these heads from `runs`, or choose them now and save them there.
 
     Saved thresholds are used for the same heads (by checksum), views and options only; `options` are whatever else
     changes predictions. Arguments and errors are those of `choose_exit_thresholds`.
     """
-    views = {name: [*task.views, task.merge] for name, task in ensemble.tasks.items()}
-    key = make_key(ensemble.checksums, {**options, "views": views, "margins": (FORMAT, AGREEMENT)})
+    views = {name: [*task.views, task.merge] for name, task in tasks.items()}
+    key = make_key(
+        {name: task.checksums for name, task in tasks.items()},
+        {**options, "views": views, "margins": (FORMAT, AGREEMENT)},
+    )
     file = runs / FILE_NAME
     try:
         saved = _SAVED.validate_json(file.read_bytes())
     except (OSError, ValidationError):  # a missing or damaged file is written anew
         saved = {}
     if key not in saved:
-        saved[key] = choose_exit_thresholds(ensemble, predict)
+        saved[key] = choose_exit_thresholds(tasks, predict)
         try:
             write_text(file, _SAVED.dump_json(saved, indent=2, by_alias=True).decode() + "\n")
         except OSError as error:
-            print(f"{file}: cannot be written ({error.strerror}): the next run chooses margins again")
+            print(f"{file}: cannot be written ({error.strerror}): the next run chooses margins again", file=sys.stderr)
     return saved[key]
 
 
 @pd.option_context("mode.string_storage", "python")  # Arrow's strings hold no names that are not UTF-8
-def choose_exit_thresholds(ensemble: Ensemble, predict: Predict) -> ExitThresholds:
+def choose_exit_thresholds(tasks: Tasks, predict: Predict) -> ExitThresholds:
     """Choose thresholds on the validation images that all tasks share.
 
     Args:
-        ensemble: its heads loaded from files; validation.npz is beside each.
-        predict: predicts images with an ensemble, in all views.
+        tasks: by name, their heads loaded from files; validation.npz is beside each.
+        predict: predicts images with some of the heads, in all views.
 
     Raises:
         InputError: a validation.npz or an image is missing, the tasks share no image, or the heads predict other
             classes than in training: these are not the same images.
     """
-    tasks = ensemble.tasks
     predicted = {
         name: [_read_probabilities(head.run.validation) for head in task.heads] for name, task in tasks.items()
     }
@@ -127,7 +129,7 @@ def choose_exit_thresholds(ensemble: Ensemble, predict: Predict) -> ExitThreshol
     budget = allowed_disagreements(images)
     margins, agreement, saved = dict.fromkeys(tasks, ALL_VIEWS), 1.0, 0.0
     if budget >= 0:
-        outputs = _predict_validation(ensemble, predicted, groups, predict).tasks
+        outputs = _predict_validation(tasks, predicted, groups, predict).tasks
         margins = choose_thresholds(outputs, further, budget)
         codes, early = argmax([each.probabilities for each in outputs.values()]), exit_early(outputs, margins)
         agreement = float((argmax(early) == codes).mean())
@@ -237,20 +239,20 @@ def _group_images(predicted: Mapping[str, Sequence[pd.DataFrame]]) -> dict[Heads
 
 
 def _predict_validation(
-    ensemble: Ensemble,
+    tasks: Tasks,
     predicted: Mapping[str, Sequence[pd.DataFrame]],
     groups: Mapping[Heads, Sequence[str]],
     predict: Predict,
 ) -> Predictions:
-    """Predict the images, each with the folds' heads that were not trained on it; probabilities are not calibrated."""
+    """Predict the images, each with the folds' heads that were not trained on it."""
     found = []
     for held_out, paths in groups.items():
         heads = dict(zip(predicted, held_out, strict=True))
         subset = {
             name: replace(task, heads=[task.heads[place] for place in heads[name]], temperature=1.0)
-            for name, task in ensemble.tasks.items()
+            for name, task in tasks.items()
         }
-        batches = tqdm(predict(Ensemble(subset), paths), "margins", disable=None, unit="batch")
+        batches = tqdm(predict(subset, paths), "margins", disable=None, unit="batch")
         found.append(Predictions.concat(list(batches)))
         for name, output in found[-1].tasks.items():
             before = np.mean([predicted[name][place].loc[list(paths)] for place in heads[name]], axis=0)

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from data.images.find import ID
 from data.runtime.files import remove_unfinished, write_atomically
 from data.runtime.signals import StopSignal
-from ensemble.files.predictions import FILE_NAME, NUMBER, REASON, Predictions, write_probabilities
+from ensemble.files.predictions import FILE_NAME, PROBABILITY, REASON, Predictions, write_probabilities
 from ensemble.files.submission import write_rows, write_submission
 
 FORMAT = 3  # 2: JPEGs decoded at the smallest scale that the pipelines need; 3: with numbers
@@ -29,7 +29,7 @@ ROWS = 1024  # of a part, which is what a kill can cost
 IMAGES = "images"  # the array that holds the fingerprint
 UNDECODABLE = "unseen.csv"
 
-Predict = Callable[[Sequence[str | Path]], Iterable[Predictions]]
+Predict = Callable[[Sequence[str]], Iterable[Predictions]]
 
 
 def make_key(heads: Mapping[str, Sequence[str]], options: Mapping[str, object]) -> str:
@@ -68,7 +68,7 @@ class ResultParts:
 
     place: Path
     key: str
-    paths: Sequence[str | Path]
+    paths: Sequence[str]
 
     @property
     def folder(self) -> Path:
@@ -203,13 +203,10 @@ def name_rows(classes: Mapping[str, Sequence[str]], parts: Iterable[Predictions]
     The cells of an image that could not be decoded are empty.
     """
     for first, part in enumerate(parts):
-        columns: dict[str, Sequence[str]] = {}
-        for task, output in part.tasks.items():
-            columns[task] = [classes[task][place] for place in output.probabilities.argmax(axis=1)]
-            columns[f"{task}_probability"] = [f"{value:.3f}" for value in output.probabilities.max(axis=1)]
-            if output.value is not None:
-                columns[f"{task}_{NUMBER}"] = [f"{value:.1f}" for value in output.value]
+        columns = replace(part, classes=classes).columns()
+        digits = [3 if name.endswith(f"_{PROBABILITY}") else 1 for name in columns]
         if not first:
             yield list(columns)
         for error, *cells in zip(part.errors, *columns.values(), strict=True):
-            yield [""] * len(cells) if error else cells
+            pairs = zip(cells, digits, strict=True)
+            yield [""] * len(cells) if error else [c if isinstance(c, str) else f"{c:.{n}f}" for c, n in pairs]

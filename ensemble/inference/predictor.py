@@ -94,6 +94,11 @@ class Task:
         return json.dumps(self.heads[0].config.pixels.evaluate)
 
     @property
+    def checksums(self) -> list[str]:
+        """SHA-256 of the heads' checkpoints."""
+        return [head.checksum for head in self.heads]
+
+    @property
     def target(self) -> Target:
         """What the heads' logits mean."""
         return self.heads[0].target
@@ -138,15 +143,17 @@ def build_task(heads: Sequence[TrainedHead], calibrated: bool = False) -> Task:
 
 
 class Predictor:
-    """Trained heads on the device of their backend.
+    """Trained heads on `device`, or on that of their backend.
 
     Attributes:
         tasks: by name, with the backend's modules in place of the heads.
         pipelines: one for each different `pixels.evaluate`; tasks with equal ones share pixels.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], backend: Backend = torch_backend) -> None:
-        self.device = select_device(backend)
+    def __init__(
+        self, tasks: Mapping[str, Task], backend: Backend = torch_backend, device: torch.device | None = None
+    ) -> None:
+        self.device = device or select_device(backend)
         self.tasks = {
             name: replace(task, heads=[replace(head, head=backend(head).to(self.device)) for head in task.heads])
             for name, task in tasks.items()
@@ -200,10 +207,16 @@ def load_batches(
     skip_bad: bool = False,
     pin_memory: bool = False,
 ) -> Iterator[Sample]:
-    """Decode images into batches, uint8 [B, 3, H, W] for each pipeline; `Ensemble.predict` has the other arguments."""
+    """Decode images into batches, uint8 [B, 3, H, W] for each pipeline; `Ensemble` has the other arguments."""
     images = ImageDataset(paths, pipelines, read=read or make_scaled_reader(pipelines), skip_bad=skip_bad)
     sampler = SequentialIndices(len(paths))
     loader = DataLoader(
-        images, batch_size, sampler=sampler, num_workers=workers, worker_init_fn=init_worker, pin_memory=pin_memory
+        images,
+        batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        worker_init_fn=init_worker,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # the loader draws from PyTorch's own otherwise, which is the caller's
     )
     return iter(loader)

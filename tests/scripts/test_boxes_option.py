@@ -10,7 +10,7 @@ import combine
 from data.boxes.search import write_boxes
 from data.images.crop import crop
 from data.images.decode import decode
-from ensemble.ensemble import Ensemble
+from ensemble.inference.load import load_tasks
 from heads.run.checkpoint import load_tensors, read_description, save_tensors
 
 
@@ -51,7 +51,7 @@ def test_heads_that_were_trained_on_other_crops_are_warned_of(runs, configs, tmp
     save_tensors(head, tensors, description | {"box_margin": 0.5})
     (head.parent / "manifest.json").unlink()  # else the file would be refused for another checksum
     for margin, use in ((None, "whole images"), (1.0, "a margin of 1"), (0.5, "")):
-        Ensemble.load(tmp_path / "runs", configs / "joint.yaml", margin)
+        load_tasks(tmp_path / "runs", configs / "joint.yaml", margin)
         printed = capsys.readouterr().err
         assert (f"used here on {use}" in printed) == ("used here on" in printed) == bool(use)
 

@@ -14,9 +14,8 @@ import pytest
 import combine
 import evaluate
 from data.runtime.errors import InputError
-from ensemble import vote
+from ensemble import Ensemble, vote
 from ensemble.cluster import __main__ as cluster
-from ensemble.ensemble import Ensemble
 from ensemble.files.predictions import FILE_NAME, read_probabilities
 from ensemble.files.submission import read_codes, write_submission
 from ensemble.inference.parts import UNDECODABLE
@@ -259,5 +258,5 @@ def test_margins_are_chosen_and_saved_beside_the_runs(two_folds, runs, options, 
     given = [*options, "--runs", two_folds, "--out", tmp_path / "submission.csv", "--views", "adaptive"]
     outcome = call(combine, *given)
     assert outcome.code == 0, outcome.err
-    assert "validation images are too few to ensure that 99.5% of the joint codes" in outcome.out
+    assert "validation images are too few to ensure that 99.5% of the joint codes" in outcome.err
     assert (two_folds / "margins.json").is_file()

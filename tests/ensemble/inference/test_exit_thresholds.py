@@ -14,11 +14,13 @@ from scipy.stats import binom
 
 from data.audit.predictions import read_validation
 from data.runtime.errors import InputError
-from ensemble.ensemble import Ensemble
+from ensemble import Ensemble
 from ensemble.files.predictions import Predictions, TaskOutput
 from ensemble.inference import exit_thresholds
 from ensemble.inference.early_exit import needs_all_views
 from ensemble.inference.exit_thresholds import choose_exit_thresholds, choose_thresholds, load_exit_thresholds
+from ensemble.inference.load import load_tasks
+from ensemble.inference.predictor import Task
 from ensemble.joint import argmax
 from heads.run.folder import write_arrays
 
@@ -87,8 +89,8 @@ def own_runs(runs: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def heads(own_runs: Path, configs: Path) -> Ensemble:
-    return Ensemble.load(own_runs, configs / "joint.yaml")
+def tasks(own_runs: Path, configs: Path) -> dict[str, Task]:
+    return load_tasks(own_runs, configs / "joint.yaml")
 
 
 @pytest.fixture
@@ -97,27 +99,33 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exit_thresholds, "allowed_disagreements", lambda images: 1)
 
 
-def never(heads: Ensemble, paths: Sequence[str]) -> Iterator[Predictions]:
+def predict(tasks: dict[str, Task], paths: Sequence[str]) -> Iterator[Predictions]:
+    return Ensemble(tasks).stream(paths)
+
+
+def never(tasks: dict[str, Task], paths: Sequence[str]) -> Iterator[Predictions]:
     raise AssertionError("nothing had to be predicted")
 
 
-def changed(whole: Ensemble, **fields: object) -> Ensemble:
-    return Ensemble({**whole.tasks, "mask": replace(whole.tasks["mask"], **fields)})
+def changed(tasks: dict[str, Task], **fields: object) -> dict[str, Task]:
+    return {**tasks, "mask": replace(tasks["mask"], **fields)}
 
 
 @pytest.mark.usefixtures("few")
-def test_thresholds_are_chosen_once_for_the_same_heads_views_and_options(own_runs: Path, heads: Ensemble) -> None:
-    chosen = load_exit_thresholds(own_runs, heads, Ensemble.predict, {"crops": None})
-    assert chosen.margins.keys() == heads.tasks.keys()
+def test_thresholds_are_chosen_once_for_the_same_heads_views_and_options(
+    own_runs: Path, tasks: dict[str, Task]
+) -> None:
+    chosen = load_exit_thresholds(own_runs, tasks, predict, {"crops": None})
+    assert chosen.margins.keys() == tasks.keys()
     assert chosen.images == len(read_validation(own_runs / "mask" / "validation.npz")["path"])
     assert chosen.agreement >= 1 - 1 / chosen.images
-    assert chosen.passes < chosen.all_passes == sum(len(task.views) for task in heads.tasks.values())
-    assert load_exit_thresholds(own_runs, heads, never, {"crops": None}) == chosen
-    [head] = heads.tasks["mask"].heads
+    assert chosen.passes < chosen.all_passes == sum(len(task.views) for task in tasks.values())
+    assert load_exit_thresholds(own_runs, tasks, never, {"crops": None}) == chosen
+    [head] = tasks["mask"].heads
     for other, options in (
-        (changed(heads, heads=[replace(head, checksum="other")]), {"crops": None}),
-        (changed(heads, merge="vote"), {"crops": None}),
-        (heads, {"crops": "some"}),
+        (changed(tasks, heads=[replace(head, checksum="other")]), {"crops": None}),
+        (changed(tasks, merge="vote"), {"crops": None}),
+        (tasks, {"crops": "some"}),
     ):
         with pytest.raises(AssertionError, match="nothing had to be predicted"):
             load_exit_thresholds(own_runs, other, never, options)
@@ -127,15 +135,17 @@ def test_thresholds_are_chosen_once_for_the_same_heads_views_and_options(own_run
     for damaged in ("", "{", "[]", '{"key": 3}', *map(json.dumps, wrong)):
         (own_runs / exit_thresholds.FILE_NAME).write_text(damaged)
         with pytest.raises(AssertionError, match="nothing had to be predicted"):
-            load_exit_thresholds(own_runs, heads, never, {"crops": None})
+            load_exit_thresholds(own_runs, tasks, never, {"crops": None})
 
 
-def test_too_few_images_use_all_views(heads: Ensemble, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_images_use_all_views(
+    tasks: dict[str, Task], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()  # no folder to write to
-    chosen = load_exit_thresholds(tmp_path / "file", heads, never, {})
+    chosen = load_exit_thresholds(tmp_path / "file", tasks, never, {})
     assert set(chosen.margins.values()) == {1.0}
     assert "too few to ensure that 99.5% of the joint codes" in str(chosen)
-    assert "the next run chooses margins again" in capsys.readouterr().out
+    assert "the next run chooses margins again" in capsys.readouterr().err
 
 
 def rewrite(file: Path, **arrays: np.ndarray) -> None:
@@ -143,28 +153,28 @@ def rewrite(file: Path, **arrays: np.ndarray) -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_missing_or_other_validation_images_are_refused(own_runs: Path, heads: Ensemble) -> None:
-    files = {task: own_runs / task / "validation.npz" for task in heads.tasks}
+def test_missing_or_other_validation_images_are_refused(own_runs: Path, tasks: dict[str, Task]) -> None:
+    files = {task: own_runs / task / "validation.npz" for task in tasks}
     arrays = read_validation(files["gender"])
     rewrite(files["gender"], probabilities=arrays["probabilities"][:, ::-1])
     with pytest.raises(InputError, match="gender: 0% of its classes on its validation images"):
-        choose_exit_thresholds(heads, Ensemble.predict)
+        choose_exit_thresholds(tasks, predict)
     paths = arrays["path"]
     for file in files.values():
         rewrite(file, path=np.char.replace(paths, ".jpg", ".gone"))
     with pytest.raises(InputError, match=rf"{len(paths)} of {len(paths)} .* not there.*give --margin"):
-        choose_exit_thresholds(heads, Ensemble.predict)
+        choose_exit_thresholds(tasks, predict)
     rewrite(files["age"], path=paths)
     with pytest.raises(InputError, match=r"no image is in the validation of all of them.*give --margin"):
-        choose_exit_thresholds(heads, Ensemble.predict)
+        choose_exit_thresholds(tasks, predict)
     files["gender"].unlink()
     with pytest.raises(InputError, match=r"gender/validation.npz: not there.*give --margin"):
-        choose_exit_thresholds(heads, Ensemble.predict)
+        choose_exit_thresholds(tasks, predict)
 
 
 @pytest.mark.usefixtures("few")
-def test_a_fold_predicts_the_images_that_it_was_not_trained_on(heads: Ensemble, tmp_path: Path) -> None:
-    [head] = heads.tasks["mask"].heads
+def test_a_fold_predicts_the_images_that_it_was_not_trained_on(tasks: dict[str, Task], tmp_path: Path) -> None:
+    [head] = tasks["mask"].heads
     arrays = read_validation(head.run.validation)
     half, count = len(arrays["path"]) // 2, len(arrays["path"])
     folds = []
@@ -175,9 +185,9 @@ def test_a_fold_predicts_the_images_that_it_was_not_trained_on(heads: Ensemble, 
         write_arrays(folds[-1].run.validation, arrays | rows)
     asked: list[tuple[int, int]] = []
 
-    def predict(subset: Ensemble, paths: Sequence[str]) -> Iterator[Predictions]:
-        asked.append((len(subset.tasks["mask"].heads), len(paths)))
-        return subset.predict(paths)
+    def counted(subset: dict[str, Task], paths: Sequence[str]) -> Iterator[Predictions]:
+        asked.append((len(subset["mask"].heads), len(paths)))
+        return predict(subset, paths)
 
-    assert choose_exit_thresholds(changed(heads, heads=folds), predict).images == count
+    assert choose_exit_thresholds(changed(tasks, heads=folds), counted).images == count
     assert sorted(asked) == sorted([(1, half), (1, count - half)])

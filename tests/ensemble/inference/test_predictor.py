@@ -15,7 +15,7 @@ from data.images.decode import decode
 from data.transforms.pipeline import Pipeline
 from data.transforms.views import VIEWS as VIEW_FUNCTIONS
 from data.transforms.views import make_views
-from ensemble.ensemble import Ensemble
+from ensemble import Ensemble
 from ensemble.files.predictions import Predictions
 from ensemble.inference.predictor import MERGES, Predictor, Task
 from heads.build import build_head, load_head
@@ -37,7 +37,7 @@ def mask(configs: Path) -> TaskConfig:
 
 
 def predict(tasks: dict[str, Task], paths: list[Path], **options: int) -> Predictions:
-    return Predictions.concat(list(Ensemble(tasks).predict(paths, **options)))
+    return Ensemble(tasks, **options).predict(paths)
 
 
 def by_hand(head: nn.Module, config: TaskConfig, paths: list[Path], whole: bool = False) -> np.ndarray:
