@@ -30,7 +30,7 @@ def score_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
     joint       0.500  0.400 to 0.600     1.000
     <BLANKLINE>
     2 images
-    joint: no image of 1 of 2 classes, each counted as F1 0 (normal); macro F1 of the others: 1.000
+    joint: no image of 1 of 2 classes, each counted as F1 0; mean F1 of the others 1.000; absent: normal
     """
     ordered = sorted(scores.items(), key=lambda item: item[0] == JOINT)
     width = max(len(name) for name in scores) + 2
@@ -51,8 +51,8 @@ def score_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
 def absent_classes(name: str, score: Mapping[str, Any]) -> list[str]:
     """A sentence on the classes of one task, or of the joint code, without an image; none if there are none."""
     absent, count = score["absent_classes"], len(score["classes"])
-    text = f"{name}: no image of {len(absent)} of {count} classes, each counted as F1 0 ({', '.join(absent)})"
-    return [f"{text}; macro F1 of the others: {score['macro_f1_present']:.3f}"] if absent else []
+    text = f"{name}: no image of {len(absent)} of {count} classes, each counted as F1 0; mean F1 of the others "
+    return [f"{text}{score['macro_f1_present']:.3f}; absent: {', '.join(absent)}"] if absent else []
 
 
 def to_markdown(report: Report, sources: Mapping[str, str]) -> str:

@@ -119,8 +119,8 @@ def test_classes_without_images_are_counted_and_scored_without(report: Report) -
     page, figure = render_report(absent, {}), f"{joint['macro_f1_present']:.3f}"
     assert f"<strong>{figure}</strong> mean F1 of joint classes" in page
     for text in (page, summary(absent), to_markdown(absent, {})):
-        [note] = re.findall("joint: no image of 3 of 9 classes, each counted as F1 0 .*", text)
-        assert f"macro F1 of the others: {figure}" in note
+        [note] = re.findall("joint: no image of 3 of 9 classes, each counted as F1 0; mean F1 of the others .*", text)
+        assert f" others {figure}; absent: torn / under 30, " in note
     assert [bool(row[0].note) for row in class_table("joint", joint).rows] == [False] * 6 + [True] * 3
 
 
