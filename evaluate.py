@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.runtime.errors import add_debug_option, run_script, whole_number_from
+from ensemble.options import add_config_option
 
 FORMATS = {"json": "metrics.json", "html": "report.html", "md": "report.md"}
 
@@ -40,7 +41,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         Path(output) if output else None,
         "DIR",
     )
-    add("--config", "the tasks of the joint code (default: %(default)s)", Path("configs/joint.yaml"))
+    add_config_option(parser)
     add(
         "--probabilities",
         "for calibration (default: probabilities.npz beside the submission, if it has the same answers)",
@@ -50,7 +51,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "CSV of ImageID, person (or group) and age, for intervals by person and errors by age (default: --answers)",
     )
     add("--runs", "runs of the heads, for training curves and temperatures", metavar="DIR")
-    add("--images", "the images, or --data of combine.py, to embed thumbnails", metavar="DIR")
+    add("--images", "the images, or --data of combine.py, to embed thumbnails; with --runs also maps", metavar="DIR")
     parser.add_argument(
         "--compare",
         type=Path,
@@ -115,7 +116,7 @@ def main() -> None:
         )
     report = analyse(*loaded)
     paths = [options.out / name for kind, name in FORMATS.items() if kind in options.format]
-    write_reports(paths, report, sources, options.images, options.wrong)
+    write_reports(paths, report, sources, options.images, options.wrong, options.runs)
     print(summary(report), "", *(f"{path.name}: {path}" for path in paths), sep="\n")
 
 
