@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from data.annotations.class_folders import Row, list_visible, read_classes, split_label
 from data.images.find import IMAGE_EXTENSIONS
 from data.runtime.errors import raise_all
 from data.runtime.files import read_csv, unsafe_reason
@@ -26,9 +27,6 @@ AGE_EXPECTED = f"expected a whole number of years from 0 to {OLDEST}"
 PATH_COLUMNS = ("path", "image", "file", "ImageID")
 PERSON_COLUMNS = ("person", "group")
 LABEL_COLUMNS = ("age", "gender", "mask")
-
-# One image: its labels as text, its age in years, None where a label is missing.
-Row = dict[str, str | float | None]
 
 OWN_COLUMNS = ("source", "path", "person", "shot")
 DERIVED_FROM, ORIGINAL_SOURCE = "derived_from", "original_source"  # columns of images made from others (`data.masked`)
@@ -54,7 +52,8 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
 
     Args:
         sources: each is the challenge's `train/` folder, its `train/images`, the folder above, a folder with
-            `labels.csv` and `images/`, or a CSV file; its paths are relative to its folder or `images/` there.
+            `labels.csv` and `images/`, or a CSV file; its paths are relative to its folder or `images/` there; or
+            LABEL=FOLDER, whose sub-folders are the label's classes.
         lenient: accept images that are missing or no files; decoding them will fail.
 
     Raises:
@@ -63,10 +62,11 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
     rows: list[Row] = []
     problems: list[str] = [] if sources else ["no data folder given; name one with --data"]
     for source in sources:
+        label, folder = split_label(source)
         # Not resolved: the user's names stay readable, and a linked `images` keeps its place below `train`.
-        place = Path(os.path.abspath(source))  # noqa: PTH100
+        place = Path(os.path.abspath(folder))  # noqa: PTH100
         try:
-            found, bad = _read_source(place, lenient)
+            found, bad = read_classes(place, label, lenient) if label else _read_source(place, lenient)
         except OSError as error:
             found, bad = [], [f"{error.filename or place}: cannot be read ({error.strerror})"]
         found.sort(key=lambda row: str(row["path"]))
@@ -136,7 +136,8 @@ def _read_source(source: Path, lenient: bool) -> tuple[list[Row], list[str]]:
         names = [entry.name for entry in images.iterdir() if not entry.name.startswith(".")]
         if problems and names and not any(parse_folder_name(each)[0] for each in names):
             found = f"{source}: neither {LABELS_FILE} nor a person's folder, {NAME_EXPECTED}"
-            problems = [f"{found}; for other images write {LABELS_FILE} (path, age, ...) beside images/"]
+            advice = f"write {LABELS_FILE} (path, age, ...) beside images/, or name folders of classes as LABEL=FOLDER"
+            problems = [f"{found}; for other images {advice}"]
     for row in rows:
         row["source"] = name
     return rows, problems
@@ -164,7 +165,7 @@ def read_people(images: Path, lenient: bool = False) -> tuple[list[Row], list[st
     """
     rows: list[Row] = []
     problems: list[str] = []
-    for entry in _list_visible(images):
+    for entry in list_visible(images):
         if entry.is_dir():
             labels, bad_name = parse_folder_name(entry.name)
             shots, bad_files = _read_shots(entry, lenient)
@@ -202,7 +203,7 @@ def _read_shots(folder: Path, lenient: bool) -> tuple[dict[str, Row], list[str]]
     """Return a person's images by shot, and the problems with the folder's files."""
     shots: dict[str, Row] = {}
     problems = []
-    for entry in _list_visible(folder):
+    for entry in list_visible(folder):
         is_image = (entry.is_file() or lenient) and entry.suffix.lower() in IMAGE_EXTENSIONS
         shot = entry.stem
         if entry.is_dir() and not is_image:
@@ -218,11 +219,6 @@ def _read_shots(folder: Path, lenient: bool) -> tuple[dict[str, Row], list[str]]
     if not shots and not problems:
         problems.append(f"{folder}: no images, {SHOTS_EXPECTED}")
     return shots, problems
-
-
-def _list_visible(folder: Path) -> list[Path]:
-    """List a folder's entries by name, without hidden ones (also macOS's `._x`)."""
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
 def parse_age(text: str) -> float | None:

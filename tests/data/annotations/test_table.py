@@ -6,7 +6,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from data.annotations.table import MASK_OF_SHOT, number_people, read_table
+from data.annotations.table import (
+    DERIVED_FROM,
+    MASK_OF_SHOT,
+    ORIGINAL_SOURCE,
+    OWN_COLUMNS,
+    PATH_COLUMNS,
+    PERSON_COLUMNS,
+    number_people,
+    read_table,
+)
 from data.runtime.errors import InputError
 
 EXTENSIONS = (".jpg", ".JPG", ".jpeg", ".png", ".PNG", ".Jpeg", ".webp")
@@ -94,7 +103,44 @@ def test_sources_of_another_kind_are_refused(tmp_path):
     touch(tmp_path / "classes", "wear/1.jpg", "wear/2.jpg", "normal/3.jpg")
     [problem] = problems_of(tmp_path / "classes")
     assert "neither labels.csv nor a person's folder" in problem
-    assert problem.endswith("write labels.csv (path, age, ...) beside images/")
+    assert problem.endswith(
+        "write labels.csv (path, age, ...) beside images/, or name folders of classes as LABEL=FOLDER"
+    )
+
+
+def test_folders_of_class_folders_are_read_with_their_label(tmp_path, monkeypatch):
+    touch(tmp_path / "masks", "wear/1.jpg", "wear/2 of them.JPG", "no/1.png", ".git/x.jpg", "notes.txt", "no/Thumbs.db")
+    touch(tmp_path / "hats", "yes/1.jpg")
+    monkeypatch.chdir(tmp_path)
+    table = read_table([Path("mask=masks"), Path(f"hat={tmp_path}/hats")])
+    names = ["no/1.png", "wear/1.jpg", "wear/2 of them.JPG", "yes/1.jpg"]
+    sources = [*[f"{tmp_path}/masks"] * 3, f"{tmp_path}/hats"]
+    assert table["path"].tolist() == [f"{source}/{name}" for source, name in zip(sources, names, strict=True)]
+    assert (table["person"].tolist(), table["source"].tolist()) == (names, sources)
+    assert table["mask"].fillna("-").tolist() == ["no", "wear", "wear", "-"]
+    assert table["hat"].fillna("-").tolist() == ["-", "-", "-", "yes"]
+    (tmp_path / "mask=masks").mkdir()
+    [problem] = problems_of(Path("mask=masks"))
+    assert problem.startswith(f"{tmp_path}/mask=masks: no images")
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        (["notes.txt"], ": no sub-folders, expected one with images for each class of mask"),
+        (["wear/1.jpg", "2.jpg"], "/2.jpg: an image outside a class folder, expected it in one"),
+        (["wear/1.jpg", "no/a.txt"], "/no: no images, expected those of class 'no'; remove the folder or fill it"),
+        (["wear/1.jpg", "wear/ann/1.jpg"], "/wear/ann: a folder inside a class folder, expected images only"),
+    ],
+)
+def test_bad_class_folders_are_refused(tmp_path, files, problem):
+    touch(tmp_path / "classes", *files)
+    assert problems_of(Path(f"mask={tmp_path}/classes")) == [f"{tmp_path}/classes{problem}"]
+    assert problems_of(Path(f"mask={tmp_path}/absent")) == [f"mask={tmp_path}/absent: no such folder"]
+    for label in (*OWN_COLUMNS, *PATH_COLUMNS, *PERSON_COLUMNS, DERIVED_FROM, ORIGINAL_SOURCE, "age"):
+        assert problems_of(Path(f"{label}={tmp_path}/classes"))[0].startswith(
+            f"{label}={tmp_path}/classes: {label} has no"
+        )
 
 
 def test_a_name_that_is_not_utf_8_is_a_name(tmp_path):
