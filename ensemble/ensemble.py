@@ -107,7 +107,7 @@ class Ensemble:
         if precision == "int8":
             from ensemble.backends.int8 import Int8Backend  # an optional package
 
-            backend = Int8Backend(tasks, calibration, cache, read, workers)
+            backend = Int8Backend(tasks, calibration, cache, crops, workers)
             options["int8"] = backend.digest
         model = cls(tasks, folder, backend, where, batch_size, workers, crops, None, options)
         chosen = select_thresholds(views, margin, folder, tasks, model._predict_with, options)

@@ -27,12 +27,12 @@ from torch import nn
 
 from data.annotations.table import read_table
 from data.audit.predictions import UNREADABLE, read_validation
+from data.dataset import make_scaled_reader
 from data.images.crop import CroppedReader
-from data.images.decode import Read
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import hold_lock, remove_unfinished
 from data.runtime.machine import CPUINFO, instruction_sets
-from data.transforms.pipeline import Pipeline
+from data.transforms.pipeline import Pipeline, least_size
 from ensemble.backends.engines import OpenVinoHead, import_optional, openvino_model, torch_backend
 from ensemble.inference.parts import fingerprint
 from ensemble.inference.predictor import Task, load_batches
@@ -40,7 +40,7 @@ from heads.build import TrainedHead
 from heads.objective.metrics import macro_f1
 from heads.run.folder import verify_checksum, write_arrays
 
-FORMAT = 2
+FORMAT = 3  # 3: JPEGs decoded at the smallest scale that the pipelines need
 OPTION = "--precision int8"
 CALIBRATION_IMAGES, MIN_CALIBRATION_IMAGES = 300, 50
 BATCH = 16
@@ -82,7 +82,7 @@ class Int8Backend:
         tasks: by name, their heads loaded from files; `validation.npz` is beside each.
         training: the data folders that the heads were trained on.
         beside: gets the folder `.int8` where a run's folder is read-only.
-        read: path -> RGB uint8 [H, W, 3].
+        crops: reads images; None decodes JPEGs at the smallest scale that the tasks need, as predictions do.
         workers: decoding processes.
 
     Raises:
@@ -91,10 +91,17 @@ class Int8Backend:
     """
 
     def __init__(
-        self, tasks: Mapping[str, Task], training: Sequence[Path], beside: Path, read: Read, workers: int = 0
+        self,
+        tasks: Mapping[str, Task],
+        training: Sequence[Path],
+        beside: Path,
+        crops: CroppedReader | None = None,
+        workers: int = 0,
     ) -> None:
-        self.tasks, self.training, self.beside = tasks, training, beside
-        self.read, self.workers = read, workers
+        self.tasks, self.training, self.beside, self.workers = tasks, training, beside, workers
+        pipelines = [Pipeline(json.loads(task.pixels)) for task in tasks.values()]
+        self.read = crops or make_scaled_reader(pipelines)
+        self._pixels = crops.digest if crops else str(least_size(pipelines))
 
     def __call__(self, trained: TrainedHead) -> nn.Module:
         return run_model(self.heads[trained.checksum].model)
@@ -127,9 +134,8 @@ class Int8Backend:
         held_out, overflow_fix = read_validation(validation), not has_dot_products()
         calibration = select_calibration_images(table, held_out)
         test = find_validation_images(table, held_out, validation)
-        crops = self.read.digest if isinstance(self.read, CroppedReader) else ""
         decisive = [
-            *([FORMAT, crops, MAX_LOSS, *versions()], overflow_fix, trained.checksum),
+            *([FORMAT, self._pixels, MAX_LOSS, *versions()], overflow_fix, trained.checksum),
             *(verify_checksum(validation)[0], fingerprint(calibration), fingerprint(test)),
         ]
         key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:24]

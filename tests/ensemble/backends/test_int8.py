@@ -10,18 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import combine
 import ensemble.inference.parts
 from data.annotations.table import read_table
 from data.audit.predictions import read_validation
-from data.images.decode import decode
+from data.dataset import make_scaled_reader
 from data.runtime.errors import InputError
 from ensemble.backends import int8
 from ensemble.backends.engines import input_size, openvino_model
 from ensemble.backends.int8 import Int8Backend, Model, has_dot_products, quantise, run_model
 from ensemble.files.predictions import read_probabilities
-from ensemble.inference.predictor import build_task
+from ensemble.inference.predictor import Predictor, build_task
 from heads.build import TrainedHead, load_head
 from heads.run.folder import file_checksum
 
@@ -64,7 +65,7 @@ def models(trained: TrainedHead, images: list[np.ndarray]) -> tuple[Model, Model
 
 
 def make(trained: TrainedHead, data: Path, beside: Path) -> Int8Backend:
-    backend = Int8Backend({"mask": build_task([trained])}, [data], beside, decode)
+    backend = Int8Backend({"mask": build_task([trained])}, [data], beside)
     assert backend.digest
     return backend
 
@@ -85,6 +86,17 @@ def test_dot_products_are_read_from_the_processor_s_description(cpuinfo: str, ex
     (tmp_path / "cpuinfo").write_text(cpuinfo)
     assert has_dot_products(tmp_path / "cpuinfo") == expected
     assert not has_dot_products(tmp_path / "none")
+
+
+def test_heads_are_calibrated_and_checked_on_the_pixels_that_combine_decodes(trained: TrainedHead, tmp_path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 384, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large.jpg")
+    task = build_task([trained])
+    pixels = Int8Backend({"mask": task}, [], tmp_path).read(tmp_path / "large.jpg")
+    np.testing.assert_array_equal(
+        pixels, make_scaled_reader(Predictor({"mask": task}).pipelines)(tmp_path / "large.jpg")
+    )
+    assert pixels.shape < noise.shape
 
 
 def largest_weight(model: Model) -> int:
