@@ -90,8 +90,11 @@ def test_answers_by_name_people_probabilities_and_images_are_used(case: Case) ->
     assert (case.out / "report.html").read_text().count('<img src="data:image/') == sampled + 2
 
 
-def test_validation_scores_are_scikit_learns_of_the_saved_predictions(case: Case, runs: Path, configs: Path) -> None:
-    given = ["--runs", runs, "--config", configs / "joint.yaml", "--out", case.out, "--format", "json"]
+def test_validation_scores_are_scikit_learns_of_the_saved_predictions(
+    case: Case, runs: Path, configs: Path, faces: Path
+) -> None:
+    given = ["--runs", runs, "--config", configs / "joint.yaml", "--out", case.out]
+    given += ["--images", faces / "train/images", "--wrong", 3]
     outcome = case.call(evaluate, "--validation", *given)
     assert outcome.code == 0, outcome.err
     saved = [np.load(run_folder(runs, task).validation) for task in TASKS]
@@ -103,6 +106,7 @@ def test_validation_scores_are_scikit_learns_of_the_saved_predictions(case: Case
     assert case.metrics()["joint"]["macro_f1"] == pytest.approx(expected)
     assert case.metrics()["findings"]["resampled_by"] == "person"
     assert f"{len(truth)} images of " in outcome.out
+    assert 3 <= (case.out / "report.html").read_text().count('alt="map of ') <= 9
 
 
 def test_files_that_cannot_be_scored_or_written_end_with_exit_code_2(case: Case) -> None:
