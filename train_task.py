@@ -20,8 +20,8 @@ def parse() -> argparse.Namespace:
         epilog="The environment gives defaults: SM_CHANNEL_TRAIN for --data, SM_MODEL_DIR for --runs.",
     )
     tasks = "age, gender, mask, or your own; several are trained side by side, each on its share of the machine"
-    sources = "the challenge's train/ folder, a folder with labels.csv and images/, a CSV, or LABEL=FOLDER with a folder "
-    sources += "for each class of the label; may be repeated"
+    sources = "the challenge's train/ folder, a folder with labels.csv and images/, a CSV, or LABEL=FOLDER with a "
+    sources += "folder for each class; may be repeated"
     add, runs = parser.add_argument, Path(os.environ.get("SM_MODEL_DIR", "runs"))
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--task", nargs="+", metavar="NAME", help=tasks)
