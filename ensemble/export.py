@@ -19,7 +19,7 @@ from ensemble.inference.predictor import MERGES, Task, ViewCache
 from ensemble.metrics.scores import JOINT
 from heads.export.__main__ import SUFFIXES, add_arguments
 from heads.export.graph import write_onnx, write_torchscript
-from heads.export.letterbox import make_letterbox
+from heads.export.letterbox import make_scaling
 from heads.export.model_card import describe_interface, head_section, write_card
 from heads.run.checkpoint import save_tensors
 
@@ -36,8 +36,8 @@ class EnsembleGraph(nn.Module):
         super().__init__()
         self.tasks = tasks
         self.heads = nn.ModuleList(trained.head for task in tasks.values() for trained in task.heads)
-        self.letterboxes = nn.ModuleDict(
-            {name: make_letterbox(task.heads[0].config.pixels.evaluate, name) for name, task in tasks.items()}
+        self.scalings = nn.ModuleDict(
+            {name: make_scaling(task.heads[0].config.pixels.evaluate, name) for name, task in tasks.items()}
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -45,7 +45,7 @@ class EnsembleGraph(nn.Module):
         merged, numbers = [], []
         for name, task in self.tasks.items():
             if task.pixels not in caches:
-                caches[task.pixels] = ViewCache(self.letterboxes[name](images))
+                caches[task.pixels] = ViewCache(self.scalings[name](images))
             logits = task.view_logits(caches[task.pixels])
             merged.append(MERGES[task.merge](task.probabilities(logits)))
             if (number := task.numbers(logits)) is not None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from data.runtime.errors import InputError
 from data.runtime.files import write_atomically
 from heads.build import TrainedHead
-from heads.export.letterbox import make_letterbox
+from heads.export.letterbox import make_scaling
 from heads.run.checkpoint import save_tensors
 
 INPUT = "photographs"  # part of the file format: programs feed the graph by this name
@@ -29,11 +29,11 @@ class HeadGraph(nn.Module):
 
     def __init__(self, trained: TrainedHead, name: str) -> None:
         super().__init__()
-        self.letterbox = make_letterbox(trained.config.pixels.evaluate, name)
+        self.scaling = make_scaling(trained.config.pixels.evaluate, name)
         self.head, self.target = trained.head, trained.target
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        logits = self.head(self.letterbox(images) / 255)
+        logits = self.head(self.scaling(images) / 255)
         probabilities = self.target.probabilities(logits)
         if self.target.numbers is None:
             return (probabilities,)

@@ -1,10 +1,11 @@
-"""The step `letterbox` of `data.transforms.ops` as a module, so that an exported graph takes whole images.
+"""Steps of `data.transforms.ops` as modules, so that an exported graph takes whole images.
 
-It gives OpenCV's pixels by two matrices per image: shrinking averages by area, enlarging interpolates (a level
-of 255 may differ), and the rest stays black.
+They give OpenCV's pixels by two matrices per image: shrinking averages by area, enlarging interpolates (a level
+of 255 may differ), cropping selects, and the rest stays black.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,8 +20,34 @@ LINEAR_STEPS = 2048  # OpenCV's interpolation weights are multiples of 1 / LINEA
 class Letterbox(nn.Module):
     """Images uint8 [N, h, w, 3] of any one size to whole levels 0..255, float [N, 3, height, width].
 
-    Sizes are computed from tensors: exporters record sizes that are read as numbers as constants.
+    `stretch` makes it the step `resize`, which changes the aspect ratio.
     """
+
+    def __init__(self, height: int, width: int, stretch: bool = False) -> None:
+        super().__init__()
+        self.height, self.width, self.stretch = height, width, stretch
+
+    def forward(self, images: Tensor) -> Tensor:
+        levels = images.permute(0, 3, 1, 2).float()
+        rows, columns = _numbers(levels[0, 0, :, 0]), _numbers(levels[0, 0, 0, :])
+        high, wide = rows[-1] + 1, columns[-1] + 1
+        scale_high, scale_wide = self.height / high, self.width / wide
+        if not self.stretch:
+            scale_high = scale_wide = torch.minimum(scale_high, scale_wide)
+        new_high = (high * scale_high).round().clamp(min=1.0)
+        new_wide = (wide * scale_wide).round().clamp(min=1.0)
+        least, most = torch.minimum(scale_high, scale_wide), torch.maximum(scale_high, scale_wide)
+        area, both = (least < 1) & (most <= 1), (least < 1) & (most > 1)
+        down = _weights(rows, high, new_high, self.height, area, both)
+        across = _weights(columns, wide, new_wide, self.width, area, both)
+        mixed = down @ levels @ across.transpose(0, 1)
+        # OpenCV rounds halves up where it halves an image or interpolates, else to even.
+        halved = (high == 2 * new_high) & (wide == 2 * new_wide)
+        return torch.where(halved | ~area, (mixed + 0.5).floor(), mixed.round()).clamp(0.0, 255.0)
+
+
+class CenterCrop(nn.Module):
+    """Images uint8 [N, h, w, 3] of any one size to the step `center_crop`'s levels, float [N, 3, height, width]."""
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
@@ -28,40 +55,63 @@ class Letterbox(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         levels = images.permute(0, 3, 1, 2).float()
-        rows = torch.ones_like(levels[0, 0, :, 0]).double().cumsum(0)
-        columns = torch.ones_like(levels[0, 0, 0, :]).double().cumsum(0)
-        high, wide = rows[-1], columns[-1]
-        scale = torch.minimum(self.height / high, self.width / wide)
-        new_high = (high * scale).round().clamp(min=1.0)
-        new_wide = (wide * scale).round().clamp(min=1.0)
-        down = _weights(rows - 1, high, new_high, self.height, scale)
-        across = _weights(columns - 1, wide, new_wide, self.width, scale)
-        mixed = down @ levels @ across.transpose(0, 1)
-        # OpenCV rounds halves up where it halves an image or interpolates, else to even.
-        halved = (high == 2 * new_high) & (wide == 2 * new_wide)
-        return torch.where(halved | (scale >= 1), (mixed + 0.5).floor(), mixed.round()).clamp(0.0, 255.0)
+        down = _selection(_numbers(levels[0, 0, :, 0]), self.height)
+        return down @ levels @ _selection(_numbers(levels[0, 0, 0, :]), self.width).transpose(0, 1)
 
 
-def _weights(places: Tensor, old: Tensor, new: Tensor, total: int, scale: Tensor) -> Tensor:
-    """Weights [total, old] of the old pixels (`places`) in the new ones, which are centred among `total`."""
+def _numbers(pixels: Tensor) -> Tensor:
+    """Numbers from 0 of pixels in a line; computed, as exporters record sizes that are read as numbers as constants."""
+    return torch.ones_like(pixels).double().cumsum(0) - 1
+
+
+def _selection(places: Tensor, total: int) -> Tensor:
+    """Weights [total, old] that select the middle pixels, or all of fewer with black ones around them."""
+    beyond = (places[-1] + 1 - total) / 2
+    first = torch.where(beyond > 0, beyond.floor(), beyond.ceil())
+    target = torch.arange(total, dtype=torch.float64, device=places.device)
+    return (target[:, None] + first == places[None]).float()
+
+
+def _weights(places: Tensor, old: Tensor, new: Tensor, total: int, area: Tensor, both: Tensor) -> Tensor:
+    """Weights [total, old] of the old pixels (`places`) in the new ones, which are centred among `total`.
+
+    By area where the image shrinks; OpenCV interpolates in its own way where one side shrinks and the other grows.
+    """
     before = ((total - new) / 2).floor()
     target = torch.arange(total, dtype=torch.float64, device=places.device) - before
     step = old / new
     low = target[:, None] * step
     overlap = torch.minimum(low + step, places[None] + 1) - torch.maximum(low, places[None])
-    area = torch.where(overlap > MIN_SHARE, overlap, torch.zeros_like(overlap)) / step
-    centre = torch.minimum(((target + 0.5) * step - 0.5).clamp(min=0.0), old - 1)
+    shares = torch.where(overlap > MIN_SHARE, overlap, torch.zeros_like(overlap)) / step
+    beyond = target + 1 - (low.squeeze(1).floor() + 1) / step
+    whole = low.squeeze(1).floor() + torch.where(beyond > 0, beyond - beyond.floor(), torch.zeros_like(beyond))
+    centre = torch.minimum(torch.where(both, whole, (target + 0.5) * step - 0.5).clamp(min=0.0), old - 1)
     near = (1 - (centre[:, None] - places[None]).abs()).clamp(min=0.0)
     linear = (near * LINEAR_STEPS).round() / LINEAR_STEPS
     inside = (target >= 0) & (target < new)
-    weights = torch.where(scale < 1, area, linear)
+    weights = torch.where(area, shares, linear)
     return torch.where(inside[:, None], weights, torch.zeros_like(weights)).float()
 
 
+STEPS: dict[str, Callable[..., nn.Module]] = {
+    "letterbox": Letterbox,
+    "resize": partial(Letterbox, stretch=True),
+    "center_crop": CenterCrop,
+}
+
+
+def make_scaling(steps: Sequence[Any], name: str) -> nn.Module:
+    """Make the module for `pixels.evaluate` of the head `name`, which must be one of `STEPS`."""
+    [(step, size)] = steps[0].items() if len(steps) == 1 and isinstance(steps[0], dict) else [("", {})]
+    if step not in STEPS:
+        expected = f"expected one of {', '.join(STEPS)}, to be exported as a graph; --format safetensors takes any"
+        raise InputError(f"{name}: pixels.evaluate is {list(steps)}, {expected}")
+    return STEPS[step](**size)
+
+
 def make_letterbox(steps: Sequence[Any], name: str) -> Letterbox:
-    """Make the module for `pixels.evaluate` of the head `name`, which must be one letterbox."""
-    step = steps[0] if len(steps) == 1 else None
-    size = step.get("letterbox") if isinstance(step, dict) else None
-    if not size:
-        raise InputError(f"{name}: pixels.evaluate is {list(steps)}, expected one letterbox, to be exported")
-    return Letterbox(size["height"], size["width"])
+    """Make the module as `make_scaling` does, where only a letterbox will do."""
+    module = make_scaling(steps, name)
+    if not isinstance(module, Letterbox) or module.stretch:
+        raise InputError(f"{name}: pixels.evaluate is {list(steps)}, expected one letterbox")
+    return module

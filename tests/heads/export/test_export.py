@@ -36,9 +36,10 @@ def write_run(folder: Path, config: TaskConfig) -> None:
 
 @pytest.fixture
 def runs(colour_config: Callable[..., TaskConfig], tmp_path: Path) -> Path:
-    runs, pixels = tmp_path / "runs", {"evaluate": [{"letterbox": {"height": 48, "width": 36}}]}
-    write_run(runs / "age", colour_config(label=AGE, pixels=pixels))
-    write_run(runs / "mask" / "fold-0", colour_config(label={"classes": ["wear", "normal"]}, pixels=pixels))
+    runs = tmp_path / "runs"
+    crop, stretch = ({"evaluate": [{step: {"height": 48, "width": 36}}]} for step in ("center_crop", "resize"))
+    write_run(runs / "age", colour_config(label=AGE, pixels=crop))
+    write_run(runs / "mask" / "fold-0", colour_config(label={"classes": ["wear", "normal"]}, pixels=stretch))
     write_json(runs / "age" / "metrics.json", {"classes": {"under 30": {"support": 9, "f1-score": 0.75}}})
     return runs
 
@@ -77,7 +78,7 @@ def test_an_exported_head_predicts_what_its_checkpoint_does(
         graph = HeadGraph(load_head(runs.joinpath(*name.split("-", 1)) / "best.safetensors"), name)
         with torch.inference_mode():
             expected, found = graph(pixels), READERS[suffix](out / f"{name}.{suffix}", pixels)
-            logits = graph.head(graph.letterbox(pixels) / 255)
+            logits = graph.head(graph.scaling(pixels) / 255)
         assert torch.equal(expected[0], graph.target.probabilities(logits))
         assert len(found) == len(expected) == (2 if name == "age" else 1)
         for one, other, tolerance in zip(found, expected, (1e-5, 1e-2), strict=False):
@@ -96,11 +97,12 @@ def test_the_card_names_the_box_margin(runs: Path, tmp_path: Path) -> None:
     assert load_head(tmp_path / "age.safetensors").box_margin == 0.5
 
 
-def test_a_head_without_a_letterbox_is_exported_as_weights_only(colour_config: Callable, tmp_path: Path) -> None:
-    write_run(tmp_path / "age", colour_config(label=AGE))
+def test_a_head_of_other_steps_is_exported_as_weights_only(colour_config: Callable, tmp_path: Path) -> None:
+    steps = ["aligned_crop", {"resize": {"height": 48, "width": 36}}]
+    write_run(tmp_path / "age", colour_config(label=AGE, pixels={"evaluate": steps}))
     run("--runs", tmp_path, "--format", "safetensors", "--out", tmp_path / "out")
     assert "## Terms\n\nNot stated." in (tmp_path / "out" / "age.md").read_text(encoding="utf-8")
     with pytest.raises(InputError, match=r"found no TASK/best\.safetensors"):
         run("--runs", tmp_path / "age")
-    with pytest.raises(InputError, match=r"age: pixels\.evaluate is .*expected one letterbox"):
+    with pytest.raises(InputError, match=r"age: pixels\.evaluate is .*--format safetensors takes any"):
         run("--runs", tmp_path, "--format", "onnx")
