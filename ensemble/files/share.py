@@ -50,7 +50,7 @@ def find_folder(runs: str | os.PathLike[str]) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError:
-        raise InputError(f"{runs}: huggingface_hub is not installed; pip install -r requirements-hub.txt") from None
+        raise InputError(f"{runs}: huggingface_hub is not installed; pip install -r requirements-bring.txt") from None
     name, _, revision = str(runs).removeprefix(HUB).partition("@")
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(PATTERNS)))
