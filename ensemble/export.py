@@ -8,55 +8,84 @@ Scaling, normalisation, folds, test-time views and the joint code are inside; a 
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from data.runtime.errors import InputError, run_script
-from ensemble.ensemble import Ensemble
 from ensemble.files.predictions import NUMBER
+from ensemble.inference.load import load_tasks
 from ensemble.inference.predictor import MERGES, Task, ViewCache
 from ensemble.metrics.scores import JOINT
+from ensemble.options import add_config_option
 from heads.export.__main__ import SUFFIXES, add_arguments
-from heads.export.graph import write_onnx, write_torchscript
+from heads.export.graph import class_maps, has_maps, write_onnx, write_torchscript
 from heads.export.letterbox import make_scaling
 from heads.export.model_card import describe_interface, head_section, write_card
+from heads.model.head import Head
 from heads.run.checkpoint import save_tensors
 
 NAME = "ensemble"
+DISTRIBUTION, MAPS = "distribution", "maps"
+
+
+def calibrate_tensor(probabilities: Tensor, temperature: float) -> Tensor:
+    """`heads.objective.calibration.calibrate` of a tensor [N, C]."""
+    if temperature == 1:
+        return probabilities
+    return (probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log() / temperature).softmax(dim=1)
 
 
 class EnsembleGraph(nn.Module):
     """RGB images uint8 [N, h, w, 3] to each task's probabilities [N, C], the joint ones [N, prod C], and numbers [N].
 
-    They are those of `combine.py`: views merged, folds averaged, tasks taken to be independent.
+    They are those of `combine.py`: views merged, folds averaged, tasks taken to be independent. With `maps`, two kinds
+    of outputs follow: of tasks that predict a number, its distribution [N, outputs], and, where the heads have them,
+    the classes' activation maps [N, C, h, w] in the identity view. `views`, int64 [K], chooses which of each task's
+    views to use, modulo their number, the identity (0) first; None: all.
     """
 
-    def __init__(self, tasks: Mapping[str, Task]) -> None:
+    def __init__(self, tasks: Mapping[str, Task], maps: bool = False) -> None:
         super().__init__()
-        self.tasks = tasks
+        self.tasks, self.maps = tasks, maps
         self.heads = nn.ModuleList(trained.head for task in tasks.values() for trained in task.heads)
         self.scalings = nn.ModuleDict(
             {name: make_scaling(task.heads[0].config.pixels.evaluate, name) for name, task in tasks.items()}
         )
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor, views: Tensor | None = None) -> tuple[Tensor, ...]:
         caches: dict[str, ViewCache] = {}  # tasks of one size share their pixels and views
-        merged, numbers = [], []
+        merged, numbers, distributions, maps = [], [], [], []
         for name, task in self.tasks.items():
             if task.pixels not in caches:
                 caches[task.pixels] = ViewCache(self.scalings[name](images))
-            logits = task.view_logits(caches[task.pixels])
-            merged.append(MERGES[task.merge](task.probabilities(logits)))
-            if (number := task.numbers(logits)) is not None:
+            pixels = torch.stack([caches[task.pixels](view, step) for view, step in task.views.items()])
+            if views is not None:
+                pixels = pixels.index_select(0, views % len(task.views))
+            with_maps, logits, found = self.maps and all(map(has_maps, task.heads)), [], []
+            for trained in task.heads:
+                rows = pixels.flatten(0, 1)  # one batch of all views: each head is once in the graph
+                if with_maps:
+                    outputs, activations = cast(Head, trained.head).activation_maps(rows)
+                    identity = slice(None, images.shape[0])
+                    found.append(class_maps(trained.target, outputs[identity], activations[identity]))
+                else:
+                    outputs = trained.head(rows)
+                logits.append(outputs.view(pixels.shape[0], pixels.shape[1], -1))
+            every = torch.stack(logits, dim=1)  # [V, F, N, outputs]
+            merged.append(calibrate_tensor(MERGES[task.merge](task.probabilities(every)), task.temperature))
+            if (number := task.numbers(every)) is not None:
                 numbers.append(number.mean(dim=0))
+                distributions.append(every.softmax(dim=-1).mean(dim=(0, 1)))
+            maps += [torch.stack(found).mean(dim=0)] if with_maps else []
         joint = torch.ones_like(merged[0][:, :1])
         for probabilities in merged:
             joint = (joint[:, :, None] * probabilities[:, None, :]).flatten(1)
-        return (*merged, joint, *numbers)
+        return (*merged, joint, *numbers, *(distributions + maps if self.maps else []))
 
 
-def export(tasks: Mapping[str, Task], out: Path, kind: str) -> Path:
+def export(tasks: Mapping[str, Task], out: Path, kind: str, maps: bool = False) -> Path:
     """Write the ensemble into the folder `out` in the format `kind` (a key of `SUFFIXES`); return the file."""
     if JOINT in tasks:
         raise InputError(f"a task is named {JOINT!r}, where the joint output goes: give it another name")
@@ -67,44 +96,65 @@ def export(tasks: Mapping[str, Task], out: Path, kind: str) -> Path:
         configs = {name: head.config.model_dump() for name, head in heads.items()}
         save_tensors(path, tensors, {"tasks": list(tasks), "configs": configs})
     elif kind == "onnx":
-        write_onnx(path, EnsembleGraph(tasks), [*tasks, JOINT, *_numbers(tasks)])
+        write_onnx(path, EnsembleGraph(tasks, maps), [*output_shapes(tasks, maps)])
     else:
-        write_torchscript(path, EnsembleGraph(tasks))
+        write_torchscript(path, EnsembleGraph(tasks, maps))
     return path
 
 
-def describe_outputs(tasks: Mapping[str, Task]) -> str:
+def output_shapes(tasks: Mapping[str, Task], maps: bool = False) -> dict[str, tuple[int | str, ...]]:
+    """The graph's outputs in their order: names, and sizes without the number of images."""
+    shapes: dict[str, tuple[int | str, ...]] = {name: (len(task.classes),) for name, task in tasks.items()}
+    shapes[JOINT] = (" * ".join(str(size) for (size,) in shapes.values()),)
+    numbers = {name: task.target.outputs for name, task in tasks.items() if task.predicts_number}
+    shapes |= {f"{name}_{NUMBER}": () for name in numbers}
+    if maps:
+        mapped = {name: len(task.classes) for name, task in tasks.items() if all(map(has_maps, task.heads))}
+        shapes |= {f"{name}_{DISTRIBUTION}": (size,) for name, size in numbers.items()}
+        shapes |= {f"{name}_{MAPS}": (classes, "h", "w") for name, classes in mapped.items()}
+    return shapes
+
+
+def describe_outputs(tasks: Mapping[str, Task], maps: bool = False) -> str:
     """Describe the outputs in their order, for a model card."""
-    sizes = {name: len(task.classes) for name, task in tasks.items()}
-    each = [f"`{name}` [n, {size}]" for name, size in sizes.items()]
-    each.append(
-        f"`{JOINT}` [n, {' * '.join(map(str, sizes.values()))}], the first task being the most significant digit"
-    )
-    return "; ".join([", ".join(each), *(f"`{name}` [n]" for name in _numbers(tasks))])
+    shapes = output_shapes(tasks, maps).items()
+    each = [f"`{name}` [{', '.join(map(str, ('n', *shape)))}]" for name, shape in shapes]
+    digits, others = each[: len(tasks) + 1], each[len(tasks) + 1 :]
+    return "; ".join([f"{', '.join(digits)}, the first task being the most significant digit", *others])
 
 
-def _numbers(tasks: Mapping[str, Task]) -> list[str]:
-    """Names of the outputs that are numbers."""
-    return [f"{name}_{NUMBER}" for name, task in tasks.items() if task.predicts_number]
+def card_sections(tasks: Mapping[str, Task]) -> list[str]:
+    """Describe each task's heads and views in Markdown, for a model card."""
+    return [
+        f"{head_section(task.heads[0])}\n\nViews: {', '.join(task.views)}; {len(task.heads)} heads."
+        for task in tasks.values()
+    ]
+
+
+def export_with_card(
+    tasks: Mapping[str, Task],
+    out: Path,
+    kind: str,
+    maps: bool = False,
+    data: str | None = None,
+    terms: str | None = None,
+) -> Path:
+    """Export the ensemble as `export` does, and a model card beside it; `write_card` explains `data` and `terms`."""
+    path = export(tasks, out, kind, maps)
+    interface = describe_interface(kind, describe_outputs(tasks, maps))
+    write_card(path.with_suffix(".md"), ", ".join(tasks), interface, card_sections(tasks), data, terms)
+    return path
 
 
 def main() -> None:
     """Read the command line and write the ensemble."""
     parser = argparse.ArgumentParser(prog="python -m ensemble.export", description=(__doc__ or "").split("\n")[0])
     add_arguments(parser)
-    parser.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE")
+    add_config_option(parser, of_runs=True)
     args = parser.parse_args()
-    out = args.out or args.runs / "export"
-    tasks = Ensemble.load(args.runs, args.config).tasks
-    path = export(tasks, out, args.kind)
-    sections = [
-        f"{head_section(task.heads[0])}\n\nViews: {', '.join(task.views)}; {len(task.heads)} heads."
-        for task in tasks.values()
-    ]
-    interface = describe_interface(args.kind, describe_outputs(tasks))
-    card = out / f"{NAME}.md"
-    write_card(card, ", ".join(tasks), interface, sections, args.trained_on, args.terms)
-    print(f"{path}, {card}")
+    tasks = load_tasks(args.runs, args.config)
+    path = export_with_card(tasks, args.out or args.runs / "export", args.kind, args.maps, args.trained_on, args.terms)
+    print(f"{path}, {path.with_suffix('.md')}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=Path, required=True, metavar="RUNS")
     parser.add_argument("--format", choices=SUFFIXES, default="onnx", dest="kind")
     parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: RUNS/export)")
+    maps = "onnx, torchscript: also class activation maps, of heads whose classifier is one layer a class or number"
+    parser.add_argument("--maps", action="store_true", help=maps)
     parser.add_argument("--trained-on", metavar="TEXT", help="the training data, for the model card")
     parser.add_argument("--terms", metavar="TEXT", help="the terms of that data, for the model card")
     add_debug_option(parser)
@@ -44,9 +46,9 @@ def main() -> None:
     out = args.out or args.runs / "export"
     for name, file in find_checkpoints(args.runs).items():
         trained, path, card = load_head(file), out / f"{name}{SUFFIXES[args.kind]}", out / f"{name}.md"
-        export_head(trained, path)
-        sizes = {output: ", ".join(map(str, ("n", *size))) for output, size in output_shapes(trained).items()}
-        outputs = ", ".join(f"`{output}` [{size}]" for output, size in sizes.items())
+        export_head(trained, path, args.maps)
+        shapes = output_shapes(trained, args.maps).items()
+        outputs = ", ".join(f"`{output}` [{', '.join(map(str, ('n', *size)))}]" for output, size in shapes)
         interface = describe_interface(args.kind, outputs)
         write_card(card, f"Head {name}", interface, [head_section(trained)], args.trained_on, args.terms)
         print(f"{path}, {card}", flush=True)
