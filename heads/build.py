@@ -45,6 +45,7 @@ from heads.train.recorder import RunRecorder, fingerprint_data
 from heads.train.sampler import BalancedSampler
 from heads.train.split import DataSplit, load_split
 from heads.train.state import TrainState
+from heads.train.trackers import check_trackers
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def load_task_config(task: str, path: Path | None, overrides: Sequence[str] = ()
     if config.task != task:
         raise InputError(f"{path}: task is {config.task!r}, expected {task!r} as in --task")
     raise_all(f"{path}: settings without effect", schema.find_unused_settings(config))
+    check_trackers(config.training.trackers)
     return apply_weights_metadata(config, str(path))
 
 

@@ -17,6 +17,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn both
 THREE = Field(min_length=3, max_length=3)
 TorchvisionName = Literal["resnet18", "resnet34", "resnet50"]
 KerasName = Literal["resnet50_keras", "resnet50_keras_2_0", "resnet50_keras_2_1", "resnet50_keras_2_2"]
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
 Step = str | dict[str, dict[str, Any] | None]
 # Losses without class weights (`heads.objective.losses.make_loss`).
 UNWEIGHTED = ("soft_f1", "expectation")
@@ -246,6 +247,7 @@ class Training(Section):
     ema: ShareBelow1 = 0.0
     mix: Mix | None = None
     feature_views: Count | None = None
+    trackers: list[Tracker] = Field(default_factory=lambda: list[Tracker](["tensorboard"]))
     seed: Seed = 0
     workers: Annotated[int, Field(ge=0)] | None = None
 

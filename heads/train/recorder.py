@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from accelerate.tracking import TensorBoardTracker
 from sklearn.metrics import classification_report
 
 from data.annotations.table import source_folder
@@ -26,9 +25,10 @@ from heads.train.loaders import ImageSource
 from heads.train.loop import ValidationOutput
 from heads.train.split import DataSplit
 from heads.train.state import EpochProgress, TrainState
+from heads.train.trackers import RunTrackers
 
-# Keys that may change on resume: they affect a run's speed, not its result.
-FREE_KEYS = ("training.workers",)
+# Keys that may change on resume: they do not affect a run's result.
+FREE_KEYS = ("training.workers", "training.trackers")
 # What must not change beside the config: keys in the state, and words for messages.
 FINGERPRINTS = {
     "train": "images to train on and their labels, in order (--data, corrections)",
@@ -62,7 +62,8 @@ class RunRecorder:
     ) -> None:
         self.run, self.config, self.fingerprints = run, config, fingerprints
         self.validation, self.box_margin, self.people = validation, box_margin, people
-        self.tracker: TensorBoardTracker | None = None
+        self.trackers = RunTrackers(config["training"]["trackers"], run, config["task"], _flatten(config))
+        self._started = False
 
     def after_epoch(self, state: TrainState, output: ValidationOutput | None, is_best: bool) -> None:
         """Write the head if it is the best, then the state, then the files for the user.
@@ -70,14 +71,13 @@ class RunRecorder:
         A run that is killed in between resumes from the state before and writes the same best head again.
         """
         run, record, first = self.run, state.history[-1], len(state.history) == 1
-        if self.tracker is None:  # not before, so that a failed start leaves an earlier run as it is
+        if not self._started:  # not before, so that a failed start leaves an earlier run as it is
             remove_unfinished(run.folder)
             if first:  # an earlier run's states do not belong to this run's best head
                 run.last.unlink(missing_ok=True)
                 run.interrupted.unlink(missing_ok=True)
-            # A resumed run replaces the events of the epochs that it repeats.
-            self.tracker = TensorBoardTracker(run.events.name, run.folder, purge_step=len(state.history))
-            self.tracker.start()
+            self.trackers.start()
+            self._started = True
         if is_best and output is not None:
             temperature = fit_temperature(output.probabilities, self.validation["truth"])
             save_head(run.best, state.eval_head, self.config, record, self.box_margin, temperature, self.people)
@@ -93,9 +93,8 @@ class RunRecorder:
         run.interrupted.unlink(missing_ok=True)
         write_history(run.history, state.history)
         write_manifest(run.folder, growing=run.events)
-        metrics = {name: value for name, value in record.items() if name != "epoch"}
-        self.tracker.log(metrics, step=int(record["epoch"]))
-        text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        self.trackers.log(state.history)
+        text = ", ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "epoch")
         print(f"epoch {record['epoch']:g}: {text}{' (best)' if is_best else ''}", flush=True)
 
     def on_stop(self, state: TrainState) -> str:
@@ -112,8 +111,10 @@ class RunRecorder:
         # Repeated, for a run that was killed while its last epoch was written.
         remove_unfinished(self.run.folder)
         write_history(self.run.history, state.history)
-        if self.tracker is not None:
-            self.tracker.finish()
+        if not self.run.metrics.is_file():
+            self.trackers.start()
+            self.trackers.log(state.history)
+        self.trackers.finish()
         with np.load(self.run.validation) as saved:
             probabilities, truth = saved["probabilities"], saved["truth"]
         predicted = probabilities.argmax(axis=1)
@@ -157,6 +158,7 @@ class RunRecorder:
                 )
             load_state(path, state.modules, state.optimiser, state.schedule)
             state.history[:] = [dict(record) for record in description["history"]]
+            self.trackers.ids.update(description.get("trackers", {}))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             message = f"{path}: holds no unfinished run ({error}); start it without --resume"
             raise InputError(message) from None
@@ -194,6 +196,7 @@ class RunRecorder:
             "steps_per_epoch": state.steps_per_epoch,
             "config": self.config,
             "marks": dict(self.fingerprints),
+            "trackers": self.trackers.ids,
         }
         save_state(path, state.modules, state.optimiser, state.schedule, description)
 

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow import MlflowClient
 from sklearn.metrics import f1_score, recall_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
@@ -30,6 +33,7 @@ from heads.train.loaders import ImageSource
 from heads.train.loop import FitSettings, ValidationOutput
 from heads.train.recorder import FINGERPRINTS, RunRecorder, fingerprint_data
 from heads.train.state import EpochProgress, TrainState
+from heads.train.trackers import RunTrackers, check_trackers
 
 COLOUR = Target("colour", ("red", "green", "blue"))
 DATA = {"train": "16 (aa)", "validation": "8 (bb)", "boxes": "23 cropped (cc)", "box_margin": "1"} | dict.fromkeys(
@@ -166,7 +170,8 @@ def test_states_of_version_0_1_and_before_are_resumed(start: Callable) -> None:
     first.end(0.5)
     config = first.recorder.config
     label = {**config["label"], "training": {"borders": None, "leave_out": []}}
-    change(first.run, "config", {**config, "label": label, "training": {**config["training"], "resizing": None}})
+    training = {key: value for key, value in config["training"].items() if key not in ("trackers", "patience")}
+    change(first.run, "config", {**config, "label": label, "training": {**training, "resizing": None}})
     change(first.run, "marks", None)
     progress = {"steps": 3, "loss_sum": 1.5, "photographs": 18, "seconds": 2.0, "generators": {}}
     change(first.run, "progress", progress)
@@ -195,6 +200,42 @@ def test_a_state_that_is_damaged_is_refused(key: str, value: object, message: st
     shutil.copy(other.run.best, other.run.last)
     with pytest.raises(InputError, match="holds no unfinished run"):
         other.recorder.resume(other.state)
+
+
+def read_tracker(name: str, run: RunFolder) -> list[tuple[int, float]]:
+    """Steps and values of macro F1 in all runs that a tracker has."""
+    if name == "tensorboard":
+        return [(e.step, e.value) for e in EventAccumulator(str(run.events)).Reload().Scalars("macro_f1")]
+    client = MlflowClient()
+    found = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert [(each.data.params["task"], each.info.status) for each in found] == [("colour", "FINISHED")]
+    return [(m.step, m.value) for each in found for m in client.get_metric_history(each.info.run_id, "macro_f1")]
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_a_tracker_has_each_epoch_once_also_of_a_run_that_was_killed_before_it_was_logged(
+    name: str, start: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    for scores in ([0.25, 0.75], [0.5, 0.125]):
+        epochs = start(training={"trackers": [name]})
+        epochs.recorder.resume(epochs.state)
+        epochs.end(scores[0])
+        with patch.object(RunTrackers, "log", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+            epochs.end(scores[1])
+        epochs.recorder.trackers.finish()
+    last = start(training={"trackers": [name]})
+    last.recorder.resume(last.state)
+    last.recorder.close(last.state, {})
+    history = pd.read_csv(last.run.history)
+    assert read_tracker(name, last.run) == list(zip(history["epoch"], history["macro_f1"], strict=True))
+    assert len(history) == 4
+
+
+def test_a_tracker_that_is_not_installed_is_refused_with_what_to_install() -> None:
+    with pytest.raises(InputError, match=r"requirements-trackers\.txt.*\n  no_such_tracker is not installed"):
+        check_trackers(["tensorboard", "no_such_tracker"])
 
 
 @pytest.fixture
