@@ -2,9 +2,10 @@
 
 Each task's threshold is the gap of its two largest probabilities from which the identity view is enough. An image
 whose joint code would differ from that of all views costs one of a budget that the tasks share; the budget is spent
-where it saves most forward passes.
+where it saves most forward passes. What the thresholds promise is tested on people that they were not chosen on.
 """
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +32,7 @@ FILE_NAME = "margins.json"
 FORMAT = 1
 AGREEMENT = 0.995  # of the joint codes, at least
 CONFIDENCE = 0.95
+STEPS = 30  # from all views to thresholds that change no code where they are chosen
 # Rounding or another JPEG scale changes fewer classes than this; other images or crops change more.
 SAME_CLASSES = 0.9
 REMEDY = "give --margin, or --views all"
@@ -40,11 +42,11 @@ Predict = Callable[[Tasks, Sequence[str]], Iterable[Predictions]]
 
 
 class ExitThresholds(BaseModel, frozen=True, strict=True, validate_by_name=True):
-    """Thresholds, and their effect on the validation images that they were chosen on.
+    """Thresholds, and their effect on the validation images that they were tested on.
 
     Attributes:
         margins: threshold by task, see `ensemble.inference.early_exit.needs_all_views`.
-        images: their number; no head was trained on them.
+        images: their number; no head was trained on their people, and no threshold chosen (but by version 0.1).
         agreement: share of the joint codes that are those of all views.
         passes, all_passes: forward passes per image, on average and with all views.
     """
@@ -58,8 +60,8 @@ class ExitThresholds(BaseModel, frozen=True, strict=True, validate_by_name=True)
     def __str__(self) -> str:
         if min(self.margins.values()) >= ALL_VIEWS:
             return (
-                f"margins: none, so every image is passed in all views: {self.images} validation images are too few "
-                f"to ensure that {AGREEMENT:.1%} of the joint codes stay the same"
+                f"margins: none, so every image is passed in all views: {self.images} validation images do not ensure "
+                f"for fewer that {AGREEMENT:.1%} of the joint codes stay the same"
             )
         margins = ", ".join(f"{task} {margin:.3f}" for task, margin in self.margins.items())
         return (
@@ -123,19 +125,53 @@ def choose_exit_thresholds(tasks: Tasks, predict: Predict) -> ExitThresholds:
         name: [_read_probabilities(head.run.validation) for head in task.heads] for name, task in tasks.items()
     }
     groups = _group_images(predicted)
-    images = sum(map(len, groups.values()))
+    people = {k: v for tables in predicted.values() for table in tables for k, v in table["person"].items()}
+    tested = hold_out([people[path] for group in groups.values() for path in group])
     further = {name: (len(task.views) - 1) * len(task.heads) for name, task in tasks.items()}
     passes = float(sum(len(task.views) * len(task.heads) for task in tasks.values()))
-    budget = allowed_disagreements(images)
+    images = int(tested.sum())
     margins, agreement, saved = dict.fromkeys(tasks, ALL_VIEWS), 1.0, 0.0
-    if budget >= 0:
+    if allowed_disagreements(images) >= 0:
         outputs = _predict_validation(tasks, predicted, groups, predict).tasks
-        margins = choose_thresholds(outputs, further, budget)
-        codes, early = argmax([each.probabilities for each in outputs.values()]), exit_early(outputs, margins)
-        agreement = float((argmax(early) == codes).mean())
+        margins = choose_tested_thresholds(outputs, further, tested)
+        outputs = _select_rows(outputs, tested)
+        agreement = 1 - count_disagreements(outputs, margins) / images
         shares = {name: needs_all_views(each.first_view(), margins[name]).mean() for name, each in outputs.items()}
         saved = float(sum(further[name] * (1 - share) for name, share in shares.items()))
     return ExitThresholds(margins=margins, images=images, agreement=agreement, passes=passes - saved, all_passes=passes)
+
+
+def hold_out(people: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Select images [N] to test thresholds on, by the person on each: two thirds of the people, always the same."""
+    digests = [hashlib.sha256(person.encode("utf-8", "surrogateescape")).digest() for person in people]
+    return np.array([int.from_bytes(digest) % 3 > 0 for digest in digests], dtype=np.bool_)
+
+
+def choose_tested_thresholds(
+    outputs: Mapping[str, TaskOutput], further_passes: Mapping[str, int], tested: npt.NDArray[np.bool_]
+) -> dict[str, float]:
+    """Choose thresholds on some images, and test on the others that `AGREEMENT` holds for new images at `CONFIDENCE`.
+
+    Thresholds from 1 down to those of a budget of 0, then those of 1, 2, ... are tested in this order until the first
+    failure; the last ones before it are returned. Such a sequence of tests needs no correction for their number
+    (Angelopoulos et al. 2021, arXiv:2110.01052: fixed-sequence testing).
+
+    Args:
+        outputs: of each task for the same N images.
+        further_passes: forward passes of each task beyond its first view.
+        tested: the images [N] to test on.
+    """
+    here, there = (_select_rows(outputs, rows) for rows in (~tested, tested))
+    budgets = range(int((~tested).sum() * (1 - AGREEMENT)) + 1)
+    greedy = [choose_thresholds(here, further_passes, budget) for budget in budgets]
+    shares = np.arange(1, STEPS) / STEPS
+    careful = [{task: 1 - share * (1 - each) for task, each in greedy[0].items()} for share in shares.tolist()]
+    chosen, allowed = dict.fromkeys(outputs, ALL_VIEWS), allowed_disagreements(int(tested.sum()))
+    for candidate in careful + greedy:
+        if count_disagreements(there, candidate) > allowed:
+            break
+        chosen = candidate
+    return chosen
 
 
 def allowed_disagreements(images: int, agreement: float = AGREEMENT) -> int:
@@ -198,19 +234,31 @@ def choose_thresholds(
         chosen[best[1]] = best[2]
 
 
+def count_disagreements(outputs: Mapping[str, TaskOutput], thresholds: Mapping[str, float]) -> int:
+    """Count the images whose joint code with `thresholds` is not that of all views."""
+    codes = argmax([each.probabilities for each in outputs.values()])
+    return int((argmax(exit_early(outputs, thresholds)) != codes).sum())
+
+
 def exit_early(outputs: Mapping[str, TaskOutput], thresholds: Mapping[str, float]) -> list[npt.NDArray[np.float32]]:
     """Probabilities [N, C] of each task with further views only for images that need them."""
     more = {task: needs_all_views(each.first_view(), thresholds[task]) for task, each in outputs.items()}
     return [np.where(more[task][:, None], each.probabilities, each.first_view()) for task, each in outputs.items()]
 
 
+def _select_rows(outputs: Mapping[str, TaskOutput], rows: npt.NDArray[np.bool_]) -> dict[str, TaskOutput]:
+    return {
+        task: TaskOutput(*(None if array is None else array[rows] for array in each)) for task, each in outputs.items()
+    }
+
+
 def _read_probabilities(file: Path) -> pd.DataFrame:
-    """Read a head's probabilities of its validation images, with their absolute paths as index."""
+    """Read a head's probabilities of its validation images and the persons on them; the index is absolute paths."""
     if not file.is_file():
         raise InputError(f"{file}: not there, but margins are chosen on the images that it lists; {REMEDY}")
     arrays = read_validation(file)
     paths = [os.path.abspath(path) for path in arrays["path"].tolist()]  # noqa: PTH100 (links stay)
-    table = pd.DataFrame(arrays["probabilities"], index=paths)
+    table = pd.DataFrame(arrays["probabilities"], index=paths).assign(person=arrays["person"].astype(str))
     return table[~table.index.duplicated()]
 
 
@@ -255,7 +303,8 @@ def _predict_validation(
         batches = tqdm(predict(subset, paths), "margins", disable=None, unit="batch")
         found.append(Predictions.concat(list(batches)))
         for name, output in found[-1].tasks.items():
-            before = np.mean([predicted[name][place].loc[list(paths)] for place in heads[name]], axis=0)
+            tables = [predicted[name][place].loc[list(paths)] for place in heads[name]]
+            before = np.mean([table.drop(columns="person") for table in tables], axis=0)
             same = float((output.first_view().argmax(axis=1) == before.argmax(axis=1)).mean())
             if same < SAME_CLASSES:
                 raise InputError(

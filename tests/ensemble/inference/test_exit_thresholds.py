@@ -18,10 +18,16 @@ from ensemble import Ensemble
 from ensemble.files.predictions import Predictions, TaskOutput
 from ensemble.inference import exit_thresholds
 from ensemble.inference.early_exit import needs_all_views
-from ensemble.inference.exit_thresholds import choose_exit_thresholds, choose_thresholds, load_exit_thresholds
+from ensemble.inference.exit_thresholds import (
+    choose_exit_thresholds,
+    choose_tested_thresholds,
+    choose_thresholds,
+    count_disagreements,
+    hold_out,
+    load_exit_thresholds,
+)
 from ensemble.inference.load import load_tasks
 from ensemble.inference.predictor import Task
-from ensemble.joint import argmax
 from heads.run.folder import write_arrays
 
 
@@ -37,11 +43,6 @@ def outputs_of(seed: int, images: int, classes: tuple[int, ...] = (3, 2, 3)) -> 
     return outputs
 
 
-def count_changed(outputs: dict[str, TaskOutput], thresholds: dict[str, float]) -> int:
-    every = argmax([output.probabilities for output in outputs.values()])
-    return int((argmax(exit_thresholds.exit_early(outputs, thresholds)) != every).sum())
-
-
 @pytest.mark.parametrize("images", [0, 1, 597, 598, 2604, 20_000, 400_000])
 def test_the_budget_is_the_binomial_bound(images: int) -> None:
     found = exit_thresholds.allowed_disagreements(images)
@@ -53,7 +54,7 @@ def test_the_budget_is_the_binomial_bound(images: int) -> None:
 def test_no_more_codes_change_than_the_budget_allows(seed: int, budget: int, images: int) -> None:
     outputs = outputs_of(seed, images)
     thresholds = choose_thresholds(outputs, {"0": 1, "1": 3, "2": 2}, budget)
-    assert count_changed(outputs, thresholds) <= budget
+    assert count_disagreements(outputs, thresholds) <= budget
     assert all(0 <= threshold <= 1 for threshold in thresholds.values())
 
 
@@ -63,8 +64,21 @@ def test_for_one_task_no_threshold_saves_more(seed: int, budget: int) -> None:
     threshold = choose_thresholds(outputs, {"0": 1}, budget)["0"]
     identity = outputs["0"].first_view().astype(np.float64)
     second, first = np.sort(identity, axis=1)[:, -2:].T
-    possible = [t for t in {0.0, 1.0, *(first - second)} if count_changed(outputs, {"0": t}) <= budget]
+    possible = [t for t in {0.0, 1.0, *(first - second)} if count_disagreements(outputs, {"0": t}) <= budget]
     assert needs_all_views(identity, threshold).sum() == min(needs_all_views(identity, t).sum() for t in possible)
+
+
+def test_the_promise_holds_for_new_images_in_95_of_100_choices() -> None:
+    people, choices = np.arange(2400).astype(str), 40
+    tested, broken, passes = hold_out(people.tolist()), 0, []
+    assert 1500 < tested.sum() < 1700
+    for seed in range(choices):
+        sample, population = outputs_of(seed, 2400), outputs_of(seed + choices, 10_000)
+        thresholds = choose_tested_thresholds(sample, dict.fromkeys(sample, 1), tested)
+        broken += count_disagreements(population, thresholds) > 0.005 * 10_000
+        passes.append(np.mean([needs_all_views(each.first_view(), thresholds[task]) for task, each in sample.items()]))
+    assert broken <= binom.ppf(0.999, choices, 0.05)
+    assert np.mean(passes) < 0.6
 
 
 def test_a_code_that_two_tasks_change_counts_once_and_the_slower_task_exits_first() -> None:
@@ -117,7 +131,7 @@ def test_thresholds_are_chosen_once_for_the_same_heads_views_and_options(
 ) -> None:
     chosen = load_exit_thresholds(own_runs, tasks, predict, {"crops": None})
     assert chosen.margins.keys() == tasks.keys()
-    assert chosen.images == len(read_validation(own_runs / "mask" / "validation.npz")["path"])
+    assert chosen.images == hold_out(read_validation(own_runs / "mask" / "validation.npz")["person"]).sum()
     assert chosen.agreement >= 1 - 1 / chosen.images
     assert chosen.passes < chosen.all_passes == sum(len(task.views) for task in tasks.values())
     assert load_exit_thresholds(own_runs, tasks, never, {"crops": None}) == chosen
@@ -144,7 +158,7 @@ def test_too_few_images_use_all_views(
     (tmp_path / "file").touch()  # no folder to write to
     chosen = load_exit_thresholds(tmp_path / "file", tasks, never, {})
     assert set(chosen.margins.values()) == {1.0}
-    assert "too few to ensure that 99.5% of the joint codes" in str(chosen)
+    assert "do not ensure for fewer that 99.5% of the joint codes" in str(chosen)
     assert "the next run chooses margins again" in capsys.readouterr().err
 
 
@@ -189,5 +203,5 @@ def test_a_fold_predicts_the_images_that_it_was_not_trained_on(tasks: dict[str, 
         asked.append((len(subset["mask"].heads), len(paths)))
         return predict(subset, paths)
 
-    assert choose_exit_thresholds(changed(tasks, heads=folds), counted).images == count
+    assert choose_exit_thresholds(changed(tasks, heads=folds), counted).images == hold_out(arrays["person"]).sum()
     assert sorted(asked) == sorted([(1, half), (1, count - half)])
