@@ -51,8 +51,8 @@ write_in_place | data/runtime/files.py | a writer that fails leaves the old file
 + temporary = Path(name); path.unlink(missing_ok=True)
 = tests/data/runtime/test_files.py
 lock_not_taken | data/runtime/files.py | one process at a time
-- fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-+ pass
+- lock_descriptor(lock.fileno(), blocking=False)
++ True
 = tests/data/runtime/test_files.py
 exit_code_of_wrong_input | data/runtime/errors.py | wrong input ends a script with exit code 2
 - ('InputError: ')[2].rstrip()}", 2

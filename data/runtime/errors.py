@@ -8,7 +8,6 @@ import io
 import os
 import re
 import select
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -131,7 +130,7 @@ def run_script(main: Callable[[], None]) -> None:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             # Discard the buffered output, on which Python would fail again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 128 + signal.SIGPIPE
+            code = 141  # as shells report SIGPIPE
         else:
             message, code = describe_error(error)
             if "--debug" in sys.argv:
@@ -170,7 +169,12 @@ def describe_error(error: BaseException) -> tuple[str, int]:
 
 
 def _reader_is_gone() -> bool:
-    """Whether standard output is a pipe whose reader has closed it; any other broken pipe is a bug."""
+    """Whether standard output is a pipe whose reader has closed it; any other broken pipe is a bug.
+
+    Windows cannot tell the two apart.
+    """
+    if not hasattr(select, "poll"):
+        return True
     poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLOUT)
     return any(events & select.POLLERR for _, events in poll.poll(0))

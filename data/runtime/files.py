@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import fcntl
 import os
 import shutil
 import socket
@@ -33,16 +32,18 @@ def write_atomically(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows flushes no file that is open for reading
             os.fsync(file.fileno())
         mask = os.umask(0)  # the umask can only be read by setting it
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)  # mkstemp makes private files
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        with suppress(OSError):  # not every file system can flush a folder, so that the rename outlives a power cut
-            os.fsync(folder)
-        os.close(folder)
+        with suppress(OSError):  # not every system can flush a folder, so that the rename outlives a power cut
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except OSError as error:
         if error.errno is not None and error.filename in (None, name):
             error.filename = str(path)  # the name that the user knows
@@ -63,7 +64,7 @@ def write_folder_atomically(path: Path) -> Iterator[Path]:
     place = path.resolve()  # follows a link, and gives "." a name
     if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         raise InputError(f"{path}: exists and is not an empty folder; name a new folder or remove it first")
-    if place.is_mount():
+    if os.path.ismount(place):  # pathlib's needs Python 3.12 on Windows
         raise InputError(f"{path}: a disk is mounted there, expected a folder in it; name one")
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
@@ -97,8 +98,8 @@ def remove_unfinished(folder: Path, stem: str = "*") -> None:
 def hold_lock(file: Path, what: str, waiting: str | None = None) -> Iterator[None]:
     """Hold `file` against other processes; remove it afterwards, and its folder if that is new and empty.
 
-    The lock is POSIX's (`fcntl.lockf`): children do not inherit it, so workers that outlive a killed parent
-    block nobody, and it ends with its process, even a killed one. It does not separate threads of one process.
+    It ends with its process, even a killed one. Children do not inherit it, so workers that outlive a killed parent
+    block nobody. Where the file system has no locks, nobody is kept out.
 
     Args:
         file: the lock file; its folder is created if missing.
@@ -107,20 +108,41 @@ def hold_lock(file: Path, what: str, waiting: str | None = None) -> Iterator[Non
     """
     new_folder = not file.parent.exists()
     lock = _acquire(file, what, waiting)
+    _held.add(lock)
     try:
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.write(f" process {os.getpid()} on {socket.gethostname()}")  # Windows locks the first byte, for readers too
         lock.flush()
         yield
     finally:
-        file.unlink(missing_ok=True)
+        _held.discard(lock)
+        if os.name == "nt":  # removes no open file; elsewhere, once closed, it may be another process's
+            lock.close()
+        with suppress(OSError):
+            file.unlink()
         lock.close()
         if new_folder:
             with suppress(OSError):
                 file.parent.rmdir()
 
 
+_held: set[IO[str]] = set()
+
+
+def _close_inherited() -> None:
+    """Close a parent's locks in its child: a lock lasts as long as any process has it open."""
+    for lock in _held:
+        lock.close()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
+
+
 def _acquire(file: Path, what: str, waiting: str | None) -> IO[str]:
+    from filelock import lock_descriptor  # here, so that --help is quick
+
     while True:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -128,16 +150,12 @@ def _acquire(file: Path, what: str, waiting: str | None) -> IO[str]:
         except FileNotFoundError:
             continue  # the previous holder has just removed the empty folder
         try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            if waiting is None:
-                lock.seek(0)
-                owner = lock.read(200) or "another process"
-                lock.close()
-                raise InputError(f"{what} is in use by {owner}; wait for it to end, or name another") from None
-            if waiting:
-                print(waiting, flush=True)
-            fcntl.lockf(lock, fcntl.LOCK_EX)
+            if not lock_descriptor(lock.fileno(), blocking=False):
+                if waiting is None:
+                    raise InputError(f"{what} is in use by {_owner(lock)}; wait for it to end, or name another")
+                if waiting:
+                    print(waiting, flush=True)
+                lock_descriptor(lock.fileno())
         except OSError as error:
             if error.errno in UNSUPPORTED:
                 return lock
@@ -147,6 +165,13 @@ def _acquire(file: Path, what: str, waiting: str | None) -> IO[str]:
             if os.path.samestat(file.stat(), os.fstat(lock.fileno())):
                 return lock
         lock.close()
+
+
+def _owner(lock: IO[str]) -> str:
+    """Read who holds a lock file, and close it."""
+    with lock:
+        lock.seek(1)
+        return lock.read(200) or "another process"
 
 
 def unsafe_reason(name: str) -> str:

@@ -5,6 +5,9 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +90,7 @@ with hold_lock(Path(sys.argv[1]), "it"):
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_second_process_is_refused_or_waits_and_a_killed_one_blocks_nobody(tmp_path: Path, killed: bool) -> None:
+def test_a_second_process_is_refused_and_a_killed_one_blocks_nobody(tmp_path: Path, killed: bool) -> None:
     file = tmp_path / "runs" / ".lock"
     call = [sys.executable, "-c", HOLDER, str(file)]
     with subprocess.Popen(call, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
@@ -96,12 +99,30 @@ def test_a_second_process_is_refused_or_waits_and_a_killed_one_blocks_nobody(tmp
             hold_lock(file, "runs/mask").__enter__()
         if killed:  # its worker still lives
             holder.kill()
-            holder.wait()
         else:
-            holder.stdin.write("\n")
-            holder.stdin.flush()
-        with hold_lock(file, "runs/mask", waiting=None if killed else "waiting"):
-            assert file.read_text().startswith(f"process {os.getpid()}")
+            holder.stdin.close()
+        holder.wait()
+        with hold_lock(file, "runs/mask"):
+            assert file.read_text().startswith(f" process {os.getpid()}")
+
+
+def test_a_process_waits_until_the_other_has_ended(tmp_path: Path, held_elsewhere: Callable, capsys) -> None:
+    events: list[str] = []
+
+    def hold() -> None:
+        with hold_lock(tmp_path / ".lock", "it", waiting="waiting"):
+            events.append("held here")
+
+    thread = threading.Thread(target=hold)
+    with held_elsewhere(tmp_path / ".lock"):
+        thread.start()
+        output = ""
+        while not output and thread.is_alive():
+            output = capsys.readouterr().out
+        time.sleep(0.2)  # a lock that did not wait would be held by now
+        events.append("released there")
+    thread.join()
+    assert (output, events) == ("waiting\n", ["released there", "held here"])
 
 
 def test_no_lock_file_and_no_empty_folder_is_left(tmp_path: Path) -> None:
