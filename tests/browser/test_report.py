@@ -7,6 +7,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.wait import WebDriverWait
 
 from data.runtime.html.plots import CELL
 from ensemble.report.analysis.errors import sample_predictions
@@ -42,6 +43,8 @@ def open_page(browser: Chrome, page: Page, size: tuple[int, int] = DESKTOP, sche
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     browser.get(page.path.as_uri())
+    # On a busy machine the page may be half read when get returns.
+    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script("return document.readyState") == "complete")
 
 
 @pytest.fixture
