@@ -65,14 +65,14 @@ class Ensemble:
         device: str | torch.device | None = None,
         engine: str = "torch",
         precision: str = "fp32",
-        calibration: Sequence[Path] = (),
+        calibration: Sequence[str | os.PathLike[str]] = (),
         views: str = "all",
         margin: float | None = None,
-        boxes: Path | None = None,
+        boxes: str | os.PathLike[str] | None = None,
         box_margin: float = 1.0,
         batch_size: int = 64,
         workers: int = 0,
-        cache: Path = Path(),
+        cache: str | os.PathLike[str] = "",
         calibrated: bool = True,
     ) -> "Ensemble":
         """Load every head of the joint code from `runs`: each task's run, or all its folds.
@@ -95,7 +95,7 @@ class Ensemble:
         given = {"engine": engine, "precision": precision, "views": views}
         _check_choices(given, calibration, margin)
         where, folder = _find_device(device, engine), find_folder(runs)
-        read = make_reader(boxes, box_margin)
+        read = make_reader(None if boxes is None else Path(boxes), box_margin)
         crops = read if isinstance(read, CroppedReader) else None
         tasks = load_tasks(folder, None if config is None else Path(config), crops.margin if crops else None)
         if not calibrated:
@@ -107,7 +107,7 @@ class Ensemble:
         if precision == "int8":
             from ensemble.backends.int8 import Int8Backend  # an optional package
 
-            backend = Int8Backend(tasks, calibration, cache, crops, workers)
+            backend = Int8Backend(tasks, [Path(each) for each in calibration], Path(cache), crops, workers)
             options["int8"] = backend.digest
         model = cls(tasks, folder, backend, where, batch_size, workers, crops, None, options)
         chosen = select_thresholds(views, margin, folder, tasks, model._predict_with, options)
@@ -244,7 +244,7 @@ class Ensemble:
             row += len(batch)
 
 
-def _check_choices(given: Mapping[str, str], calibration: Sequence[Path], margin: float | None) -> None:
+def _check_choices(given: Mapping[str, str], calibration: Sequence[object], margin: float | None) -> None:
     """Refuse unknown values of `CHOICES` and options that do not go together."""
     problems = [
         f"{name}={value!r}, expected {' or '.join(CHOICES[name])}{did_you_mean(str(value), CHOICES[name])}"

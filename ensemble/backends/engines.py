@@ -88,8 +88,9 @@ class OpenVinoHead(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         chunks = [to_numpy(F.pad(part, (0, 0) * 3 + (0, CHUNK - len(part)))) for part in torch.split(pixels, CHUNK)]
-        # A copy: the model writes its next output into the same memory.
-        logits = [torch.from_numpy(np.array(self.compiled(chunk)[0])) for chunk in chunks]
+        request = self.compiled.create_infer_request()  # its own, since threads may share the model
+        # A copy: the request writes its next output into the same memory.
+        logits = [torch.from_numpy(np.array(request.infer([chunk])[0])) for chunk in chunks]
         return torch.cat(logits)[: len(pixels)]
 
 

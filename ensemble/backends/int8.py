@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,7 +122,7 @@ class Int8Backend:
                 head = self._load_or_quantise(trained, table)
                 folder = trained.run.folder
                 loss = f"macro F1 {head.before:.4f} in float32, {head.after:.4f} in int8 on its validation images"
-                print(f"{name}: {folder}: {loss}", flush=True)
+                print(f"{name}: {folder}: {loss}", file=sys.stderr, flush=True)
                 if not head.is_good:
                     problems.append(f"{folder}: {loss}, expected to lose at most {MAX_LOSS}")
                 heads[trained.checksum] = head
