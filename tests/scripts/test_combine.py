@@ -54,6 +54,11 @@ def combined(options: list[object], call: Callable, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture
+def photo(shuffled: Path) -> Path:
+    return shuffled / "images" / listed(shuffled / "info.csv")[0]
+
+
 def listed(path: Path) -> list[str]:
     with path.open() as file:
         return [row["ImageID"] for row in csv.DictReader(file)]
@@ -102,6 +107,19 @@ def test_probabilities_are_calibrated_unless_raw(combined, options, runs, call, 
             np.testing.assert_allclose(after[name], scale(before[name], temperature), atol=1e-6)
 
 
+def test_one_image_is_answered_in_the_terminal(combined, options, photo, call, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = call(combine, *options, "--data", photo)
+    assert outcome.code == 0, outcome.err
+    row = pd.read_csv(combined / "names.csv").set_index("ImageID").loc[photo.name]
+    code = codes_of(combined / "submission.csv")[photo.name]
+    lines = outcome.out.splitlines()[-4:]
+    assert lines[0] == f"{photo}: code {code}"
+    for line, task in zip(lines[1:], TASKS, strict=True):
+        assert line.startswith(f"  {task}: {row[task]} (")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_platform_s_variables_and_a_rerun_to_the_same_bytes(combined, options, call, tmp_path, monkeypatch) -> None:
     _, config, _, runs, _, data, *workers = options
     monkeypatch.setenv("SM_CHANNEL_EVAL", str(data))
@@ -109,6 +127,8 @@ def test_the_platform_s_variables_and_a_rerun_to_the_same_bytes(combined, option
     monkeypatch.setenv("SM_OUTPUT_DATA_DIR", str(tmp_path / "output"))
     outcome = call(combine, "--config", config, *workers)
     assert outcome.code == 0, outcome.err
+    table = [line.split()[:2] for line in outcome.out.splitlines()[-6:]]
+    assert table == [line.split(",") for line in (combined / "submission.csv").read_text().splitlines()[:6]]
     assert {path.name for path in (tmp_path / "output").iterdir()} == {"submission.csv", FILE_NAME}
     for path in (tmp_path / "output").iterdir():
         assert path.read_bytes() == (combined / path.name).read_bytes()
