@@ -12,7 +12,7 @@ import torch
 
 from data.dataset import make_scaled_reader
 from data.images.crop import CroppedReader, make_reader
-from data.images.decode import Read
+from data.images.decode import Read, decoder_versions
 from data.images.find import ID, IMAGES, image_paths
 from data.images.inputs import ImageInput, ImageInputs, list_inputs
 from data.runtime.errors import InputError, did_you_mean, raise_all
@@ -221,6 +221,7 @@ class Ensemble:
     def settings(self) -> dict[str, object]:
         """All that decides the last bits of predictions beside heads and images."""
         computed = {"device": describe_device(self.predictor.device), "batch_size": self.batch_size}
+        computed["decoders"] = ", ".join(map(str, decoder_versions()))
         return {**self.options, **computed, "thresholds": self.thresholds, "temperatures": self.temperatures}
 
     @cached_property

@@ -13,12 +13,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data.images.decode import decoder_versions
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
 from heads.build import TrainedHead
@@ -121,6 +123,12 @@ def select_device(backend: Backend) -> torch.device:
 def describe_device(device: torch.device) -> str:
     """Describe what else decides the last bits of a backend's results: device, version of PyTorch and threads."""
     return f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+
+
+def software_versions(engine: str) -> dict[str, str]:
+    """Versions of what decides the last bits of pixels and predictions with an engine, by name."""
+    decoders = ", ".join(map(str, decoder_versions()))
+    return {"engine": backend_version(engine), "torch": torch.__version__, "cv2": cv2.__version__, "decoders": decoders}
 
 
 def backend_version(engine: str) -> str:

@@ -58,7 +58,8 @@ def predict_on_cluster(args: argparse.Namespace) -> None:
         calibrated=not args.raw_probabilities,
     )
     print(model)
-    plan = make_plan(args.data, model.checksums, args.batch_size, args.part_rows, args.engine, model.thresholds)
+    how = (args.batch_size, args.part_rows, args.engine, model.thresholds, model.temperatures)
+    plan = make_plan(args.data, model.checksums, *how)
     parts = ParquetParts(args.parts, plan)
     fitting = connect(args.engine)
     with tqdm(total=sum(parts.lengths), disable=None, unit="image") as bar:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ from data.images.decode import decode_bytes
 from data.images.find import ID, path_problem
 from data.runtime.errors import InputError, raise_all
 from data.transforms.pipeline import Pipeline, least_size
+from ensemble.backends.engines import software_versions
 from ensemble.cluster import listing
 from ensemble.cluster import remote as urls
 from ensemble.files.predictions import REASON, Predictions
@@ -48,6 +50,8 @@ class ClusterPlan:
             computed together is what one machine does.
         engine: computes the heads, a key of `ensemble.backends.engines.BACKENDS`.
         margins: exit threshold by task (`ensemble.inference.early_exit`); none for all views of every image.
+        temperatures: by task, that probabilities are scaled by (`heads.objective.calibration`).
+        versions: of the software, the same on every machine (`ensemble.backends.engines.software_versions`).
         format: 1: a JPEG is decoded at the smallest scale that covers what the heads see; 2: with numbers.
     """
 
@@ -59,6 +63,8 @@ class ClusterPlan:
     part_rows: int
     engine: str
     margins: Mapping[str, float]
+    temperatures: Mapping[str, float]
+    versions: Mapping[str, str]
     format: int = 2
 
 
@@ -69,6 +75,7 @@ def make_plan(
     part_rows: int,
     engine: str = "torch",
     thresholds: Mapping[str, float] | None = None,
+    temperatures: Mapping[str, float] | None = None,
 ) -> ClusterPlan:
     """Make the plan for `--data` (see `ensemble.cluster.listing.find_listing`) and each task's checkpoints.
 
@@ -81,7 +88,8 @@ def make_plan(
     heads = {task: ",".join(each) for task, each in checksums.items()}
     together = part_size(batch_size) if thresholds else batch_size
     rows = -(-part_rows // together) * together
-    return ClusterPlan(found, images, state, heads, batch_size, rows, engine, thresholds or {})
+    how = (batch_size, rows, engine, thresholds or {}, temperatures or {}, software_versions(engine))
+    return ClusterPlan(found, images, state, heads, *how)
 
 
 class ParquetParts:
@@ -112,10 +120,9 @@ class ParquetParts:
             before, lengths = dict(saved["plan"]), [int(length) for length in saved["lengths"]]
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{file}: not readable; remove {self.place} to start again") from None
-        now = asdict(self.plan)
         raise_all(
             f"{self.place}: holds parts of other predictions; name another folder, or remove this one",
-            [f"{key}: found {before.get(key)!r}, expected {now[key]!r}" for key in now if before.get(key) != now[key]],
+            _differences(before, asdict(self.plan)),
         )
         return lengths
 
@@ -129,8 +136,16 @@ class ParquetParts:
         return [part for part in range(len(self.lengths)) if self.file(part).rpartition("/")[2] not in written]
 
     def predict(self, predictor: Predictor, part: int) -> int:
-        """Write a part's predictions, unless they are there; return its number of images."""
+        """Write a part's predictions, unless they are there; return its number of images.
+
+        Raises:
+            InputError: an image cannot be read, or this machine has other versions than the plan.
+        """
         if not urls.exists(self.file(part)):
+            raise_all(
+                f"{self.file(part)}: this machine has other software than the plan, expected the same on all",
+                _differences(software_versions(self.plan.engine), self.plan.versions),
+            )
             ids, size = listing.read_piece(self._pieces, part), self.plan.batch_size
             read = make_image_reader(self.plan.images, least_size(predictor.pipelines))
             batches = load_batches(predictor.pipelines, ids, read, size)
@@ -152,6 +167,18 @@ class ParquetParts:
         contents = (io.BytesIO(urls.read_bytes(self.file(part))) for part in range(len(self.lengths)))
         tables = (pq.read_table(content, columns=[ID, ANSWER]) for content in contents)
         write_rows(path, [ID, ANSWER], ([row[ID], row[ANSWER]] for table in tables for row in table.to_pylist()))
+
+
+def _differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Describe the values that differ, by key."""
+    problems = []
+    for key in {**expected, **found}:
+        before, now = found.get(key), expected.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            problems += _differences(before, now, f"{key}.")
+        elif before != now:
+            problems.append(f"{prefix}{key}: found {before!r}, expected {now!r}")
+    return problems
 
 
 Read = Callable[[str], np.ndarray]

@@ -247,9 +247,8 @@ def exit_early(outputs: Mapping[str, TaskOutput], thresholds: Mapping[str, float
 
 
 def _select_rows(outputs: Mapping[str, TaskOutput], rows: npt.NDArray[np.bool_]) -> dict[str, TaskOutput]:
-    return {
-        task: TaskOutput(*(None if array is None else array[rows] for array in each)) for task, each in outputs.items()
-    }
+    fields = {task: [None if array is None else array[rows] for array in each] for task, each in outputs.items()}
+    return {task: TaskOutput(*each) for task, each in fields.items()}  # type: ignore[arg-type]
 
 
 def _read_probabilities(file: Path) -> pd.DataFrame:
