@@ -31,9 +31,10 @@ from ensemble.files.predictions import FILE_NAME, Predictions, TaskOutput, write
 from ensemble.files.submission import write_submission
 from ensemble.inference.predictor import MERGES
 from ensemble.joint import argmax, load_tasks
-from heads.build import TrainedHead, build_loss, build_split, build_train_state, init_head, load_head
+from heads.build import build_loss, build_split, build_train_state, init_head
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
+from heads.load import TrainedHead, load_head
 from heads.model.head import Head
 from heads.objective.metrics import compute_metrics
 from heads.run.folder import run_folder, save_head, write_json

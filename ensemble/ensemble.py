@@ -25,7 +25,7 @@ from ensemble.inference.exit_thresholds import select_thresholds
 from ensemble.inference.load import load_tasks
 from ensemble.inference.parts import part_size
 from ensemble.inference.predictor import Predictor, Task, load_batches
-from heads.build import TrainedHead
+from heads.load import TrainedHead
 
 CHOICES = {"engine": tuple(BACKENDS), "precision": ("fp32", "int8"), "views": ("all", "adaptive")}
 

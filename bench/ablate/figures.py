@@ -18,7 +18,7 @@ from data.runtime.files import write_text
 from data.transforms.views import make_views
 from ensemble.inference.predictor import build_task
 from ensemble.joint import encode, joint_probabilities, load_tasks
-from heads.build import load_head
+from heads.load import load_head
 from heads.objective.metrics import compute_metrics, macro_f1
 from heads.run.checkpoint import find_description
 from heads.run.folder import RunFolder, file_checksum, write_arrays

@@ -19,7 +19,7 @@ from data.runtime.processes import usable_workers
 from data.transforms.views import make_views
 from ensemble.inference.load import load_tasks
 from ensemble.inference.predictor import Predictor, build_task, load_batches
-from heads.build import TrainedHead
+from heads.load import TrainedHead
 from heads.objective.metrics import macro_f1
 
 JOINT_YAML = Path("configs/joint.yaml")

@@ -14,9 +14,9 @@ from data.runtime.errors import InputError
 from data.runtime.machine import reuse_freed_memory
 from data.transforms.pipeline import working_size
 from ensemble.backends.engines import BACKENDS
-from heads.build import TrainedHead, build_head, build_target
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
+from heads.load import TrainedHead, build_head, build_target
 
 BATCH = 64
 SECONDS = 0.5  # each rate is measured for at least so long

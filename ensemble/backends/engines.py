@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from data.images.decode import decoder_versions
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
-from heads.build import TrainedHead
 from heads.export.graph import write_onnx
+from heads.load import TrainedHead
 from heads.model.fusion import fuse_batch_norm
 
 Backend = Callable[[TrainedHead], nn.Module]

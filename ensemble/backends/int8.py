@@ -37,7 +37,7 @@ from data.transforms.pipeline import Pipeline, least_size
 from ensemble.backends.engines import OpenVinoHead, import_optional, openvino_model, torch_backend
 from ensemble.inference.parts import fingerprint
 from ensemble.inference.predictor import Task, load_batches
-from heads.build import TrainedHead
+from heads.load import TrainedHead
 from heads.objective.metrics import macro_f1
 from heads.run.folder import verify_checksum, write_arrays
 

@@ -59,7 +59,7 @@ def read_ground_truth(path: Path, labels: Mapping[str, Label]) -> pd.DataFrame:
         found = f"found neither {ANSWER} nor {', '.join(missing)}"
         expected = f"expected {ANSWER}, or {', '.join(columns)} beside {ID}"
         raise InputError(f"{path}: row 1: {found}; {expected}")
-    from heads.build import build_target  # loads torch, which codes do not need
+    from heads.load import build_target  # loads torch, which codes do not need
 
     named = table.assign(path=[f"{path}: row {row}" for row in table.index])
     digits = [build_target(label).class_indices(named) for label in labels.values()]

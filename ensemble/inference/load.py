@@ -10,9 +10,9 @@ from data.runtime.errors import InputError, raise_all
 from ensemble.inference.predictor import Task, build_task
 from ensemble.joint import load_joint, load_labels
 from ensemble.options import JOINT_YAML
-from heads.build import TrainedHead, load_head
 from heads.config.loader import read_stored_config
 from heads.config.task import Label, TaskConfig
+from heads.load import TrainedHead, load_head
 from heads.run.checkpoint import read_description
 from heads.run.folder import find_trained_runs, run_folder, source_run_name, verify_checksum
 

@@ -22,7 +22,7 @@ from data.transforms.pipeline import Pipeline
 from data.transforms.views import View, make_views
 from ensemble.backends.engines import Backend, select_device, torch_backend
 from ensemble.files.predictions import Predictions, TaskOutput
-from heads.build import TrainedHead
+from heads.load import TrainedHead
 from heads.objective.calibration import calibrate
 from heads.objective.targets import Target
 

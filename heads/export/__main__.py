@@ -39,9 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m heads.export", description=(__doc__ or "").split("\n")[0])
     add_arguments(parser)
     args = parser.parse_args()
-    from heads.build import load_head
     from heads.export.graph import export_head, output_shapes
     from heads.export.model_card import describe_interface, head_section, write_card
+    from heads.load import load_head
 
     out = args.out or args.runs / "export"
     for name, file in find_checkpoints(args.runs).items():

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from data.runtime.errors import InputError
 from data.runtime.files import write_atomically
-from heads.build import TrainedHead
 from heads.export.letterbox import make_scaling
+from heads.load import TrainedHead
 from heads.model.head import Head
 from heads.objective.targets import Target
 from heads.run.checkpoint import save_tensors

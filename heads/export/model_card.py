@@ -6,8 +6,8 @@ from pathlib import Path
 
 from data.audit.predictions import read_validation
 from data.runtime.files import write_text
-from heads.build import TrainedHead
 from heads.export.graph import INPUT
+from heads.load import TrainedHead
 
 UNKNOWN_TERMS = (
     "Not stated. Weights come under the terms of the images they were trained on and of the initial weights; "
@@ -23,7 +23,7 @@ LIMITS = """- Figures are of held-out people of the same data; other cameras, li
 def describe_interface(kind: str, outputs: str) -> str:
     """Describe input and outputs for a model card; `kind` is a key of `heads.export.__main__.SUFFIXES`."""
     if kind == "safetensors":
-        return "Weights with their config, for `heads.build.load_head`."
+        return "Weights with their config, for `heads.load.load_head`."
     return (
         f"Input: `{INPUT}` uint8 [n, height, width, 3], RGB, upright, any size. Output: {outputs}; rows of "
         "probabilities sum to 1. Scaling to the working size and normalisation are inside."

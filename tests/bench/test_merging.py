@@ -11,7 +11,7 @@ from bench.merging.decisions import decide, fit_multipliers
 from bench.merging.views import VIEWS, merge_views, predict_runs, predict_validation, view_table
 from bench.validation import Arrays, concat, select_shared
 from data.runtime.errors import InputError
-from heads.build import load_head
+from heads.load import load_head
 from heads.run.folder import run_folder, write_arrays
 
 

@@ -9,7 +9,7 @@ import pytest
 import combine
 from bench import plain
 from ensemble.files.predictions import FILE_NAME, read_probabilities
-from heads.build import load_head
+from heads.load import load_head
 
 
 def test_the_plain_loop_predicts_as_combine(

@@ -15,17 +15,15 @@ from torch.nn import functional as F
 
 from data.runtime.errors import InputError
 from heads.build import (
-    build_head,
     build_loss,
     build_mixing,
-    build_target,
     build_train_state,
     describe_outputs,
     load_backbone_weights,
-    load_head,
     load_task_config,
 )
 from heads.config.task import Backbone, Label, Loss, Mix, TaskConfig
+from heads.load import build_head, build_target, load_head
 from heads.model.head import Head
 from heads.objective.losses import focal_loss, soft_f1_loss
 from heads.objective.targets import Target

@@ -17,9 +17,9 @@ import combine
 import evaluate
 from data.annotations.table import read_table
 from ensemble.files.predictions import FILE_NAME, read_probabilities
-from heads.build import build_head
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
+from heads.load import build_head
 from heads.objective.calibration import calibrate
 from tests.conftest import Outcome
 

@@ -14,7 +14,7 @@ from data.transforms.pipeline import Pipeline
 from ensemble.report.analysis.errors import Prediction
 from ensemble.report.load.evaluation import Evaluation
 from ensemble.report.load.runs import NAME, find_task_runs
-from heads.build import TrainedHead, load_head
+from heads.load import TrainedHead, load_head
 from heads.model.head import Head
 
 Map = npt.NDArray[np.float32]

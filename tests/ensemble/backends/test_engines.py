@@ -17,7 +17,7 @@ import ensemble.inference.parts
 from data.runtime.errors import InputError
 from ensemble.backends.engines import BACKENDS, CHUNK, PACKAGES, CheckedBackend, input_size
 from ensemble.files.predictions import read_probabilities
-from heads.build import TrainedHead, load_head
+from heads.load import TrainedHead, load_head
 
 pytestmark = pytest.mark.engines
 TASKS = ("mask", "gender", "age")

@@ -23,7 +23,7 @@ from ensemble.backends.engines import input_size, openvino_model
 from ensemble.backends.int8 import Int8Backend, Model, has_dot_products, quantise, run_model
 from ensemble.files.predictions import read_probabilities
 from ensemble.inference.predictor import Predictor, build_task
-from heads.build import TrainedHead, load_head
+from heads.load import TrainedHead, load_head
 from heads.run.folder import file_checksum
 
 openvino = pytest.importorskip("openvino", reason="needs requirements-fast.txt")

@@ -18,9 +18,9 @@ from data.transforms.views import make_views
 from ensemble import Ensemble
 from ensemble.files.predictions import Predictions
 from ensemble.inference.predictor import MERGES, Predictor, Task
-from heads.build import build_head, load_head
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
+from heads.load import build_head, load_head
 from tests.ensemble.inference.toys import Linear, changed, make_task, sample
 
 VIEWS = ["hflip", {"shift": {"x": 0.2}}, {"center_crop": {"share": 0.6}}, {"brightness": {"factor": 2.0}}]

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from data.dataset import Sample
 from ensemble.inference.predictor import Task, build_task
-from heads.build import TrainedHead, build_target
 from heads.config.loader import check_config
 from heads.config.task import TaskConfig
+from heads.load import TrainedHead, build_target
 
 HEIGHT, WIDTH = 16, 12
 

@@ -19,10 +19,11 @@ import torch
 from torch.nn import functional as F
 
 from data.runtime.errors import InputError
-from heads.build import build_head, load_backbone_weights
+from heads.build import load_backbone_weights
 from heads.config.task import Backbone, TaskConfig
 from heads.convert.__main__ import main
 from heads.convert.keras_resnet import convert
+from heads.load import build_head
 from heads.model.head import build_backbone
 from heads.model.weights import apply_weights_metadata, fill_backbone
 from heads.run.checkpoint import save_tensors

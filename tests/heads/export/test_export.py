@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from data.runtime.errors import InputError
-from heads.build import build_head, load_head
 from heads.config.task import TaskConfig
 from heads.export import __main__ as export
 from heads.export.graph import HeadGraph, export_head
 from heads.export.model_card import head_section
+from heads.load import build_head, load_head
 from heads.run.folder import save_head, write_json
 
 pytestmark = [

@@ -18,9 +18,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from data.runtime.errors import InputError
-from heads.build import build_head, load_head
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
+from heads.load import build_head, load_head
 from heads.run.checkpoint import load_state, load_tensors, read_description, save_state, save_tensors
 from heads.train.optimiser import make_average, make_optimiser, make_schedule
 

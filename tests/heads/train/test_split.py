@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from data.images.decode import decode
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
-from heads.build import build_head, build_split, build_training_data, load_task_config
+from heads.build import build_split, build_training_data, load_task_config
+from heads.load import build_head
 from heads.train.loaders import ImageSource
 from heads.train.split import DataSplit
 

@@ -24,7 +24,7 @@ from data.dataset import ImageDataset
 from data.runtime.errors import InputError
 from data.runtime.signals import StopSignal, handle_signals
 from data.transforms.pipeline import Pipeline
-from heads.build import load_head
+from heads.load import load_head
 from heads.run.checkpoint import load_tensors, save_state, save_tensors
 from heads.run.folder import RunFolder, run_folder
 from heads.train.loop import predict

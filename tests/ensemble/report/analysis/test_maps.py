@@ -15,8 +15,8 @@ from ensemble.report.analysis import maps
 from ensemble.report.analysis.errors import wrong_predictions
 from ensemble.report.load.evaluation import Evaluation
 from ensemble.report.load.runs import find_task_runs, load_validation
-from heads.build import TrainedHead, load_head
 from heads.config.task import Classifier
+from heads.load import TrainedHead, load_head
 from heads.model.head import Head
 from heads.run.folder import run_folder
 
