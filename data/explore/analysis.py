@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.annotations.folds import assign_folds, balanced_weights, sampled_shares
+from data.annotations.table import number_people
 from data.explore.images import ImageInfo, Pairs, find_duplicates, image_facts, inspect_image
 from data.runtime.processes import parallel_map
 from data.statistics import LEVELS
@@ -47,7 +48,8 @@ def explore(
         if row < len(own):
             levels += found[1]
     fold = assign_folds(table, folds, STRATA, seed=0)
-    pairs = find_duplicates(readable, [*table["person"], *[None] * len(other)], fold.tolist())
+    table = table.assign(person=number_people(table))
+    pairs = find_duplicates(readable, [*table["person"].tolist(), *[None] * len(other)], fold.tolist())
     in_two_folds = pairs.pop("in_two_folds")
     classes = {name: table[name] for name in labels if name in table}
     if "age" in classes:

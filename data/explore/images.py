@@ -96,7 +96,7 @@ def image_facts(images: Sequence[ImageInfo], levels: Levels) -> dict[str, Any]:
 
 
 def find_duplicates(
-    images: Mapping[int, ImageInfo], people: Sequence[str | None], folds: Sequence[int]
+    images: Mapping[int, ImageInfo], people: Sequence[int | None], folds: Sequence[int]
 ) -> dict[str, Pairs]:
     """Find pairs of images (by row) that are the same or nearly so, by kind of pair.
 
@@ -105,14 +105,17 @@ def find_duplicates(
 
     Args:
         images: by row.
-        people: each row's person; None for an image of another set, which is compared with the data alone. Images of
-            one person are similar by nature, so near duplicates are searched across people only.
+        people: each row's, as numbers; None for an image of another set, which is compared with the data alone. Images
+            of one person are similar by nature, so near duplicates are searched across people only.
         folds: of each row of the data.
     """
     rows = np.array(list(images), dtype=np.int64)
     outside = np.array([people[row] is None for row in rows], dtype=bool)
-    person = np.unique([people[row] or "" for row in rows], return_inverse=True)[1]
-    fold = np.array([-1 if people[row] is None else folds[row] for row in rows], dtype=np.int64)
+    person, fold = (
+        np.array([(-1, -1) if people[row] is None else (people[row], folds[row]) for row in rows], dtype=np.int64)
+        .reshape(-1, 2)
+        .T
+    )
     digest = np.unique([each.digest for each in images.values()], return_inverse=True)[1]
     prints = np.array([each.fingerprint for each in images.values()], dtype=np.uint64)
     found = {kind: Pairs() for kind in KINDS}

@@ -77,6 +77,17 @@ def test_the_facts_are_those_of_the_data(faces, tmp_path, run, capsys):
     assert page.count("<svg") == page.count('<svg role="img" aria-label="') == 4
 
 
+def test_people_of_one_name_in_two_sources_are_two(labelled, tmp_path, run):
+    shutil.copytree(labelled, tmp_path / "other")
+    facts = run("--data", labelled, "--data", tmp_path / "other")
+    assert (facts["photographs"], facts["people"]) == (24, 12)
+    assert facts["photographs_per_person"] == {"2": 12}
+    found = {kind: each["pairs"] for kind, each in facts["duplicates"].items()}
+    # Every image is there twice, and one of them four times: its 6 pairs are all of two people.
+    assert (found["same_person"], found["across_people"]) == (0, 10 + 6)
+    assert sum(fold["people"] for fold in facts["split"]["folds"]) == 12
+
+
 def test_weights_are_those_of_scikit_learn_and_empty_classes_count_0():
     labels = pd.Series(["wear"] * 70 + ["incorrect"] * 25 + ["normal"] * 5)
     facts = {each["name"]: each for each in class_facts(labels)}
