@@ -179,7 +179,7 @@ class Ensemble:
 
     def export(self, kind: str = "onnx", out: str | os.PathLike[str] | None = None) -> Path:
         """Write one graph, as onnx, torchscript or safetensors, and its model card into `out`, or `runs`/export."""
-        from ensemble.export import export_with_card  # imports what predictions do not need
+        from ensemble.export.graph import export_with_card  # imports what predictions do not need
         from heads.export.__main__ import SUFFIXES
 
         if kind not in SUFFIXES:

@@ -11,7 +11,7 @@ import torch
 from data.boxes import detector
 from data.images.crop import ABOVE, BELOW, BESIDE
 from data.images.decode import MAX_BYTES, MAX_PIXELS
-from ensemble.export import DISTRIBUTION, MAPS, EnsembleGraph, output_shapes
+from ensemble.export.graph import DISTRIBUTION, MAPS, EnsembleGraph, output_shapes
 from ensemble.files.predictions import NUMBER
 from ensemble.inference.predictor import Task
 from ensemble.metrics.scores import JOINT

@@ -14,7 +14,7 @@ from pathlib import Path
 from data.images.decode import Read
 from data.runtime.errors import InputError
 from data.runtime.files import write_folder_atomically, write_text
-from ensemble.export import card_sections, describe_outputs
+from ensemble.export.graph import card_sections, describe_outputs
 from ensemble.inference.predictor import Task
 from ensemble.web.detector import write_detector
 from ensemble.web.graph import describe_graph, write_graph

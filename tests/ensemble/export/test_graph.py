@@ -13,14 +13,14 @@ import torch
 
 import combine
 from data.images.decode import decode
-from ensemble import export
+from ensemble.export import __main__ as export
 from ensemble.files.predictions import read_probabilities
 from ensemble.joint import joint_probabilities
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load:FutureWarning")
 LEAST = (36, 48)  # combine.py's of the tests' heads: larger JPEGs are decoded at a smaller scale
 NAMES = ["mask", "gender", "age", "joint", "age_number"]
-REAL = Path(__file__).parents[3] / "shared" / "faces18" / "base"
+REAL = Path(__file__).parents[4] / "shared" / "faces18" / "base"
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,5 @@
-"""Export the whole ensemble as one graph: images to every task's and the joint probabilities.
+"""The ensemble as one module, and its files and model card."""
 
-python -m ensemble.export --runs RUNS --format onnx
-
-Scaling, normalisation, folds, test-time views and the joint code are inside; a model card is written beside it.
-"""
-
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -13,13 +7,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from data.runtime.errors import InputError, run_script
+from data.runtime.errors import InputError
 from ensemble.files.predictions import NUMBER
-from ensemble.inference.load import load_tasks
 from ensemble.inference.predictor import MERGES, Task, ViewCache
 from ensemble.metrics.scores import JOINT
-from ensemble.options import add_config_option
-from heads.export.__main__ import SUFFIXES, add_arguments
+from heads.export.__main__ import SUFFIXES
 from heads.export.graph import class_maps, has_maps, write_onnx, write_torchscript
 from heads.export.letterbox import make_scaling
 from heads.export.model_card import describe_interface, head_section, write_card
@@ -94,7 +86,8 @@ def export(tasks: Mapping[str, Task], out: Path, kind: str, maps: bool = False) 
         heads = {f"{name}/{i}": head for name, task in tasks.items() for i, head in enumerate(task.heads)}
         tensors = {f"{name}/{key}": t for name, h in heads.items() for key, t in h.head.state_dict().items()}
         configs = {name: head.config.model_dump() for name, head in heads.items()}
-        save_tensors(path, tensors, {"tasks": list(tasks), "configs": configs})
+        temperatures = {name: task.temperature for name, task in tasks.items()}
+        save_tensors(path, tensors, {"tasks": list(tasks), "configs": configs, "temperatures": temperatures})
     elif kind == "onnx":
         write_onnx(path, EnsembleGraph(tasks, maps), [*output_shapes(tasks, maps)])
     else:
@@ -144,18 +137,3 @@ def export_with_card(
     interface = describe_interface(kind, describe_outputs(tasks, maps))
     write_card(path.with_suffix(".md"), ", ".join(tasks), interface, card_sections(tasks), data, terms)
     return path
-
-
-def main() -> None:
-    """Read the command line and write the ensemble."""
-    parser = argparse.ArgumentParser(prog="python -m ensemble.export", description=(__doc__ or "").split("\n")[0])
-    add_arguments(parser)
-    add_config_option(parser, of_runs=True)
-    args = parser.parse_args()
-    tasks = load_tasks(args.runs, args.config)
-    path = export_with_card(tasks, args.out or args.runs / "export", args.kind, args.maps, args.trained_on, args.terms)
-    print(f"{path}, {path.with_suffix('.md')}")
-
-
-if __name__ == "__main__":
-    run_script(main)

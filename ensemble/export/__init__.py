@@ -1,0 +1,1 @@
+"""The whole ensemble as one graph for other programs: python -m ensemble.export."""
