@@ -32,7 +32,7 @@ from heads.objective.losses import WeightedSum, make_loss
 from heads.objective.targets import Target
 from heads.run.checkpoint import find_description
 from heads.run.folder import RunFolder, find_source_run, folds_file
-from heads.run.leakage import SeenPeople, find_seen_people, leakage_warning
+from heads.run.leakage import TrainingPeople, find_training_people, leakage_warning
 from heads.train.distributed import local_processes, prepare, synchronise_batch_norm
 from heads.train.loaders import ImageSource, ProcessBatches, check_batch_size, make_features, make_loader
 from heads.train.loop import FitSettings, Mixing, TrainingData
@@ -94,16 +94,18 @@ def init_head(config: schema.TaskConfig, runs: Path, fold: int | None, accelerat
     return head.to(accelerator.device)
 
 
-def find_leakage(config: schema.TaskConfig, runs: Path, fold: int | None, split: DataSplit) -> tuple[SeenPeople, str]:
-    """Find the people whom the head will have seen, its backbone's included, and warn of those it is validated on."""
+def find_leakage(
+    config: schema.TaskConfig, runs: Path, fold: int | None, split: DataSplit
+) -> tuple[TrainingPeople, str]:
+    """Find the people whom the head and its backbone are trained on, and warn of those it is validated on."""
     weights = config.backbone.weights
     run = find_source_run(weights, runs, fold)
-    seen, warning = SeenPeople(), ""
+    people, warning = TrainingPeople(), ""
     if weights not in ("random", "imagenet"):
         checkpoint = Path(weights) if run is None else run.best
-        seen = find_seen_people(checkpoint)
-        warning = leakage_warning(checkpoint, seen, split.valid)
-    return seen.after_training(split.train["person"].unique()), warning
+        people = find_training_people(checkpoint)
+        warning = leakage_warning(checkpoint, people, split.valid)
+    return people.after_training(split.train["person"].unique()), warning
 
 
 def describe_outputs(label: Label, factored: bool) -> dict[str, Any]:
@@ -209,7 +211,7 @@ def build_training_data(
     elif config.backbone.freeze not in ("layer4", "all"):
         size = train_images[next(iter(sampler))].pixels[0].shape[-2:]
         check_batch_size(size, len(sampler), t.batch_size, processes)
-    train_batches = ProcessBatches(sampler, t.batch_size, process, processes)
+    train_batches = ProcessBatches(sampler, t.batch_size, process, processes, drop_small=True)
     valid_batches = ProcessBatches(valid_rows, t.batch_size, process, processes, whole=True)
     return TrainingData(
         split.target,
@@ -265,7 +267,7 @@ def build_loss(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target)
 
 
 def build_recorder(
-    config: schema.TaskConfig, run: RunFolder, split: DataSplit, source: ImageSource, head: Head, seen: SeenPeople
+    config: schema.TaskConfig, run: RunFolder, split: DataSplit, source: ImageSource, head: Head, people: TrainingPeople
 ) -> RunRecorder:
     """Build the recorder of a run: what it writes about its people, and what it may resume with."""
     valid, crops = split.valid, source.crops
@@ -285,4 +287,4 @@ def build_recorder(
     frozen = None if config.training.feature_views is None else head.features_checksum()
     fingerprints = fingerprint_data(split, source, frozen)
     margin = None if crops is None else crops.margin
-    return RunRecorder(run, config.model_dump(), fingerprints, validation, margin, seen.to_json())
+    return RunRecorder(run, config.model_dump(), fingerprints, validation, margin, people.to_json())

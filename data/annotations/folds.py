@@ -17,7 +17,7 @@ MISSING = "missing"
 FOLDS_COLUMNS = ("person", "fold")
 
 
-def keep_folds(
+def assign_stored_folds(
     file: Path, table: pd.DataFrame, folds: int, strata: Mapping[str, Sequence[float]], seed: int
 ) -> npt.NDArray[np.int64]:
     """Assign folds as `assign_folds`, and keep everybody's in `file` (CSV: person, fold): nobody is moved later.
@@ -39,7 +39,7 @@ def keep_folds(
 
 
 def read_folds(file: Path, folds: int) -> dict[str, int]:
-    """Read the fold of each person from a file of `keep_folds`.
+    """Read the fold of each person from a file of `assign_stored_folds`.
 
     Raises:
         InputError: all bad lines: a fold that is no number from 0 to folds - 1, or a person twice.

@@ -108,8 +108,8 @@ def save_head(
     """Write weights with their config (classes, pixels, normalisation), versions, machine and metrics.
 
     `box_margin` is that of --box-margin if the head was trained on images cropped to face boxes; `temperature`
-    calibrates its probabilities (`heads.objective.calibration`); `people` are those it has seen, as hashes
-    (`heads.run.leakage.SeenPeople.to_json`).
+    calibrates its probabilities (`heads.objective.calibration`); `people` are those it was trained on, as hashes
+    (`heads.run.leakage.TrainingPeople.to_json`).
     """
     versions = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
     description = {"config": strip_paths(config), "validation": validation, "box_margin": box_margin}

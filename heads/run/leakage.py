@@ -15,7 +15,7 @@ PEOPLE = "people"  # key of a checkpoint's description
 
 
 @dataclass(frozen=True)
-class SeenPeople:
+class TrainingPeople:
     """The people that a head was trained on, and those its backbone was trained on, and so on.
 
     Attributes:
@@ -26,12 +26,12 @@ class SeenPeople:
     hashes: frozenset[str] = frozenset()
     unknown: tuple[str, ...] = ()
 
-    def after_training(self, people: Iterable[str]) -> "SeenPeople":
-        """Return what a head has seen that starts from these weights and is trained on `people`."""
-        return SeenPeople(self.hashes | set(map(hash_person, people)), self.unknown)
+    def after_training(self, people: Iterable[str]) -> "TrainingPeople":
+        """Return those of a head that starts from these weights and is trained on `people`."""
+        return TrainingPeople(self.hashes | set(map(hash_person, people)), self.unknown)
 
     def to_json(self) -> dict[str, list[str]]:
-        """Return the part of a checkpoint's description that `find_seen_people` reads."""
+        """Return the part of a checkpoint's description that `find_training_people` reads."""
         return {"hashes": sorted(self.hashes), "unknown": list(self.unknown)}
 
 
@@ -44,29 +44,29 @@ def hash_person(person: str) -> str:
     return hashlib.sha256(person.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def find_seen_people(checkpoint: Path) -> SeenPeople:
-    """Find the people whom a checkpoint has seen; nobody if it is not one of train_task.py.
+def find_training_people(checkpoint: Path) -> TrainingPeople:
+    """Find the people whom a checkpoint was trained on; nobody if it is not one of train_task.py.
 
     Version 0.1 did not write them: such a checkpoint is `unknown`.
     """
     description = find_description(checkpoint) or {}
     people = description.get(PEOPLE)
     if isinstance(people, dict):
-        return SeenPeople(frozenset(people.get("hashes", ())), tuple(people.get("unknown", ())))
-    return SeenPeople(unknown=(str(checkpoint),)) if "config" in description else SeenPeople()
+        return TrainingPeople(frozenset(people.get("hashes", ())), tuple(people.get("unknown", ())))
+    return TrainingPeople(unknown=(str(checkpoint),)) if "config" in description else TrainingPeople()
 
 
-def leakage_warning(checkpoint: Path, seen: SeenPeople, valid: pd.DataFrame) -> str:
-    """Warn of validation people whom the backbone has seen, and of what is not known; empty if there is nothing.
+def leakage_warning(checkpoint: Path, people: TrainingPeople, valid: pd.DataFrame) -> str:
+    """Warn of validation people whom the backbone was trained on, and of what is not known; empty if there is nothing.
 
     Args:
         checkpoint: of the backbone.
-        seen: of the backbone.
+        people: of the backbone.
         valid: rows of the validation set, of which `source` and `person` are used.
     """
-    leaked = {person for person in valid["person"].unique() if hash_person(person) in seen.hashes}
+    leaked = {person for person in valid["person"].unique() if hash_person(person) in people.hashes}
     warning = ""
-    if str(checkpoint) in seen.unknown:
+    if str(checkpoint) in people.unknown:
         warning += f"{checkpoint}: a backbone of version 0.1, which did not store the people it was trained on"
         validation = RunFolder(checkpoint.parent).validation
         if validation.is_file():
@@ -74,8 +74,8 @@ def leakage_warning(checkpoint: Path, seen: SeenPeople, valid: pd.DataFrame) -> 
             leaked |= _find_others(set(read_validation(validation)["person"].tolist()), valid)
         else:
             warning += "; train it again to have data leakage found\n"
-    elif seen.unknown:
-        names = ", ".join(seen.unknown)
+    elif people.unknown:
+        names = ", ".join(people.unknown)
         warning += f"{checkpoint}: it is not known which people its backbone was trained on ({names} of version 0.1)\n"
     if leaked:
         warning += (

@@ -11,7 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from data.annotations.corrections import apply_corrections
-from data.annotations.folds import assign_folds, keep_folds, missing_strata
+from data.annotations.folds import assign_folds, assign_stored_folds, missing_strata
 from data.annotations.table import read_table
 from data.images.decode import find_undecodable, undecodable_message
 from data.runtime.errors import InputError
@@ -71,7 +71,7 @@ def load_split(
     Args:
         sources: see `data.annotations.table.read_table`.
         folds, strata, seed: see `data.annotations.folds.assign_folds`; `fold` is held out for validation.
-        folds_file: keeps everybody's fold (`data.annotations.folds.keep_folds`); None: folds are assigned anew.
+        folds_file: keeps everybody's fold (`data.annotations.folds.assign_stored_folds`); None: folds are assigned anew.
         corrections: CSV file of label corrections.
         skip_bad: leave out images that cannot be decoded, instead of failing at the first.
     """
@@ -79,7 +79,7 @@ def load_split(
     bad = find_undecodable(table["path"].tolist()) if skip_bad else {}
     warnings = f"{undecodable_message(bad)}\n" if bad else ""
     # Before rows are left out or corrected: a person's fold must be the same for heads with other labels.
-    assign = assign_folds if folds_file is None else partial(keep_folds, folds_file)
+    assign = assign_folds if folds_file is None else partial(assign_stored_folds, folds_file)
     table["fold"] = assign(table, folds, strata, seed)
     warnings += missing_strata(strata, list(table.columns))
     if corrections is not None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.annotations.folds import assign_folds, keep_folds
+from data.annotations.folds import assign_folds, assign_stored_folds
 from data.runtime.errors import InputError
 
 STRATA = {"mask": [], "gender": [], "age": [30, 60]}
@@ -85,15 +85,15 @@ def test_people_of_several_sources_are_in_the_fold_of_the_original():
 
 def test_kept_folds_are_those_of_the_first_time_and_readable(tmp_path):
     file = tmp_path / "runs" / "folds-5-0.csv"
-    first = keep_folds(file, A, 5, STRATA, 0)
+    first = assign_stored_folds(file, A, 5, STRATA, 0)
     np.testing.assert_array_equal(first, assign_folds(A, 5, STRATA, 0))
     some = A[A["age"] < 60].assign(source="moved")
-    np.testing.assert_array_equal(keep_folds(file, some, 5, {}, 0), first[some.index])
+    np.testing.assert_array_equal(assign_stored_folds(file, some, 5, {}, 0), first[some.index])
     lines = file.read_text().splitlines()
     assert lines[:2] == ["person,fold", f"a/0,{first[0]}"]
     assert len(lines) == 301, "people whose images were removed stay"
     more = pd.concat([A, B])
-    np.testing.assert_array_equal(keep_folds(file, more, 5, STRATA, 0)[: len(A)], first)
+    np.testing.assert_array_equal(assign_stored_folds(file, more, 5, STRATA, 0)[: len(A)], first)
     assert len(file.read_text().splitlines()) == 341
 
 
@@ -109,7 +109,7 @@ def test_a_damaged_file_of_folds_is_refused_and_stays(tmp_path, lines, problem):
     file = tmp_path / "folds-5-0.csv"
     file.write_text(text := f"person,fold\n{lines}")
     with pytest.raises(InputError, match="restore the file") as raised:
-        keep_folds(file, A, 5, STRATA, 0)
+        assign_stored_folds(file, A, 5, STRATA, 0)
     assert f"{file}{problem}" in str(raised.value)
     assert file.read_text() == text
 
@@ -118,6 +118,6 @@ def test_names_that_no_csv_can_hold_keep_their_folds(tmp_path):
     names = {"a/0": os.fsdecode(b"Asi\xe9n"), "a/1": "line\r\nend", "a/2": 'quote" ,'}
     people = [names.get(person, person) for person in A["person"]]
     table = A.assign(person=pd.Series(people, dtype=pd.StringDtype("python")))
-    first = keep_folds(tmp_path / "folds.csv", table, 5, STRATA, 0)
-    np.testing.assert_array_equal(keep_folds(tmp_path / "folds.csv", table, 5, STRATA, 0), first)
+    first = assign_stored_folds(tmp_path / "folds.csv", table, 5, STRATA, 0)
+    np.testing.assert_array_equal(assign_stored_folds(tmp_path / "folds.csv", table, 5, STRATA, 0), first)
     np.testing.assert_array_equal(first, assign_folds(table, 5, STRATA, 0))

@@ -1,4 +1,4 @@
-"""Nobody is ever in two folds, nobody's fold changes, and every backbone that has seen a validation person is reported.
+"""Nobody is ever in two folds, nobody's fold changes, and every backbone trained on a validation person is reported.
 
 A person is known by the text in their image files, which only this test writes and reads.
 """
@@ -21,7 +21,7 @@ from data.masked import bare_faces, label_masked
 from heads.build import build_split, find_leakage, load_task_config
 from heads.run.checkpoint import save_tensors
 from heads.run.folder import RunFolder, folds_file, run_folder, write_arrays
-from heads.run.leakage import SeenPeople, find_seen_people, leakage_warning
+from heads.run.leakage import TrainingPeople, find_training_people, leakage_warning
 
 CONFIGS = Path(__file__).parents[3] / "configs/demo"
 FOLDS, LEAST = 3, 8
@@ -35,7 +35,7 @@ class Histories(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.config = load_task_config("gender", CONFIGS, [f"split.folds={FOLDS}", "backbone.weights=random"])
         self.sources: list[Path] = []
-        self.runs: list[tuple[Path, set[str]]] = []  # checkpoints, and everybody that they have seen
+        self.runs: list[tuple[Path, set[str]]] = []  # checkpoints, and everybody whom they were trained on
         self.fold_of: dict[str, int] = {}
         self.people = 0
         self.written: dict[str, int] = {}  # people by the last letter of their source's name
@@ -147,10 +147,10 @@ class Histories(RuleBasedStateMachine):
         assert train.keys().isdisjoint(valid)
         for truth, number in (train | valid).items():
             assert self.fold_of.setdefault(truth, number) == number
-        seen, warning = find_leakage(config, self.folder, None, split)
+        people, warning = find_leakage(config, self.folder, None, split)
         seen_before = set() if backbone is None else backbone[1]
         assert bool(seen_before & valid.keys()) <= ("in the head's validation set" in warning)
-        save_tensors(run.best, {}, {"config": {}, "people": seen.to_json()})
+        save_tensors(run.best, {}, {"config": {}, "people": people.to_json()})
         self.runs.append((run.best, seen_before | train.keys()))
 
 
@@ -170,16 +170,16 @@ def rows_of(**people: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def test_leaked_people_are_counted_once_and_a_foreign_checkpoint_has_seen_nobody(tmp_path: Path) -> None:
+def test_leaked_people_are_counted_once_and_a_foreign_checkpoint_has_none(tmp_path: Path) -> None:
     file = tmp_path / "best.safetensors"
-    seen = SeenPeople().after_training(["anna", "ben"]).after_training(["cleo"])
-    save_tensors(file, {}, {"config": {}, "people": seen.to_json()})
-    assert find_seen_people(file) == seen
-    warning = leakage_warning(file, seen, rows_of(a=["anna", "anna", "dora"], b=["cleo", "emil"]))
+    people = TrainingPeople().after_training(["anna", "ben"]).after_training(["cleo"])
+    save_tensors(file, {}, {"config": {}, "people": people.to_json()})
+    assert find_training_people(file) == people
+    warning = leakage_warning(file, people, rows_of(a=["anna", "anna", "dora"], b=["cleo", "emil"]))
     assert "trained on 2 people in the head's validation set" in warning
-    assert leakage_warning(file, seen, rows_of(a=["dora", "emil"])) == ""
+    assert leakage_warning(file, people, rows_of(a=["dora", "emil"])) == ""
     save_tensors(file, {}, {"other": 1})
-    assert find_seen_people(file) == find_seen_people(tmp_path / "none") == SeenPeople()
+    assert find_training_people(file) == find_training_people(tmp_path / "none") == TrainingPeople()
 
 
 def old_run(folder: Path, validated: Sequence[str] | None) -> RunFolder:
@@ -210,11 +210,11 @@ def test_people_of_a_backbone_of_0_1_are_taken_from_its_validation_set(
     validated: list[str], valid: dict[str, list[str]], leaked: int, tmp_path: Path
 ) -> None:
     run = old_run(tmp_path, validated)
-    seen = find_seen_people(run.best)
-    warning = leakage_warning(run.best, seen, rows_of(**valid))
+    people = find_training_people(run.best)
+    warning = leakage_warning(run.best, people, rows_of(**valid))
     assert warning.count("of version 0.1, which did not store the people") == 1
     assert warning.count(f"trained on {leaked} people in the head's") == warning.count("\n") - 1 == bool(leaked)
-    later = seen.after_training(["emil"])
+    later = people.after_training(["emil"])
     assert f"it is not known which people its backbone was trained on ({run.best} of" in leakage_warning(
         tmp_path / "head.safetensors", later, rows_of(x=["dora"])
     )
@@ -222,7 +222,7 @@ def test_people_of_a_backbone_of_0_1_are_taken_from_its_validation_set(
 
 def test_a_backbone_of_0_1_without_validation_cannot_be_checked(tmp_path: Path) -> None:
     run = old_run(tmp_path, None)
-    warning = leakage_warning(run.best, find_seen_people(run.best), rows_of(train=["anna"]))
+    warning = leakage_warning(run.best, find_training_people(run.best), rows_of(train=["anna"]))
     assert warning.endswith("train it again to have data leakage found\n")
 
 
