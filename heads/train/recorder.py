@@ -48,7 +48,7 @@ class RunRecorder:
         config, fingerprints: the resolved config, and `fingerprint_data`: those of a run that is resumed must be equal.
         validation: arrays of validation.npz that describe the validation set, by name.
         box_margin: margin of the boxes that images are cropped to; None: they stay whole.
-        people: those that the head was trained on, its backbone included (`heads.run.leakage.TrainingPeople.to_json`); None: not recorded.
+        people: `heads.run.leakage.TrainingPeople.to_json` of the head; None: not recorded.
     """
 
     def __init__(

@@ -148,10 +148,10 @@ class Histories(RuleBasedStateMachine):
         for truth, number in (train | valid).items():
             assert self.fold_of.setdefault(truth, number) == number
         people, warning = find_leakage(config, self.folder, None, split)
-        seen_before = set() if backbone is None else backbone[1]
-        assert bool(seen_before & valid.keys()) <= ("in the head's validation set" in warning)
+        before = set() if backbone is None else backbone[1]
+        assert bool(before & valid.keys()) <= ("in the head's validation set" in warning)
         save_tensors(run.best, {}, {"config": {}, "people": people.to_json()})
-        self.runs.append((run.best, seen_before | train.keys()))
+        self.runs.append((run.best, before | train.keys()))
 
 
 TestHistories = Histories.TestCase
