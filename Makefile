@@ -42,7 +42,8 @@ demo: install
 digits: install
 	rm -rf digits
 	$(BIN)/python -m data.digits digits/data
-	$(BIN)/python train_task.py --task loops parity below_five --config configs/digits --data digits/data/train --runs digits/runs
+	$(BIN)/python train_task.py --task digit loops parity below_five --config configs/digits --data digits/data/train \
+		--runs digits/runs
 	$(BIN)/python combine.py --config configs/digits/joint.yaml --data digits/data/eval/images --runs digits/runs \
 		--out digits/submission.csv
 	$(BIN)/python evaluate.py --config configs/digits/joint.yaml --submission digits/submission.csv \
