@@ -108,8 +108,9 @@ def load_head(path: Path) -> TrainedHead:
         if name is not None and unsafe_reason(name):
             raise InputError(f"{path}: its {key} is {name!r}, outside of its folder; expected a name alone")
     with torch.device("meta"):  # uses no memory: a hostile config may ask for any size
-        check_shapes(build_head(config), tensors, str(path))
-    head = build_head(config)
+        head = build_head(config)
+        check_shapes(head, tensors, str(path))
+    head = head.to_empty(device="cpu")  # drawing random weights first would take longer than everything else
     load_tensors_into(head, tensors, str(path))
     margin, temperature = description.get("box_margin"), description.get("temperature", 1.0)  # 0.1 wrote none
     if not (isinstance(temperature, int | float) and LOWEST <= temperature <= HIGHEST):
