@@ -103,8 +103,8 @@ leakage_silenced | heads/run/leakage.py | a backbone that was trained on validat
 + if False:
 = tests/heads/run/test_folder.py
 drop_last_on_validation | heads/train/loaders.py | every validation image counts
-- drop_last=False
-+ drop_last=whole
+- drop_last = drop_small and is_small
++ drop_last = (drop_small or whole) and is_small
 = tests/heads/train/test_loaders.py tests/heads/train/test_loop.py
 sampler_power_ignored | heads/train/sampler.py | the sampler's power balances the classes
 - if self.power:

@@ -208,7 +208,7 @@ class Optimiser(Section):
     lr: Positive = 1e-3
     trunk_lr: Share = 1.0
     stage_lr: PositiveShare = 1.0
-    coral_lr: Positive = 0.01
+    coral_lr: Positive = 0.05
     weight_decay: NotNegative = 0.01
     momentum: ShareBelow1 = 0.9
 

@@ -105,12 +105,20 @@ class ProcessBatches(Sampler[list[SampleIndex]]):
         sampler: indices of `data.dataset.ImageDataset` in an epoch.
         batch_size: of all processes together.
         whole: for validation, since an image's last digits depend on the size of its batch.
+        drop_small: for training, leave out a last batch that `is_small`.
     """
 
     def __init__(
-        self, sampler: Any, batch_size: int, process: int = 0, processes: int = 1, whole: bool = False
+        self,
+        sampler: Any,
+        batch_size: int,
+        process: int = 0,
+        processes: int = 1,
+        whole: bool = False,
+        drop_small: bool = False,
     ) -> None:
-        self.batches: Any = BatchSampler(sampler, batch_size, drop_last=False)
+        drop_last = drop_small and is_small(len(sampler), batch_size)
+        self.batches: Any = BatchSampler(sampler, batch_size, drop_last=drop_last)
         self.batch_size, self.process, self.processes, self.whole = batch_size, process, processes, whole
 
     def __len__(self) -> int:
@@ -121,6 +129,15 @@ class ProcessBatches(Sampler[list[SampleIndex]]):
         if self.whole:
             return islice(self.batches, self.process, None, self.processes)
         return (batch[self.process :: self.processes] for batch in self.batches)
+
+
+def is_small(rows: int, batch_size: int) -> bool:
+    """Whether the last batch of `rows` rows has less than half of `batch_size`, and is not the only one.
+
+    Just before validation, such a batch would move the running statistics of batch norm by a tenth of the way to
+    those of a few images (docs/ablations.md).
+    """
+    return rows > batch_size and 0 < 2 * (rows % batch_size) < batch_size
 
 
 def make_loader(images: Dataset[Sample], batches: ProcessBatches, workers: int, seed: int) -> DataLoader[Sample]:
@@ -153,7 +170,7 @@ def check_batch_size(size: Sequence[int], rows: int, batch_size: int, processes:
         rows: images per epoch.
         batch_size: of all processes together.
     """
-    last = rows % batch_size or batch_size
+    last = batch_size if is_small(rows, batch_size) else rows % batch_size or batch_size
     if max(size) <= STRIDE and last < 2 * processes:
         raise InputError(
             f"training.batch_size={batch_size}: the last of {rows} images per epoch make a batch of {last} for "

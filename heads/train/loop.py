@@ -141,15 +141,15 @@ def fit(
             if output is not None:
                 metrics = compute_metrics(output.probabilities, data.labels, output.expected, data.values)
             with defer_signals():
-                before, state.progress = state.progress.seconds, EpochProgress()
+                progress, state.progress = state.progress, EpochProgress()
                 state.history.append(
                     {
                         "epoch": epoch + 1,
                         "lr": float(state.schedule.get_last_lr()[-1]),
                         "train_loss": train_loss,
                         **metrics,
-                        "images_per_second": round(len(data.sampler) / (before + trained - started), 1),
-                        "seconds": round(before + time.perf_counter() - started, 1),
+                        "images_per_second": round(progress.images / (progress.seconds + trained - started), 1),
+                        "seconds": round(progress.seconds + time.perf_counter() - started, 1),
                     }
                 )
                 if accelerator.is_main_process:

@@ -33,7 +33,7 @@ def make_optimiser(
     weight_decay: float = 0.0,
     momentum: float = 0.9,
     stage_lr: float = 1.0,
-    coral_lr: float = 0.01,
+    coral_lr: float = 0.05,
 ) -> Optimizer:
     """Make an optimiser of the parameters that are not frozen.
 

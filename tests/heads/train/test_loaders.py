@@ -48,6 +48,9 @@ def test_batches_are_shared_out_once_each(rows: int, size: int, processes: int) 
     whole = [ProcessBatches(indices, size, process, processes, whole=True) for process in range(processes)]
     assert Counter(tuple(batch) for sampler in whole for batch in sampler) == Counter(map(tuple, batches))
     assert [len(list(sampler)) for sampler in whole] == [len(sampler) for sampler in whole]
+    training = ProcessBatches(indices, size, drop_small=True)
+    kept = [batch for batch in batches if 2 * len(batch) >= size] or batches
+    assert (list(training), len(training)) == (kept, len(kept))
 
 
 def test_a_loader_has_every_row_of_each_epoch_and_empty_shares(squares: Any) -> None:
@@ -96,20 +99,21 @@ def test_a_script_does_not_wait_for_workers_of_a_loader_in_a_cycle() -> None:
 @pytest.mark.parametrize(
     ("size", "rows", "batch", "processes", "refused"),
     [
-        ((32, 32), 225, 224, 1, True),
+        ((32, 32), 1, 224, 1, True),
         ((32, 24), 225, 1, 1, True),
         ((32, 32), 224, 224, 1, False),
-        ((33, 32), 225, 224, 1, False),  # two places in the last stage
-        ((32, 32), 227, 224, 2, True),  # shares of two and one
-        ((32, 32), 228, 224, 2, False),
+        ((32, 32), 225, 224, 1, False),  # the last batch is left out
+        ((33, 32), 1, 224, 1, False),  # two places in the last stage
+        ((32, 32), 9, 6, 2, True),  # shares of two and one
+        ((32, 32), 10, 6, 2, False),
     ],
 )
 def test_a_batch_too_small_for_batch_norm_is_refused_before_training(
     size: tuple[int, int], rows: int, batch: int, processes: int, refused: bool
 ) -> None:
     backbone = models.resnet18(weights=None).train()
-    shares = [min(rows - start, batch) for start in range(0, rows, batch)]
-    smallest = min(len(range(process, share, processes)) for share in shares for process in range(processes))
+    shares = [ProcessBatches(range(rows), batch, process, processes, drop_small=True) for process in range(processes)]
+    smallest = min(len(share) for shares_of_one in shares for share in shares_of_one)
     if refused:
         with pytest.raises(InputError, match=rf"batch_size={batch}: the last of {rows} images per epoch make"):
             check_batch_size(size, rows, batch, processes)

@@ -33,7 +33,11 @@ from train_task import train
 
 pytestmark = pytest.mark.usefixtures("heeds_sigint", "accelerate_anew", "tiny_backbone")
 LETTERBOX = "{letterbox: {height: 36, width: 36}}"
-STEPS = [f"pixels.train=[{LETTERBOX}, hflip, {{noise: {{}}}}]", f"pixels.evaluate=[{LETTERBOX}]"]
+STEPS = [
+    f"pixels.train=[{LETTERBOX}, hflip, {{noise: {{}}}}]",
+    f"pixels.evaluate=[{LETTERBOX}]",
+    "training.batch_size=5",
+]
 FEATURES = ("backbone.freeze=all", "training.feature_views=2")
 # Without dropout, which draws differently, and images drawn again, for which there are no views.
 CALM = ("classifier.dropout=0", "sampler.power=0", "optimiser={name: sgd, lr: 0.01}", "backbone.freeze=all")
