@@ -14,13 +14,15 @@ The flips are rows of a corrections file, so no image is copied or renamed.
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from data.annotations.table import read_table
 from data.runtime.errors import InputError, add_debug_option, raise_all, run_script, whole_number_from
 from data.runtime.files import read_csv, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd  # functions import it late, for --help
 
 SHARE = 0.02  # of the people (gender, age) or images (mask) whose label is flipped
 TOP = 0.04  # of the list, in which the flips are counted
@@ -29,7 +31,7 @@ BORDERS = (30, 60)
 MASKS = ("wear", "incorrect", "normal")
 
 
-def draw_flips(table: pd.DataFrame, seed: int) -> Iterator[tuple[str, str, str, str]]:
+def draw_flips(table: "pd.DataFrame", seed: int) -> Iterator[tuple[str, str, str, str]]:
     """Draw rows of a corrections file (person, column, value, shot); other people for each label."""
     rng = np.random.default_rng(seed)
     people = table.drop_duplicates("person").reset_index(drop=True)
@@ -48,7 +50,7 @@ def draw_flips(table: pd.DataFrame, seed: int) -> Iterator[tuple[str, str, str, 
         yield row["person"], "mask", other, row["shot"]
 
 
-def recall(flips: pd.DataFrame, suspects: pd.DataFrame, column: str) -> tuple[int, int, int, int]:
+def recall(flips: "pd.DataFrame", suspects: "pd.DataFrame", column: str) -> tuple[int, int, int, int]:
     """Count (flips in the top of the list, all flips, rows in the top, rows in the list) for one label."""
     ranked = suspects[suspects["column"] == column]
     top = ranked[: round(TOP * len(ranked))]
@@ -57,8 +59,10 @@ def recall(flips: pd.DataFrame, suspects: pd.DataFrame, column: str) -> tuple[in
     return len(wanted & listed), len(wanted), len(top), len(ranked)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path) -> "pd.DataFrame":
     """Read a CSV file of labels as text."""
+    import pandas as pd
+
     columns, rows, problems = read_csv(path, ["person", "column", "shot"])
     raise_all(f"{path}: expected labels, one per row", problems)
     return pd.DataFrame([values for _, values in rows], columns=columns)
@@ -66,6 +70,10 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def flip(args: argparse.Namespace) -> None:
     """Write flipped labels as a corrections file."""
+    import pandas as pd
+
+    from data.annotations.table import read_table
+
     rows = list(draw_flips(read_table([args.data]), args.seed))
     table = pd.DataFrame(rows, columns=["person", "column", "value", "shot"])
     write_text(args.out, table.to_csv(index=False))

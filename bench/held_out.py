@@ -7,27 +7,31 @@ Folds and test-time views are averaged as in `combine.py`. `python -m bench.hold
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from bench.markdown import table
-from data.annotations.table import read_table
 from data.runtime.errors import InputError, add_debug_option, run_script, whole_number_from
-from ensemble import Ensemble
-from ensemble.files.predictions import TaskOutput
-from ensemble.inference.load import load_task_heads
-from ensemble.inference.predictor import Task
 from heads.objective.metrics import compute_metrics
 
+if TYPE_CHECKING:  # functions import these late, for --help
+    import pandas as pd
 
-def predict_task(task: Task, paths: list[Path], workers: int = 0) -> TaskOutput:
+    from ensemble.files.predictions import TaskOutput
+    from ensemble.inference.predictor import Task
+
+
+def predict_task(task: "Task", paths: list[Path], workers: int = 0) -> "TaskOutput":
     """Predict images with the heads of one task."""
+    from ensemble import Ensemble
+
     return Ensemble({"task": task}, workers=workers).predict(paths).tasks["task"]
 
 
-def score_table(task: Task, rows: pd.DataFrame, output: TaskOutput, by: str | None) -> str:
+def score_table(task: "Task", rows: "pd.DataFrame", output: "TaskOutput", by: str | None) -> str:
     """Write a Markdown table: all rows, then those of each value of the column `by`."""
+    from bench.markdown import table
+
     truth = task.target.class_indices(rows)
     numbers = task.target.values(rows).numpy() if task.predicts_number else None
     groups = {"all": np.ones(len(rows), dtype=bool)}
@@ -52,6 +56,9 @@ def main() -> None:
     parser.add_argument("--workers", type=whole_number_from(0), default=1)
     add_debug_option(parser)
     args = parser.parse_args()
+    from data.annotations.table import read_table
+    from ensemble.inference.load import load_task_heads
+
     task = load_task_heads(args.runs, {args.task: None})[args.task]
     rows = task.target.select_rows(read_table(args.data))
     if args.by is not None and args.by not in rows:

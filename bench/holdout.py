@@ -14,9 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from data.annotations.table import LABELS_FILE, PATH_COLUMNS, read_labels
 from data.runtime.errors import InputError, add_debug_option, raise_all, run_script, whole_number_from
 from data.runtime.files import read_csv, write_folder_atomically
 
@@ -33,6 +31,8 @@ def draw_rows(people: Sequence[str], values: Sequence[str], least: int | float, 
     >>> draw_rows(["a", "a", "b", "c", "d"], ["x", "x", "x", "y", "y"], 1, seed=0).tolist()
     [True, True, False, True, False]
     """
+    import pandas as pd  # late, for --help
+
     rng = np.random.default_rng(seed)
     rows = pd.DataFrame({"person": people, "value": values})
     drawn: set[str] = set()
@@ -56,6 +56,10 @@ def main() -> None:
     parser.add_argument("--seed", type=whole_number_from(0), default=0)
     add_debug_option(parser)
     args = parser.parse_args()
+    import pandas as pd
+
+    from data.annotations.table import LABELS_FILE, PATH_COLUMNS, read_labels
+
     if args.share is not None and not 0 < args.share < 1:
         raise InputError(f"--share {args.share}: expected a number between 0 and 1")
     file = args.data / LABELS_FILE

@@ -11,10 +11,10 @@ of the plan was trained on; evaluation people are not used.
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.ablate.plan import Ablations, Run, list_runs
 from data.runtime.errors import (
     InputError,
     add_debug_option,
@@ -25,12 +25,13 @@ from data.runtime.errors import (
 )
 from data.runtime.files import write_text
 from data.runtime.processes import count_cores
-from heads.config.loader import load_config
-from heads.run.jobs import Job, run_jobs
+
+if TYPE_CHECKING:
+    from bench.ablate.plan import Ablations, Run  # functions import it late, for --help
 
 
 def train_command(
-    run: Run, root: Path, folders: Mapping[str, str], files: Mapping[str, str], cache: Path | None = None
+    run: "Run", root: Path, folders: Mapping[str, str], files: Mapping[str, str], cache: Path | None = None
 ) -> list[str]:
     """The call of train_task.py for a run; `{name}` in a setting stands for one of `files`."""
     missing = [f"{name}: give --data {name}=DIR" for name in run.data if name not in folders]
@@ -50,7 +51,10 @@ def train_command(
 
 def train(args: argparse.Namespace) -> None:
     """Train the runs of the plan that are not finished; failures are listed at the end."""
-    plan = load_config(Ablations, args.plan, [])
+    from bench.ablate.plan import list_runs
+    from heads.run.jobs import Job, run_jobs
+
+    [plan] = _load_plans([args.plan])
     runs = every = list(list_runs(plan))
     for name in ("lever", "head", "seed"):
         known, wanted = {getattr(run, name) for run in every}, getattr(args, name)
@@ -75,7 +79,7 @@ def collect(args: argparse.Namespace) -> None:
         raise InputError(f"collect: found {found}, expected one --runs for each --plan, in their order")
     from bench.ablate.figures import collect as collect_figures
 
-    plans = [load_config(Ablations, plan, []) for plan in args.plan]
+    plans = _load_plans(args.plan)
     print(f"{args.figures}: figures of {collect_figures(plans, args.runs, args.figures)} runs")
 
 
@@ -83,9 +87,15 @@ def table(args: argparse.Namespace) -> None:
     """Write the table of the collected figures."""
     from bench.ablate.table import read_figures, write_page
 
-    plans = [load_config(Ablations, plan, []) for plan in args.plan]
-    write_text(args.out, write_page(plans, read_figures(args.figures)))
+    write_text(args.out, write_page(_load_plans(args.plan), read_figures(args.figures)))
     print(args.out)
+
+
+def _load_plans(paths: Sequence[Path]) -> "list[Ablations]":
+    from bench.ablate.plan import Ablations
+    from heads.config.loader import load_config
+
+    return [load_config(Ablations, path, []) for path in paths]
 
 
 def parse_pair(text: str) -> tuple[str, str]:

@@ -11,12 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.merging.decisions import SPLITS, decision_table
-from bench.merging.views import predict_runs, view_table
-from bench.validation import select_shared
 from data.runtime.errors import add_debug_option, run_script
 from data.runtime.files import write_text
-from heads.run.folder import find_trained_runs
 
 PAGE = """# Merging
 
@@ -48,6 +44,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     add_debug_option(parser)
     args = parser.parse_args()
+    from bench.merging.decisions import SPLITS, decision_table  # late, for --help
+    from bench.merging.views import predict_runs, view_table
+    from bench.validation import select_shared
+    from heads.run.folder import find_trained_runs
+
     runs = predict_runs(args.runs)
     shared = [select_shared(list(heads.values())) for heads in runs]
     page = PAGE.format(

@@ -10,9 +10,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.markdown import table
-from bench.speed import combining, forward, training
-from bench.speed.results import machine_header, merge_page, spread
 from bench.speed.running import python, run
 from data.runtime.errors import add_debug_option, run_script, whole_number_from
 from data.runtime.files import write_text
@@ -25,6 +22,9 @@ SECTIONS = ("combine", "forward", "frozen", "training", "help")
 
 def measure_help(rounds: int) -> str:
     """Write the section on `--help`: seconds until it is printed."""
+    from bench.markdown import table
+    from bench.speed.results import spread
+
     seconds: dict[str, list[float]] = {script: [] for script in SCRIPTS}
     for _ in range(rounds):
         for script in SCRIPTS:
@@ -34,6 +34,8 @@ def measure_help(rounds: int) -> str:
 
 def make_sections(args: argparse.Namespace, work: Path) -> dict[str, Callable[[], str]]:
     """Functions that measure a section and write it, by name."""
+    from bench.speed import combining, forward, training
+
     cache = str(work / "training" / "cache")  # inside the folder that each round of trainings removes first
     ours = [cache if word == "CACHE" else word for word in shlex.split(args.ours)]
     recipe = training.Recipe(args.data / "train", args.weights, args.configs, args.set, ours)
@@ -73,6 +75,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, metavar="DIR", help="for copies and runs (default: temporary)")
     add_debug_option(parser)
     args = parser.parse_args()
+    from bench.speed.results import machine_header, merge_page  # late, for --help
+
     for name in ("data", "weights", "runs", "configs"):
         setattr(args, name, getattr(args, name).resolve())  # commands run in the project's root
     args.calibration = [folder.resolve() for folder in args.calibration or []]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bench.markdown import table
-from bench.plain import PlainHead
+from bench.plain.loop import PlainHead
 from bench.speed.results import ratio, spread
 from data.runtime.errors import InputError
 from data.runtime.machine import reuse_freed_memory

@@ -72,7 +72,7 @@ def test_a_section_replaces_itself_only(
     (tmp_path / "training").mkdir()
     page = tmp_path / "results.md"
     page.write_text(merge_page("", machine_header(), {"training": "old", "combine": "the same"}))
-    monkeypatch.setattr(speed.training, "measure_whole", lambda _, __, work: f"measured in {work}")
+    monkeypatch.setattr("bench.speed.training.measure_whole", lambda _, __, work: f"measured in {work}")
     options = ("--data", tmp_path, "--weights", "w.pt", "--work", tmp_path, "--out", page)
     assert call(speed, *options, "--only", "training").code == 0
     assert "\n## combine\n\nthe same\n" in page.read_text()

@@ -1,12 +1,4 @@
-"""The plain loop: the baseline that training and inference are compared with.
-
-What one writes without this project: every image is decoded by Pillow in every pass; NCHW, float32, eager
-PyTorch; one head after the other, one view after the other; training updates the whole backbone. Its outputs
-are those of `combine.py` and `train_task.py`.
-
-python -m bench.plain answer --runs RUNS --data DIR --out FILE
-python -m bench.plain train --task NAME --data DIR --runs RUNS
-"""
+"""Images, heads, predictions and training of the plain loop."""
 
 import argparse
 import time
@@ -23,7 +15,6 @@ from torch.utils.data import DataLoader, Dataset
 from data.annotations.table import number_people
 from data.dataset import Sample
 from data.images.find import read_listing
-from data.runtime.errors import add_debug_option, run_script
 from data.runtime.processes import usable_workers
 from data.transforms.pipeline import Pipeline
 from data.transforms.views import make_views
@@ -132,30 +123,3 @@ def train(args: argparse.Namespace) -> None:
             write_json(run.metrics, history[-1])
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in history[-1].items())
         print(f"epoch {epoch + 1}: {metrics}, {time.perf_counter() - start:.1f} s", flush=True)
-
-
-def main() -> None:
-    """Read the command line and run its command."""
-    parser = argparse.ArgumentParser(prog="python -m bench.plain", description=__doc__.splitlines()[0])
-    actions = parser.add_subparsers(required=True)
-    answering = actions.add_parser("answer")
-    answering.set_defaults(action=answer)
-    answering.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE")
-    answering.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds info.csv and images/")
-    answering.add_argument("--out", type=Path, required=True, metavar="FILE")
-    training = actions.add_parser("train")
-    training.set_defaults(action=train)
-    training.add_argument("--task", required=True, metavar="NAME")
-    training.add_argument("--config", type=Path, default=Path("configs"), metavar="DIR")
-    training.add_argument("--data", type=Path, action="append", required=True, metavar="DIR")
-    training.add_argument("--set", action="append", default=[], metavar="key.sub=value")
-    for each in (answering, training):
-        each.add_argument("--runs", type=Path, required=True, metavar="DIR")
-        each.add_argument("--workers", type=int, help="decoding processes (default: one per core)")
-    add_debug_option(parser)
-    args = parser.parse_args()
-    args.action(args)
-
-
-if __name__ == "__main__":
-    run_script(main)

@@ -1,0 +1,1 @@
+"""The plain loop, with which training and inference are compared: python -m bench.plain."""

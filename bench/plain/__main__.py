@@ -1,0 +1,43 @@
+"""The plain loop: the baseline that training and inference are compared with.
+
+What one writes without this project: every image is decoded by Pillow in every pass; NCHW, float32, eager
+PyTorch; one head after the other, one view after the other; training updates the whole backbone. Its outputs
+are those of `combine.py --raw-probabilities` and `train_task.py`.
+
+python -m bench.plain answer --runs RUNS --data DIR --out FILE
+python -m bench.plain train --task NAME --data DIR --runs RUNS
+"""
+
+import argparse
+from pathlib import Path
+
+from data.runtime.errors import add_debug_option, run_script
+
+
+def main() -> None:
+    """Read the command line and run its command."""
+    parser = argparse.ArgumentParser(prog="python -m bench.plain", description=__doc__.splitlines()[0])
+    actions = parser.add_subparsers(required=True)
+    answering = actions.add_parser("answer")
+    answering.set_defaults(action="answer")
+    answering.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE")
+    answering.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds info.csv and images/")
+    answering.add_argument("--out", type=Path, required=True, metavar="FILE")
+    training = actions.add_parser("train")
+    training.set_defaults(action="train")
+    training.add_argument("--task", required=True, metavar="NAME")
+    training.add_argument("--config", type=Path, default=Path("configs"), metavar="DIR")
+    training.add_argument("--data", type=Path, action="append", required=True, metavar="DIR")
+    training.add_argument("--set", action="append", default=[], metavar="key.sub=value")
+    for each in (answering, training):
+        each.add_argument("--runs", type=Path, required=True, metavar="DIR")
+        each.add_argument("--workers", type=int, help="decoding processes (default: one per core)")
+    add_debug_option(parser)
+    args = parser.parse_args()
+    from bench.plain.loop import answer, train  # late, for --help
+
+    (answer if args.action == "answer" else train)(args)
+
+
+if __name__ == "__main__":
+    run_script(main)
