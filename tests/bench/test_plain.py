@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import combine
-from bench import plain
+from bench.plain import __main__ as plain
 from ensemble.files.predictions import FILE_NAME, read_probabilities
 from heads.load import load_head
 
@@ -16,7 +16,7 @@ def test_the_plain_loop_predicts_as_combine(
     faces: Path, configs: Path, runs: Path, call: Callable, tmp_path: Path
 ) -> None:
     options = ["--config", configs / "joint.yaml", "--runs", runs, "--data", faces / "eval", "--workers", 0]
-    for script, command in ((combine, []), (plain, ["answer"])):
+    for script, command in ((combine, ["--raw-probabilities"]), (plain, ["answer"])):
         outcome = call(script, *command, *options, "--out", tmp_path / script.__name__ / "submission.csv")
         assert outcome.code == 0, outcome.err
     expected, found = (tmp_path / script.__name__ for script in (combine, plain))
