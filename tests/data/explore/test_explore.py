@@ -110,8 +110,10 @@ def test_images_of_the_data_are_not_another_set_by_whatever_path(labelled, run, 
     Path("more").mkdir()
     shutil.copy(labelled / "images" / "1normal.jpg", "more/copy.jpg")
     Path("more/own").symlink_to(labelled / "images")
+    pictures = run("--data", "data")["pictures"]
     for against, other in (("data", 0), ("./data/../linked/images", 0), ("more", 1)):
         facts = run("--data", "data", "--against", against)
+        assert facts["pictures"] == pictures, "those of the data alone"
         assert (facts["against"], facts["against_in_data"]) == (other, 12)
         found = {kind: each["pairs"] for kind, each in facts["duplicates"].items()}
         assert (found["across_people"], found["between_sets"]) == (1, other)

@@ -111,7 +111,7 @@ def test_a_process_waits_until_the_other_has_ended(tmp_path: Path, held_elsewher
 
     def hold() -> None:
         with hold_lock(tmp_path / ".lock", "it", waiting="waiting"):
-            events.append("held here")
+            events.append("held here" if (tmp_path / ".lock").exists() else "held, but removed by the other")
 
     thread = threading.Thread(target=hold)
     with held_elsewhere(tmp_path / ".lock"):
