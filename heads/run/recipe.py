@@ -176,19 +176,27 @@ def _head_stamp(args: Namespace, task: str, fold: str, settings: Sequence[str], 
 
     def read_inputs() -> dict[str, Any]:
         config = load_task_config(task, args.config, settings)
-        weights = config.backbone.weights
-        source = find_source_run(weights, args.runs, number)
-        file = Path(weights) if source is None else source.best
+        source = find_source_run(config.backbone.weights, args.runs, number)
         values = config.model_dump()
-        values["training"] = {key: value for key, value in values["training"].items() if key not in FREE_KEYS}
+        for key in FREE_KEYS:
+            del values["training"][key]
+        weights = values["backbone"].pop("weights")
         return {
             **values,
+            "backbone.weights": _content(weights if source is None else source.best),
+            "corrections": _content(config.corrections),
             "data": table_checksum(list(map(Path, sources))),
-            "backbone's file": file_checksum(file) if file.is_file() else None,
-            "boxes": None if args.boxes is None else [file_checksum(args.boxes), args.box_margin],
+            "boxes": [_content(args.boxes), args.box_margin],
             "cache": args.cache is not None,
             "on_bad_image": args.on_bad_image,
         }
 
     stamp = args.runs / STAMPS / task / f"{fold or 'run'}.json"
     return Stamp(stamp, run.folder / "manifest.json", read_inputs, (run.last, run.interrupted), ["--resume"])
+
+
+def _content(file: str | Path | None) -> str | None:
+    """Return a file's checksum, wherever it lies, or the name of what is no file."""
+    if file is None:
+        return None
+    return file_checksum(Path(file)) if Path(file).is_file() else str(file)

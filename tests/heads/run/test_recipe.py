@@ -133,11 +133,18 @@ def test_only_what_is_not_done_or_has_changed_is_trained(
     text = RECIPE.replace("age_backbone: {", "age_backbone: {set: [training.seed=5], ")
     (place / "recipe.yaml").write_text(text)
     assert train() == (0, ["age", "age_backbone"])
-    assert "age: done again; changed since: backbone's file\n" in capfd.readouterr().out
+    assert "age: done again; changed since: backbone.weights\n" in capfd.readouterr().out
     (place / "elsewhere").mkdir()
     shutil.move(place / "data", place / "elsewhere")
     monkeypatch.setenv("DATA", f"{place}/elsewhere/data")
     assert train() == (0, [])
+
+    corrections = place / "corrections.csv"
+    for value in ("wear", "normal"):
+        corrections.write_text(f"person,column,value\nbob,mask,{value}\n")
+        assert train("--set", f"corrections={corrections}")[1] == ["age", "age_backbone", "mask"]
+    corrections = corrections.rename(place / "moved.csv")
+    assert train("--set", f"corrections={corrections}") == (0, [])
 
 
 def test_a_stopped_training_of_another_recipe_is_not_continued(
