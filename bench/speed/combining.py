@@ -65,11 +65,12 @@ def measure(data: Path, runs: Path, config: Path, images: int, rounds: int, fast
     counts = {"start": START, "timed": images, "all": len(ids)}
     listings = {name: write_listing(data, ids, n, work / f"images-{name}") for name, n in counts.items()}
     options = ["--config", config, "--runs", work / "runs"]
+    ours = python("combine.py", *options, "--raw-probabilities")  # which the plain loop's are
     commands = {
         PLAIN: python("-m", "bench.plain", "answer", *options),
-        EXACT: python("combine.py", *options),
-        "combine.py --engine openvino": python("combine.py", *options, "--engine", "openvino"),
-        FAST: python("combine.py", *options, *fast),
+        EXACT: ours,
+        "combine.py --engine openvino": [*ours, "--engine", "openvino"],
+        FAST: [*ours, *fast],
     }
     contenders = {name: Contender(command, work / name) for name, command in commands.items()}
     for contender in contenders.values():  # exit thresholds and int8 heads are cached then, and not timed
