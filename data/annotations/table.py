@@ -91,8 +91,9 @@ def number_people(table: pd.DataFrame) -> npt.NDArray[np.int64]:
         by_name = {Path(source).name: source for source in sorted(set(sources))}
         pairs = zip(table[ORIGINAL_SOURCE], sources, strict=True)
         sources = [by_name.get(original, original) if isinstance(original, str) else own for original, own in pairs]
-    people = pd.DataFrame({"source": sources, "person": table["person"].tolist()}, dtype=object)
-    return people.groupby(["source", "person"]).ngroup().to_numpy(np.int64)
+    people = list(zip(sources, table["person"].tolist(), strict=True))
+    numbers = {person: number for number, person in enumerate(sorted(set(people)))}
+    return np.array([numbers[person] for person in people], dtype=np.int64)
 
 
 def split_old_person(person: str) -> tuple[list[str], str]:

@@ -147,6 +147,7 @@ def test_a_name_that_is_not_utf_8_is_a_name(tmp_path):
     person = os.fsdecode(b"000009_male_Asi\xe9n_34")
     table = read_table([make_people(tmp_path / "train", people=(*PEOPLE, person))])
     assert person in table["person"].tolist()
+    assert len(set(number_people(table).tolist())) == len(PEOPLE) + 1
     assert pd.get_option("mode.string_storage") == "auto", "reading changes no option of pandas"
 
 
