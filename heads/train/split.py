@@ -71,7 +71,7 @@ def load_split(
     Args:
         sources: see `data.annotations.table.read_table`.
         folds, strata, seed: see `data.annotations.folds.assign_folds`; `fold` is held out for validation.
-        folds_file: stores everybody's fold (`data.annotations.folds.assign_stored_folds`); None: they are assigned anew.
+        folds_file: stores everybody's fold (`data.annotations.folds.assign_stored_folds`); None: assigned anew.
         corrections: CSV file of label corrections.
         skip_bad: leave out images that cannot be decoded, instead of failing at the first.
     """
