@@ -63,6 +63,9 @@ def list_inputs(images: ImageInput | Sequence[ImageInput], missing_ok: bool = Fa
 
     Raises:
         InputError: no image, or a folder with a bad listing or unsafe names.
+
+    >>> list_inputs(["a.jpg", np.zeros((2, 2, 3), dtype=np.uint8)]).ids
+    ['a.jpg', '<image 1>']
     """
     if isinstance(images, str | os.PathLike):
         path = Path(images)

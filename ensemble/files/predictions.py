@@ -118,6 +118,14 @@ class Prediction:
 class Predictions:
     """Predictions of every task for N images: `predictions[0]` is the `Prediction` of the first one.
 
+    >>> output = TaskOutput(np.array([[0.25, 0.75]], dtype=np.float32))
+    >>> face = Predictions({"mask": output}, [""], ["a.jpg"], {"mask": ["wear", "normal"]})[0]
+    >>> face.mask.label, face["mask"].probability, face.code
+    ('normal', 0.75, 1)
+    >>> print(face)
+    a.jpg: code 1
+      mask: normal (75.0%)
+
     Attributes:
         tasks: by name.
         errors: why each image could not be decoded, or ""; such an image has equal probabilities.
@@ -140,7 +148,8 @@ class Predictions:
             value = None if output.value is None else float(output.value[row])
             label = None if error else self.classes[name][int(output.probabilities[row].argmax())]
             tasks[name] = TaskPrediction(label, nan if label is None else probabilities[label], value, probabilities)
-        return Prediction(self.ids[row], int(self.joint_codes()[row]), tasks, error)
+        [code] = argmax([output.probabilities[[row]] for output in self.tasks.values()])
+        return Prediction(self.ids[row], int(code), tasks, error)
 
     @classmethod
     def concat(cls, batches: Sequence["Predictions"]) -> "Predictions":

@@ -55,5 +55,5 @@ def find_folder(runs: str | os.PathLike[str]) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(PATTERNS)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = " ".join(str(error).split())[:300]
         raise InputError(f"{runs}: cannot be downloaded ({reason}), expected hf://OWNER/NAME of saved heads") from None

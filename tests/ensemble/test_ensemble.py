@@ -249,7 +249,9 @@ def test_heads_of_the_hub_are_those_of_its_folder(folds, saved, photo, tmp_path,
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert_equal(Ensemble.load("hf://owner/faces@v2").predict(photo), folds.predict(photo))
-    with pytest.raises(InputError, match=r"hf://owner/none: cannot be downloaded \(404\), expected hf://OWNER/NAME"):
+    with pytest.raises(
+        InputError, match=r"hf://owner/none: cannot be downloaded \(404 no such repository\), expected hf://OWNER/NAME"
+    ):
         Ensemble.load("hf://owner/none")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as if it were not there
     with pytest.raises(InputError, match=r"pip install -r requirements-bring\.txt"):
