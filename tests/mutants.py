@@ -142,6 +142,14 @@ view_dropped | ensemble/inference/predictor.py | all test-time views are merged
 - MERGES[self.merge](probabilities).cpu()
 + MERGES[self.merge](probabilities[: max(len(probabilities) - 1, 1)]).cpu()
 = tests/ensemble/inference/test_predictor.py
+thresholds_tested_where_chosen | ensemble/inference/exit_thresholds.py | thresholds are tested on other people
+- for rows in (~test_rows, test_rows))
++ for rows in (test_rows, test_rows))
+= tests/ensemble/inference/test_exit_thresholds.py
+temperature_left_out | ensemble/inference/predictor.py | probabilities are scaled by the heads' temperatures
+- probabilities=calibrate(output.probabilities, temperature)
++ probabilities=output.probabilities
+= tests/ensemble/inference/test_early_exit.py
 identity_left_out | data/transforms/views.py | the identity view is one of the merged views
 - views: dict[str, View] = {"identity": identity}
 + views: dict[str, View] = {}

@@ -126,15 +126,15 @@ def choose_exit_thresholds(tasks: Tasks, predict: Predict) -> ExitThresholds:
     }
     groups = _group_images(predicted)
     people = {k: v for tables in predicted.values() for table in tables for k, v in table["person"].items()}
-    tested = hold_out([people[path] for group in groups.values() for path in group])
+    test_rows = hold_out([people[path] for group in groups.values() for path in group])
     further = {name: (len(task.views) - 1) * len(task.heads) for name, task in tasks.items()}
     passes = float(sum(len(task.views) * len(task.heads) for task in tasks.values()))
-    images = int(tested.sum())
+    images = int(test_rows.sum())
     margins, agreement, saved = dict.fromkeys(tasks, ALL_VIEWS), 1.0, 0.0
     if allowed_disagreements(images) >= 0:
         outputs = _predict_validation(tasks, predicted, groups, predict).tasks
-        margins = choose_tested_thresholds(outputs, further, tested)
-        outputs = _select_rows(outputs, tested)
+        margins = choose_thresholds_with_test(outputs, further, test_rows)
+        outputs = _select_rows(outputs, test_rows)
         agreement = 1 - count_disagreements(outputs, margins) / images
         shares = {name: needs_all_views(each.first_view(), margins[name]).mean() for name, each in outputs.items()}
         saved = float(sum(further[name] * (1 - share) for name, share in shares.items()))
@@ -147,8 +147,8 @@ def hold_out(people: Sequence[str]) -> npt.NDArray[np.bool_]:
     return np.array([int.from_bytes(digest) % 3 > 0 for digest in digests], dtype=np.bool_)
 
 
-def choose_tested_thresholds(
-    outputs: Mapping[str, TaskOutput], further_passes: Mapping[str, int], tested: npt.NDArray[np.bool_]
+def choose_thresholds_with_test(
+    outputs: Mapping[str, TaskOutput], further_passes: Mapping[str, int], test_rows: npt.NDArray[np.bool_]
 ) -> dict[str, float]:
     """Choose thresholds on some images, and test on the others that `AGREEMENT` holds for new images at `CONFIDENCE`.
 
@@ -159,14 +159,14 @@ def choose_tested_thresholds(
     Args:
         outputs: of each task for the same N images.
         further_passes: forward passes of each task beyond its first view.
-        tested: the images [N] to test on.
+        test_rows: the images [N] to test on.
     """
-    here, there = (_select_rows(outputs, rows) for rows in (~tested, tested))
-    budgets = range(int((~tested).sum() * (1 - AGREEMENT)) + 1)
+    here, there = (_select_rows(outputs, rows) for rows in (~test_rows, test_rows))
+    budgets = range(int((~test_rows).sum() * (1 - AGREEMENT)) + 1)
     greedy = [choose_thresholds(here, further_passes, budget) for budget in budgets]
     shares = np.arange(1, STEPS) / STEPS
     careful = [{task: 1 - share * (1 - each) for task, each in greedy[0].items()} for share in shares.tolist()]
-    chosen, allowed = dict.fromkeys(outputs, ALL_VIEWS), allowed_disagreements(int(tested.sum()))
+    chosen, allowed = dict.fromkeys(outputs, ALL_VIEWS), allowed_disagreements(int(test_rows.sum()))
     for candidate in careful + greedy:
         if count_disagreements(there, candidate) > allowed:
             break

@@ -49,7 +49,7 @@ def calibrations(evaluation: Evaluation) -> dict[str, Calibration]:
     result = {}
     for task, output in evaluation.outputs.items():
         truth, probabilities = evaluation.true_classes[task], output.probabilities
-        if (temperature := evaluation.calibrated.get(task)) is not None:
+        if (temperature := evaluation.output_temperatures.get(task)) is not None:
             before = expected_calibration_error(scale(probabilities, 1 / temperature), truth)
             result[task] = Calibration(*before, temperature, *expected_calibration_error(probabilities, truth))
             continue

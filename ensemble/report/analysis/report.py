@@ -45,7 +45,7 @@ def analyse(evaluation: Evaluation, runs: Sequence[TrainingRun] = (), notes: Seq
         for metric, estimate in estimates.items():
             scores[part][f"{metric}_interval"] = [estimate.low, estimate.high]
     for task, each in calibrated.items():
-        given = each.error_scaled if task in evaluation.calibrated else each.error
+        given = each.error_scaled if task in evaluation.output_temperatures else each.error
         scores[task]["expected_calibration_error"] = given
     if_right = errors.scores_if_right(evaluation)
     views, views_difference = calibration.views_effects(evaluation)

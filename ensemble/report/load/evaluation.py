@@ -46,7 +46,7 @@ class Evaluation:
         people: person on each image [N], or None if unknown.
         numbers: known numeric labels.
         outputs: probabilities by task; empty if unknown.
-        calibrated: temperature, by task, that combine.py has scaled `outputs` by; empty for raw probabilities.
+        output_temperatures: by task, that combine.py has scaled `outputs` by; empty for raw probabilities.
         temperatures: by task, fitted on the runs' validation sets; empty without runs.
     """
 
@@ -57,7 +57,7 @@ class Evaluation:
     people: npt.NDArray[np.str_] | None = None
     numbers: Sequence[NumericLabel] = ()
     outputs: Mapping[str, TaskOutput] = field(default_factory=dict)
-    calibrated: Mapping[str, float] = field(default_factory=dict)
+    output_temperatures: Mapping[str, float] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
 
     @property

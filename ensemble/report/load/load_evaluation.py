@@ -61,14 +61,14 @@ def load_evaluation(
     persons, numbers, notes = _read_metadata(people, answers, ids, numeric_borders(labels))
     evaluation = Evaluation(tasks, ids, truth, submissions, persons, numbers)
     notes += _contradictions(evaluation)
-    outputs, calibrated, found = _load_outputs(probabilities, submission, evaluation)
+    outputs, scaled_by, found = _load_outputs(probabilities, submission, evaluation)
     trained, temperatures = [], {}
     if runs is not None:
         for task in tasks:
             folders = find_task_runs(runs, task)
             trained += [read_run(folder, runs) for folder in folders]
             temperatures[task] = validation_temperature(folders, labels[task])
-    evaluation = replace(evaluation, outputs=outputs, calibrated=calibrated, temperatures=temperatures)
+    evaluation = replace(evaluation, outputs=outputs, output_temperatures=scaled_by, temperatures=temperatures)
     return evaluation, trained, notes + found
 
 
@@ -144,7 +144,7 @@ def _load_outputs(
     if path is None and not beside.exists():
         return {}, {}, []
     try:
-        outputs, calibrated, notes = _read_outputs(path or beside, evaluation)
+        outputs, scaled_by, notes = _read_outputs(path or beside, evaluation)
     except InputError as error:
         if path is not None:
             raise
@@ -156,7 +156,7 @@ def _load_outputs(
         if path is None:
             return {}, {}, [f"{note} No calibration error."]
         notes = [*notes, note]
-    return outputs, calibrated, notes
+    return outputs, scaled_by, notes
 
 
 def _read_outputs(path: Path, evaluation: Evaluation) -> tuple[dict[str, TaskOutput], dict[str, float], list[str]]:
@@ -188,12 +188,12 @@ def _read_outputs(path: Path, evaluation: Evaluation) -> tuple[dict[str, TaskOut
             _probabilities(path, task, arrays[task], shape)[rows],
             _probabilities(path, identity, arrays[identity], shape)[rows] if identity in arrays else None,
         )
-    calibrated = {task: arrays[name] for task in outputs if (name := f"{task}/{TEMPERATURE}") in arrays}
-    if wrong := [task for task, each in calibrated.items() if each.shape or each.dtype.kind != "f" or not each > 0]:
+    scaled_by = {task: arrays[name] for task in outputs if (name := f"{task}/{TEMPERATURE}") in arrays}
+    if wrong := [task for task, each in scaled_by.items() if each.shape or each.dtype.kind != "f" or not each > 0]:
         raise InputError(f"{path}: {TEMPERATURE} of {', '.join(wrong)}: expected one number above 0")
     return (
         outputs,
-        {task: float(each) for task, each in calibrated.items()},
+        {task: float(each) for task, each in scaled_by.items()},
         [f"{path}: no probabilities of {', '.join(missing)}."] if missing else [],
     )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from data.dataset import Sample
 from ensemble.files.predictions import Predictions
 from ensemble.inference.early_exit import needs_all_views, predict_adaptive
-from ensemble.inference.predictor import Predictor, Task
+from ensemble.inference.predictor import Predictor, Task, build_task
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.objective.calibration import scale
@@ -61,6 +61,12 @@ def test_undecided_images_have_all_views_and_others_the_first(size, window, merg
             np.testing.assert_allclose(found[name].probabilities, expected, atol=1e-5)
             np.testing.assert_array_equal(found[name].probabilities[~more], found[name].identity[~more])
             assert found[name].views.tolist() == np.where(more, len(task.views), 1).tolist()
+
+
+def test_the_temperature_of_folds_is_the_geometric_mean_and_1_unless_asked_for(tasks: dict[str, Task]) -> None:
+    heads = [replace(tasks["mask"].heads[0], temperature=temperature) for temperature in (0.5, 8.0)]
+    assert build_task(heads, calibrated=True).temperature == pytest.approx(2)
+    assert build_task(heads).temperature == 1
 
 
 @pytest.mark.parametrize("temperature", [0.3, 2.5])

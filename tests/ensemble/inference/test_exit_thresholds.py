@@ -20,8 +20,8 @@ from ensemble.inference import exit_thresholds
 from ensemble.inference.early_exit import needs_all_views
 from ensemble.inference.exit_thresholds import (
     choose_exit_thresholds,
-    choose_tested_thresholds,
     choose_thresholds,
+    choose_thresholds_with_test,
     count_disagreements,
     hold_out,
     load_exit_thresholds,
@@ -70,11 +70,11 @@ def test_for_one_task_no_threshold_saves_more(seed: int, budget: int) -> None:
 
 def test_the_promise_holds_for_new_images_in_95_of_100_choices() -> None:
     people, choices = np.arange(2400).astype(str), 40
-    tested, broken, passes = hold_out(people.tolist()), 0, []
-    assert 1500 < tested.sum() < 1700
+    test_rows, broken, passes = hold_out(people.tolist()), 0, []
+    assert 1500 < test_rows.sum() < 1700
     for seed in range(choices):
         sample, population = outputs_of(seed, 2400), outputs_of(seed + choices, 10_000)
-        thresholds = choose_tested_thresholds(sample, dict.fromkeys(sample, 1), tested)
+        thresholds = choose_thresholds_with_test(sample, dict.fromkeys(sample, 1), test_rows)
         broken += count_disagreements(population, thresholds) > 0.005 * 10_000
         passes.append(np.mean([needs_all_views(each.first_view(), thresholds[task]) for task, each in sample.items()]))
     assert broken <= binom.ppf(0.999, choices, 0.05)

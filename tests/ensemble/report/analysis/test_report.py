@@ -92,7 +92,8 @@ def test_calibration_before_scaling_is_that_at_temperature_1(report: Report, sma
     temperature = report.evaluation.temperatures["age"]
     output = report.evaluation.outputs["age"]
     scaled = output._replace(probabilities=calibrate(output.probabilities, temperature))
-    given = replace(report.evaluation, outputs={"age": scaled}, calibrated={"age": temperature}, temperatures={})
+    outputs, temperatures = {"age": scaled}, {"age": temperature}
+    given = replace(report.evaluation, outputs=outputs, output_temperatures=temperatures, temperatures={})
     again, expected = calibrations(given)["age"], report.calibrations["age"]
     assert (again.error, again.temperature) == (pytest.approx(expected.error, abs=1e-5), temperature)
     assert again.error_scaled == pytest.approx(expected.error_scaled, abs=1e-5)
