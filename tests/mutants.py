@@ -131,8 +131,8 @@ patience_off_by_one | heads/train/loop.py | training stops `patience` epochs aft
 + > self.patience
 = tests/heads/train/test_loop.py
 letterbox_rounding | heads/export/letterbox.py | the exported letterbox gives the training's pixels
-- new_high = (high * scale).round()
-+ new_high = (high * scale).floor()
+- new_high = (high * scale_high).round()
++ new_high = (high * scale_high).floor()
 = tests/heads/export/test_letterbox.py
 radix_order | ensemble/joint.py | the first task is the most significant digit of the joint code
 - np.ravel_multi_index(arrays, tuple(radices))
