@@ -127,7 +127,7 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[Device]) -> dict[str, int]:
     codes: dict[str, int] = {}
     ready: list[str] = []
     processes: list[subprocess.Popen[str]] = []
-    running: dict[Future[tuple[int, float]], tuple[str, Device | None]] = {}
+    running: dict[Future[tuple[int, float | None]], tuple[str, Device | None]] = {}
     with ThreadPoolExecutor(len(free)) as pool:
         try:
             while order.is_active():
@@ -142,8 +142,12 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[Device]) -> dict[str, int]:
                 for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
                     name, device = running.pop(future)
                     codes[name], seconds = future.result()
-                    after = f"after {seconds / 60:.1f} minutes ({len(codes)} of {len(jobs)})"
-                    print(f"{name}: {describe_end(codes[name])} {after}", flush=True)
+                    end = (
+                        "found done"
+                        if seconds is None
+                        else f"{describe_end(codes[name])} after {seconds / 60:.1f} minutes"
+                    )
+                    print(f"{name}: {end} ({len(codes)} of {len(jobs)})", flush=True)
                     order.done(name)
                     free.append(device)
         except BaseException:  # interrupted while it waits
@@ -193,16 +197,15 @@ def exit_code(codes: Mapping[str, int]) -> int:
     return 0 if not failed else 2 if failed == {2} else 1
 
 
-def _run(job: Job, device: Device | None, processes: list[subprocess.Popen[str]]) -> tuple[int, float]:
-    """Run a job to its end; return its exit code and the seconds that it took.
+def _run(job: Job, device: Device | None, processes: list[subprocess.Popen[str]]) -> tuple[int, float | None]:
+    """Run a job to its end; return its exit code and the seconds that it took, None if it was done before.
 
     On a device its lines are prefixed, since others print at the same time.
     """
     start = time.monotonic()
     arguments = () if job.stamp is None else job.stamp.start(job.name)
     if arguments is None:
-        print(f"{job.name}: found done", flush=True)
-        return 0, 0.0
+        return 0, None
     print(f"{job.name}: started", flush=True)
     command = [*job.command, *arguments]
     pipe = None if device is None else subprocess.PIPE
