@@ -155,7 +155,7 @@ CASES: dict[str, tuple[str, Change, str]] = {
     "checkpoint with an unknown view": (COMBINE, write_unknown_view_into_head, f"{HEAD}: views.steps | 'hflop'"),
     "unknown key in joint.yaml": (
         COMBINE,
-        lambda: write("configs/joint.yaml", "task: [mask]"),
+        lambda: write("runs/joint.yaml", "task: [mask]"),
         "joint.yaml:1: task: unknown key | tasks?",
     ),
     "--out is a folder": (f"{COMBINE} --out out", None, "--out out | folder"),
