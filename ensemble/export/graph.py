@@ -12,7 +12,7 @@ from ensemble.files.predictions import NUMBER
 from ensemble.inference.predictor import MERGES, Task, ViewCache
 from ensemble.metrics.scores import JOINT
 from heads.export.__main__ import SUFFIXES
-from heads.export.graph import class_maps, has_maps, write_onnx, write_torchscript
+from heads.export.graph import calibrate_tensor, class_maps, has_maps, write_onnx, write_torchscript
 from heads.export.letterbox import make_scaling
 from heads.export.model_card import describe_interface, head_section, write_card
 from heads.model.head import Head
@@ -20,13 +20,6 @@ from heads.run.checkpoint import save_tensors
 
 NAME = "ensemble"
 DISTRIBUTION, MAPS = "distribution", "maps"
-
-
-def calibrate_tensor(probabilities: Tensor, temperature: float) -> Tensor:
-    """`heads.objective.calibration.calibrate` of a tensor [N, C]."""
-    if temperature == 1:
-        return probabilities
-    return (probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log() / temperature).softmax(dim=1)
 
 
 class EnsembleGraph(nn.Module):

@@ -47,8 +47,15 @@ def class_maps(target: Target, logits: Tensor, maps: Tensor) -> Tensor:
     return sums.index_add(1, target.pool, shares[:, :, None, None] * maps)
 
 
+def calibrate_tensor(probabilities: Tensor, temperature: float) -> Tensor:
+    """`heads.objective.calibration.calibrate` of a tensor [N, C]."""
+    if temperature == 1:
+        return probabilities
+    return (probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log() / temperature).softmax(dim=1)
+
+
 class HeadGraph(nn.Module):
-    """Images uint8 [N, h, w, 3] (RGB) to class probabilities [N, C] and, if it predicts one, the number [N].
+    """Images uint8 [N, h, w, 3] (RGB) to calibrated probabilities [N, C] and, if the head predicts one, the number [N].
 
     With `maps`, activation maps of the classes [N, C, h, w] follow for a head that has them.
     """
@@ -56,12 +63,13 @@ class HeadGraph(nn.Module):
     def __init__(self, trained: TrainedHead, name: str, maps: bool = False) -> None:
         super().__init__()
         self.scaling = make_scaling(trained.config.pixels.evaluate, name)
+        self.temperature = trained.temperature
         self.head, self.target, self.maps = trained.head, trained.target, maps and has_maps(trained)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         pixels = self.scaling(images) / 255
         logits, maps = cast(Head, self.head).activation_maps(pixels) if self.maps else (self.head(pixels), None)
-        outputs = [self.target.probabilities(logits)]
+        outputs = [calibrate_tensor(self.target.probabilities(logits), self.temperature)]
         outputs += [] if self.target.numbers is None else [self.target.expectation(logits)]
         return (*outputs, *([] if maps is None else [class_maps(self.target, logits, maps)]))
 
@@ -74,7 +82,7 @@ def export_head(trained: TrainedHead, path: Path, maps: bool = False) -> None:
         write_torchscript(path, HeadGraph(trained, path.stem, maps))
     else:
         description: dict[str, object] = {"config": trained.config.model_dump(), "validation": trained.validation}
-        description["box_margin"] = trained.box_margin
+        description |= {"box_margin": trained.box_margin, "temperature": trained.temperature}
         save_tensors(path, trained.head.state_dict(), description)
 
 

@@ -45,6 +45,10 @@ def head_section(trained: TrainedHead) -> str:
         f"- Pixels: {json.dumps(config.pixels.evaluate)}; mean {config.pixels.mean}, std {config.pixels.std}",
         f"- Data: {data}",
     ]
+    if trained.temperature != 1:
+        lines.append(
+            f"- Probabilities: scaled by the temperature {trained.temperature:.3f}, fitted on validation people"
+        )
     if trained.box_margin is not None:
         margin = f"{trained.box_margin:g} times the margin of docs/boxes.md"
         lines.append(f"- Images: cropped to boxes of faces, with {margin}")

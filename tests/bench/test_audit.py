@@ -41,7 +41,7 @@ def test_flips_make_that_share_of_labels_wrong(people: Path, tmp_path: Path, cal
 
 def test_recall_counts_flips_in_the_first_rows_of_one_label() -> None:
     flips = pd.DataFrame({"person": ["a", "b", "c"], "column": ["mask", "mask", "age"], "shot": ["mask1", "mask2", ""]})
-    names = [f"t-00000000/{name}" for name in ("b", "a", "x", *(f"p{number}" for number in range(47)))]
+    names = ["b", "a", "x", *(f"p{number}" for number in range(47))]
     ranked = pd.DataFrame({"person": names, "column": "mask", "shot": ["mask2", "normal", *["mask1"] * 48]})
     ages = pd.DataFrame({"person": ["c"], "column": ["age"], "shot": [""]})
     # 4 % of 50 rows are two: b's mask2 is flipped, a's normal is not (a's mask1 is).

@@ -18,6 +18,7 @@ from heads.export import __main__ as export
 from heads.export.graph import HeadGraph, export_head
 from heads.export.model_card import head_section
 from heads.load import build_head, load_head
+from heads.objective.calibration import calibrate
 from heads.run.folder import save_head, write_json
 
 pytestmark = [
@@ -31,7 +32,7 @@ AGE = {"column": "age", "classes": ["under 30", "30 and over"], "borders": [30],
 def write_run(folder: Path, config: TaskConfig) -> None:
     """Write a head with random weights as its training does."""
     folder.mkdir(parents=True)
-    save_head(folder / "best.safetensors", build_head(config).eval(), config.model_dump(), {"macro_f1": 0.5})
+    save_head(folder / "best.safetensors", build_head(config).eval(), config.model_dump(), {"macro_f1": 0.5}, None, 0.5)
 
 
 @pytest.fixture
@@ -79,7 +80,8 @@ def test_an_exported_head_predicts_what_its_checkpoint_does(
         with torch.inference_mode():
             expected, found = graph(pixels), READERS[suffix](out / f"{name}.{suffix}", pixels)
             logits = graph.head(graph.scaling(pixels) / 255)
-        assert torch.equal(expected[0], graph.target.probabilities(logits))
+        calibrated = calibrate(graph.target.probabilities(logits).numpy(), 0.5)
+        np.testing.assert_allclose(expected[0], calibrated, rtol=0, atol=1e-6)
         assert len(found) == len(expected) == (2 if name == "age" else 1)
         for one, other, tolerance in zip(found, expected, (1e-5, 1e-2), strict=False):
             np.testing.assert_allclose(one, other.numpy(), rtol=0, atol=tolerance)
@@ -94,7 +96,8 @@ def test_the_card_names_the_box_margin(runs: Path, tmp_path: Path) -> None:
     for head, count in ((whole, 0), (cropped, 1)):
         assert head_section(head).count("cropped to boxes of faces, with 0.5 times the margin") == count
     export_head(cropped, tmp_path / "age.safetensors")
-    assert load_head(tmp_path / "age.safetensors").box_margin == 0.5
+    exported = load_head(tmp_path / "age.safetensors")
+    assert (exported.box_margin, exported.temperature) == (0.5, 0.5)
 
 
 def test_a_head_of_other_steps_is_exported_as_weights_only(colour_config: Callable, tmp_path: Path) -> None:
