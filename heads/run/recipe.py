@@ -192,7 +192,7 @@ def _head_stamp(args: Namespace, task: str, fold: str, settings: Sequence[str], 
         }
 
     stamp = args.runs / STAMPS / task / f"{fold or 'run'}.json"
-    return Stamp(stamp, run.folder / "manifest.json", read_inputs, (run.last, run.interrupted), ["--resume"])
+    return Stamp(stamp, run.best, read_inputs, (run.last, run.interrupted), ["--resume"])
 
 
 def _content(file: str | Path | None) -> str | None:

@@ -19,7 +19,7 @@ class Stamp:
 
     Attributes:
         file: where it is kept.
-        result: the file that the job writes last.
+        result: a file that the job writes and nothing changes later.
         read_inputs: reads what decides the job's result, as JSON values by name.
         states: files that a stopped job continues from with `resume`; removed when it begins anew.
         resume: the argument to continue with.
