@@ -5,7 +5,7 @@ const $ = (id) => document.getElementById(id);
 const WHITE = "#ffffff"; // behind transparent pixels, as in combine.py
 const READ = { willReadFrequently: true };
 const SHOWN = 480; // pixels of a displayed image's longer side
-const entries = []; // images in the order they were added: {file, name, faces, byHand, article}
+export const entries = []; // images in the order they were added: {file, name, faces, byHand, article}
 const urls = { heads: "heads.json", graph: "ensemble.onnx", detector: "detector.onnx", card: "model_card.md" };
 let heads, session, detector; // the description and the two graphs
 let running = false, waiting = []; // one image at a time
@@ -185,6 +185,7 @@ async function work(added) {
   waiting.push(...added);
   if (running) return;
   running = true;
+  $("results").setAttribute("aria-busy", "true");
   let done = 0;
   while (waiting.length) {
     const entry = waiting.shift();
@@ -199,6 +200,7 @@ async function work(added) {
     }
   }
   running = false;
+  $("results").setAttribute("aria-busy", "false");
   showTable();
   const bad = $("problems").children.length, count = entries.length;
   const last = count === 1 ? `: ${entries[0].answers.map(jointName).join("; ")}` : "";
