@@ -13,8 +13,8 @@ HEADING = """# Ablations
 
 Every figure is of people held out of training, never of an evaluation set. `python -m bench.ablate collect`
 read them from the folders of the runs, `python -m bench.ablate table` wrote this page. Mean ± standard
-deviation over seeds; one seed has no spread. The difference is the mean, over the seeds that both have, of
-the head's macro F1 minus the default's; mean absolute errors are in years. Rows of options that were removed
+deviation over seeds; one seed has no spread. The difference is that of the head's macro F1 and the default's
+of the same seed, over the seeds that both have; mean absolute errors are in years. Rows of options that were removed
 since (small images first, mixup, CutMix, other borders or years left out in training, pseudo-labels) were
 measured at commit ce66e66 (0.1.0).
 """
@@ -59,7 +59,7 @@ def _cells(found: pd.DataFrame, default: pd.Series) -> dict[str, str]:
     on_gpu = found["gpu"].notna()
     return {
         "macro F1": spread(found["macro_f1"], 3),
-        "difference": spread(pd.Series([difference.mean()]), 3, "+"),
+        "difference": spread(difference, 3, "+"),
         "joint macro F1": spread(found["joint_macro_f1"], 3),
         "mean absolute error": spread(found["mae"], 2),
         "minutes": spread(pd.Series([found["minutes"][~on_gpu].mean()]), 1),
