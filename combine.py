@@ -56,7 +56,6 @@ def combine(args: argparse.Namespace) -> None:
 
     from data.runtime.files import hold_lock
     from data.runtime.machine import reuse_freed_memory
-    from data.runtime.processes import usable_workers
     from ensemble import Ensemble
     from ensemble.inference.parts import UNDECODABLE, ResultParts, make_key, write_results
 
@@ -72,7 +71,7 @@ def combine(args: argparse.Namespace) -> None:
         boxes=args.boxes,
         box_margin=args.box_margin,
         batch_size=args.batch_size,
-        workers=usable_workers(args.workers),
+        workers=args.workers,
         cache=args.out.parent,
         calibrated=not args.raw_probabilities,
     )

@@ -16,6 +16,7 @@ from data.images.decode import Read, decoder_versions
 from data.images.find import ID, IMAGES, image_paths
 from data.images.inputs import ImageInput, ImageInputs, list_inputs
 from data.runtime.errors import InputError, did_you_mean, raise_all
+from data.runtime.processes import usable_workers
 from ensemble.backends.engines import BACKENDS, Backend, backend_version, describe_device, torch_backend
 from ensemble.files.predictions import FILE_NAME, Predictions, write_probabilities
 from ensemble.files.share import find_folder, save_folder
@@ -71,7 +72,7 @@ class Ensemble:
         boxes: str | os.PathLike[str] | None = None,
         box_margin: float = 1.0,
         batch_size: int = 64,
-        workers: int = 0,
+        workers: int | None = 0,
         cache: str | os.PathLike[str] = "",
         calibrated: bool = True,
     ) -> "Ensemble":
@@ -84,7 +85,7 @@ class Ensemble:
             device: such as "cuda:1"; None: the GPU for PyTorch if there is one, else the CPU.
             engine, precision, calibration, views, margin, boxes, box_margin: see `combine.py --help`.
             batch_size: images computed together.
-            workers: decoding processes; 0, as in a notebook, decodes between the batches.
+            workers: decoding processes; None: one per core, at most 8; 0, as in a notebook, decodes between batches.
             cache: gets int8 heads where a run's folder is read-only.
             calibrated: scale probabilities by the heads' temperatures; heads of version 0.1 have none.
 
@@ -94,7 +95,7 @@ class Ensemble:
         """
         given = {"engine": engine, "precision": precision, "views": views}
         _check_choices(given, calibration, margin)
-        where, folder = _find_device(device, engine), find_folder(runs)
+        where, folder, processes = _find_device(device, engine), find_folder(runs), usable_workers(workers)
         read = make_reader(None if boxes is None else Path(boxes), box_margin)
         crops = read if isinstance(read, CroppedReader) else None
         tasks = load_tasks(folder, None if config is None else Path(config), crops.margin if crops else None)
@@ -107,9 +108,9 @@ class Ensemble:
         if precision == "int8":
             from ensemble.backends.int8 import Int8Backend  # an optional package
 
-            backend = Int8Backend(tasks, [Path(each) for each in calibration], Path(cache), crops, workers)
+            backend = Int8Backend(tasks, [Path(each) for each in calibration], Path(cache), crops, processes)
             options["int8"] = backend.digest
-        model = cls(tasks, folder, backend, where, batch_size, workers, crops, None, options)
+        model = cls(tasks, folder, backend, where, batch_size, processes, crops, None, options)
         chosen = select_thresholds(views, margin, folder, tasks, model._predict_with, options)
         return replace(model, thresholds=chosen)
 

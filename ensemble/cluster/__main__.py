@@ -43,7 +43,6 @@ def predict_on_cluster(args: argparse.Namespace) -> None:
         raise InputError(f"{error.name} is not installed; pip install -r requirements-ray.txt") from None
     from tqdm import tqdm
 
-    from data.runtime.processes import usable_workers
     from ensemble.cluster.parts import ParquetParts, make_plan
     from ensemble.ensemble import Ensemble
 
@@ -54,7 +53,7 @@ def predict_on_cluster(args: argparse.Namespace) -> None:
         views=args.views,
         margin=args.margin,
         batch_size=args.batch_size,
-        workers=usable_workers(None),
+        workers=None,
         calibrated=not args.raw_probabilities,
     )
     print(model)
