@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from data.runtime.errors import InputError
+from data.runtime.errors import InputError, raise_all
+from data.runtime.files import unsafe_reason
 from heads.config.loader import Section, load_config
 from heads.config.task import Label, TaskConfig
 
@@ -29,10 +30,12 @@ class JointConfig(Section):
 
 
 def load_joint(path: Path) -> JointConfig:
-    """Read joint.yaml; InputError for a task named twice, an unknown key or a name of `RESERVED`."""
+    """Read joint.yaml; InputError for tasks named twice, outside of the runs or in `RESERVED`, and unknown keys."""
     config = load_config(JointConfig, path)
     if len(set(config.tasks)) != len(config.tasks):
         raise InputError(f"{path}: tasks {config.tasks} name one task twice")
+    unsafe = [f"{task!r} {reason}" for task in config.tasks if (reason := unsafe_reason(task))]
+    raise_all(f"{path}: tasks that cannot be folders of runs", unsafe)
     reserved = [task for task in config.tasks if task in RESERVED]
     if reserved:
         raise InputError(

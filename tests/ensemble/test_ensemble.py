@@ -172,6 +172,10 @@ def test_the_runs_decide_which_heads_are_loaded(runs: Path, configs: Path, tmp_p
     assert select_labels(tmp_path, None) == {"age": None, "mask": None}
     assert list(select_labels(tmp_path, configs / "joint.yaml").values())[1].classes == ["male", "female"]
 
+    (tmp_path / "joint.yaml").write_text("tasks: [age, ../mask]")  # as somebody else's folder may say
+    with pytest.raises(InputError, match=r"joint\.yaml: tasks that cannot be folders .*\n  '\.\./mask' contains"):
+        select_labels(tmp_path, None)
+
     own = tmp_path / "own"
     with pytest.raises(InputError, match="own: no such folder"):
         select_labels(own, None)
