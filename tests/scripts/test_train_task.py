@@ -81,7 +81,8 @@ def test_settings_without_effect_or_of_another_head_are_refused_before_training(
     other = "label.distribution={low: 10, high: 110, sigma: 2.5}"
     outcome = call(train_task, *age, "--set", backbone, "--set", other, "--set", "split.strata={gendr: []}")
     assert outcome.code == 2
-    strata, _, problem = outcome.err.splitlines()
+    strata, leakage, _, problem = outcome.err.splitlines()
+    assert "in the head's validation set" in leakage  # other strata are other folds
     assert strata == (
         "split.strata: no source has a column 'gendr'; folds are not balanced by it, did you mean gender?"
     )
