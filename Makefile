@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: bench demo digits results test test-browser test-faults test-mutants test-scale lint format install install-dev clean
+.PHONY: bench demo digits page results test test-browser test-faults test-mutants test-scale lint format install install-dev clean
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,18 @@ demo: install
 		--out demo/submission.csv
 	$(BIN)/python evaluate.py --config configs/demo/joint.yaml --submission demo/submission.csv \
 		--answers demo/data/eval/answers.csv --runs demo/runs --images demo/data/eval/images
+	@echo "make page: try these heads in a browser (it needs npm)"
+
+# The demo's heads, after make demo, as a page that runs in a browser, in int8 and opened on 127.0.0.1. npm is of Node.js.
+$(VENV)/installed-page: requirements-bring.txt requirements-boxes.txt $(VENV)/installed
+	$(BIN)/pip install --quiet -r requirements-bring.txt
+	$(BIN)/pip install --quiet --no-deps -r requirements-boxes.txt
+	touch $@
+
+page: $(VENV)/installed-page
+	rm -rf demo/page
+	$(BIN)/python -m ensemble.web --runs demo/runs --config configs/demo/joint.yaml --out demo/page \
+		--precision int8 --calibration demo/data/train --serve
 
 # Three tasks of handwritten digits, without a download: images that are not of faces.
 digits: install
@@ -96,11 +108,11 @@ test-faults: install-dev
 test-mutants: install-dev
 	$(BIN)/python tests/mutants.py --jobs 2
 
-# The report in Debian's chromium, which apt-get installs where it is missing.
+# The report and the page in Debian's chromium, which apt-get installs, as npm, where it is missing.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 test-browser: $(VENV)/installed-browser
-	{ command -v chromium && command -v chromedriver; } > /dev/null || { $(ROOT) apt-get update -q && \
-		$(ROOT) apt-get install -y -q --no-install-recommends chromium chromium-driver; }
+	{ command -v chromium && command -v chromedriver && command -v npm; } > /dev/null || { \
+		$(ROOT) apt-get update -q && $(ROOT) apt-get install -y -q --no-install-recommends chromium chromium-driver npm; }
 	$(BIN)/pytest tests/browser
 
 # Several training processes, a Ray cluster of two workers, an S3 server: all on this machine.

@@ -238,7 +238,7 @@ def quantise(
     model.reshape([1, *images[0].shape])
     convolutions = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
     ignored = [convolution.get_friendly_name() for convolution in convolutions[:in_float]]
-    with _quiet():
+    with silence():
         quantised = nncf.quantize(
             model,
             nncf.Dataset([image[None] for image in images]),
@@ -265,12 +265,12 @@ def versions() -> list[str]:
 
 
 def _import_nncf() -> Any:
-    with _quiet():
+    with silence():
         return import_optional("nncf", OPTION)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Silence the progress bars and messages of NNCF and of what it imports."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

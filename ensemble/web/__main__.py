@@ -7,12 +7,11 @@ and, for the face detector, requirements-boxes.txt.
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from data.images.crop import add_box_options, make_reader
 from data.runtime.errors import add_debug_option, run_script
-from ensemble.options import HELP, add_config_option
+from ensemble.options import add_config_option
 
 
 def parse() -> argparse.Namespace:
@@ -23,22 +22,18 @@ def parse() -> argparse.Namespace:
     add_config_option(parser, of_runs=True)
     precision = "int8: a quarter of the size, refused where macro F1 on validation people drops by more than 0.003"
     parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help=precision)
-    parser.add_argument("--calibration", type=Path, action="append", metavar="DIR", help=HELP["calibration"])
+    calibration = "for int8: the training data, as --data of train_task.py; may be repeated"
+    parser.add_argument("--calibration", type=Path, action="append", metavar="DIR", help=calibration)
     detector = "find faces with CenterFace, 7 MB (default: yes)"
     parser.add_argument("--detector", action=argparse.BooleanOptionalAction, default=True, help=detector)
     parser.add_argument("--serve", action="store_true", help="open the page, served on 127.0.0.1")
     add_box_options(parser)
     add_debug_option(parser)
     args = parser.parse_args()
-    training = os.environ.get("SM_CHANNEL_TRAIN")
     if args.runs is None and not args.serve:
         parser.error("--runs is missing; without it, --serve opens a page that was written before")
-    if args.precision == "fp32" and args.calibration is not None:
-        parser.error("--calibration goes with --precision int8")
-    if args.precision == "int8" and args.calibration is None:
-        if training is None:
-            parser.error("--precision int8: --calibration is missing, expected the training data to calibrate on")
-        args.calibration = [Path(training)]
+    if (args.precision == "int8") != (args.calibration is not None):
+        parser.error("--precision int8 and --calibration DIR, the training data, go together")
     return args
 
 
@@ -46,7 +41,7 @@ def main() -> None:
     """Write the page and serve it; slow imports wait until after parsing, for --help."""
     args = parse()
     from ensemble.inference.load import load_tasks
-    from ensemble.web.site import serve_forever, write_site
+    from ensemble.web.site import serve, write_site
 
     if args.runs is not None:
         read = make_reader(args.boxes, args.box_margin)
@@ -54,7 +49,7 @@ def main() -> None:
         size = write_site(args.out, tasks, args.calibration, read, args.detector)
         print(f"{args.out}: {size / 1e6:.1f} MB; python -m ensemble.web --out {args.out} --serve opens it", flush=True)
     if args.serve:
-        serve_forever(args.out)
+        serve(args.out)
 
 
 if __name__ == "__main__":

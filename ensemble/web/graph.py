@@ -1,4 +1,4 @@
-"""The page's graph: every task from one image, in as many views as asked for, and a description of its outputs."""
+"""The page's graph: every task from one image, in as many views as asked for, and its description."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,8 +27,8 @@ def write_graph(path: Path, tasks: Mapping[str, Task]) -> None:
         name: replace(task, heads=[replace(each, head=fuse_batch_norm(each.head)) for each in task.heads])
         for name, task in tasks.items()
     }
-    graph, outputs = EnsembleGraph(fused, maps=True), output_shapes(fused, maps=True)
-    write_onnx(path, graph, [*outputs], vectors={VIEWS: torch.arange(5)})
+    outputs = [*output_shapes(fused, maps=True)]
+    write_onnx(path, EnsembleGraph(fused, maps=True), outputs, vectors={VIEWS: torch.arange(5)})
 
 
 def count_views(tasks: Mapping[str, Task]) -> int:
@@ -41,30 +41,24 @@ def describe_graph(tasks: Mapping[str, Task]) -> dict[str, Any]:
     outputs = output_shapes(tasks, maps=True)
     margins = [task.heads[0].box_margin for task in tasks.values()]
     margin = max((each for each in margins if each is not None), default=1.0)
-    described = []
-    for name, task in tasks.items():
-        config = task.heads[0].config
-        names = {kind: f"{name}_{kind}" for kind in (NUMBER, DISTRIBUTION, MAPS) if f"{name}_{kind}" in outputs}
-        described.append(
+    return {
+        "tasks": [
             {
                 "name": name,
                 "classes": task.classes,
-                "borders": config.label.borders or [],
+                "borders": task.target.borders or [],
                 "range": task.target.numbers,
-                "outputs": names,
-                "scaling": config.pixels.evaluate[0],
+                "outputs": {k: f"{name}_{k}" for k in (NUMBER, DISTRIBUTION, MAPS) if f"{name}_{k}" in outputs},
+                "scaling": task.heads[0].config.pixels.evaluate[0],
             }
-        )
-    return {
-        "tasks": described,
+            for name, task in tasks.items()
+        ],
         "joint": JOINT,
         "views": count_views(tasks),
         "margins": {"above": margin * ABOVE, "below": margin * BELOW, "beside": margin * BESIDE},
         "limits": {"bytes": MAX_BYTES, "pixels": MAX_PIXELS},
         "detector": {
-            "stride": detector.STRIDE,
-            "longest": detector.LONGEST,
-            "overlap": detector.OVERLAP,
+            **{"stride": detector.STRIDE, "longest": detector.LONGEST, "overlap": detector.OVERLAP},
             "threshold": detector.CenterFace(Path()).threshold,
         },
     }

@@ -1,7 +1,6 @@
-"""The page's graph in int8: ONNX Runtime's static quantisation, checked on each head's validation images.
+"""The page's graph in int8, by ONNX Runtime's static quantisation (Jacob et al. 2018, doi:10.1109/CVPR.2018.00286).
 
-Convolutions get weights of seven bits with a scale per channel, so that no processor overflows, and activations with
-one per tensor (Jacob et al. 2018, doi:10.1109/CVPR.2018.00286), from training images.
+Weights of convolutions have seven bits, so that no processor overflows, and a scale per channel.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,6 @@ from data.annotations.table import read_table
 from data.audit.predictions import read_validation
 from data.images.decode import Read
 from data.runtime.errors import raise_all
-from data.runtime.files import write_atomically
 from ensemble.backends import int8
 from ensemble.backends.engines import import_optional
 from ensemble.inference.predictor import Task
@@ -22,40 +20,32 @@ from ensemble.web.graph import VIEWS, count_views
 from heads.export.graph import INPUT
 from heads.objective.metrics import macro_f1
 
-Scores = dict[str, float]
+Feeds = Iterator[dict[str, Any]]
 
 
-def write_int8(
-    source: Path, path: Path, tasks: Mapping[str, Task], training: Sequence[Path], read: Read
-) -> tuple[Scores, Scores]:
-    """Quantise the graph in `source` and write it to `path`.
+def write_int8(source: Path, path: Path, tasks: Mapping[str, Task], training: Sequence[Path], read: Read) -> str:
+    """Quantise the graph in `source` to `path`; return what it costs, in Markdown.
 
     Args:
         tasks: of one head each, whose `validation.npz` is beside its file.
         training: the data folders that the heads were trained on.
         read: path -> RGB uint8 [H, W, 3].
 
-    Returns:
-        Macro F1 of each task on its head's validation images in the identity view: in float32, and in int8.
-
     Raises:
         InputError: as `ensemble.backends.int8.Int8Backend`, or a task has several heads.
     """
     folds = [f"{name}: {len(task.heads)} heads" for name, task in tasks.items() if len(task.heads) > 1]
     raise_all(f"{int8.OPTION}: folds validate on each other's people, expected one head a task; use fp32", folds)
-    table = read_table(training)
-    held_out = {name: read_validation(task.heads[0].run.validation) for name, task in tasks.items()}
+    table, files = read_table(training), {name: task.heads[0].run.validation for name, task in tasks.items()}
+    held_out = {name: read_validation(file) for name, file in files.items()}
     everyone = {key: np.concatenate([arrays[key] for arrays in held_out.values()]) for key in ("person", "path")}
     calibration = int8.select_calibration_images(table, everyone)
-    test = {
-        name: int8.find_validation_images(table, held_out[name], task.heads[0].run.validation)
-        for name, task in tasks.items()
-    }
-    truth = {name: held_out[name]["truth"] for name in tasks}
-    before = _score(source, tasks, test, truth, read)
+    test = {name: int8.find_validation_images(table, held_out[name], file) for name, file in files.items()}
+    truth = {name: arrays["truth"] for name, arrays in held_out.items()}
+    before = _score(source, test, truth, read)
     for in_float in int8.FLOAT_CONVOLUTIONS:
         _quantise(source, path, _feeds(calibration, count_views(tasks), read), in_float)
-        after = _score(path, tasks, test, truth, read)
+        after = _score(path, test, truth, read)
         bad = [
             f"{name}: macro F1 {before[name]:.4f} in float32, {after[name]:.4f} in int8 on its validation images"
             for name in tasks
@@ -64,48 +54,44 @@ def write_int8(
         if not bad:
             break
     raise_all(f"{int8.OPTION}: heads lose more than {int8.MAX_LOSS}, use --precision fp32", bad)
-    return before, after
+    rows = [f"| {name} | {before[name]:.4f} | {after[name]:.4f} |" for name in tasks]
+    head = ["## int8", "", "Macro F1 on validation people, identity view.", "", "| head | float32 | int8 |"]
+    return "\n".join([*head, "| --- | --- | --- |", *rows])
 
 
-def _feeds(paths: Sequence[Path], views: int, read: Read) -> Iterator[dict[str, Any]]:
-    """Yield the graph's inputs for each image."""
+def _feeds(paths: Sequence[Path], views: int, read: Read) -> Feeds:
     return ({INPUT: read(path)[None], VIEWS: np.arange(views)} for path in paths)
 
 
-def _score(
-    graph: Path, tasks: Mapping[str, Task], test: Mapping[str, Sequence[Path]], truth: Mapping[str, Any], read: Read
-) -> Scores:
-    """Macro F1 of each task on its images; an image of several tasks is passed once."""
+def _score(graph: Path, test: Mapping[str, Sequence[Path]], truth: Mapping[str, Any], read: Read) -> dict[str, float]:
+    """Macro F1 of each task on its images in the identity view; an image of several tasks is passed once."""
     runtime = import_optional("onnxruntime", int8.OPTION)
     session = runtime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     paths = list(dict.fromkeys(path for each in test.values() for path in each))
-    classes = {}
-    for path, feed in zip(paths, _feeds(paths, 1, read), strict=True):
-        classes[path] = [int(row.argmax()) for row in session.run([*tasks], feed)]
-    return {
-        name: macro_f1(truth[name], np.array([classes[path][place] for path in test[name]]), len(task.classes))
-        for place, (name, task) in enumerate(tasks.items())
-    }
+    outputs = {path: session.run([*test], feed) for path, feed in zip(paths, _feeds(paths, 1, read), strict=True)}
+    scores = {}
+    for place, name in enumerate(test):
+        probabilities = np.concatenate([outputs[path][place] for path in test[name]])
+        scores[name] = macro_f1(truth[name], probabilities.argmax(axis=1), probabilities.shape[1])
+    return scores
 
 
-def _quantise(source: Path, path: Path, feeds: Iterator[dict[str, Any]], in_float: int) -> None:
+def _quantise(source: Path, path: Path, feeds: Feeds, in_float: int) -> None:
     """Quantise the convolutions, but not the first `in_float` ones of each head."""
     onnx, quantisation = (import_optional(name, int8.OPTION) for name in ("onnx", "onnxruntime.quantization"))
     reader = type("Images", (quantisation.CalibrationDataReader,), {"get_next": lambda _: next(feeds, None)})
-    model = onnx.load(source)
     heads: dict[str, list[str]] = {}
-    for node in model.graph.node:
-        if node.op_type == "Conv":
+    for node in onnx.load(source).graph.node:
+        if node.op_type == "Conv":  # its weight is called heads.0.backbone...
             heads.setdefault(".".join(node.input[1].split(".")[:2]), []).append(node.name)
-    with write_atomically(path) as temporary, int8._quiet():
+    with int8.silence():
         quantisation.quantize_static(
             source,
-            temporary,
+            path,
             reader(),
             op_types_to_quantize=["Conv"],
             nodes_to_exclude=[name for names in heads.values() for name in names[:in_float]],
             per_channel=True,
             reduce_range=True,
             activation_type=quantisation.QuantType.QUInt8,
-            weight_type=quantisation.QuantType.QInt8,
         )

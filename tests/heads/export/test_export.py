@@ -15,7 +15,7 @@ import torch
 from data.runtime.errors import InputError
 from heads.config.task import TaskConfig
 from heads.export import __main__ as export
-from heads.export.graph import HeadGraph, export_head
+from heads.export.graph import HeadGraph, export_head, has_maps
 from heads.export.model_card import head_section
 from heads.load import build_head, load_head
 from heads.objective.calibration import calibrate
@@ -98,6 +98,26 @@ def test_the_card_names_the_box_margin(runs: Path, tmp_path: Path) -> None:
     export_head(cropped, tmp_path / "age.safetensors")
     exported = load_head(tmp_path / "age.safetensors")
     assert (exported.box_margin, exported.temperature) == (0.5, 0.5)
+
+
+def test_a_class_s_exported_map_is_of_the_numbers_that_it_is_made_of(colour_config: Callable, tmp_path: Path) -> None:
+    scaling = {"evaluate": [{"letterbox": {"height": 96, "width": 64}}]}
+    write_run(tmp_path / "age", colour_config(label=AGE, pixels=scaling, classifier={"hidden": []}))
+    run("--runs", tmp_path, "--maps", "--out", tmp_path)
+    assert "`maps` [n, 2, h, w]" in (tmp_path / "age.md").read_text(encoding="utf-8")
+    write_run(tmp_path / "hidden", colour_config(label=AGE))
+    assert not has_maps(load_head(tmp_path / "hidden" / "best.safetensors"))
+    pixels = torch.randint(0, 256, (2, 80, 71, 3), dtype=torch.uint8)
+    session = onnxruntime.InferenceSession(tmp_path / "age.onnx", providers=["CPUExecutionProvider"])
+    [found] = session.run(["maps"], {"photographs": pixels.numpy()})
+    graph = HeadGraph(load_head(tmp_path / "age" / "best.safetensors"), "age")
+    with torch.no_grad():
+        logits, maps = graph.head.activation_maps(graph.scaling(pixels) / 255)
+    for place in range(2):  # the gradient of the class's own logit
+        own = logits.clone().requires_grad_()
+        own[:, graph.target.pool == place].logsumexp(dim=1).sum().backward()
+        expected = torch.einsum("no,nohw->nhw", own.grad, maps)
+        np.testing.assert_allclose(found[:, place], expected.numpy(), rtol=0, atol=1e-5)
 
 
 def test_a_head_of_other_steps_is_exported_as_weights_only(colour_config: Callable, tmp_path: Path) -> None:
