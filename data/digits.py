@@ -2,11 +2,11 @@
 
     python -m data.digits OUT
 
-writes OUT/train/images/*.png with OUT/train/labels.csv, and of other pages OUT/eval/images/*.png with OUT/eval/answers.csv.
-The 1,797 images of 8 x 8 pixels are 14 pages on which the same 130 digits were written by hand (Alpaydin and Kaynak 1998,
-doi:10.24432/C50P49; a few digits are missing). A page is a `person` here, so that folds do not share one; the last three
-are the evaluation set. Labels: `loops`, the closed loops of the digit (none; one: 0, 6 and 9; two: 8; a 4 counts as open,
-however it was written), `parity`, and `digit` itself.
+writes OUT/train/images/*.png with OUT/train/labels.csv, and of other pages OUT/eval/images/*.png with
+OUT/eval/answers.csv. The 1,797 images of 8 x 8 pixels are 14 pages on which the same 130 digits were written by hand
+(Alpaydin and Kaynak 1998, doi:10.24432/C50P49; a few are missing). A page is a `person` here, so that no page is in two
+folds; the last three are the evaluation set. Labels: `loops`, the closed loops of the digit (none; one: 0, 6 and 9;
+two: 8; a 4 counts as open, however it was written), `parity`, and `digit` itself.
 """
 
 import argparse
