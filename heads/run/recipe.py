@@ -59,6 +59,8 @@ def load_recipe(path: Path, values: Mapping[str, str]) -> Recipe:
         InputError: every unknown key or name, wrong type and missing value, with file and line.
     """
     raw, lines = read_yaml(path)
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: found a {type(raw).__name__}, expected keys with values")
     places = {location: f"{path}:{line}" for location, line in lines.items()}
     problems: list[str] = []
     filled = _fill(raw, values, (), places, problems)

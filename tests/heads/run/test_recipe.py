@@ -80,6 +80,7 @@ def train(place: Path, configs: Path) -> Callable[..., tuple[int, list[str]]]:
         ),
         ("after: [age_backbone]", "after: [mask]", ":4: heads.mask.after: found 'mask', expected another head"),
         ("heads:", "folds: [-1]\nheads:", ":1: folds.0=-1"),
+        (RECIPE, "$text", ": found a str, expected keys with values"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_its_line(place: Path, old: str, new: str, expected: str) -> None:
