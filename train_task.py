@@ -77,6 +77,7 @@ def train(args: argparse.Namespace) -> None:
     loss = WholeBatchLoss(loss, accelerator)
     if args.resume:
         recorder.resume(state)
+    build.store_split(config, args.runs, split)
     with handle_lost_process(accelerator):
         check_same("images to train", len(data.sampler), accelerator)
         check_same("epochs to resume from", len(state.history), accelerator)

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import Dataset
 
-from data.annotations.folds import balanced_weights
+from data.annotations.folds import balanced_weights, store_folds
 from data.annotations.table import number_people
 from data.dataset import ImageDataset, Sample, SequentialIndices
 from data.runtime.errors import InputError, raise_all
@@ -69,11 +69,17 @@ def load_task_config(task: str, path: Path | None, overrides: Sequence[str] = ()
 def build_split(
     config: schema.TaskConfig, sources: Sequence[Path], runs: Path | None = None, skip_bad: bool = False
 ) -> DataSplit:
-    """Read the sources and split their images; see `heads.train.split.load_split`. `runs` keeps the folds."""
+    """Read the sources and split their images, people of `runs` as before; see `heads.train.split.load_split`."""
     s, target = config.split, build_target(config.label)
     corrections = None if config.corrections is None else Path(config.corrections)
     file = None if runs is None else folds_file(runs, s.folds, s.seed)
     return load_split(sources, target, s.folds, s.fold, s.strata, s.seed, file, corrections, skip_bad)
+
+
+def store_split(config: schema.TaskConfig, runs: Path, split: DataSplit) -> None:
+    """Store everybody's fold for the next heads of `runs`, as soon as nothing can be wrong any more."""
+    folds, seed = config.split.folds, config.split.seed
+    store_folds(folds_file(runs, folds, seed), folds, split.fold_of)
 
 
 def init_head(config: schema.TaskConfig, runs: Path, fold: int | None, accelerator: Accelerator) -> Head:

@@ -17,33 +17,14 @@ MISSING = "missing"
 FOLDS_COLUMNS = ("person", "fold")
 
 
-def assign_stored_folds(
-    file: Path, table: pd.DataFrame, folds: int, strata: Mapping[str, Sequence[float]], seed: int
-) -> npt.NDArray[np.int64]:
-    """Assign folds as `assign_folds`, and keep everybody's in `file` (CSV: person, fold): nobody is moved later.
-
-    New people are added to the file; people whose images were removed stay in it. Processes may share it.
-
-    Raises:
-        InputError: see `assign_folds`; or the file is not one of these folds.
-    """
-    with hold_lock(file.with_name(f".{file.name}.lock"), str(file), waiting=""):
-        known = read_folds(file, folds) if file.exists() else {}
-        written = {person: _written_name(person) for person in table["person"].unique()}
-        in_file = {person: known[name] for person, name in written.items() if name in known}
-        fold = assign_folds(table, folds, strata, seed, in_file)
-        new = {written[person]: number for person, number in zip(table["person"], fold.tolist(), strict=True)}
-        if new.keys() - known.keys():
-            write_csv(file, [FOLDS_COLUMNS, *sorted((new | known).items())])
-    return fold
-
-
 def read_folds(file: Path, folds: int) -> dict[str, int]:
-    """Read the fold of each person from a file of `assign_stored_folds`.
+    """Read the fold of each person from a file of `store_folds`; empty if there is none.
 
     Raises:
         InputError: all bad lines: a fold that is no number from 0 to folds - 1, or a person twice.
     """
+    if not file.exists():
+        return {}
     _, rows, problems = read_csv(file, FOLDS_COLUMNS)
     known: dict[str, int] = {}
     for line, row in rows:
@@ -56,6 +37,23 @@ def read_folds(file: Path, folds: int) -> dict[str, int]:
             known[person] = int(fold)
     raise_all(f"{file}: the folds cannot be read; restore the file, or name new --runs:", problems)
     return known
+
+
+def store_folds(file: Path, folds: int, fold_of: Mapping[str, int]) -> None:
+    """Add people to `file` (CSV: person, fold), so that nobody is moved later; processes may share it.
+
+    Raises:
+        InputError: see `read_folds`; or another process has stored another fold for somebody meanwhile.
+    """
+    with hold_lock(file.with_name(f".{file.name}.lock"), str(file), waiting=""):
+        known = read_folds(file, folds)
+        new = {_written_name(person): fold for person, fold in fold_of.items()}
+        if any(known.get(person, fold) != fold for person, fold in new.items()):
+            raise InputError(
+                f"{file}: another training has given folds to the same people meanwhile; start this one again"
+            )
+        if new.keys() - known.keys():
+            write_csv(file, [FOLDS_COLUMNS, *sorted((known | new).items())])
 
 
 def assign_folds(
@@ -77,7 +75,7 @@ def assign_folds(
         strata: columns by whose combination rows are stratified, in any order, each with its borders: class i
             has borders[i-1] <= value < borders[i]; without borders each value is a class, as is a missing one.
             Where every combination has fewer rows than there are folds, folds are balanced in size alone.
-        known: the fold of each person who has one already.
+        known: the fold of each person who has one already, as `read_folds` gives it.
 
     Raises:
         InputError: fewer than two folds, fewer people than folds, or text where borders need numbers.
@@ -95,7 +93,9 @@ def assign_folds(
     derived = table[ORIGINAL_SOURCE].notna().to_numpy() if ORIGINAL_SOURCE in table else np.zeros(len(table), bool)
     # Sorted by person and path: scikit-learn's answer depends on the rows' order, ours must not.
     order = np.lexsort((table["path"].to_numpy(str), people))
-    fold_of = dict(known or {})
+    known = known or {}
+    written = {person: _written_name(person) for person in set(people.tolist())}
+    fold_of = {person: known[name] for person, name in written.items() if name in known}
     for source in sorted(set(sources), key=lambda name: (derived[sources == name].any(), name)):
         rows = order[sources[order] == source]
         fold = _split_source(stratum[rows], people[rows], folds, seed)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pandas as pd
 from torch import Tensor
 
 from data.annotations.corrections import apply_corrections
-from data.annotations.folds import assign_folds, assign_stored_folds, missing_strata
+from data.annotations.folds import assign_folds, missing_strata, read_folds
 from data.annotations.table import read_table
 from data.images.decode import find_undecodable, undecodable_message
 from data.runtime.errors import InputError
@@ -32,6 +31,7 @@ class DataSplit:
         counts: training rows of each class, int64 [C].
         valid_labels: class index of each validation row, int64 [M].
         valid_values: number of each validation row, float64 [M], if the target is a distribution.
+        fold_of: the fold of everybody in the sources.
         bad: the error of each image that is left out, by path.
         warnings: lines for the user; may be empty.
     """
@@ -45,6 +45,7 @@ class DataSplit:
     counts: npt.NDArray[np.int64]
     valid_labels: npt.NDArray[np.int64]
     valid_values: npt.NDArray[np.float64] | None
+    fold_of: Mapping[str, int]
     bad: Mapping[str, str]
     warnings: str
 
@@ -71,7 +72,7 @@ def load_split(
     Args:
         sources: see `data.annotations.table.read_table`.
         folds, strata, seed: see `data.annotations.folds.assign_folds`; `fold` is held out for validation.
-        folds_file: stores everybody's fold (`data.annotations.folds.assign_stored_folds`); None: assigned anew.
+        folds_file: has the folds of people who were split before (`data.annotations.folds.store_folds`).
         corrections: CSV file of label corrections.
         skip_bad: leave out images that cannot be decoded, instead of failing at the first.
     """
@@ -79,8 +80,9 @@ def load_split(
     bad = find_undecodable(table["path"].tolist()) if skip_bad else {}
     warnings = f"{undecodable_message(bad)}\n" if bad else ""
     # Before rows are left out or corrected: a person's fold must be the same for heads with other labels.
-    assign = assign_folds if folds_file is None else partial(assign_stored_folds, folds_file)
-    table["fold"] = assign(table, folds, strata, seed)
+    known = {} if folds_file is None else read_folds(folds_file, folds)
+    table["fold"] = assign_folds(table, folds, strata, seed, known)
+    fold_of = dict(zip(table["person"], table["fold"].tolist(), strict=True))
     warnings += missing_strata(strata, list(table.columns))
     if corrections is not None:
         table = apply_corrections(table, corrections)
@@ -105,6 +107,7 @@ def load_split(
         counts,
         indices[held_out],
         target.values(valid).numpy() if target.numbers else None,
+        fold_of,
         bad,
         warnings + unnamed_people(rows),
     )

@@ -1,6 +1,7 @@
 """Folds share no person, hold the classes in equal shares and depend on the source and the seed alone."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.annotations.folds import assign_folds, assign_stored_folds
+from data.annotations.folds import assign_folds, read_folds, store_folds
 from data.runtime.errors import InputError
 
 STRATA = {"mask": [], "gender": [], "age": [30, 60]}
@@ -24,6 +25,13 @@ def make_source(name: str, people: int, seed: int = 0) -> pd.DataFrame:
 
 
 A, B = make_source("a", 300), make_source("b", 40, seed=1)
+
+
+def assign_stored_folds(file: Path, table: pd.DataFrame, folds: int, strata: dict, seed: int) -> np.ndarray:
+    """What a training does."""
+    fold = assign_folds(table, folds, strata, seed, read_folds(file, folds))
+    store_folds(file, folds, dict(zip(table["person"], fold.tolist(), strict=True)))
+    return fold
 
 
 @settings(max_examples=15, deadline=None)
@@ -121,3 +129,12 @@ def test_names_that_no_csv_can_hold_keep_their_folds(tmp_path):
     first = assign_stored_folds(tmp_path / "folds.csv", table, 5, STRATA, 0)
     np.testing.assert_array_equal(assign_stored_folds(tmp_path / "folds.csv", table, 5, STRATA, 0), first)
     np.testing.assert_array_equal(first, assign_folds(table, 5, STRATA, 0))
+
+
+def test_two_processes_cannot_give_one_person_two_folds(tmp_path):
+    file = tmp_path / "folds.csv"
+    store_folds(file, 5, {"anna": 1, "ben": 2})
+    store_folds(file, 5, {"ben": 2, "cleo": 0})
+    with pytest.raises(InputError, match="start this one again"):
+        store_folds(file, 5, {"anna": 3, "dora": 4})
+    assert read_folds(file, 5) == {"anna": 1, "ben": 2, "cleo": 0}

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from data.annotations.corrections import person_in_source
 from data.annotations.table import read_table
 from data.masked import bare_faces, label_masked
-from heads.build import build_split, find_leakage, load_task_config
+from heads.build import build_split, find_leakage, load_task_config, store_split
 from heads.run.checkpoint import save_tensors
 from heads.run.folder import RunFolder, folds_file, run_folder, write_arrays
 from heads.run.leakage import TrainingPeople, find_training_people, leakage_warning
@@ -140,6 +140,7 @@ class Histories(RuleBasedStateMachine):
             }
         )
         split = build_split(config, sources, self.folder)
+        store_split(config, self.folder, split)
         train, valid = (
             {Path(path).read_text(): int(number) for path, number in zip(rows["path"], rows["fold"], strict=True)}
             for rows in (split.train, split.valid)
