@@ -101,7 +101,15 @@ manifest_not_compared | heads/run/folder.py | a damaged checkpoint is refused
 leakage_silenced | heads/run/leakage.py | a backbone that was trained on validation people is warned of
 - if leaked:
 + if False:
-= tests/heads/run/test_folder.py
+= tests/heads/run/test_leakage.py
+chain_of_backbones_cut | heads/run/leakage.py | a head was trained on its backbone's people, too
+- self.hashes | set(
++ frozenset() | set(
+= tests/heads/run/test_leakage.py
+stored_folds_ignored | heads/train/split.py | nobody's fold changes
+- read_folds(folds_file, folds)
++ {}
+= tests/heads/run/test_leakage.py
 drop_last_on_validation | heads/train/loaders.py | every validation image counts
 - drop_last = drop_small and is_small
 + drop_last = (drop_small or whole) and is_small

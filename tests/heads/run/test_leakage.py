@@ -23,7 +23,7 @@ from heads.run.checkpoint import save_tensors
 from heads.run.folder import RunFolder, folds_file, run_folder, write_arrays
 from heads.run.leakage import TrainingPeople, find_training_people, leakage_warning
 
-CONFIGS = Path(__file__).parents[3] / "configs/demo"
+CONFIGS = Path(__file__).parents[3] / "configs"
 FOLDS, LEAST = 3, 8
 
 
