@@ -30,7 +30,6 @@ NOT_RUN = {
     "python -m heads.convert ": "a file of Keras: tests/heads/convert/test_convert.py",
     "python train_task.py --task age --data path/to/train --set backbone.weights=OUT": "needs that file of Keras",
     "python combine.py --data path/to/eval --boxes ": "all heads with boxes: tests/scripts/test_boxes_option.py",
-    "mkdir -p mine/images && ": "run by tests/scripts/test_documents.py",
     "(cd mine/images && ": "the same",
     "python -m ensemble.export ": "half a minute: tests/ensemble/test_export.py",
     "python -m ensemble.web ": "npm and a browser: tests/browser/test_page.py",
@@ -95,6 +94,11 @@ def place(
     shutil.copytree(ROOT / "configs/recipes", tmp_path / "configs/recipes")
     shutil.copytree(tiny_runs, tmp_path / "runs")
     (tmp_path / "RUNS").symlink_to("runs")
+    (tmp_path / "configs/demo").symlink_to(".")
+    (tmp_path / "demo/data").mkdir(parents=True)
+    (tmp_path / "demo/runs").symlink_to("../runs")
+    (tmp_path / "demo/data/train").symlink_to("../../path/to/train")
+    (tmp_path / "demo/data/eval").symlink_to(faces / "eval")
     data = tmp_path / "path/to"
     (data / "faces18").mkdir(parents=True)
     for number, person in enumerate(sorted((faces / "train/images").iterdir())):
@@ -113,6 +117,7 @@ def place(
         *((f"../../{name}.csv", faces / "eval/info.csv") for name in ("a", "b")),
     ):
         (data / name).symlink_to(target)
+    (tmp_path / "photo.jpg").symlink_to(data / "masks" / files[0])
     save_file(TinyResNet().state_dict(), tmp_path / "resnet18.safetensors")
 
     def run_jobs(jobs: Sequence[Job], _: object) -> dict[str, int]:
@@ -162,3 +167,10 @@ def test_every_command_runs_or_is_listed(
             done.add(command)
             assert words[0] == "python", f"{document}: {command}: run it here or add it to NOT_RUN with the reason"
             run(command, call)
+
+
+def test_the_python_of_the_readme_predicts(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    exec(block, {})
+    assert "mask" in capsys.readouterr().out
