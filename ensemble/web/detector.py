@@ -12,11 +12,7 @@ OPSET, IR_VERSION = 20, 10  # those of PyTorch's exports
 
 
 def write_detector(path: Path) -> None:
-    """Write CenterFace with its scaling inside: uint8 RGB [1, h, w, 3] to heat, sizes and offsets.
-
-    Raises:
-        InputError: the weights or onnx are not installed.
-    """
+    """Write CenterFace with its scaling inside: uint8 RGB [1, h, w, 3] to heat, sizes and offsets."""
     source = weights_path()
     onnx = import_optional("onnx", "--detector")
     network, make = onnx.load(source).graph, onnx.helper

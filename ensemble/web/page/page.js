@@ -186,6 +186,7 @@ async function work(added) {
   if (running) return;
   running = true;
   $("results").setAttribute("aria-busy", "true");
+  if (!await loaded) return;
   let done = 0;
   while (waiting.length) {
     const entry = waiting.shift();
@@ -222,13 +223,21 @@ function add(files) {
 
 function remove(entry) {
   entry.article.remove();
-  entries.splice(entries.indexOf(entry), 1);
+  if (entries.includes(entry)) entries.splice(entries.indexOf(entry), 1);
+}
+
+function removeAll() {
+  waiting = [];
+  [...entries].forEach(remove);
+  $("problems").replaceChildren();
+  showTable();
+  say("Removed.");
 }
 
 // ---- What people see. ----
 
 function show(entry, image) {
-  const scale = Math.min(1, SHOWN / Math.max(image.width, image.height));
+  const longest = Math.max(image.width, image.height), scale = Math.min(Math.max(1, 160 / longest), SHOWN / longest);
   const small = canvas(Math.max(1, Math.round(image.width * scale)), Math.max(1, Math.round(image.height * scale)));
   small.getContext("2d").drawImage(image, 0, 0, small.width, small.height);
   const boxes = entry.answers.map((each) => each.box).filter(Boolean);
@@ -367,10 +376,11 @@ function boxByHand(entry, picture, small, scale, controls) {
   picture.setAttribute("role", "application");
   picture.setAttribute("tabindex", "0");
   picture.setAttribute("aria-label", "Box: arrow keys move it, with Shift they resize it, Enter uses it");
-  controls.replaceChildren(button("Use this box", use), button("Cancel", () => work([entry])));
+  const hint = "Drag over the face, from forehead to chin, or use the arrow keys, with Shift to resize, and Enter.";
+  controls.replaceChildren(hint, button("Use this box", use), button("Cancel", () => work([entry])));
   draw();
   picture.focus();
-  say("Drag over the face, from forehead to chin, or move the box by arrow keys (with Shift: resize); Enter uses it.");
+  say(hint);
 }
 
 // ---- All answers as a table and as files. ----
@@ -383,8 +393,10 @@ function namesOf(answer) { // the columns of combine.py --names
   });
 }
 
+const entriesWithAnswers = () => entries.filter((entry) => entry.answers.length);
+
 function showTable() {
-  const answered = entries.filter((entry) => entry.answers.length);
+  const answered = entriesWithAnswers();
   $("overview").hidden = answered.length < 2;
   if (!answered.length) return;
   const headings = ["image", "face", "joint code", ...namesOf(answered[0].answers[0]).map(([name]) => name)];
@@ -406,13 +418,13 @@ function download(name, rows) { // an image's largest face, as in combine.py --b
 }
 
 function downloadSubmission() {
-  download("submission.csv", [["ImageID", "ans"], ...entries.map(({ name, answers }) => [name, answers[0].code])]);
+  const rows = entriesWithAnswers().map(({ name, answers }) => [name, answers[0].code]);
+  download("submission.csv", [["ImageID", "ans"], ...rows]);
 }
 
 function downloadNames() {
-  const header = ["ImageID", ...namesOf(entries[0].answers[0]).map(([name]) => name)];
-  const rows = entries.map(({ name, answers }) => [name, ...namesOf(answers[0]).map(([, value]) => value)]);
-  download("names.csv", [header, ...rows]);
+  const rows = entriesWithAnswers().map(({ name, answers }) => [["ImageID", name], ...namesOf(answers[0])]);
+  download("names.csv", [rows[0].map(([column]) => column), ...rows.map((row) => row.map(([, value]) => value))]);
 }
 
 // ---- Camera. ----
@@ -458,13 +470,33 @@ async function load(name, url) {
     if (!value) return new Uint8Array(await new Blob(parts).arrayBuffer());
     parts.push(value);
     done += value.length;
-    say(`Loading ${name}: ${(done / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB`);
+    if (total > 1e6) say(`Loading ${name}: ${(done / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB`);
   }
+}
+
+function listen() {
+  $("camera").addEventListener("click", openCamera);
+  $("close").addEventListener("click", closeCamera);
+  $("take").addEventListener("click", takeImage);
+  $("files").addEventListener("change", () => { add($("files").files); $("files").value = ""; });
+  for (const id of ["views", "find"]) $(id).addEventListener("change", () => work(entries));
+  $("submission").addEventListener("click", downloadSubmission);
+  $("names").addEventListener("click", downloadNames);
+  $("clear").addEventListener("click", removeAll);
+  addEventListener("paste", (event) => add(event.clipboardData.files));
+  addEventListener("dragover", (event) => { event.preventDefault(); $("input").classList.add("over"); });
+  addEventListener("dragleave", () => $("input").classList.remove("over"));
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    $("input").classList.remove("over");
+    add(event.dataTransfer.files);
+  });
 }
 
 async function start() {
   heads = JSON.parse(new TextDecoder().decode(await load("the description", urls.heads)));
   $("title").textContent = document.title = heads.tasks.map((task) => task.name).join(", ");
+  $("views-label").hidden = heads.views === 1;
   $("views-text").textContent = `all ${heads.views} views, as combine.py`;
   $("card").textContent = new TextDecoder().decode(await load("the model card", urls.card));
   ort.env.wasm.numThreads = crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
@@ -481,24 +513,9 @@ async function start() {
   await classify(grey, null);
   const { wasm: { numThreads }, versions } = ort.env;
   $("machine").textContent = `${heads.precision}; threads: ${numThreads}; onnxruntime-web ${versions.web}.`;
-  $("camera").addEventListener("click", openCamera);
-  $("close").addEventListener("click", closeCamera);
-  $("take").addEventListener("click", takeImage);
-  $("files").addEventListener("change", () => { add($("files").files); $("files").value = ""; });
-  for (const id of ["views", "find"]) $(id).addEventListener("change", () => work(entries));
-  $("submission").addEventListener("click", downloadSubmission);
-  $("names").addEventListener("click", downloadNames);
-  $("clear").addEventListener("click", () => { [...entries].forEach(remove); showTable(); });
-  addEventListener("paste", (event) => add(event.clipboardData.files));
-  addEventListener("dragover", (event) => { event.preventDefault(); $("input").classList.add("over"); });
-  addEventListener("dragleave", () => $("input").classList.remove("over"));
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    $("input").classList.remove("over");
-    add(event.dataTransfer.files);
-  });
   document.documentElement.dataset.ready = "true";
   say("Ready: choose images, drop or paste them, or use the camera.");
 }
 
-start().catch((error) => say(`The page cannot start: ${error.message ?? error}`));
+listen(); // at once: an image that is dropped while the heads load is answered after
+const loaded = start().then(() => true, (error) => say(`The page cannot start: ${error.message ?? error}`));
