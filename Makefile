@@ -29,6 +29,7 @@ install-dev: $(VENV)/installed-dev
 demo: install
 	rm -rf demo
 	$(BIN)/python -m data.synthetic demo/data --people 600 --eval-people 100 --size 72x96 --seed 0
+	cp "$$(ls demo/data/eval/images/*.jpg | head -n 1)" demo/photo.jpg
 	set -e; for task in age_backbone age gender mask; do \
 		$(BIN)/python train_task.py --task $$task --config configs/demo/$$task.yaml \
 			--data demo/data/train --runs demo/runs; \

@@ -106,6 +106,7 @@ def place(
         for mask, shot in (("wear", "mask1"), ("incorrect", "incorrect_mask"), ("normal", "normal")):
             (data / "masks" / mask).mkdir(parents=True, exist_ok=True)
             shutil.copy(person / f"{shot}.jpg", data / "masks" / mask / f"{number}.jpg")
+    shutil.copytree(data / "masks", data / "folder")
     files = sorted(path.relative_to(data / "masks") for path in data.glob("masks/*/*.jpg"))
     (data / "masks/labels.csv").write_text("".join(["path,mask\n", *(f"{file},{file.parent}\n" for file in files)]))
     boxes = [f"path/to/images/{file},8,8,40,56,1,0.5\n" for file in files]
@@ -117,6 +118,7 @@ def place(
         *((f"../../{name}.csv", faces / "eval/info.csv") for name in ("a", "b")),
     ):
         (data / name).symlink_to(target)
+    (tmp_path / "demo/photo.jpg").symlink_to("../photo.jpg")
     (tmp_path / "photo.jpg").symlink_to(data / "masks" / files[0])
     save_file(TinyResNet().state_dict(), tmp_path / "resnet18.safetensors")
 
