@@ -34,6 +34,7 @@ def test_digits_are_trained_combined_and_scored(
 ) -> None:
     monkeypatch.setitem(BACKBONES, "resnet18", TinyResNet)
     small = ["--config", CONFIGS, "--set", "sampler.per_person=8", "--set", "training.epochs=1"]
+    small += ["--set", "training.precision=fp32"]
     for task in ("digit", *TASKS):
         outcome = call(train_task, "--task", task, *small, "--data", data / "train", "--runs", tmp_path)
         assert outcome.code == 0, outcome.err
