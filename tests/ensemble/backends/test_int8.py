@@ -170,7 +170,7 @@ def test_a_quantised_head_is_cached_until_anything_changes(
     quantised: list[TrainedHead] = []
     monkeypatch.setattr(int8, "quantise", lambda head, *_: quantised.append(head) or models[1])
     first = make(trained, faces / "train", tmp_path)
-    assert f"macro F1 {trained.validation['macro_f1']:.4f} in float32" in capsys.readouterr().out
+    assert f"macro F1 {trained.validation['macro_f1']:.4f} in float32" in capsys.readouterr().err
     [file] = (run / ".int8").iterdir()
     assert make(trained, faces / "train", tmp_path).heads == first.heads
     assert len(quantised) == 1
