@@ -42,7 +42,8 @@ def apply_corrections(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         expected = f"{', '.join(REQUIRED)} and, optionally, {', '.join(OPTIONAL)}"
         problems.append(f"{path}:1: columns {', '.join(columns)}, expected {expected}")
         lines = []
-    people, numbers = _people_by_name(table), number_people(table)
+    numbers = number_people(table)
+    people = _people_by_name(table, numbers)
     first: dict[tuple[str, str, str, str], tuple[int, str]] = {}
     corrected = table.copy()
     for line, fix in lines:
@@ -94,13 +95,11 @@ def _parts(path: str) -> tuple[str, ...]:
     return pure.parts[1:] if pure.anchor else pure.parts
 
 
-def _people_by_name(table: pd.DataFrame) -> dict[str, dict[int, str]]:
+def _people_by_name(table: pd.DataFrame, numbers: npt.NDArray[np.int64]) -> dict[str, dict[int, str]]:
     """Return the table's people by each name that a correction may use for them: number to longest name."""
     people: dict[str, dict[int, str]] = {}
     ids = table["id"] if "id" in table else pd.Series(index=table.index, dtype="str")
-    for number, source, person, identity in zip(
-        number_people(table), table["source"], table["person"], ids, strict=True
-    ):
+    for number, source, person, identity in zip(numbers, table["source"], table["person"], ids, strict=True):
         full_name = person_in_source(source, person)
         for name in (person, full_name, identity):
             if isinstance(name, str):
