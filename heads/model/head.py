@@ -1,6 +1,6 @@
 """One head: normalisation, backbone and classifier in one module, from pixels to logits.
 
-Backbones are torchvision's resnets (He et al. 2015, arXiv:1512.03385) and Keras's ResNet-50, which halves the image in
+Backbones are torchvision's resnets (`heads.model.resnet`) and Keras's ResNet-50, which halves the image in
 a block's first 1x1 convolution, not in its 3x3 one. Keras's stem changed between releases while the shapes of its
 weights did not, so each release is a backbone of its own name.
 """
@@ -15,9 +15,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision import models
 
 from data.runtime.errors import InputError
+from heads.model.resnet import BasicBlock, Bottleneck, ResNet
 
 LastLayer = Callable[[int, int], nn.Module]
 # Modules of each stage from the pixels up; together they are the forward pass, whose output is then flattened.
@@ -59,24 +59,29 @@ class SameConv(nn.Conv2d):
         return super().forward(F.pad(input, padding))
 
 
+resnet50 = partial(ResNet, Bottleneck, (3, 4, 6, 3))
+
+
 def keras_resnet50(release: Release) -> nn.Module:
     """Build Keras's ResNet-50 with random weights, its tensors named as in torchvision's resnet50."""
-    net = models.resnet50(weights=None, norm_layer=partial(nn.BatchNorm2d, eps=release.epsilon))
-    for stage in (net.layer2, net.layer3, net.layer4):
-        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    net = resnet50()
     if release.same:
         net.conv1 = SameConv(3, 64, 7, stride=2)
-    for module in net.modules():
+    for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d):
             module.bias = nn.Parameter(torch.zeros(module.out_channels))
+        if isinstance(module, nn.Conv2d) and name.startswith(("layer2.0.conv", "layer3.0.conv", "layer4.0.conv")):
+            module.stride = (2, 2) if name.endswith("conv1") else (1, 1)
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = release.epsilon
     net.maxpool = nn.MaxPool2d(3, 2, release.pool_padding)
-    return net  # type: ignore[no-any-return]
+    return net
 
 
 BACKBONES: dict[str, Callable[[], nn.Module]] = {
-    "resnet18": models.resnet18,
-    "resnet34": models.resnet34,
-    "resnet50": models.resnet50,
+    "resnet18": partial(ResNet, BasicBlock, (2, 2, 2, 2)),
+    "resnet34": partial(ResNet, BasicBlock, (3, 4, 6, 3)),
+    "resnet50": resnet50,
     **{name: partial(keras_resnet50, release) for name, release in RELEASES.items()},
 }
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from data.runtime.errors import InputError
 from heads.config.loader import check_config
@@ -68,7 +67,9 @@ def load_imagenet(backbone: nn.Module, name: str) -> LoadReport:
     """
     if name in RELEASES:
         raise InputError(f"{name} has no ImageNet weights of its own; convert Keras's with python -m heads.convert")
-    weights = models.get_model_weights(name).DEFAULT
+    from torchvision.models import get_model_weights  # late: it loads PyTorch's compiler, which takes seconds
+
+    weights = get_model_weights(name).DEFAULT
     try:
         state = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:

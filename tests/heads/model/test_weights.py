@@ -185,9 +185,15 @@ def test_without_a_download_the_error_names_the_option(backbone: nn.Module, monk
 
 @pytest.mark.parametrize(("name", "size"), [("resnet18", 512), ("resnet34", 512), ("resnet50", 2048)])
 def test_backbone_and_classifier_together_are_torchvisions_resnet(name: str, size: int, pixels: Tensor) -> None:
-    model = models.get_model(name, weights=None).eval()
+    torch.manual_seed(3)
+    model, drawn = models.get_model(name, weights=None).eval(), torch.rand(1)
+    torch.manual_seed(3)
     backbone, features = build_backbone(name)
-    fill_backbone(backbone.eval(), model.state_dict(), name)
+    assert torch.rand(1) == drawn  # what is drawn next, such as the classifier, is as after torchvision's
+    expected = {key: tensor for key, tensor in model.state_dict().items() if not key.startswith("fc.")}
+    assert list(backbone.state_dict()) == list(expected)
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in backbone.state_dict().items())
+    backbone.eval()
     with torch.inference_mode():
         found = backbone(pixels.float())
         assert found.shape == (4, features) == (4, size)
