@@ -53,6 +53,7 @@ def train(args: argparse.Namespace) -> None:
     from data.runtime.machine import reuse_freed_memory
     from heads import build
     from heads.run.folder import run_folder
+    from heads.run.jobs import use_thread_share
     from heads.train.distributed import WholeBatchLoss, check_same, handle_lost_process, resolve_precision
     from heads.train.loaders import open_images
     from heads.train.loop import fit
@@ -60,6 +61,7 @@ def train(args: argparse.Namespace) -> None:
     fold = [] if args.fold is None else [f"split.fold={args.fold}"]
     config = build.load_task_config(args.task, args.config, [*args.set, *fold])
     reuse_freed_memory()
+    use_thread_share()
     accelerator = Accelerator(mixed_precision=resolve_precision(config.training.precision))
     split = build.build_split(config, args.data, args.runs, args.on_bad_image == "skip")
     people, leakage = build.find_leakage(config, args.runs, args.fold, split)

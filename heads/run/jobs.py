@@ -7,17 +7,22 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, TextIO
 
 from data.runtime.errors import InputError
+from data.runtime.files import write_text
 from data.runtime.processes import count_cores
 from heads.run.folder import source_run_name
 from heads.run.stamp import Stamp
 
 Device = Mapping[str, str]  # environment variables that give a job a device or a share of the cores
+THREADS_FILE = "JOB_THREADS_FILE"  # environment variable: the file that holds a job's number of threads
 SKIPPED = -1000  # in place of an exit code: the process was never started
 RESULTS = {0: "done", 2: "failed: wrong input (exit code 2)", SKIPPED: "not started"}
 
@@ -43,34 +48,28 @@ class Job:
 def run_side_by_side(jobs: Sequence[Job]) -> int:
     """Run all jobs, sharing the machine's devices or cores; print how each ended and return the exit code.
 
-    Jobs share cores; a job that no other can run beside gets all of them.
+    Jobs that train heads share the cores with those that run at the same time: one that runs alone has all of them.
     """
-    alone = find_lone_jobs(jobs)
     last = [job for job in jobs if not any(job.name in other.after for other in jobs)]
     devices = list_devices(len(last))  # as many as run side by side where each job waits for one other at most
-    if "OMP_NUM_THREADS" in devices[0]:
-        all_cores = {"OMP_NUM_THREADS": str(count_cores())}
-        jobs = [
-            replace(job, environment={**all_cores, **job.environment}) if job.name in alone else job for job in jobs
-        ]
-    codes = run_jobs(jobs, devices)
+    with TemporaryDirectory() as folder:
+        threads = Path(folder, "threads") if "OMP_NUM_THREADS" in devices[0] else None
+        codes = run_jobs(jobs, devices, threads)
     print("\n".join(summary(codes)))
     return exit_code(codes)
 
 
-def find_lone_jobs(jobs: Sequence[Job]) -> set[str]:
-    """Find the jobs that no other can run beside: all others run before them or after them.
+def use_thread_share() -> None:
+    """Use the threads that this process has now if it is a job of `run_side_by_side`, else change nothing."""
+    file = os.environ.get(THREADS_FILE)
+    if file is None:
+        return
+    import torch
 
-    >>> find_lone_jobs([Job("base", []), Job("age", [], frozenset({"base"})), Job("gender", [], frozenset({"base"}))])
-    {'base'}
-    """
-    by_name, order = {job.name: job for job in jobs}, sort_jobs(jobs)
-    before: dict[str, frozenset[str]] = {}
-    while order.is_active():
-        for name in order.get_ready():
-            before[name] = by_name[name].after.union(*(before[earlier] for earlier in by_name[name].after))
-            order.done(name)
-    return {a for a in before if all(a == b or a in before[b] or b in before[a] for b in before)}
+    with suppress(OSError):  # not written yet, or its writer has ended
+        threads = int(Path(file).read_text(encoding="utf-8"))
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
 
 
 def plan_jobs(
@@ -115,14 +114,19 @@ def list_devices(jobs: int) -> list[Device]:
     return [{"OMP_NUM_THREADS": str(count_cores() // shares)}] * shares
 
 
-def run_jobs(jobs: Sequence[Job], devices: Sequence[Device]) -> dict[str, int]:
+def run_jobs(jobs: Sequence[Job], devices: Sequence[Device], threads: Path | None = None) -> dict[str, int]:
     """Run each job after those that it depends on; return exit codes by name, `SKIPPED` for jobs not started.
 
     Jobs run side by side, one per device, or one after another if there is at most one device. A job is skipped
     if one that it depends on failed. A line is printed when a job starts and when it ends. Raises an `InputError`
     as `sort_jobs` does.
+
+    Args:
+        threads: file for each job's equal share of the cores, written when jobs start and end; None: not written.
     """
     by_name, order = {job.name: job for job in jobs}, sort_jobs(jobs)
+    if threads is not None:
+        devices = [{**device, THREADS_FILE: f"{threads}"} for device in devices]
     free: list[Device | None] = list(devices) if len(devices) > 1 else [None]
     codes: dict[str, int] = {}
     ready: list[str] = []
@@ -139,6 +143,8 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[Device]) -> dict[str, int]:
                 while ready and free:
                     name, device = ready.pop(0), free.pop(0)
                     running[pool.submit(_run, by_name[name], device, processes)] = name, device
+                if threads is not None and running:
+                    write_text(threads, str(max(1, count_cores() // len(running))))
                 for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
                     name, device = running.pop(future)
                     codes[name], seconds = future.result()

@@ -1,7 +1,7 @@
 """Train one head: the loop over epochs, one epoch, one step, and validation."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from data.runtime.errors import InputError
 from data.runtime.signals import StopSignal, defer_signals
 from heads.objective.metrics import compute_metrics
 from heads.objective.targets import Target
+from heads.run.jobs import use_thread_share
 from heads.train.loaders import ProcessBatches
 from heads.train.sampler import BalancedSampler
 from heads.train.state import EpochProgress, Record, TrainState
@@ -180,6 +181,7 @@ def _train_epoch(
     bar = tqdm(data.train, title, initial=progress.steps, leave=False, disable=hidden, unit="batch")
     with bar:
         for batch in bar:
+            use_thread_share()
             with defer_signals():
                 pixels = batch.pixels[0].to(accelerator.device, non_blocking=True)
                 targets = batch.target.to(accelerator.device, non_blocking=True)
@@ -229,8 +231,13 @@ def _validate(head: nn.Module, data: TrainingData, accelerator: Accelerator) -> 
     if accelerator.num_processes > 1:  # each process has its own batch statistics between two steps
         for buffer in head.buffers():
             buffer.copy_(broadcast(buffer))
-    batches = (batch.pixels[0].to(accelerator.device, non_blocking=True) for batch in data.valid)
-    output = predict(head, data.target, batches)
+
+    def load_pixels() -> Iterator[Tensor]:
+        for batch in data.valid:
+            use_thread_share()
+            yield batch.pixels[0].to(accelerator.device, non_blocking=True)
+
+    output = predict(head, data.target, load_pixels())
     if accelerator.num_processes > 1:
         assert data.valid.batch_sampler is not None
         rows = [row for batch in data.valid.batch_sampler for _, row, _ in batch]

@@ -2,14 +2,25 @@
 
 import os
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+import torch
 
 from data.runtime.errors import InputError
-from heads.run.jobs import SKIPPED, Job, list_devices, plan_jobs, run_jobs, run_side_by_side
+from heads.run.jobs import (
+    SKIPPED,
+    THREADS_FILE,
+    Job,
+    list_devices,
+    plan_jobs,
+    run_jobs,
+    run_side_by_side,
+    use_thread_share,
+)
 
 # Notes when it runs and on which device; given another job's name, it waits until that one has started.
 PROGRAM = """
@@ -25,6 +36,19 @@ while other and not (folder / f"{other}.device").exists():
 sys.stdout.buffer.write(b"line of " + name.encode() + b" \\xff\\n")
 (folder / f"{name}.times").write_text(f"{start} {time.monotonic()}")
 os.kill(os.getpid(), -code) if code < 0 else sys.exit(code)
+"""
+
+# Waits until its share of the cores was each of its arguments; without arguments it must have none.
+WAIT_FOR_SHARES = f"""
+import os, pathlib, sys, time
+limit, file = time.monotonic() + 60, os.environ.get("{THREADS_FILE}")
+if len(sys.argv) == 1:
+    sys.exit(0 if file is None else "found a share")
+for share in sys.argv[1:]:
+    while not os.path.exists(file) or pathlib.Path(file).read_text() != share:
+        if time.monotonic() > limit:
+            sys.exit(f"never had {{share}} threads")
+        time.sleep(0.01)
 """
 
 
@@ -63,16 +87,37 @@ def test_a_failed_job_skips_only_the_jobs_that_depend_on_it_and_a_circle_is_refu
         run_jobs([job(tmp_path, "a", after=("b",)), job(tmp_path, "b", after=("a",))], [])
 
 
-def test_a_job_that_no_other_can_run_beside_gets_all_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("threads", [None, "3"])
+def test_jobs_that_run_at_the_same_time_share_all_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: str | None
+) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("heads.run.jobs.count_cores", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    jobs = [job(tmp_path, "base"), *(job(tmp_path, name, after=("base",)) for name in ("age", "gender"))]
+    if threads is not None:  # the user's number is every job's
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    shares = {"base": ["6"], "gender": ["3", "6"], "age": ["3"]}  # age runs beside gender and ends first
+    jobs = [
+        Job(name, [sys.executable, "-c", WAIT_FOR_SHARES, *(share if threads is None else [])])
+        for name, share in shares.items()
+    ]
+    jobs[1:] = [replace(job, after=frozenset({"base"})) for job in jobs[1:]]
     assert run_side_by_side(jobs) == 0
-    assert [(tmp_path / f"{job.name}.device").read_text() for job in jobs] == ["6", "3", "3"]
-    jobs.append(job(tmp_path, "mask"))  # beside all others
-    assert run_side_by_side(jobs) == 0
-    assert [(tmp_path / f"{job.name}.device").read_text() for job in jobs] == ["2", "2", "2", "2"]
+
+
+def test_a_process_uses_the_threads_of_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    file = tmp_path / "threads"
+    monkeypatch.setenv(THREADS_FILE, str(file))
+    try:
+        use_thread_share()  # no file yet
+        assert torch.get_num_threads() == before
+        for threads in (before + 2, before + 1):
+            file.write_text(str(threads))
+            use_thread_share()
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_folds_depend_on_the_same_fold_of_their_backbone_if_it_is_trained_too() -> None:

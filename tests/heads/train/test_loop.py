@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
 from heads.objective.losses import WeightedSum, make_loss
 from heads.objective.targets import Target
+from heads.run.jobs import THREADS_FILE
 from heads.train.distributed import prepare
 from heads.train.loaders import ProcessBatches, make_loader
 from heads.train.loop import FitSettings, TrainingData, ValidationOutput, fit, predict
@@ -113,6 +115,28 @@ def test_it_learns_and_writes_its_history(squares: Any) -> None:
     keys = ["epoch", "lr", "train_loss", "macro_f1", "accuracy", "images_per_second", "seconds"]
     assert [list(record) for record in state.history] == [keys] * EPOCHS
     assert run_fit(state, squares).best == []  # nothing is left to do
+
+
+def test_training_and_validation_follow_the_share_of_the_cores(
+    squares: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One batch an epoch, each followed by a validation."""
+    before, file, threads, state = torch.get_num_threads(), tmp_path / "threads", [], tiny_state()
+    monkeypatch.setenv(THREADS_FILE, str(file))
+    shares = iter([1, 1, 2, 2])
+
+    def note(head: nn.Module, *_: Any) -> None:
+        threads.append((head.training, torch.get_num_threads()))
+        file.write_text(str(next(shares, 1)))
+
+    for head in (state.head, state.average.module):
+        head.register_forward_hook(note)
+    try:
+        file.write_text("2")
+        run_fit(state, squares, batch=len(squares.paths), epochs=3)
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [(True, 2), (False, 1), (True, 1), (False, 2), (True, 2), (False, 1)]
 
 
 def test_validation_is_of_the_average_in_single_precision_and_steps_are_in_half(squares: Any) -> None:
