@@ -99,7 +99,7 @@ def test_several_heads_are_jobs_and_a_wrong_yaml_stops_no_other(
     (folder / "gender.yaml").write_text("task: gender\nlabl: {}\n")
     common = ["--config", folder, "--runs", tmp_path / "runs", "--data", faces / "train", "--fold", 0, 1]
 
-    def run_jobs(given: list[Job], _: object) -> dict[str, int]:
+    def run_jobs(given: list[Job], *_: object) -> dict[str, int]:
         jobs.extend(given)
         return {job.name: 2 if job.name.startswith("gender") else 0 for job in given}
 
