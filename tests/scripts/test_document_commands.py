@@ -121,7 +121,7 @@ def place(
     (tmp_path / "photo.jpg").symlink_to(data / "masks" / files[0])
     save_file(TinyResNet().state_dict(), tmp_path / "resnet18.safetensors")
 
-    def run_jobs(jobs: Sequence[Job], _: object) -> dict[str, int]:
+    def run_jobs(jobs: Sequence[Job], *_: object) -> dict[str, int]:
         return {job.name: run(shlex.join(["python", *job.command[1:]]), call) for job in jobs}
 
     monkeypatch.setattr("heads.run.jobs.run_jobs", run_jobs)
