@@ -1,6 +1,6 @@
 """Effect of test-time views on each head, and of answers tuned for macro F1, out of fold.
 
-python -m bench.merging --runs RUNS [--runs RUNS ...] --out docs/merging.md
+python -m bench.merging --runs RUNS [--runs RUNS ...] [--task NAME ...] --out docs/merging.md
 
 Uses all finished folds of every head, each on its validation people; several runs are seeds of one recipe.
 Temperature has no row: it does not change the most probable class of a head, and heads are merged by these.
@@ -21,8 +21,12 @@ images.
 
 ## Test-time views
 
-Macro F1 of each task's heads on all of their validation images; the views' probabilities are averaged. Mean ±
-standard deviation over seeds, and the mean difference from the identity alone.
+The heads on all of their validation images; the views' probabilities are averaged. Mean ± standard deviation over
+seeds; gains are over the identity alone, with the 95 % interval of resampled people.
+
+A group of views pays if, added to those that pay before it, the interval of its gain lies above 0 in macro F1 or,
+where a head predicts numbers, in their mean absolute error. The order is {groups}. Views that
+pay belong in `views.steps`, others in `views.further`.
 
 {views}
 
@@ -41,23 +45,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.merging", description="Compare views and decisions.")
     runs_help = "trained heads; may be repeated, once per seed"
     parser.add_argument("--runs", type=Path, action="append", required=True, metavar="DIR", help=runs_help)
+    parser.add_argument("--task", nargs="+", metavar="NAME", help="some of the heads (default: those of joint.yaml)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     add_debug_option(parser)
     args = parser.parse_args()
-    from bench.merging.decisions import SPLITS, decision_table  # late, for --help
-    from bench.merging.views import predict_runs, view_table
+    from bench.cost import count_gflop  # late, for --help
+    from bench.merging.decisions import SPLITS, decision_table
+    from bench.merging.views import VIEW_GROUPS, predict_runs, view_table
     from bench.validation import select_shared
-    from heads.run.folder import find_trained_runs
+    from ensemble.inference.load import load_task_heads
+    from ensemble.joint import load_joint
+    from ensemble.options import JOINT_YAML
 
-    runs = predict_runs(args.runs)
+    tasks = dict.fromkeys(args.task or load_joint(JOINT_YAML).tasks)
+    loaded = [load_task_heads(folder, tasks) for folder in args.runs]
+    runs = predict_runs(loaded)
     shared = [select_shared(list(heads.values())) for heads in runs]
+    views = []
+    for name, head in runs[0].items():
+        title = f"### {name}, {len(head['truth'])} images of {len(np.unique(head['person']))} people"
+        gflop = count_gflop(loaded[0][name].heads[0])
+        views.append(f"{title}\n\n{view_table([heads[name] for heads in runs], gflop)}")
     page = PAGE.format(
         seeds=len(runs),
-        folds=", ".join(f"{task} {len(find_trained_runs(args.runs[0], task))}" for task in runs[0]),
+        folds=", ".join(f"{name} {len(task.heads)}" for name, task in loaded[0].items()),
+        groups=", ".join(VIEW_GROUPS),
         images=len(shared[0][0]["path"]),
         people=len(np.unique(shared[0][0]["person"])),
         splits=SPLITS,
-        views=view_table(runs),
+        views="\n\n".join(views),
         decisions=decision_table(shared),
     )
     write_text(args.out, page)

@@ -1,9 +1,8 @@
-"""Predictions of trained heads on their validation images in several views, and macro F1 of sets of views."""
+"""Predictions of trained heads on their validation images in several views, and what sets of views give and cost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,84 +16,144 @@ from bench.validation import Arrays, concat, read_predictions
 from data.runtime.errors import raise_all
 from data.runtime.processes import usable_workers
 from data.transforms.views import make_views
-from ensemble.inference.load import load_tasks
-from ensemble.inference.predictor import Predictor, build_task, load_batches
+from ensemble.inference.predictor import Predictor, Task, build_task, load_batches
+from ensemble.metrics.bootstrap import DRAWS, draw_weights, interval, resampled_confusions
 from heads.load import TrainedHead
-from heads.objective.metrics import macro_f1
+from heads.objective.metrics import macro_f1, macro_f1_of_confusion
 
-JOINT_YAML = Path("configs/joint.yaml")
 BATCH = 128
-SHIFTS = [{"shift": {"x": 0.04}}, {"shift": {"x": -0.04}}]
-CROPS = [{"center_crop": {"share": 0.9}}]
-LIGHTS = [{"brightness": {"factor": 1.2}}, {"brightness": {"factor": 0.8}}]
-VIEW_SETS: dict[str, list[Any]] = {
-    "identity": [],
+VIEW_GROUPS: dict[str, list[Any]] = {
     "hflip": ["hflip"],
-    "hflip, shifts": ["hflip", *SHIFTS],
-    "hflip, crop": ["hflip", *CROPS],
-    "hflip, brightness": ["hflip", *LIGHTS],
-    "all of these": ["hflip", *SHIFTS, *CROPS, *LIGHTS],
+    "shifts": [{"shift": {"x": 0.04}}, {"shift": {"x": -0.04}}],
+    "crop": [{"center_crop": {"share": 0.9}}],
+    "brightness": [{"brightness": {"factor": 1.2}}, {"brightness": {"factor": 0.8}}],
 }
-VIEWS = make_views(VIEW_SETS["all of these"])
+VIEW_SETS: tuple[list[str], ...] = (
+    *([], ["hflip"], ["shifts"], ["crop"], ["brightness"]),
+    *(["hflip", "shifts"], ["hflip", "crop"], ["hflip", "brightness"], list(VIEW_GROUPS)),
+)
+VIEWS = make_views([step for steps in VIEW_GROUPS.values() for step in steps])
 
 
-def predict_runs(folders: Sequence[Path]) -> list[dict[str, Arrays]]:
-    """Predict the validation images of each task's heads in all VIEWS, out of fold, for each folder of runs.
+@dataclass(frozen=True)
+class Gain:
+    """What some views gain over others, mean over seeds, with the 95 % interval of resampled people."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+z.4f} ({self.low:+z.4f} to {self.high:+z.4f})"
+
+
+def predict_runs(runs: Sequence[Mapping[str, Task]]) -> list[dict[str, Arrays]]:
+    """Predict the validation images of each task's heads in all VIEWS, out of fold, for each of several runs.
 
     Raises:
-        InputError: heads are missing, or the runs were validated on different people.
+        InputError: the runs were validated on different people.
     """
-    runs = []
-    for folder in folders:
-        tasks = load_tasks(folder, JOINT_YAML)
-        heads = {name: concat([predict_validation(head) for head in task.heads]) for name, task in tasks.items()}
-        runs.append(heads)
-    different = [
-        f"{folder}: {task}"
-        for folder, heads in zip(folders, runs, strict=True)
-        for task, head in heads.items()
-        if not all(np.array_equal(head[name], runs[0][task][name]) for name in ("person", "truth"))
+    predicted = [
+        {name: concat([predict_validation(head) for head in task.heads]) for name, task in tasks.items()}
+        for tasks in runs
     ]
-    raise_all(f"runs that are not seeds of one recipe, expected the validation people of {folders[0]}", different)
-    return runs
+    different = [
+        str(tasks[name].heads[0].run.folder)
+        for tasks, heads in zip(runs, predicted, strict=True)
+        for name, head in heads.items()
+        if not all(np.array_equal(head[each], predicted[0][name][each]) for each in ("person", "truth"))
+    ]
+    raise_all("runs that are not seeds of one recipe, expected the validation people of the first", different)
+    return predicted
 
 
 def predict_validation(head: TrainedHead) -> Arrays:
-    """Predict the validation images of a head: `bench.validation` with probabilities [N, V, C] in all VIEWS."""
+    """Predict the validation images of a head in all VIEWS.
+
+    Returns:
+        The arrays of `bench.validation`, with probabilities [N, V, C] and, where it predicts numbers, those [N, V] as
+        `numbers`.
+    """
     arrays = read_predictions(head.run)
     predictor = Predictor({"head": replace(build_task([head]), views=VIEWS)})
     task, paths = predictor.tasks["head"], arrays["path"].tolist()
     batches = load_batches(paths, predictor.pipelines, BATCH, usable_workers(None))
-    parts = []
+    parts, numbers = [], []
     for batch in tqdm(batches, str(head.run.folder), ceil(len(paths) / BATCH), disable=None):
         with torch.inference_mode():
             logits = task.view_logits(predictor.to_device(batch)["head"])
             parts.append(task.probabilities(logits).transpose(0, 1).cpu().numpy())
-    return arrays | {"probabilities": np.concatenate(parts)}
+            if (values := task.numbers(logits)) is not None:
+                numbers.append(values.T.cpu().numpy())
+    return arrays | {"probabilities": np.concatenate(parts)} | ({"numbers": np.concatenate(numbers)} if numbers else {})
 
 
-def merge_views(arrays: Arrays, steps: Sequence[Any]) -> npt.NDArray[np.float32]:
-    """Average probabilities [N, C] over the identity and the views `steps`."""
-    places = [list(VIEWS).index(name) for name in make_views(steps)]
-    mean: npt.NDArray[np.float32] = arrays["probabilities"][:, places].mean(axis=1)
+def merge_views(arrays: Arrays, groups: Sequence[str], name: str = "probabilities") -> npt.NDArray[np.float32]:
+    """Average probabilities [N, C], or `numbers` [N], over the identity and groups of views."""
+    steps = [step for group in groups for step in VIEW_GROUPS[group]]
+    places = [list(VIEWS).index(view) for view in make_views(steps)]
+    mean: npt.NDArray[np.float32] = arrays[name][:, places].mean(axis=1)
     return mean
 
 
-def view_table(runs: Sequence[Mapping[str, Arrays]]) -> str:
-    """Write macro F1 of each task's heads by set of views, over runs, and the difference from the identity."""
-    titles = [f"{task}, {len(head['truth'])} images" for task, head in runs[0].items()]
-    rows = []
-    for name, steps in VIEW_SETS.items():
-        cells = []
-        for task in runs[0]:
-            scores, plain = (_scores([run[task] for run in runs], each) for each in (steps, []))
-            difference = spread(pd.Series([(scores - plain).mean()]), 3, "+")
-            cells.append(spread(scores, 3) + (f" ({difference})" if steps else ""))
-        rows.append([name, *cells])
-    return table(["views", *titles], rows)
+def compare_views(heads: Sequence[Arrays], groups: Sequence[str], base: Sequence[str] = ()) -> dict[str, Gain]:
+    """Compare the identity and `groups` of views with the identity and those of `base`, on the same resamples.
+
+    People are resampled with all of their images (`ensemble.metrics.bootstrap`), alike for all seeds.
+
+    Args:
+        heads: seeds of one head, on the same images in the same order.
+
+    Returns:
+        Gain in "macro F1" and, where heads predict numbers, in "number": by how much its mean absolute error falls.
+    """
+    truth, people = heads[0]["truth"], np.unique(heads[0]["person"], return_inverse=True)[1]
+    classes = heads[0]["probabilities"].shape[2]
+    predictions = [merge_views(head, each).argmax(axis=1) for each in (base, groups) for head in heads]
+    before, after = np.reshape([macro_f1(truth, each, classes) for each in predictions], (2, -1)).mean(axis=1)
+    confusions = resampled_confusions(truth, predictions, classes, people, np.random.default_rng(0))
+    drawn = macro_f1_of_confusion(confusions).reshape(2, len(heads), -1).mean(axis=1)
+    gains = {"macro F1": Gain(after - before, *interval(drawn[1] - drawn[0]))}
+    if "numbers" in heads[0]:
+        errors = [
+            np.mean([np.abs(merge_views(head, each, "numbers") - head["value"]) for head in heads], axis=0)
+            for each in (base, groups)
+        ]
+        smaller = errors[0] - errors[1]
+        weights = draw_weights(np.ones(people.max() + 1, dtype=np.int64), DRAWS, np.random.default_rng(0))
+        means = (weights @ np.bincount(people, smaller)) / (weights @ np.bincount(people))
+        gains["number"] = Gain(float(smaller.mean()), *interval(means))
+    return gains
 
 
-def _scores(heads: Sequence[Arrays], steps: Sequence[Any]) -> pd.Series:
-    """Macro F1 of each head with the identity and `steps`."""
-    pairs = [(head["truth"], merge_views(head, steps)) for head in heads]
-    return pd.Series([macro_f1(truth, mean.argmax(axis=1), mean.shape[1]) for truth, mean in pairs])
+def pays(gains: Mapping[str, Gain]) -> bool:
+    """Whether the interval of a gain, in macro F1 or in the number, lies above 0."""
+    return any(gain.low > 0 for gain in gains.values())
+
+
+def choose_views(heads: Sequence[Arrays]) -> list[str]:
+    """Choose the groups of views that pay: each is compared with those chosen before, in the order of VIEW_GROUPS."""
+    chosen: list[str] = []
+    for group in VIEW_GROUPS:
+        if pays(compare_views(heads, [*chosen, group], chosen)):
+            chosen.append(group)
+    return chosen
+
+
+def view_table(heads: Sequence[Arrays], gflop: float) -> str:
+    """Write what sets of views of one head, which takes `gflop` a pass, give over seeds, and the choice."""
+    rows, has_numbers = [], "numbers" in heads[0]
+    for groups in VIEW_SETS:
+        passes = len(make_views([step for group in groups for step in VIEW_GROUPS[group]]))
+        merged = [merge_views(head, groups) for head in heads]
+        scores = [macro_f1(head["truth"], p.argmax(axis=1), p.shape[1]) for head, p in zip(heads, merged, strict=True)]
+        gains = compare_views(heads, groups) if groups else {}
+        row = [", ".join(groups) or "identity", str(passes), f"{passes * gflop:.2f}", spread(pd.Series(scores), 4)]
+        row.append(str(gains.get("macro F1", "")))
+        if has_numbers:
+            errors = [np.abs(merge_views(head, groups, "numbers") - head["value"]).mean() for head in heads]
+            row += [spread(pd.Series(errors), 3), str(gains.get("number", ""))]
+        rows.append([*row, ("yes" if pays(gains) else "no") if gains else ""])
+    header = ["views", "passes", "GFLOP", "macro F1", "gain"]
+    header += [*(["mean absolute error", "less by"] if has_numbers else []), "pays alone"]
+    return f"{table(header, rows)}\n\nViews that pay: {', '.join(['identity', *choose_views(heads)])}."

@@ -1,4 +1,4 @@
-"""Multipliers are fitted for macro F1 and evaluated on other people; sets of views are means of views."""
+"""Multipliers are fitted for macro F1 and evaluated on other people; views pay if their gain is beyond chance."""
 
 import shutil
 from pathlib import Path
@@ -8,9 +8,19 @@ import pytest
 from sklearn.metrics import f1_score
 
 from bench.merging.decisions import decide, fit_multipliers
-from bench.merging.views import VIEWS, merge_views, predict_runs, predict_validation, view_table
+from bench.merging.views import (
+    VIEWS,
+    choose_views,
+    compare_views,
+    merge_views,
+    pays,
+    predict_runs,
+    predict_validation,
+    view_table,
+)
 from bench.validation import Arrays, concat, select_shared
 from data.runtime.errors import InputError
+from ensemble.inference.load import load_task_heads
 from heads.load import load_head
 from heads.run.folder import run_folder, write_arrays
 
@@ -65,12 +75,52 @@ def test_the_identity_view_gives_the_validation_of_the_run(runs: Path) -> None:
     assert head["probabilities"].shape[1] == len(VIEWS)
 
 
-def test_a_table_has_means_over_seeds_and_differences() -> None:
+def make_seeds(people: int, better: int) -> list[Arrays]:
+    """Two seeds: of each person's four images the first is wrong as it is and, for `better` people, right otherwise."""
+    truth, person = np.arange(4 * people) // 2 % 2, np.arange(4 * people) // 4
+    wrong = np.where(np.arange(4 * people) % 4 == 0, 1 - truth, truth)
+    improved = np.where(person < better, truth, wrong)
+    head = make_head(wrong, improved, truth, person.astype(str))
+    return [head, head]
+
+
+def test_gains_are_differences_of_macro_f1_with_intervals_of_people() -> None:
+    seeds = make_seeds(40, better=30)
+    gain = compare_views(seeds, ["hflip"])["macro F1"]
+    before, after = (
+        f1_score(seeds[0]["truth"], merge_views(seeds[0], each).argmax(axis=1), average="macro")
+        for each in ([], ["hflip"])
+    )
+    assert gain.mean == pytest.approx(after - before)
+    assert 0 < gain.low < gain.mean < gain.high
+    # Images of one person are not evidence of their own: the gain of one in forty may be absent from a resample.
+    assert not pays(compare_views(make_seeds(40, better=1), ["hflip"]))
+    assert pays({"macro F1": gain})
+
+
+def test_only_views_that_add_to_those_before_them_are_chosen() -> None:
+    assert choose_views(make_seeds(40, better=30)) == ["hflip"], "the further views answer as hflip does"
+    assert choose_views(make_seeds(40, better=0)) == []
+
+
+def test_years_are_gained_by_smaller_errors() -> None:
+    heads = make_seeds(40, better=0)
+    value = np.linspace(20, 60, 160)
+    numbers = np.stack([value + 3, *[value - 1] * (len(VIEWS) - 1)], axis=1)  # the mean of two views is off by one
+    heads = [{**head, "value": value, "numbers": numbers} for head in heads]
+    gain = compare_views(heads, ["hflip"])["number"]
+    assert (gain.mean, gain.low, gain.high) == pytest.approx((2, 2, 2))
+    assert choose_views(heads)[0] == "hflip"
+
+
+def test_a_table_has_means_over_seeds_costs_and_gains() -> None:
     truth, rows = np.arange(40) % 2, np.arange(40)
     plain = [np.where(rows < right, truth, 1 - truth) for right in (30, 20)]  # accuracy 0.75 and 0.5
-    table = view_table([{"gender": make_head(answers, truth, truth, rows.astype(str))} for answers in plain])
-    assert "| identity | 0.625 ± 0.177 |" in table
-    assert "| hflip | 1.000 ± 0.000 (+0.375) |" in table
+    table = view_table([make_head(answers, truth, truth, rows.astype(str)) for answers in plain], gflop=1.5)
+    assert "| identity | 1 | 1.50 | 0.6250 ± 0.1768 |" in table
+    assert "| hflip | 2 | 3.00 | 1.0000 ± 0.0000 | +0.3750 (" in table
+    assert "| hflip, shifts | 4 | 6.00 |" in table
+    assert table.endswith("Views that pay: identity, hflip.")
 
 
 def test_runs_validated_on_other_people_are_refused(runs: Path, tmp_path: Path) -> None:
@@ -79,5 +129,6 @@ def test_runs_validated_on_other_people_are_refused(runs: Path, tmp_path: Path) 
     with np.load(file) as saved:
         arrays = dict(saved)
     write_arrays(file, {**arrays, "person": np.char.add(arrays["person"], "b")})
-    with pytest.raises(InputError, match=f"{other}: age$"):
-        predict_runs([runs, other])
+    loaded = [load_task_heads(folder, {"age": None}) for folder in (runs, other)]
+    with pytest.raises(InputError, match=f"{other}/age$"):
+        predict_runs(loaded)
