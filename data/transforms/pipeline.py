@@ -5,16 +5,18 @@ What a pipeline does to an image depends only on the seed sequence that it is ca
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from data.transforms.face_geometry import smallest_region
 from data.transforms.mask_overlay import Pixels
-from data.transforms.ops import STEPS, AlignedCrop, Transform
+from data.transforms.ops import STEPS, AlignedCrop, Augmentation
 from data.transforms.registry import BuiltOp, Step, build_ops
 
 SCALING = ("resize", "fit", "letterbox")  # steps with an output size that does not depend on the input's
 CROPPING = ("center_crop", "random_crop")  # steps that crop a number of the image's own pixels
+SIZING = ("resize", "letterbox", *CROPPING, "zoom_crop")  # steps after which all images have one size
 FIXED = (*SCALING, "center_crop", "aligned_crop")  # steps without random numbers
 FIXED_IF_SURE = ("hflip", "grey")  # steps in which only `p` decides
 MULTIPLE = 64  # sides of cached images that are cropped later are multiples, as those of most images are
@@ -33,7 +35,9 @@ class Pipeline:
 
     def __init__(self, steps: Sequence[Step]) -> None:
         ops = build_ops(steps, STEPS)
-        self.steps: list[Transform] = [op.result for op in ops]
+        results = [op.result for op in ops]
+        # Built here, not at the first image, so that loader workers inherit the import of albumentations.
+        self.steps: list[Any] = [each.build() if isinstance(each, Augmentation) else each for each in results]
         self.least: tuple[int, int] | None = None
         # Only an aligned crop may come before the scaling: what other steps do depends on the image's size.
         crops = [op for op in ops[:1] if isinstance(op.result, AlignedCrop)]
@@ -51,6 +55,16 @@ class Pipeline:
             step.set_random_seed(int(seed))
             pixels = step(image=pixels)["image"]
         return pixels
+
+
+def has_one_size(steps: Sequence[Step]) -> bool:
+    """Whether images of all sizes have one size after the steps; raises ValueError as `Pipeline` does.
+
+    >>> box = {"height": 8, "width": 6}
+    >>> has_one_size([{"resize": box}, "aligned_crop"]), has_one_size(["aligned_crop", {"fit": box}])
+    (True, False)
+    """
+    return any(op.name in SIZING for op in build_ops(steps, STEPS))
 
 
 def random_steps(steps: Sequence[Step]) -> list[str]:

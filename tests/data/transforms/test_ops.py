@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import albumentations as A
 import numpy as np
 import pytest
 import yaml
@@ -55,6 +56,24 @@ def test_a_fitted_image_touches_its_box_and_is_letterboxed_without_another_scali
     assert min(spare) == 0
     letterbox = Pipeline([{"letterbox": box}])
     assert np.array_equal(letterbox(fitted, [1]), letterbox(image, [1]))
+
+
+ALBUMENTATIONS = {
+    "resize": lambda height, width: A.Resize(height, width, area_for_downscale="image"),
+    "fit": lambda height, width: A.LongestMaxSize(max_size_hw=(height, width), area_for_downscale="image"),
+    "letterbox": lambda height, width: A.Compose([ALBUMENTATIONS["fit"](height, width), A.PadIfNeeded(height, width)]),
+    "center_crop": lambda height, width: A.CenterCrop(height, width, pad_if_needed=True),
+}
+
+
+@pytest.mark.parametrize("name", ALBUMENTATIONS)
+@given(*[st.integers(1, 300)] * 4, st.booleans())
+@settings(max_examples=60)
+def test_fixed_steps_are_albumentations_bit_for_bit(name, height, width, to_height, to_width, mirrored):
+    image = noise_image(height, width)
+    image = image[:, ::-1] if mirrored else image  # not contiguous
+    ours = Pipeline([{name: {"height": to_height, "width": to_width}}])(image, [0])
+    assert np.array_equal(ours, ALBUMENTATIONS[name](to_height, to_width)(image=image)["image"])
 
 
 def test_resize_by_a_whole_factor_is_pillows_box_filter():

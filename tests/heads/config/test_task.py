@@ -71,6 +71,7 @@ XY, YEARS = "column: a, classes: [x, y]", "distribution: {low: 0, high: 9, sigma
         ("training.select_by=mae", "--set: training.select_by=mae needs label.distribution"),
         ("loss.class_weights=[1, 2, 3]", "loss.class_weights has 3 values for 2 classes"),
         ("pixels.train=[hflip]", "images of different sizes stay so"),
+        ("pixels.evaluate=[{fit: {height: 8, width: 6}}]", "images of different sizes stay so"),
         (f"pixels.evaluate=[hflip, {SIZED}, {{noise: {{}}}}]", "--set: pixels.evaluate=['hflip'"),
         (f"pixels.evaluate=[hflip, {SIZED}, {{noise: {{}}}}]", "hflip, noise: random, but validation and inference"),
         ("backbone.with_classifier=true", "backbone.with_classifier needs backbone.weights=run:NAME"),
