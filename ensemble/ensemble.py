@@ -17,7 +17,7 @@ from data.images.find import ID, IMAGES, image_paths
 from data.images.inputs import ImageInput, ImageInputs, list_inputs
 from data.runtime.errors import InputError, did_you_mean, raise_all
 from data.runtime.processes import usable_workers
-from ensemble.backends.engines import BACKENDS, Backend, backend_version, describe_device, torch_backend
+from ensemble.backends.engines import DEFAULT, PACKAGES, Backend, EngineBackend, describe_device
 from ensemble.files.predictions import FILE_NAME, Predictions, write_probabilities
 from ensemble.files.share import find_folder, save_folder
 from ensemble.files.submission import read_ground_truth
@@ -28,7 +28,7 @@ from ensemble.inference.parts import part_size
 from ensemble.inference.predictor import Predictor, Task, load_batches
 from heads.load import TrainedHead
 
-CHOICES = {"engine": tuple(BACKENDS), "precision": ("fp32", "int8"), "views": ("all", "adaptive")}
+CHOICES = {"engine": tuple(PACKAGES), "precision": ("fp32", "int8"), "views": ("all", "adaptive")}
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,7 +49,7 @@ class Ensemble:
 
     tasks: Mapping[str, Task]
     runs: Path = Path()
-    backend: Backend = torch_backend
+    backend: Backend = DEFAULT
     device: torch.device | None = None
     batch_size: int = 64
     workers: int = 0
@@ -101,15 +101,13 @@ class Ensemble:
         tasks = load_tasks(folder, None if config is None else Path(config), crops.margin if crops else None)
         if not calibrated:
             tasks = {name: replace(task, temperature=1.0) for name, task in tasks.items()}
-        backend: Backend = BACKENDS[engine]
+        backend: Backend = EngineBackend(engine)
         # Parts of an interrupted combine.py and saved thresholds count if these are the same.
-        options: dict[str, object] = {"engine": backend_version(engine), "int8": None}
-        options["crops"] = crops.digest if crops else None
         if precision == "int8":
             from ensemble.backends.int8 import Int8Backend  # an optional package
 
             backend = Int8Backend(tasks, [Path(each) for each in calibration], Path(cache), crops, processes)
-            options["int8"] = backend.digest
+        options: dict[str, object] = {"engine": backend.describe(), "crops": crops.digest if crops else None}
         model = cls(tasks, folder, backend, where, batch_size, processes, crops, None, options)
         chosen = select_thresholds(views, margin, folder, tasks, model._predict_with, options)
         return replace(model, thresholds=chosen)

@@ -76,12 +76,12 @@ def predict_validation(head: TrainedHead) -> Arrays:
     """
     arrays = read_predictions(head.run)
     predictor = Predictor({"head": replace(build_task([head]), views=VIEWS)})
-    task, paths = predictor.tasks["head"], arrays["path"].tolist()
+    [group], task, paths = predictor.groups, predictor.tasks["head"], arrays["path"].tolist()
     batches = load_batches(paths, predictor.pipelines, BATCH, usable_workers(None))
     parts, numbers = [], []
     for batch in tqdm(batches, str(head.run.folder), ceil(len(paths) / BATCH), disable=None):
         with torch.inference_mode():
-            logits = task.view_logits(predictor.to_device(batch)["head"])
+            logits = group.view_logits(batch.pixels[0])["head"]
             parts.append(task.probabilities(logits).transpose(0, 1).cpu().numpy())
             if (values := task.numbers(logits)) is not None:
                 numbers.append(values.T.cpu().numpy())

@@ -13,7 +13,7 @@ from bench.speed.results import ratio, spread
 from data.runtime.errors import InputError
 from data.runtime.machine import reuse_freed_memory
 from data.transforms.pipeline import working_size
-from ensemble.backends.engines import BACKENDS
+from ensemble.backends.engines import PACKAGES, EngineBackend
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.load import TrainedHead, build_head, build_target
@@ -50,7 +50,7 @@ def build_heads(config: TaskConfig) -> dict[str, nn.Module]:
     head = build_head(config).eval()
     trained = TrainedHead(head, build_target(config.label), config, {})
     plain = PlainHead(build_head(config)).eval()
-    engines = {f"--engine {name}": make_backend(trained) for name, make_backend in BACKENDS.items()}
+    engines = {f"--engine {name}": EngineBackend(name)([trained]) for name in PACKAGES}
     return {"plain loop": plain, "channels last in memory": head, **engines}
 
 

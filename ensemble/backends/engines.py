@@ -1,17 +1,20 @@
-"""Backends that compute a head: PyTorch, ONNX Runtime or OpenVINO.
+"""Backends that compute heads: PyTorch, ONNX Runtime or OpenVINO, in float32 or bfloat16.
 
-A backend turns a head into a module from pixels [N, 3, H, W], uint8 or float in 0..1, to logits [N, outputs]. All use
-PyTorch's number of threads, which OMP_NUM_THREADS sets; only PyTorch uses a GPU.
+A backend turns heads of one image size into a module from pixels [N, 3, H, W], uint8 or float in 0..1, and the places
+of some of the heads, to a list of their logits [N, outputs], as `heads.model.shared.SharedHeads` is. All use PyTorch's
+number of threads, which OMP_NUM_THREADS sets; only PyTorch uses a GPU.
 """
 
+import copy
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -26,98 +29,174 @@ from data.transforms.pipeline import Pipeline
 from heads.export.graph import write_onnx
 from heads.load import TrainedHead
 from heads.model.fusion import fuse_batch_norm
+from heads.model.shared import SharedHeads
 
-Backend = Callable[[TrainedHead], nn.Module]
-
-INPUT, OUTPUT = "pixels", "logits"
-TOLERANCE = 1e-4  # of probabilities, against PyTorch's
+INPUT = "pixels"
+PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+PRECISIONS = {"torch": ("fp32", "bf16"), "onnx": ("fp32",), "openvino": ("fp32", "bf16")}
+# Of probabilities, against PyTorch's in float32, and the share of classes that must be the same.
+TOLERANCES, SAME_CLASSES = {"fp32": 1e-4, "bf16": 0.02}, 0.995
 COMPARED = 8  # images
 # OpenVINO gets whole chunks only: in a model for any number of images its int8 convolutions are wrong (2026.4.1, on
 # a processor with VNNI), and larger batches are no faster.
 CHUNK = 16
+FEW = 4  # images that are computed one by one
 
 
-class CheckedBackend(nn.Module):
-    """A backend's module; InputError if the probabilities of its first batch differ from PyTorch's by `TOLERANCE`."""
+class Backend(Protocol):
+    """Computes heads; `describe` names all that decides the last bits of the results."""
 
-    def __init__(self, module: nn.Module, trained: TrainedHead, name: str) -> None:
+    @property
+    def engine(self) -> str: ...
+
+    def __call__(self, heads: Sequence[TrainedHead], /) -> nn.Module: ...
+
+    def describe(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class EngineBackend:
+    """An engine, a key of `PACKAGES`, in one of its `PRECISIONS`; `share`: equal layers are computed once."""
+
+    engine: str = "torch"
+    precision: str = "fp32"
+    share: bool = True
+
+    def __call__(self, heads: Sequence[TrainedHead]) -> nn.Module:
+        if self.engine == "torch":
+            module: nn.Module = torch_module(heads, self.precision, self.share)
+        elif self.engine == "onnx":
+            module = OnnxHeads(onnx_graph(heads))
+        else:
+            module = OpenVinoHeads(openvino_model(heads), self.precision)
+        return module if self == DEFAULT else CheckedModule(module, heads, self)
+
+    def describe(self) -> str:
+        """The engine with the version of its package, and the precision."""
+        return f"{backend_version(self.engine)}{'' if self.precision == 'fp32' else f', {self.precision}'}"
+
+
+DEFAULT = EngineBackend()
+
+
+class CheckedModule(nn.Module):
+    """A backend's module; InputError if probabilities of the first images are not PyTorch's in float32.
+
+    They may differ by `TOLERANCES`, and in bfloat16 `SAME_CLASSES` of the classes, or all but one, are the same.
+    """
+
+    def __init__(self, module: nn.Module, heads: Sequence[TrainedHead], backend: EngineBackend) -> None:
         super().__init__()
-        self.module, self.name = module, name
-        self.trained: TrainedHead | None = trained
+        self.module, self.backend = module, backend
+        self.unchecked = dict(enumerate(heads))
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.module(pixels)
-        trained = self.trained  # another thread may finish the comparison meanwhile
-        if trained is not None and len(pixels):
-            found = trained.target.probabilities(logits[:COMPARED])
-            expected = trained.target.probabilities(trained.head(pixels[:COMPARED].cpu()))
-            difference = (found - expected).abs().max().item()
-            if not difference <= TOLERANCE:
-                raise InputError(
-                    f"--engine {self.name}: probabilities of {trained.config.task} differ from PyTorch's by "
-                    f"{difference:.2g}, expected at most {TOLERANCE:g}; use --engine torch here"
-                )
-            self.trained = None
+    def forward(self, pixels: Tensor, places: Sequence[int] | None = None) -> list[Tensor]:
+        logits: list[Tensor] = self.module(pixels, places)
+        for place, found in zip(range(len(logits)) if places is None else places, logits, strict=True):
+            trained = self.unchecked.get(place)  # another thread may finish the comparison meanwhile
+            if trained is not None and len(pixels):
+                self._check(trained, pixels[:COMPARED], found[:COMPARED])
+                self.unchecked.pop(place, None)
         return logits
 
+    def _check(self, trained: TrainedHead, pixels: Tensor, logits: Tensor) -> None:
+        head = trained.head.to(pixels.device)
+        found, expected = (trained.target.probabilities(each) for each in (logits, head(pixels)))
+        difference, tolerance = (found - expected).abs().max().item(), TOLERANCES[self.backend.precision]
+        other = int((found.argmax(dim=1) != expected.argmax(dim=1)).sum())
+        if not difference <= tolerance or other > max(1, (1 - SAME_CLASSES) * len(found)):
+            raise InputError(
+                f"--engine {self.backend.engine} --precision {self.backend.precision}: probabilities of "
+                f"{trained.config.task} differ from PyTorch's in float32 by {difference:.2g}, expected at most "
+                f"{tolerance:g}; use --engine torch --precision fp32 here"
+            )
 
-class OnnxHead(nn.Module):
-    """A head's ONNX graph in ONNX Runtime, on the CPU."""
+
+class OnnxHeads(nn.Module):
+    """The heads' ONNX graph in ONNX Runtime, on the CPU; an output of each head."""
 
     def __init__(self, graph: bytes) -> None:
         super().__init__()
-        runtime = import_optional("onnxruntime", "--engine onnx")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-        self.session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self.graph, self.sessions = graph, dict[tuple[int, ...] | None, Any]()
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return torch.from_numpy(self.session.run([OUTPUT], {INPUT: to_numpy(pixels)})[0])
+    def forward(self, pixels: Tensor, places: Sequence[int] | None = None) -> list[Tensor]:
+        session = self.session(None if places is None else tuple(places))
+        return [torch.from_numpy(each) for each in session.run(None, {INPUT: to_numpy(pixels)})]
+
+    def session(self, places: tuple[int, ...] | None) -> Any:
+        """A session of the part of the graph that some heads need, since ONNX Runtime computes all that it has."""
+        if places not in self.sessions:
+            runtime, onnx = (import_optional(name, "--engine onnx") for name in ("onnxruntime", "onnx"))
+            model = onnx.load_from_string(self.graph)
+            names = [output.name for output in model.graph.output]
+            chosen = names if places is None else [names[place] for place in places]
+            options = runtime.SessionOptions()
+            options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+            part = onnx.utils.Extractor(model).extract_model([INPUT], chosen).SerializeToString()
+            self.sessions[places] = runtime.InferenceSession(part, options, providers=["CPUExecutionProvider"])
+        return self.sessions[places]
 
 
-class OpenVinoHead(nn.Module):
-    """A head's `openvino.Model`, on the CPU, in chunks of one size."""
+class OpenVinoHeads(nn.Module):
+    """The heads' `openvino.Model`, with an output of each head, on the CPU, in chunks of one size."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, precision: str = "fp32", cache: Path | None = None) -> None:
         super().__init__()
-        model.reshape([CHUNK, *(dimension.get_length() for dimension in model.input().partial_shape[1:])])
-        properties = {
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "NUM_STREAMS": 1,
-            "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it
-        }
-        self.compiled = import_optional("openvino", "--engine openvino").Core().compile_model(model, "CPU", properties)
+        self.model, self.precision = model, precision
+        self.core = import_optional("openvino", "--engine openvino").Core()
+        if cache is not None:
+            self.core.set_property({"CACHE_DIR": str(cache)})
+        self.compiled: dict[tuple[tuple[int, ...], int], Any] = {}
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        chunks = [to_numpy(F.pad(part, (0, 0) * 3 + (0, CHUNK - len(part)))) for part in torch.split(pixels, CHUNK)]
-        request = self.compiled.create_infer_request()  # its own, since threads may share the model
-        # A copy: the request writes its next output into the same memory.
-        logits = [torch.from_numpy(np.array(request.infer([chunk])[0])) for chunk in chunks]
-        return torch.cat(logits)[: len(pixels)]
+    def forward(self, pixels: Tensor, places: Sequence[int] | None = None) -> list[Tensor]:
+        chosen = tuple(range(len(self.model.outputs)) if places is None else places)
+        # A whole chunk would be mostly padding for a few images.
+        size = 1 if len(pixels) <= FEW else CHUNK
+        chunks = [to_numpy(F.pad(part, (0, 0) * 3 + (0, size - len(part)))) for part in torch.split(pixels, size)]
+        compiled = self.compile(chosen, size)
+        # Requests of this call alone, since threads may share the model; they run side by side, one per stream.
+        requests = [compiled.create_infer_request() for _ in chunks]
+        for request, chunk in zip(requests, chunks, strict=True):
+            request.start_async([chunk], share_inputs=True)
+        for request in requests:
+            request.wait()
+        # A copy: the request's memory goes with it.
+        logits = [
+            torch.from_numpy(np.concatenate([request.get_output_tensor(output).data for request in requests]))
+            for output in range(len(chosen))
+        ]
+        return [each[: len(pixels)] for each in logits]
+
+    def compile(self, places: tuple[int, ...], size: int) -> Any:
+        """Compile the part of the model that some heads need, for so many images at once."""
+        if (places, size) not in self.compiled:
+            openvino = import_optional("openvino", "--engine openvino")
+            part = openvino.Model([self.model.outputs[place] for place in places], self.model.get_parameters())
+            part = part.clone()
+            part.reshape([size, *(dimension.get_length() for dimension in part.input().partial_shape[1:])])
+            threads = torch.get_num_threads()
+            properties = {
+                "INFERENCE_NUM_THREADS": threads,
+                "NUM_STREAMS": 1 if size == 1 else threads,
+                "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[self.precision],
+            }
+            self.compiled[places, size] = self.core.compile_model(part, "CPU", properties)
+        return self.compiled[places, size]
 
 
-def torch_backend(trained: TrainedHead) -> nn.Module:
-    """PyTorch: channels-last memory, batch norm fused into the convolutions."""
-    return fuse_batch_norm(trained.head)
+def torch_module(heads: Sequence[TrainedHead], precision: str = "fp32", share: bool = True) -> SharedHeads:
+    """PyTorch: channels-last memory, batch norm fused into the convolutions; bfloat16 but for the classifiers."""
+    fused = [fuse_batch_norm(trained.head) for trained in heads]
+    if precision == "bf16":
+        fused = [copy.deepcopy(each) for each in fused]
+        for each in fused:
+            each.get_submodule("backbone").bfloat16()
+    return SharedHeads(fused, share)
 
 
-def onnx_backend(trained: TrainedHead) -> nn.Module:
-    """ONNX Runtime, from the head's ONNX graph."""
-    return CheckedBackend(OnnxHead(onnx_graph(trained)), trained, "onnx")
-
-
-def openvino_backend(trained: TrainedHead) -> nn.Module:
-    """OpenVINO in single precision."""
-    return CheckedBackend(OpenVinoHead(openvino_model(trained)), trained, "openvino")
-
-
-BACKENDS: dict[str, Backend] = {"torch": torch_backend, "onnx": onnx_backend, "openvino": openvino_backend}
-PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
-
-
-def select_device(backend: Backend) -> torch.device:
+def select_device(engine: str) -> torch.device:
     """Select the GPU for PyTorch if there is one, else the CPU."""
-    return torch.device("cuda" if backend is torch_backend and torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if engine == "torch" and torch.cuda.is_available() else "cpu")
 
 
 def describe_device(device: torch.device) -> str:
@@ -132,22 +211,23 @@ def software_versions(engine: str) -> dict[str, str]:
 
 
 def backend_version(engine: str) -> str:
-    """Name an engine, a key of `BACKENDS`, with the version of its package; InputError if that is not installed."""
+    """Name an engine, a key of `PACKAGES`, with the version of its package; InputError if that is not installed."""
     return f"{engine} {import_optional(PACKAGES[engine], f'--engine {engine}').__version__}"
 
 
-def onnx_graph(trained: TrainedHead) -> bytes:
-    """Export a head to ONNX: any number of images at the size of its evaluation pipeline, to logits."""
-    example = torch.zeros(2, 3, *input_size(trained))
+def onnx_graph(heads: Sequence[TrainedHead]) -> bytes:
+    """Export heads of one image size to ONNX: any number of images, and an output of logits for each head."""
+    example = torch.zeros(2, 3, *input_size(heads[0]))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "head.onnx"
-        write_onnx(path, fuse_batch_norm(trained.head), [OUTPUT], INPUT, example, ("n",))
+        path = Path(folder) / "heads.onnx"
+        outputs = [f"logits_{place}" for place in range(len(heads))]
+        write_onnx(path, torch_module(heads), outputs, INPUT, example, ("n",))
         return path.read_bytes()
 
 
-def openvino_model(trained: TrainedHead) -> Any:
-    """Convert a head to an `openvino.Model`, from its ONNX graph."""
-    return import_optional("openvino", "--engine openvino").Core().read_model(onnx_graph(trained))
+def openvino_model(heads: Sequence[TrainedHead]) -> Any:
+    """Convert heads of one image size to an `openvino.Model`, from their ONNX graph."""
+    return import_optional("openvino", "--engine openvino").Core().read_model(onnx_graph(heads))
 
 
 def input_size(trained: TrainedHead) -> tuple[int, int]:

@@ -34,7 +34,7 @@ from data.runtime.errors import InputError, raise_all
 from data.runtime.files import hold_lock, remove_unfinished
 from data.runtime.machine import CPUINFO, instruction_sets
 from data.transforms.pipeline import Pipeline, least_size
-from ensemble.backends.engines import OpenVinoHead, import_optional, openvino_model, torch_backend
+from ensemble.backends.engines import OpenVinoHeads, backend_version, import_optional, openvino_model, torch_module
 from ensemble.inference.parts import fingerprint
 from ensemble.inference.predictor import Task, load_batches
 from heads.load import TrainedHead
@@ -91,6 +91,8 @@ class Int8Backend:
             are missing, or heads lose more than `MAX_LOSS` of macro F1; all such heads are named at once.
     """
 
+    engine = "openvino"
+
     def __init__(
         self,
         tasks: Mapping[str, Task],
@@ -104,8 +106,12 @@ class Int8Backend:
         self.read = crops or make_scaled_reader(pipelines)
         self._pixels = crops.digest if crops else str(least_size(pipelines))
 
-    def __call__(self, trained: TrainedHead) -> nn.Module:
-        return run_model(self.heads[trained.checksum].model)
+    def __call__(self, heads: Sequence[TrainedHead]) -> nn.Module:
+        return SeparateHeads([run_model(self.heads[trained.checksum].model) for trained in heads])
+
+    def describe(self) -> str:
+        """The engine with its version, and the heads' digest."""
+        return f"{backend_version(self.engine)}, int8 {self.digest}"
 
     @property
     def digest(self) -> str:
@@ -146,7 +152,7 @@ class Int8Backend:
             if head is None:
                 truth = held_out["truth"]
                 pixels = torch.cat(list(self._batches(trained, calibration))).float() / 255
-                before = self._score(trained, torch_backend(trained), test, truth)
+                before = self._score(trained, torch_module([trained]), test, truth)
                 for in_float in FLOAT_CONVOLUTIONS:
                     model = quantise(trained, list(pixels.numpy()), overflow_fix, in_float)
                     head = QuantisedHead(key, model, before, self._score(trained, run_model(model), test, truth))
@@ -161,7 +167,7 @@ class Int8Backend:
     ) -> float:
         """Macro F1 of a module that computes a head, in the identity view."""
         with torch.inference_mode():
-            logits = torch.cat([module(pixels) for pixels in self._batches(trained, paths)])
+            logits = torch.cat([module(pixels)[0] for pixels in self._batches(trained, paths)])
             predicted = trained.target.probabilities(logits).numpy().argmax(axis=1)
         return macro_f1(truth, predicted, len(trained.target.classes))
 
@@ -234,7 +240,7 @@ def quantise(
     """
     nncf = _import_nncf()
     fix = nncf.OverflowFix.ENABLE if overflow_fix else nncf.OverflowFix.DISABLE
-    model = openvino_model(trained)
+    model = openvino_model([trained])
     model.reshape([1, *images[0].shape])
     convolutions = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
     ignored = [convolution.get_friendly_name() for convolution in convolutions[:in_float]]
@@ -254,9 +260,20 @@ def quantise(
         return graph.read_bytes(), graph.with_suffix(".bin").read_bytes()
 
 
-def run_model(model: Model) -> nn.Module:
-    """Make the module that computes a model of `quantise`: pixels to logits, as a head does."""
-    return OpenVinoHead(import_optional("openvino", OPTION).Core().read_model(*model))
+class SeparateHeads(nn.Module):
+    """Heads computed one after the other."""
+
+    def __init__(self, heads: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, pixels: torch.Tensor, places: Sequence[int] | None = None) -> list[torch.Tensor]:
+        return [self.heads[place](pixels)[0] for place in (range(len(self.heads)) if places is None else places)]
+
+
+def run_model(model: Model) -> OpenVinoHeads:
+    """Make the module that computes a model of `quantise`: pixels to the logits of one head."""
+    return OpenVinoHeads(import_optional("openvino", OPTION).Core().read_model(*model))
 
 
 def versions() -> list[str]:

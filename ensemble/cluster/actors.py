@@ -13,7 +13,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from data.runtime.errors import InputError, raise_all
 from data.runtime.machine import reuse_freed_memory
-from ensemble.backends.engines import BACKENDS
+from ensemble.backends.engines import EngineBackend
 from ensemble.cluster.parts import ParquetParts
 from ensemble.inference.predictor import Predictor, Task
 
@@ -25,7 +25,7 @@ class PartPredictor:
 
     def __init__(self, tasks: Any, parts: ParquetParts) -> None:
         reuse_freed_memory()
-        self.predictor = Predictor(ray.get(tasks[0]), BACKENDS[parts.plan.engine])
+        self.predictor = Predictor(ray.get(tasks[0]), EngineBackend(parts.plan.engine))
         self.parts = parts
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class ClusterPlan:
         batch_size: images computed together.
         part_rows: images of a part, whole batches (with thresholds, whole windows of them), so that what is
             computed together is what one machine does.
-        engine: computes the heads, a key of `ensemble.backends.engines.BACKENDS`.
+        engine: computes the heads, a key of `ensemble.backends.engines.PACKAGES`.
         margins: exit threshold by task (`ensemble.inference.early_exit`); none for all views of every image.
         temperatures: by task, that probabilities are scaled by (`heads.objective.calibration`).
         versions: of the software, the same on every machine (`ensemble.backends.engines.software_versions`).

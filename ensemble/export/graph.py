@@ -1,21 +1,22 @@
 """The ensemble as one module, and its files and model card."""
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from data.runtime.errors import InputError
 from ensemble.files.predictions import NUMBER
-from ensemble.inference.predictor import MERGES, Task, ViewCache
+from ensemble.inference.predictor import MERGES, Task
 from ensemble.metrics.scores import JOINT
 from heads.export.__main__ import SUFFIXES
 from heads.export.graph import calibrate_tensor, class_maps, has_maps, write_onnx, write_torchscript
 from heads.export.letterbox import make_scaling
 from heads.export.model_card import describe_interface, head_section, write_card
 from heads.model.head import Head
+from heads.model.shared import SharedHeads
 from heads.run.checkpoint import save_tensors
 
 NAME = "ensemble"
@@ -27,47 +28,76 @@ class EnsembleGraph(nn.Module):
 
     They are those of `combine.py`: views merged, folds averaged, tasks taken to be independent. With `maps`, two kinds
     of outputs follow: of tasks that predict a number, its distribution [N, outputs], and, where the heads have them,
-    the classes' activation maps [N, C, h, w] in the identity view. `views`, int64 [K], chooses which of each task's
-    views to use, modulo their number, the identity (0) first; None: all.
+    the classes' activation maps [N, C, h, w] in the identity view. `views`, int64 [K], are the numbers from 0 to K - 1:
+    of each task its first K views are used, the identity first, or all of fewer; None: all.
     """
 
     def __init__(self, tasks: Mapping[str, Task], maps: bool = False) -> None:
         super().__init__()
         self.tasks, self.maps = tasks, maps
-        self.heads = nn.ModuleList(trained.head for task in tasks.values() for trained in task.heads)
+        self.groups = _group_tasks(tasks, maps)
+        self.heads = nn.ModuleList(
+            SharedHeads(head.head for name in names for head in tasks[name].heads) for names in self.groups
+        )
         self.scalings = nn.ModuleDict(
             {name: make_scaling(task.heads[0].config.pixels.evaluate, name) for name, task in tasks.items()}
         )
 
     def forward(self, images: Tensor, views: Tensor | None = None) -> tuple[Tensor, ...]:
-        caches: dict[str, ViewCache] = {}  # tasks of one size share their pixels and views
-        merged, numbers, distributions, maps = [], [], [], []
-        for name, task in self.tasks.items():
-            if task.pixels not in caches:
-                caches[task.pixels] = ViewCache(self.scalings[name](images))
-            pixels = torch.stack([caches[task.pixels](view, step) for view, step in task.views.items()])
+        caches: dict[str, Tensor] = {}  # tasks of one size share their pixels
+        merged, numbers, distributions, maps = {}, {}, {}, {}
+        for names, heads in zip(self.groups, self.heads, strict=True):
+            first = self.tasks[names[0]]  # has all views of the others
+            if first.pixels not in caches:
+                caches[first.pixels] = self.scalings[names[0]](images) / 255
+            pixels = torch.stack([view(caches[first.pixels]) for view in first.views.values()])
             if views is not None:
-                pixels = pixels.index_select(0, views % len(task.views))
-            with_maps, logits, found = self.maps and all(map(has_maps, task.heads)), [], []
-            for trained in task.heads:
-                rows = pixels.flatten(0, 1)  # one batch of all views: each head is once in the graph
-                if with_maps:
-                    outputs, activations = cast(Head, trained.head).activation_maps(rows)
-                    identity = slice(None, images.shape[0])
-                    found.append(class_maps(trained.target, outputs[identity], activations[identity]))
-                else:
-                    outputs = trained.head(rows)
-                logits.append(outputs.view(pixels.shape[0], pixels.shape[1], -1))
-            every = torch.stack(logits, dim=1)  # [V, F, N, outputs]
-            merged.append(calibrate_tensor(MERGES[task.merge](task.probabilities(every)), task.temperature))
-            if (number := task.numbers(every)) is not None:
-                numbers.append(number.mean(dim=0))
-                distributions.append(every.softmax(dim=-1).mean(dim=(0, 1)))
-            maps += [torch.stack(found).mean(dim=0)] if with_maps else []
-        joint = torch.ones_like(merged[0][:, :1])
-        for probabilities in merged:
-            joint = (joint[:, :, None] * probabilities[:, None, :]).flatten(1)
-        return (*merged, joint, *numbers, *(distributions + maps if self.maps else []))
+                pixels = pixels.index_select(0, views)
+            with_maps = self.maps and _has_maps(first)
+            counts = [len(self.tasks[name].views) for name in names for _ in self.tasks[name].heads]
+            rows = pixels.flatten(0, 1)  # one batch of all views: each layer is once in the graph
+            outputs = iter(heads(rows, finish=Head.map_grid if with_maps else Head.classify, views=counts))
+            for name in names:
+                task, logits, found = self.tasks[name], [], []
+                for trained in task.heads:
+                    output = next(outputs)
+                    if with_maps:
+                        output, activations = output
+                        identity = slice(None, images.shape[0])
+                        found.append(class_maps(trained.target, output[identity], activations[identity]))
+                    logits.append(output.view(-1, pixels.shape[1], output.shape[1]))
+                every = torch.stack(logits, dim=1)  # [V, F, N, outputs]
+                merged[name] = calibrate_tensor(MERGES[task.merge](task.probabilities(every)), task.temperature)
+                if (number := task.numbers(every)) is not None:
+                    numbers[name] = number.mean(dim=0)
+                    distributions[name] = every.softmax(dim=-1).mean(dim=(0, 1))
+                if found:
+                    maps[name] = torch.stack(found).mean(dim=0)
+        joint = torch.ones_like(images[:, :1, 0, 0], dtype=torch.float32)
+        for name in self.tasks:
+            joint = (joint[:, :, None] * merged[name][:, None, :]).flatten(1)
+        further = (numbers, *((distributions, maps) if self.maps else ()))
+        ordered = [[each[name] for name in self.tasks if name in each] for each in (merged, *further)]
+        return (*ordered[0], joint, *chain.from_iterable(ordered[1:]))
+
+
+def _group_tasks(tasks: Mapping[str, Task], maps: bool) -> list[list[str]]:
+    """Group tasks that can share layers: of equal pixels, and whose views are the first of the group's first task."""
+    groups: list[list[str]] = []
+    for name, task in sorted(tasks.items(), key=lambda item: -len(item[1].views)):
+        for group in groups:
+            first = tasks[group[0]]
+            same_maps = not maps or _has_maps(first) == _has_maps(task)
+            if first.pixels == task.pixels and [*first.views][: len(task.views)] == [*task.views] and same_maps:
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    return groups
+
+
+def _has_maps(task: Task) -> bool:
+    return all(map(has_maps, task.heads))
 
 
 def export(tasks: Mapping[str, Task], out: Path, kind: str, maps: bool = False) -> Path:
@@ -95,7 +125,7 @@ def output_shapes(tasks: Mapping[str, Task], maps: bool = False) -> dict[str, tu
     numbers = {name: task.target.outputs for name, task in tasks.items() if task.predicts_number}
     shapes |= {f"{name}_{NUMBER}": () for name in numbers}
     if maps:
-        mapped = {name: len(task.classes) for name, task in tasks.items() if all(map(has_maps, task.heads))}
+        mapped = {name: len(task.classes) for name, task in tasks.items() if _has_maps(task)}
         shapes |= {f"{name}_{DISTRIBUTION}": (size,) for name, size in numbers.items()}
         shapes |= {f"{name}_{MAPS}": (classes, "h", "w") for name, classes in mapped.items()}
     return shapes

@@ -4,7 +4,7 @@ A task is decided for an image once its two largest probabilities in the identit
 other images are gathered into full batches, across the batches that they came in.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data.dataset import Sample
 from ensemble.files.predictions import Predictions, TaskOutput
-from ensemble.inference.predictor import Predictor, Task, ViewCache
+from ensemble.inference.predictor import HeadGroup, Predictor
 
 ALL_VIEWS = 1.0  # the threshold at which nothing exits: rounding can make a head as sure as 1
 
@@ -59,43 +59,48 @@ def predict_adaptive(
     errors: list[str] = []
     for batch in batches:
         if not errors:
-            windows = {name: _TaskWindow(task, thresholds[name], batch_size) for name, task in predictor.tasks.items()}
-        for name, images in predictor.to_device(batch).items():
-            windows[name].add(images)
+            windows = {
+                name: _TaskWindow(group, name, thresholds[name], batch_size)
+                for group in predictor.groups
+                for name in group.tasks
+            }
+        for group, pixels in zip(predictor.groups, batch.pixels, strict=True):
+            with torch.inference_mode():
+                identity = group.view_logits(pixels, {name: ["identity"] for name in group.tasks})
+                for name, logits in identity.items():
+                    windows[name].add(pixels, logits)
         errors += batch.error
         if len(errors) >= window:
-            yield predictor.finish({name: each.finish() for name, each in windows.items()}, errors)
+            yield predictor.finish({name: windows[name].finish() for name in predictor.tasks}, errors)
             errors = []
     if errors:
-        yield predictor.finish({name: each.finish() for name, each in windows.items()}, errors)
+        yield predictor.finish({name: windows[name].finish() for name in predictor.tasks}, errors)
 
 
 class _TaskWindow:
     """One task's results in a window."""
 
-    def __init__(self, task: Task, threshold: float, batch_size: int) -> None:
-        self.task, self.threshold, self.batch_size = task, threshold, batch_size
+    def __init__(self, group: HeadGroup, name: str, threshold: float, batch_size: int) -> None:
+        self.group, self.name, self.task = group, name, group.tasks[name]
+        self.threshold, self.batch_size = threshold, batch_size
         self.first: list[TaskOutput] = []  # of the identity view, by batch
         self.undecided: list[npt.NDArray[np.bool_]] = []  # which images need further views, by batch
         self.merged: list[TaskOutput] = []  # of all views, for those images, in order
-        # Such images that wait for a full batch: pixels [W, 3, H, W] and, of their identity view, probabilities
-        # [W, C] and, where the task predicts them, numbers [W].
-        self.waiting: list[Tensor] = []
+        # Such images that wait for a full batch: pixels [W, 3, H, W] and logits [F, W, outputs] of their identity view.
+        self.waiting: tuple[Tensor, Tensor] | None = None
 
-    @torch.inference_mode()
-    def add(self, images: ViewCache) -> None:
-        """Predict a batch in the identity view, and every full batch of waiting images in the further ones."""
-        first = [each[0] for each in self._outputs(images, ["identity"])]
-        identity = first[0].cpu().numpy()
-        value = first[1].cpu().numpy() if self.task.predicts_number else None
-        self.first.append(TaskOutput(identity, identity, value))
-        self.undecided.append(needs_all_views(identity, self.threshold))
+    def add(self, pixels: Tensor, logits: Tensor) -> None:
+        """Take a batch and its logits [1, F, N, outputs] in the identity view; predict full batches that wait."""
+        identity, value = self.task.probabilities(logits)[0], self.task.numbers(logits)
+        first = identity.cpu().numpy()
+        self.first.append(TaskOutput(first, first, None if value is None else value[0].cpu().numpy()))
+        self.undecided.append(needs_all_views(first, self.threshold))
         if len(self.task.views) == 1:
             return
-        rows = torch.from_numpy(np.flatnonzero(self.undecided[-1])).to(images.pixels.device)
-        added = [each[rows] for each in (images.pixels, *first)]
-        before = self.waiting or [each[:0] for each in added]
-        self.waiting = [torch.cat(pair) for pair in zip(before, added, strict=True)]
+        rows = torch.from_numpy(np.flatnonzero(self.undecided[-1]))
+        added = pixels[rows], logits[0][:, rows.to(logits.device)]
+        before = self.waiting or (added[0][:0], added[1][:, :0])
+        self.waiting = torch.cat([before[0], added[0]]), torch.cat([before[1], added[1]], dim=1)
         while len(self.waiting[0]) >= self.batch_size:
             self._predict_further()
 
@@ -114,14 +119,9 @@ class _TaskWindow:
 
     def _predict_further(self) -> None:
         """Predict the first batch of waiting images in the further views, and merge all views."""
-        pixels, *first = (each[: self.batch_size] for each in self.waiting)
-        self.waiting = [each[self.batch_size :] for each in self.waiting]
-        further = self._outputs(ViewCache(pixels), list(self.task.views)[1:])
-        views = (torch.cat([one[None], others]) for one, others in zip(first, further, strict=True))
-        self.merged.append(self.task.merge_views(*views))
-
-    def _outputs(self, images: ViewCache, views: Sequence[str]) -> list[Tensor]:
-        """Probabilities [V, N, C] in some views and, where the task predicts them, numbers [V, N]."""
-        logits = self.task.view_logits(images, views)
-        numbers = self.task.numbers(logits)
-        return [self.task.probabilities(logits), *([] if numbers is None else [numbers])]
+        assert self.waiting
+        (pixels, first), size = self.waiting, self.batch_size
+        self.waiting = pixels[size:], first[:, size:]
+        further = self.group.view_logits(pixels[:size], {self.name: [*self.task.views][1:]})[self.name]
+        logits = torch.cat([first[None, :, :size], further])
+        self.merged.append(self.task.merge_views(self.task.probabilities(logits), self.task.numbers(logits)))

@@ -4,8 +4,9 @@ Probabilities of views and folds are merged and not logits, whose scale differs 
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from statistics import geometric_mean
 
@@ -20,30 +21,11 @@ from data.images.decode import Read
 from data.runtime.signals import init_worker
 from data.transforms.pipeline import Pipeline
 from data.transforms.views import View, make_views
-from ensemble.backends.engines import Backend, select_device, torch_backend
+from ensemble.backends.engines import DEFAULT, Backend, select_device
 from ensemble.files.predictions import Predictions, TaskOutput
 from heads.load import TrainedHead
 from heads.objective.calibration import calibrate
 from heads.objective.targets import Target
-
-
-class ViewCache:
-    """A batch of images whose views are computed once each, for any number of heads.
-
-    Args:
-        pixels: uint8 [N, 3, H, W].
-    """
-
-    def __init__(self, pixels: Tensor) -> None:
-        self.pixels = pixels
-        self._identity = pixels.float() / 255
-        self._views: dict[str, Tensor] = {}
-
-    def __call__(self, name: str, view: View) -> Tensor:
-        """Return the batch in a view, float [N, 3, H, W] in 0..1, cached under its name (see `make_views`)."""
-        if name not in self._views:
-            self._views[name] = view(self._identity)
-        return self._views[name]
 
 
 def mean(probabilities: Tensor) -> Tensor:
@@ -108,11 +90,6 @@ class Task:
         """Whether the heads predict a number, such as age in years, beside the classes."""
         return self.target.numbers is not None
 
-    def view_logits(self, images: ViewCache, names: Iterable[str] | None = None) -> Tensor:
-        """Compute logits [V, F, N, outputs] of a batch in the named views (all if None), for each fold's head."""
-        views = [images(name, self.views[name]) for name in (self.views if names is None else names)]
-        return torch.stack([torch.stack([trained.head(view) for trained in self.heads]) for view in views])
-
     def probabilities(self, logits: Tensor) -> Tensor:
         """Convert logits [V, F, N, outputs] to probabilities [V, N, C], averaged over folds."""
         rows = self.target.probabilities(logits.flatten(0, 2))
@@ -142,34 +119,66 @@ def build_task(heads: Sequence[TrainedHead], calibrated: bool = False) -> Task:
     return Task(heads, make_views(config.views.steps), config.views.merge, temperature)
 
 
+class HeadGroup:
+    """The heads of all tasks with one evaluation pipeline, computed together.
+
+    Attributes:
+        tasks: by name.
+        module: computes their heads, one task after the other, see `ensemble.backends.engines.Backend`.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task], backend: Backend, device: torch.device) -> None:
+        self.tasks, self.device = tasks, device
+        self.module = backend([head for task in tasks.values() for head in task.heads]).to(device)
+        numbers = count()
+        self.places = {name: [next(numbers) for _ in task.heads] for name, task in tasks.items()}
+
+    def view_logits(self, pixels: Tensor, views: Mapping[str, Sequence[str]] | None = None) -> dict[str, Tensor]:
+        """Compute logits [V, F, N, outputs] of some tasks in their named views; None: all tasks in all their views.
+
+        Each view of the pixels, uint8 [N, 3, H, W], is computed once.
+        """
+        chosen = {name: [*task.views] for name, task in self.tasks.items()} if views is None else views
+        identity = pixels.to(self.device, non_blocking=True).float() / 255
+        found: dict[str, dict[str, Tensor]] = {name: {} for name in chosen}
+        for view in dict.fromkeys(chain.from_iterable(chosen.values())):
+            users = [name for name, names in chosen.items() if view in names]
+            places = [place for name in users for place in self.places[name]]
+            logits = iter(self.module(self.tasks[users[0]].views[view](identity), places))
+            for name in users:
+                found[name][view] = torch.stack([next(logits) for _ in self.places[name]])
+        return {name: torch.stack([found[name][view] for view in names]) for name, names in chosen.items()}
+
+
 class Predictor:
     """Trained heads on `device`, or on that of their backend.
 
     Attributes:
-        tasks: by name, with the backend's modules in place of the heads.
-        pipelines: one for each different `pixels.evaluate`; tasks with equal ones share pixels.
+        tasks: by name.
+        groups: the tasks of each different `pixels.evaluate`, which share pixels, views and equal layers.
+        pipelines: one for each group.
     """
 
     def __init__(
-        self, tasks: Mapping[str, Task], backend: Backend = torch_backend, device: torch.device | None = None
+        self, tasks: Mapping[str, Task], backend: Backend = DEFAULT, device: torch.device | None = None
     ) -> None:
-        self.device = device or select_device(backend)
-        self.tasks = {
-            name: replace(task, heads=[replace(head, head=backend(head).to(self.device)) for head in task.heads])
-            for name, task in tasks.items()
-        }
-        self._pixels = list(dict.fromkeys(task.pixels for task in tasks.values()))
-        self.pipelines = [Pipeline(json.loads(pixels)) for pixels in self._pixels]
+        self.tasks, self.device = tasks, device or select_device(backend.engine)
+        pixels = list(dict.fromkeys(task.pixels for task in tasks.values()))
+        self.groups = [
+            HeadGroup({n: task for n, task in tasks.items() if task.pixels == each}, backend, self.device)
+            for each in pixels
+        ]
+        self.pipelines = [Pipeline(json.loads(each)) for each in pixels]
 
     def __call__(self, batch: Sample) -> Predictions:
         """Predict a batch, uint8 [B, 3, H, W] for each of `pipelines`, in all views of every task."""
         outputs = {}
-        for name, images in self.to_device(batch).items():
-            task = self.tasks[name]
-            with torch.inference_mode():
-                logits = task.view_logits(images)
-                outputs[name] = task.merge_views(task.probabilities(logits), task.numbers(logits))
-        return self.finish(outputs, batch.error)
+        with torch.inference_mode():
+            for group, pixels in zip(self.groups, batch.pixels, strict=True):
+                for name, logits in group.view_logits(pixels).items():
+                    task = self.tasks[name]
+                    outputs[name] = task.merge_views(task.probabilities(logits), task.numbers(logits))
+        return self.finish({name: outputs[name] for name in self.tasks}, batch.error)
 
     def finish(self, outputs: Mapping[str, TaskOutput], errors: Sequence[str]) -> Predictions:
         """Calibrate the tasks' merged outputs and mark images that could not be decoded.
@@ -188,14 +197,6 @@ class Predictor:
                 if array is not None:
                     array[bad] = value
         return Predictions(tasks, list(errors))
-
-    def to_device(self, batch: Sample) -> dict[str, ViewCache]:
-        """Move a batch to the device; tasks with one pipeline share its pixels and views."""
-        caches = {
-            pixels: ViewCache(part.to(self.device, non_blocking=True))
-            for pixels, part in zip(self._pixels, batch.pixels, strict=True)
-        }
-        return {name: caches[task.pixels] for name, task in self.tasks.items()}
 
 
 def load_batches(

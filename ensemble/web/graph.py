@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import lcm
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,8 @@ def write_graph(path: Path, tasks: Mapping[str, Task]) -> None:
 
 
 def count_views(tasks: Mapping[str, Task]) -> int:
-    """Number of views after which each task has used all of its own equally often."""
-    return lcm(*(len(task.views) for task in tasks.values()))
+    """Number of views after which each task has used all of its own."""
+    return max(len(task.views) for task in tasks.values())
 
 
 def describe_graph(tasks: Mapping[str, Task]) -> dict[str, Any]:

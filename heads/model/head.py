@@ -20,13 +20,13 @@ from data.runtime.errors import InputError
 from heads.model.resnet import BasicBlock, Bottleneck, ResNet
 
 LastLayer = Callable[[int, int], nn.Module]
-# Modules of each stage from the pixels up; together they are the forward pass, whose output is then flattened.
+# Modules of each stage from the pixels up; together they are the forward pass, whose output is then pooled.
 STAGES = {
     "stem": ("conv1", "bn1", "relu", "maxpool"),
     "layer1": ("layer1",),
     "layer2": ("layer2",),
     "layer3": ("layer3",),
-    "layer4": ("layer4", "avgpool"),
+    "layer4": ("layer4",),
 }
 
 
@@ -154,14 +154,30 @@ class Head(nn.Module):
         features: Tensor = self.backbone(self._normalise(pixels))
         return features
 
+    def compute_layer(self, name: str, values: Tensor) -> Tensor:
+        """Compute one stage of `STAGES`, or else the normalisation, from the output of the one before it."""
+        if name not in STAGES:
+            return self._normalise(values).to(self.backbone.get_parameter("conv1.weight").dtype)
+        for module in STAGES[name]:
+            values = self.backbone.get_submodule(module)(values)
+        return values
+
+    def classify(self, grid: Tensor) -> Tensor:
+        """Logits [N, outputs] of the grid [N, F, h, w] after the last stage."""
+        logits: Tensor = self.classifier(self.backbone.get_submodule("avgpool")(grid.float()).flatten(1))
+        return logits
+
     def activation_maps(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [N, outputs] and their class activation maps [N, outputs, h, w] (Zhou et al. 2016, arXiv:1512.04150).
+        """Logits [N, outputs] and their class activation maps, see `map_grid`."""
+        for name in ("normalisation", *STAGES):
+            pixels = self.compute_layer(name, pixels)
+        return self.map_grid(pixels)
+
+    def map_grid(self, grid: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [N, outputs] and maps [N, outputs, h, w] (Zhou et al. 2016, arXiv:1512.04150) of a grid [N, F, h, w].
 
         A logit is its map's mean plus the output's bias; exact for classifiers without hidden layers alone.
         """
-        grid = self._normalise(pixels)
-        for name in (name for stage in STAGES.values() for name in stage if name != "avgpool"):
-            grid = self.backbone.get_submodule(name)(grid)
         bias = self.classifier(grid.new_zeros(1, grid.shape[1]))
         places = grid.permute(0, 2, 3, 1)  # the classifier of each place's features; its mean is that of the features
         maps = (self.classifier(places.flatten(0, 2)) - bias).unflatten(0, places.shape[:3]).permute(0, 3, 1, 2)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import combine
 import ensemble.inference.parts
-from ensemble.inference.predictor import Task
+from ensemble.inference.predictor import HeadGroup
 
 FILES = ["probabilities.npz", "submission.csv"]
 
@@ -24,21 +24,21 @@ def arguments(runs: Path, configs: Path, faces: Path) -> list[object]:
 
 
 def signalled(at: int) -> Callable:
-    """Task.view_logits, which sends this process SIGTERM when it is called for the n-th time."""
-    left, inner = [at], Task.view_logits
+    """HeadGroup.view_logits, which sends this process SIGTERM when it is called for the n-th time."""
+    left, inner = [at], HeadGroup.view_logits
 
-    def view_logits(task: Task, *given: object) -> Tensor:
+    def view_logits(group: HeadGroup, *given: object) -> dict[str, Tensor]:
         left[0] -= 1
         if not left[0]:
             os.kill(os.getpid(), signal.SIGTERM)
-        return inner(task, *given)
+        return inner(group, *given)
 
     return view_logits
 
 
 @pytest.mark.parametrize(
     ("options", "call_at", "saved"),
-    [([], 20, {24}), (["--views", "adaptive", "--margin", 0.05], 26, {12, 24})],  # whole batches, or windows
+    [([], 7, {24}), (["--views", "adaptive", "--margin", 0.05], 12, {12, 24})],  # whole batches, or windows
     ids=["all", "adaptive"],
 )
 def test_a_stopped_run_resumes_to_the_same_bytes(
@@ -53,7 +53,7 @@ def test_a_stopped_run_resumes_to_the_same_bytes(
     monkeypatch.setattr(ensemble.inference.parts, "ROWS", 10)  # three batches
     assert call(combine, *arguments, *options, "--out", tmp_path / "whole" / "submission.csv").code == 0
     out = tmp_path / "parts" / "submission.csv"
-    with patch.object(Task, "view_logits", signalled(call_at)):
+    with patch.object(HeadGroup, "view_logits", signalled(call_at)):
         outcome = call(combine, *arguments, *options, "--out", out)
     assert outcome.code == 143
     last = outcome.err.splitlines()[-1]

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 import combine
 import ensemble.inference.parts
 from data.runtime.errors import InputError
-from ensemble.backends.engines import BACKENDS, CHUNK, PACKAGES, CheckedBackend, input_size
+from ensemble.backends.engines import CHUNK, PACKAGES, CheckedModule, EngineBackend, input_size
 from ensemble.files.predictions import read_probabilities
 from heads.load import TrainedHead, load_head
 
@@ -29,13 +30,13 @@ def heads(runs: Path) -> dict[str, TrainedHead]:
 
 
 @pytest.fixture(scope="module")
-def modules(heads: dict[str, TrainedHead]) -> Callable[[str], dict[str, nn.Module]]:
-    """What an engine makes of each head, made once."""
+def modules(heads: dict[str, TrainedHead]) -> Callable[[str], nn.Module]:
+    """What an engine makes of the heads, made once."""
 
     @cache
-    def make(engine: str) -> dict[str, nn.Module]:
+    def make(engine: str) -> nn.Module:
         pytest.importorskip(PACKAGES[engine])
-        return {task: BACKENDS[engine](trained) for task, trained in heads.items()}
+        return EngineBackend(engine)([*heads.values()])
 
     return make
 
@@ -44,36 +45,37 @@ def random_pixels(trained: TrainedHead, count: int) -> Tensor:
     return torch.rand(count, 3, *input_size(trained), generator=torch.Generator().manual_seed(count))
 
 
-def probabilities(trained: TrainedHead, head: nn.Module, pixels: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return trained.target.probabilities(head(pixels))
+def probabilities(trained: TrainedHead, logits: Tensor) -> Tensor:
+    return trained.target.probabilities(logits)
 
 
-@pytest.mark.parametrize("engine", BACKENDS)
+@torch.inference_mode()
+@pytest.mark.parametrize("engine", PACKAGES)
 def test_every_engine_gives_pytorch_s_probabilities(engine, modules, heads) -> None:
-    for task, module in modules(engine).items():
-        trained = heads[task]
-        # Whole chunks, none, and others; one again, so that nothing is left over from a larger batch.
-        batches = [random_pixels(trained, count).flip(-1) for count in (1, CHUNK, CHUNK + 3, 1, 0)]
-        batches = [batch.contiguous(memory_format=torch.channels_last) for batch in batches]
-        batches += [torch.randint(0, 256, (2, 3, *input_size(trained)), dtype=torch.uint8)]
-        for pixels in batches:
-            found, expected = (probabilities(trained, head, pixels) for head in (module, trained.head))
+    module, every, size = modules(engine), [*heads.values()], next(iter(heads.values()))
+    # Whole chunks, none, and others; one again, so that nothing is left over from a larger batch.
+    batches = [random_pixels(size, count).flip(-1) for count in (1, CHUNK, CHUNK + 3, 1, 0)]
+    batches = [batch.contiguous(memory_format=torch.channels_last) for batch in batches]
+    batches += [torch.randint(0, 256, (2, 3, *input_size(size)), dtype=torch.uint8)]
+    for pixels, places in product(batches, (None, [0, 1, 2], [2], [1, 0])):
+        outputs = module(pixels, places)
+        for place, logits in zip(range(3) if places is None else places, outputs, strict=True):
+            found, expected = (probabilities(every[place], each) for each in (logits, every[place].head(pixels)))
             tolerance = 1e-5 if engine == "torch" else 1e-4
             torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
 
 
 class Shifted(nn.Module):
-    """A head with another logit of the first class."""
+    """Heads, one of them with another logit of the first class."""
 
     def __init__(self, head: nn.Module, by: float) -> None:
         super().__init__()
         self.head, self.by = head, by
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, places: None = None) -> list[Tensor]:
         logits = self.head(pixels).clone()
         logits[:, 0] += self.by
-        return logits
+        return [logits]
 
 
 @pytest.mark.parametrize("by", [0.01, float("nan")])
@@ -81,9 +83,9 @@ def test_an_engine_that_differs_from_pytorch_is_refused(by: float, heads: dict[s
     trained = heads["mask"]
     pixels = random_pixels(trained, 3)
     with torch.inference_mode():
-        CheckedBackend(Shifted(trained.head, 1e-6), trained, "onnx")(pixels)
-        with pytest.raises(InputError, match=r"--engine onnx: probabilities of mask differ .* --engine torch"):
-            CheckedBackend(Shifted(trained.head, by), trained, "onnx")(pixels)
+        CheckedModule(Shifted(trained.head, 1e-6), [trained], EngineBackend("onnx"))(pixels)
+        with pytest.raises(InputError, match=r"--engine onnx .*: probabilities of mask differ .* --engine torch"):
+            CheckedModule(Shifted(trained.head, by), [trained], EngineBackend("onnx"))(pixels)
 
 
 def test_combine_predicts_with_every_engine_what_pytorch_does(
@@ -92,7 +94,7 @@ def test_combine_predicts_with_every_engine_what_pytorch_does(
     given = ["--config", configs / "joint.yaml", "--runs", runs, "--data", faces / "eval", "--workers", 0]
     found, keys, inner = {}, [], ensemble.inference.parts.make_key
     monkeypatch.setattr(ensemble.inference.parts, "make_key", lambda *args: keys.append(inner(*args)) or keys[-1])
-    for engine in BACKENDS:
+    for engine in PACKAGES:
         pytest.importorskip(PACKAGES[engine])
         out = tmp_path / engine / "submission.csv"
         outcome = call(combine, *given, "--engine", engine, "--batch-size", 24, "--out", out)
@@ -100,7 +102,7 @@ def test_combine_predicts_with_every_engine_what_pytorch_does(
         found[engine] = read_probabilities(out.parent / "probabilities.npz")
         for name in [f"{task}{part}" for task in TASKS for part in ("", "/identity")]:
             np.testing.assert_allclose(found[engine][name], found["torch"][name], rtol=0, atol=1e-4)
-    assert len(set(keys)) == len(BACKENDS)  # parts of one engine are not used for another
+    assert len(set(keys)) == len(PACKAGES)  # parts of one engine are not used for another
     for engine in ("onnx", "openvino"):
         monkeypatch.setitem(sys.modules, PACKAGES[engine], None)  # as if it were not installed
         out = tmp_path / "none" / "submission.csv"
@@ -111,17 +113,18 @@ def test_combine_predicts_with_every_engine_what_pytorch_does(
         assert not out.parent.exists()
 
 
+@torch.inference_mode()
 def test_one_thread_is_one_thread_in_every_engine(modules: Callable, heads: dict[str, TrainedHead]) -> None:
     assert torch.get_num_threads() == 1
     trained = heads["mask"]
     pixels = random_pixels(trained, 64)
-    assert modules("onnx")["mask"].module.session.get_session_options().intra_op_num_threads == 1
-    assert modules("openvino")["mask"].module.compiled.get_property("INFERENCE_NUM_THREADS") == 1
-    for engine in BACKENDS:
-        module = modules(engine)["mask"]
+    assert modules("onnx").module.session((0,)).get_session_options().intra_op_num_threads == 1
+    assert modules("openvino").module.compile((0,), CHUNK).get_property("INFERENCE_NUM_THREADS") == 1
+    for engine in PACKAGES:
+        module = modules(engine)
         wall, busy = time.perf_counter(), time.process_time()
         for _ in range(8):
-            probabilities(trained, module, pixels)
+            module(pixels, [0])
         assert time.process_time() - busy < 1.2 * (time.perf_counter() - wall)
 
 
