@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -276,21 +277,29 @@ def build_recorder(
     config: schema.TaskConfig, run: RunFolder, split: DataSplit, source: ImageSource, head: Head, people: TrainingPeople
 ) -> RunRecorder:
     """Build the recorder of a run: what it writes about its people, and what it may resume with."""
-    valid, crops = split.valid, source.crops
-    validation = {
-        "source": valid["source"].to_numpy(dtype=np.str_),
-        "person": valid["person"].to_numpy(dtype=np.str_),
-        "path": valid["path"].to_numpy(dtype=np.str_),
-        "shot": valid["shot"].fillna("").to_numpy(dtype=np.str_),
+    validation = describe_validation(config, split.valid, split.valid_labels, split.valid_values)
+    frozen = None if config.training.feature_views is None else head.features_checksum()
+    fingerprints = fingerprint_data(split, source, frozen)
+    margin = None if source.crops is None else source.crops.margin
+    return RunRecorder(run, config.model_dump(), fingerprints, validation, margin, people.to_json())
+
+
+def describe_validation(
+    config: schema.TaskConfig,
+    rows: pd.DataFrame,
+    labels: npt.NDArray[np.int64],
+    values: npt.NDArray[np.float64] | None,
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of validation.npz that describe its N images: their class indices and numbers are [N]."""
+    arrays = {
+        "source": rows["source"].to_numpy(dtype=np.str_),
+        "person": rows["person"].to_numpy(dtype=np.str_),
+        "path": rows["path"].to_numpy(dtype=np.str_),
+        "shot": rows["shot"].fillna("").to_numpy(dtype=np.str_),
         "column": np.array(config.label.column or ""),
         "borders": np.array(config.label.borders or [], dtype=np.float64),
         "folds": np.array(config.split.folds),
         "classes": np.array(config.label.classes),
-        "truth": split.valid_labels,
+        "truth": labels,
     }
-    if split.valid_values is not None:
-        validation["value"] = split.valid_values
-    frozen = None if config.training.feature_views is None else head.features_checksum()
-    fingerprints = fingerprint_data(split, source, frozen)
-    margin = None if crops is None else crops.margin
-    return RunRecorder(run, config.model_dump(), fingerprints, validation, margin, people.to_json())
+    return arrays if values is None else arrays | {"value": values}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from heads.train.split import DataSplit
 from heads.train.state import EpochProgress, TrainState
 from heads.train.trackers import RunTrackers
 
+SCORES = ("macro_f1", "accuracy", "mae", "epoch")  # of a run's best epoch, in metrics.json
 # Keys that may change on resume: they do not affect a run's result.
 FREE_KEYS = ("training.workers", "training.trackers")
 # What must not change beside the config: keys in the state, and words for messages.
@@ -115,25 +116,11 @@ class RunRecorder:
             self.trackers.start()
             self.trackers.log(state.history)
         self.trackers.finish()
-        with np.load(self.run.validation) as saved:
-            probabilities, truth = saved["probabilities"], saved["truth"]
-        predicted = probabilities.argmax(axis=1)
-        names = self.config["label"]["classes"]
-        per_class = classification_report(
-            truth, predicted, labels=range(len(names)), target_names=names, output_dict=True, zero_division=0
-        )
-        description = read_description(self.run.best)
-        best, temperature = description["validation"], description.get("temperature", 1.0)
-        scores = {key: best[key] for key in ("macro_f1", "accuracy", "mae", "epoch") if key in best}
+        metrics = summarise_validation(self.run, self.config["label"]["classes"])
         minutes = round(sum(record["seconds"] for record in state.history) / 60, 2)
-        classes = {name: per_class[name] for name in names}
-        counts = {"photographs": len(truth), "classes": classes, "epochs": len(state.history), "minutes": minutes}
-        calibration = {
-            "temperature": temperature,
-            "calibration_error": expected_calibration_error(probabilities, truth)[0],
-            "calibration_error_scaled": expected_calibration_error(scale(probabilities, temperature), truth)[0],
-        }
-        write_json(self.run.metrics, scores | calibration | counts)
+        metrics |= {"epochs": len(state.history), "minutes": minutes}
+        scores = {key: metrics[key] for key in SCORES if key in metrics}
+        write_json(self.run.metrics, metrics)
         write_manifest(self.run.folder)
         text = ", ".join(f"{key} {value:.4g}" for key, value in scores.items())
         print(f"{self.config['task']}: best on validation: {text}; {minutes} minutes; {self.run.folder}")
@@ -205,6 +192,25 @@ class RunRecorder:
         steps = state.progress.steps
         within = f" and {steps} of {state.steps_per_epoch} steps" if steps else ""
         return f"epoch {len(state.history)}{within} of {self.run.folder}"
+
+
+def summarise_validation(run: RunFolder, classes: Sequence[str]) -> dict[str, Any]:
+    """Summarise a run's best head on its validation set: scores, calibration, precision and recall of each class."""
+    with np.load(run.validation) as saved:
+        probabilities, truth = saved["probabilities"], saved["truth"]
+    predicted = probabilities.argmax(axis=1)
+    per_class = classification_report(
+        truth, predicted, labels=range(len(classes)), target_names=classes, output_dict=True, zero_division=0
+    )
+    description = read_description(run.best)
+    best, temperature = description["validation"], description.get("temperature", 1.0)
+    return {key: best[key] for key in SCORES if key in best} | {
+        "temperature": temperature,
+        "calibration_error": expected_calibration_error(probabilities, truth)[0],
+        "calibration_error_scaled": expected_calibration_error(scale(probabilities, temperature), truth)[0],
+        "photographs": len(truth),
+        "classes": {name: per_class[name] for name in classes},
+    }
 
 
 def fingerprint_data(split: DataSplit, source: ImageSource, frozen: str | None) -> dict[str, str | None]:
