@@ -29,11 +29,11 @@ from heads.config.task import Label
 from heads.load import build_head, build_target
 from heads.model.head import Head, load_tensors_into
 from heads.model.weights import apply_weights_metadata, fill_backbone, load_imagenet, read_tensors
-from heads.objective.losses import WeightedSum, make_loss
+from heads.objective.losses import DistilledLoss, WeightedSum, make_loss
 from heads.objective.targets import Target
 from heads.run.checkpoint import find_description
 from heads.run.folder import RunFolder, find_source_run, folds_file
-from heads.run.leakage import TrainingPeople, find_training_people, leakage_warning
+from heads.run.leakage import TrainingPeople, find_training_people, leakage_warning, teacher_warning
 from heads.train.distributed import local_processes, prepare, synchronise_batch_norm
 from heads.train.loaders import ImageSource, ProcessBatches, check_batch_size, make_features, make_loader
 from heads.train.loop import FitSettings, Mixing, TrainingData
@@ -43,6 +43,7 @@ from heads.train.recorder import RunRecorder, fingerprint_data
 from heads.train.sampler import BalancedSampler
 from heads.train.split import DataSplit, load_split
 from heads.train.state import TrainState
+from heads.train.teacher import Teacher, ask_heads, average_person, find_teacher_heads, read_teacher
 from heads.train.trackers import check_trackers
 
 
@@ -74,7 +75,40 @@ def build_split(
     s, target = config.split, build_target(config.label)
     corrections = None if config.corrections is None else Path(config.corrections)
     file = None if runs is None else folds_file(runs, s.folds, s.seed)
-    return load_split(sources, target, s.folds, s.fold, s.strata, s.seed, file, corrections, skip_bad)
+    distilled = config.loss.distillation is not None
+    return load_split(sources, target, s.folds, s.fold, s.strata, s.seed, file, corrections, skip_bad, distilled)
+
+
+def add_teacher(
+    config: schema.TaskConfig,
+    split: DataSplit,
+    runs: Path,
+    run: RunFolder,
+    boxes: Path | None,
+    accelerator: Accelerator,
+) -> tuple[DataSplit, Teacher | None]:
+    """Add the teacher's probabilities to the targets of the training set; print how many images have none.
+
+    `runs` tells where to find a teacher of run:NAME, `boxes` is the file of face boxes for teachers that were trained
+    with one; the answers of runs are stored in the folder of `run`.
+    """
+    t = config.teacher
+    if t is None or config.loss.distillation is None:
+        return split, None
+    if t.file is not None:
+        teacher = read_teacher(Path(t.file), split.train, split.target, split.labels >= 0)
+    else:
+        files, workers = find_teacher_heads(t.runs, runs), usable_workers(config.training.workers, local_processes())
+        teacher = ask_heads(
+            files, split.train, split.target, run.teacher, t.allow_training_people, boxes, workers, accelerator
+        )
+    probabilities = teacher.probabilities
+    if t.look_at is not None:
+        probabilities = average_person(probabilities, split.train, t.look_at.column, t.look_at.value)
+    split = split.add_teacher(teacher.names, probabilities)
+    without = int((split.targets[:, split.target.outputs :].sum(dim=1) == 0).sum())
+    accelerator.print(f"teacher: {len(split.train)} training images, {without} of them without a teacher")
+    return split, teacher
 
 
 def store_split(config: schema.TaskConfig, runs: Path, split: DataSplit) -> None:
@@ -102,9 +136,9 @@ def init_head(config: schema.TaskConfig, runs: Path, fold: int | None, accelerat
 
 
 def find_leakage(
-    config: schema.TaskConfig, runs: Path, fold: int | None, split: DataSplit
+    config: schema.TaskConfig, runs: Path, fold: int | None, split: DataSplit, teacher: Teacher | None = None
 ) -> tuple[TrainingPeople, str]:
-    """Find the people whom the head and its backbone are trained on, and warn of those it is validated on."""
+    """Find the people whom the head, its backbone and teacher are trained on; warn of those it is validated on."""
     weights = config.backbone.weights
     run = find_source_run(weights, runs, fold)
     people, warning = TrainingPeople(), ""
@@ -112,6 +146,10 @@ def find_leakage(
         checkpoint = Path(weights) if run is None else run.best
         people = find_training_people(checkpoint)
         warning = leakage_warning(checkpoint, people, split.valid)
+    if teacher is not None and config.teacher is not None:
+        people |= teacher.people
+        name = config.teacher.file or ", ".join(config.teacher.runs)
+        warning += teacher_warning(f"teacher {name}", teacher.people, split.valid)
     return people.after_training(split.train["person"].unique()), warning
 
 
@@ -227,18 +265,24 @@ def build_training_data(
         sampler,
         split.valid_labels,
         split.valid_values,
-        build_mixing(t.mix, split.counts, split.target),
+        build_mixing(t.mix, split.counts, split.target, len(split.teacher_names)),
     )
 
 
-def build_mixing(mix: schema.Mix | None, counts: npt.NDArray[np.int64], target: Target) -> Mixing | None:
-    """Build the mixing of training batches; `counts` [C] of the training set decide which class is the rarest."""
+def build_mixing(
+    mix: schema.Mix | None, counts: npt.NDArray[np.int64], target: Target, teacher_outputs: int = 0
+) -> Mixing | None:
+    """Build the mixing of training batches; `counts` [C] of the training set decide which class is the rarest.
+
+    Targets may end with `teacher_outputs` probabilities of a teacher, which are mixed alike.
+    """
     if mix is None:
         return None
     rare_class = int(counts.argmin()) if mix.rarest else None
     if isinstance(mix.rarest, str):
         rare_class = target.classes.index(mix.rarest)
-    return partial(mix_halves, p=mix.p, rare_class=rare_class, pool=target.pool)
+    pool = torch.cat([target.pool, torch.full((teacher_outputs,), -1)])
+    return partial(mix_halves, p=mix.p, rare_class=rare_class, pool=pool)
 
 
 def build_train_state(
@@ -262,24 +306,36 @@ def build_settings(training: schema.Training) -> FitSettings:
     return FitSettings(t.epochs, t.select_by, t.validate_every, t.patience, t.clip_norm, t.seed)
 
 
-def build_loss(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target) -> nn.Module:
-    """Build the loss; balanced class weights are those of `counts` [C] in the training set."""
+def build_loss(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target, mixed: bool = False) -> nn.Module:
+    """Build the loss; balanced class weights are those of `counts` [C] in the training set.
+
+    With a distillation its targets are those of `Target.join_teacher`, which `mixed` batches do not index by class.
+    """
     weight: torch.Tensor | None = None
     if loss.class_weights != "none":
         listed = loss.class_weights
         values = listed if isinstance(listed, list) else balanced_weights(counts, listed.balanced)
         weight = torch.as_tensor(values, dtype=torch.float32)[target.pool]
-    terms = [make_loss(t.name, t.gamma, t.label_smoothing) for t in loss.terms]
-    return WeightedSum(terms, [t.factor for t in loss.terms], weight)
+    terms = [make_loss(t.name, t.gamma, t.label_smoothing) for t in loss.label_terms]
+    labels = WeightedSum(terms, [t.factor for t in loss.label_terms], weight)
+    if (d := loss.distillation) is None:
+        return labels
+    return DistilledLoss(labels, d.factor, d.temperature, target.pool, target.numbers is None and not mixed)
 
 
 def build_recorder(
-    config: schema.TaskConfig, run: RunFolder, split: DataSplit, source: ImageSource, head: Head, people: TrainingPeople
+    config: schema.TaskConfig,
+    run: RunFolder,
+    split: DataSplit,
+    source: ImageSource,
+    head: Head,
+    people: TrainingPeople,
+    teacher: Teacher | None = None,
 ) -> RunRecorder:
     """Build the recorder of a run: what it writes about its people, and what it may resume with."""
     validation = describe_validation(config, split.valid, split.valid_labels, split.valid_values)
     frozen = None if config.training.feature_views is None else head.features_checksum()
-    fingerprints = fingerprint_data(split, source, frozen)
+    fingerprints = fingerprint_data(split, source, frozen, None if teacher is None else teacher.checksum)
     margin = None if source.crops is None else source.crops.margin
     return RunRecorder(run, config.model_dump(), fingerprints, validation, margin, people.to_json())
 

@@ -104,7 +104,10 @@ def load_head(path: Path) -> TrainedHead:
     if not isinstance(description.get("config"), dict):
         raise InputError(f"{path}: found no config in it, expected a head's best.safetensors")
     config = read_stored_config(TaskConfig, description["config"], str(path))
-    for key, name in (("backbone.weights", config.backbone.weights), ("corrections", config.corrections)):
+    names = [("backbone.weights", config.backbone.weights), ("corrections", config.corrections)]
+    if config.teacher is not None:
+        names += [("teacher", name) for name in (config.teacher.file, *config.teacher.runs)]
+    for key, name in names:
         if name is not None and unsafe_reason(name):
             raise InputError(f"{path}: its {key} is {name!r}, outside of its folder; expected a name alone")
     with torch.device("meta"):  # uses no memory: a hostile config may ask for any size

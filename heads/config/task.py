@@ -19,7 +19,7 @@ KerasName = Literal["resnet50_keras", "resnet50_keras_2_0", "resnet50_keras_2_1"
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 Step = str | dict[str, dict[str, Any] | None]
 # Losses without class weights (`heads.objective.losses.make_loss`).
-UNWEIGHTED = ("soft_f1", "expectation")
+UNWEIGHTED = ("soft_f1", "expectation", "distillation")
 RETIRED = {
     "label.training": "other borders for training gained nothing (docs/ablations.md); leave it out",
     "training.resizing": "small images first gained nothing (docs/ablations.md); leave it out",
@@ -136,12 +136,16 @@ class Classifier(Section):
 
 
 class LossTerm(Section):
-    """One loss and its factor in the sum; only focal uses gamma, only focal and cross entropy smoothing."""
+    """One loss and its factor in the sum.
 
-    name: Literal["focal", "cross_entropy", "soft_f1", "expectation", "coral", "corn"]
-    factor: Positive = 1.0
+    Only focal uses gamma, only focal and cross entropy smoothing, only distillation a temperature.
+    """
+
+    name: Literal["focal", "cross_entropy", "soft_f1", "expectation", "coral", "corn", "distillation"]
+    factor: NotNegative = 1.0
     gamma: NotNegative = 2.0
     label_smoothing: ShareBelow1 = 0.0
+    temperature: Positive = 1.0
 
 
 class Balanced(Section):
@@ -151,10 +155,55 @@ class Balanced(Section):
 
 
 class Loss(Section):
-    """One loss or the weighted sum of two, with class weights: none, a list, or balanced."""
+    """The weighted sum of one or two losses of the labels and a distillation, with class weights of the former."""
 
-    terms: Annotated[list[LossTerm], Field(min_length=1, max_length=2)]
+    terms: Annotated[list[LossTerm], Field(min_length=1, max_length=3)]
     class_weights: Literal["none"] | list[Positive] | Balanced = "none"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [term.name for term in self.terms]
+        if names.count("distillation") > 1 or not 1 <= len(self.label_terms) <= 2:
+            raise ValueError(
+                f"loss.terms {names}: expected one loss of the labels, or two, and distillation once at most"
+            )
+        if not any(term.factor for term in self.terms):
+            raise ValueError("loss.terms: all factors are 0, expected one above")
+        return self
+
+    @property
+    def label_terms(self) -> list[LossTerm]:
+        """The losses of the labels."""
+        return [term for term in self.terms if term.name != "distillation"]
+
+    @property
+    def distillation(self) -> LossTerm | None:
+        """The term of the teacher, unless its factor is 0."""
+        return next((term for term in self.terms if term.name == "distillation" and term.factor), None)
+
+
+class LookAt(Section):
+    """Another image of the person for the teacher: those whose label in `column` is `value`."""
+
+    column: str
+    value: str
+
+
+class Teacher(Section):
+    """What the distillation learns from: runs, or a file of probabilities per image."""
+
+    runs: list[str] = Field(default_factory=list)
+    file: str | None = None
+    allow_training_people: bool = False
+    look_at: LookAt | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.runs) == (self.file is not None):
+            raise ValueError("teacher: give either runs or file")
+        if self.file is not None and self.allow_training_people:
+            raise ValueError("teacher.allow_training_people: only runs know whom they were trained on; leave it out")
+        return self
 
 
 class Sampler(Section):
@@ -276,6 +325,7 @@ class TaskConfig(Section):
     backbone: Backbone = Backbone()
     classifier: Classifier = Classifier()
     loss: Loss
+    teacher: Teacher | None = None
     sampler: Sampler = Sampler()
     pixels: Pixels
     optimiser: Optimiser = Optimiser()
@@ -309,6 +359,12 @@ class TaskConfig(Section):
             raise ValueError(f"loss.class_weights has {len(weights)} values for {len(self.label.classes)} classes")
         return self
 
+    @model_validator(mode="after")
+    def _check_teacher(self) -> Self:
+        if self.teacher is None and "distillation" in [term.name for term in self.loss.terms]:
+            raise ValueError("loss.terms: distillation needs a teacher")
+        return self
+
     def to_yaml(self) -> str:
         """The resolved config, every default written out, as YAML that reads back to the same config."""
         return dump_yaml(self.model_dump())
@@ -324,6 +380,8 @@ def find_unused_settings(config: TaskConfig) -> list[str]:
         )
     if config.optimiser.coral_lr != Optimiser.model_fields["coral_lr"].default and config.label.ordinal != "coral":
         problems.append("optimiser.coral_lr: only label.ordinal=coral uses it; leave it out")
+    if config.teacher is not None and "distillation" not in [term.name for term in config.loss.terms]:
+        problems.append("teacher: only a distillation in loss.terms uses it; add that or leave the teacher out")
     weights, names = config.loss.class_weights, [term.name for term in config.loss.terms]
     off = weights == "none" or (isinstance(weights, Balanced) and weights.balanced == 0)
     if not off and set(names) <= set(UNWEIGHTED):
@@ -331,7 +389,11 @@ def find_unused_settings(config: TaskConfig) -> list[str]:
     problems += [
         f"loss.terms: {term.name} does not use {key}; leave it out"
         for term in config.loss.terms
-        for key, users in (("gamma", ("focal",)), ("label_smoothing", ("focal", "cross_entropy")))
+        for key, users in (
+            ("gamma", ("focal",)),
+            ("label_smoothing", ("focal", "cross_entropy")),
+            ("temperature", ("distillation",)),
+        )
         if getattr(term, key) != LossTerm.model_fields[key].default and term.name not in users
     ]
     return problems

@@ -68,6 +68,35 @@ def expectation_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return ((logits.softmax(dim=1) - targets.to(logits.dtype)) @ numbers).abs().mean()
 
 
+def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float = 1.0, pool: Tensor | None = None) -> Tensor:
+    """Divergence KL(teacher || student) of softened probabilities, times temperature squared, averaged over rows.
+
+    Hinton, Vinyals & Dean 2015, arXiv:1503.02531. Rows of zeros have no teacher and do not count; without any other
+    the loss is 0.
+
+    Args:
+        logits: of the student, [N, outputs].
+        teacher: probabilities [N, K], rows sum to 1.
+        temperature: both sides' logits are divided by it, above 0.
+        pool: class index of each output, int64 [outputs]; used where K is the number of classes, not of outputs.
+
+    >>> value = distillation_loss(torch.zeros(2, 2), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    >>> round(value.item(), 4)  # the log of 2, of the first row alone
+    0.6931
+    """
+    if pool is not None and teacher.shape[1] != logits.shape[1]:
+        logits = torch.stack([logits[:, pool == i].logsumexp(dim=1) for i in range(teacher.shape[1])], dim=1)
+    wanted = (teacher.clamp_min(torch.finfo(teacher.dtype).tiny).log() / temperature).log_softmax(dim=1)
+    found = (logits / temperature).log_softmax(dim=1)
+    rows, known = F.kl_div(found, wanted, reduction="none", log_target=True).sum(dim=1), is_known(teacher)
+    return (rows * known).sum() / known.sum().clamp_min(1) * temperature**2
+
+
+def is_known(targets: Tensor) -> Tensor:
+    """Whether each row of distributions [N, K] sums to 1; rows of zeros, or mixed with such a row, do not."""
+    return targets.sum(dim=1) > 0.99
+
+
 class WeightedSum(nn.Module):
     """The sum of losses of the same logits and targets, each times its factor; class weights [K] move with it."""
 
@@ -80,6 +109,30 @@ class WeightedSum(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         terms = [f * loss(logits, targets, self.weight) for f, loss in zip(self.factors, self.losses, strict=True)]
         return torch.stack(terms).sum()
+
+
+class DistilledLoss(nn.Module):
+    """A loss of the labels, and a factor times the `distillation_loss`, of targets that hold both side by side.
+
+    Args:
+        loss: of the labels; it is computed for the images that have one.
+        pool: class index of each output, int64 [outputs].
+        indices: `loss` takes class indices, not distributions.
+    """
+
+    def __init__(self, loss: nn.Module, factor: float, temperature: float, pool: Tensor, indices: bool) -> None:
+        super().__init__()
+        self.loss, self.factor, self.temperature, self.indices = loss, factor, temperature, indices
+        self.pool: Tensor
+        self.register_buffer("pool", pool)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        labels, teacher = targets[:, : logits.shape[1]], targets[:, logits.shape[1] :]
+        value = self.factor * distillation_loss(logits, teacher, self.temperature, self.pool)
+        if (known := is_known(labels)).any():
+            labels = labels[known]
+            value = value + self.loss(logits[known], labels.argmax(dim=1) if self.indices else labels)
+        return value
 
 
 def make_loss(name: str, gamma: float = 2.0, label_smoothing: float = 0.0) -> LossFunction:

@@ -5,6 +5,7 @@ classes and whose mean predicts the number (Rothe et al. 2018, doi:10.1007/s1126
 Gao et al. 2017, arXiv:1611.01731); or one per border between ordered classes (`heads.objective.ordinal`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from data.runtime.errors import InputError, raise_all
 from heads.objective.ordinal import PROBABILITIES
@@ -40,6 +42,13 @@ class Target:
         if self.numbers is None:
             return torch.arange(len(self.classes))
         return torch.from_numpy(self._cut(np.arange(self.numbers[0], self.numbers[1] + 1.0)))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the outputs' meanings: the numbers, or the classes where there are none."""
+        return (
+            list(self.classes) if self.numbers is None else list(map(str, range(self.numbers[0], self.numbers[1] + 1)))
+        )
 
     def select_rows(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of `table` that have this label, renumbered from 0.
@@ -116,6 +125,21 @@ class Target:
         assert self.numbers is not None
         numbers = torch.arange(self.numbers[0], self.numbers[1] + 1, device=logits.device)
         return logits.float().softmax(dim=1) @ numbers.float()
+
+    def distribution(self, logits: Tensor, names: Sequence[str]) -> Tensor:
+        """Probabilities [N, len(names)] of `self.names`, or of these classes in any order, from logits [N, outputs]."""
+        if self.numbers is not None and list(names) == self.names:
+            return logits.float().softmax(dim=1)
+        return self.probabilities(logits)[:, [self.classes.index(name) for name in names]]
+
+    def join_teacher(self, targets: Tensor, teacher: Tensor) -> Tensor:
+        """Join training targets and a teacher's probabilities [N, K] into distributions [N, outputs + K].
+
+        Rows without a label (the index -1, or zeros) or without a teacher (NaN) get zeros there.
+        """
+        if targets.ndim == 1:
+            targets = F.one_hot(targets.clamp_min(0), self.outputs) * (targets >= 0)[:, None]
+        return torch.cat([targets.float(), teacher.nan_to_num(0)], dim=1)
 
     def _cut(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         return np.searchsorted(np.asarray(self.borders), values, side="right").astype(np.int64)

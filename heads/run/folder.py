@@ -37,6 +37,7 @@ class RunFolder:
         self.history = folder / "history.csv"
         self.metrics = folder / "metrics.json"
         self.validation = folder / "validation.npz"  # predictions of the best head on its validation set
+        self.teacher = folder / "teacher.npz"  # predictions of teacher.runs for its training images
         self.events = folder / "tensorboard"  # TensorBoard's files
 
 
@@ -93,7 +94,11 @@ def strip_paths(config: Mapping[str, Any]) -> dict[str, Any]:
         return PureWindowsPath(name).name if name is not None and unsafe_reason(name) else name
 
     backbone = {**config["backbone"], "weights": strip(config["backbone"]["weights"])}
-    return {**config, "backbone": backbone, "corrections": strip(config["corrections"])}
+    stripped = {**config, "backbone": backbone, "corrections": strip(config["corrections"])}
+    if (teacher := config.get("teacher")) is not None:
+        runs, file = list(map(strip, teacher["runs"])), strip(teacher["file"])
+        stripped["teacher"] = {**teacher, "runs": runs, "file": file}
+    return stripped
 
 
 def save_head(

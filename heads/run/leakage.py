@@ -16,11 +16,11 @@ PEOPLE = "people"  # key of a checkpoint's description
 
 @dataclass(frozen=True)
 class TrainingPeople:
-    """The people that a head was trained on, and those its backbone was trained on, and so on.
+    """The people that a head was trained on, and those its backbone and teachers were trained on, and so on.
 
     Attributes:
         hashes: of their names, see `hash_person`: who has the data recognises them, a shared checkpoint names nobody.
-        unknown: checkpoints along the chain of backbones that do not hold their people, by file name.
+        unknown: checkpoints and files along the chain that do not hold their people, by file name.
     """
 
     hashes: frozenset[str] = frozenset()
@@ -29,6 +29,9 @@ class TrainingPeople:
     def after_training(self, people: Iterable[str]) -> "TrainingPeople":
         """Return those of a head that starts from these weights and is trained on `people`."""
         return TrainingPeople(self.hashes | set(map(hash_person, people)), self.unknown)
+
+    def __or__(self, other: "TrainingPeople") -> "TrainingPeople":
+        return TrainingPeople(self.hashes | other.hashes, tuple(dict.fromkeys(self.unknown + other.unknown)))
 
     def to_json(self) -> dict[str, list[str]]:
         """Return the part of a checkpoint's description that `find_training_people` reads."""
@@ -56,6 +59,13 @@ def find_training_people(checkpoint: Path) -> TrainingPeople:
     return TrainingPeople(unknown=(str(checkpoint),)) if "config" in description else TrainingPeople()
 
 
+def teacher_warning(name: str, people: TrainingPeople, valid: pd.DataFrame) -> str:
+    """Warn of validation people whom the teacher called `name` was trained on, as `leakage_warning` does."""
+    unknown = ", ".join(people.unknown)
+    warning = f"{name}: it is not known which people this teacher was trained on ({unknown})\n" if unknown else ""
+    return warning + _describe_leak(name, "teacher", _find_leaked(people, valid))
+
+
 def leakage_warning(checkpoint: Path, people: TrainingPeople, valid: pd.DataFrame) -> str:
     """Warn of validation people whom the backbone was trained on, and of what is not known; empty if there is nothing.
 
@@ -64,8 +74,7 @@ def leakage_warning(checkpoint: Path, people: TrainingPeople, valid: pd.DataFram
         people: of the backbone.
         valid: rows of the validation set, of which `source` and `person` are used.
     """
-    leaked = {person for person in valid["person"].unique() if hash_person(person) in people.hashes}
-    warning = ""
+    leaked, warning = _find_leaked(people, valid), ""
     if str(checkpoint) in people.unknown:
         warning += f"{checkpoint}: a backbone of version 0.1, which did not store the people it was trained on"
         validation = RunFolder(checkpoint.parent).validation
@@ -77,12 +86,20 @@ def leakage_warning(checkpoint: Path, people: TrainingPeople, valid: pd.DataFram
     elif people.unknown:
         names = ", ".join(people.unknown)
         warning += f"{checkpoint}: it is not known which people its backbone was trained on ({names} of version 0.1)\n"
-    if leaked:
-        warning += (
-            f"{checkpoint}: this backbone was trained on {len(leaked)} people in the head's validation set, which "
-            "inflates its metrics; train the backbone with the --fold and the split of the head\n"
-        )
-    return warning
+    return warning + _describe_leak(checkpoint, "backbone", leaked)
+
+
+def _find_leaked(people: TrainingPeople, valid: pd.DataFrame) -> set[str]:
+    return {person for person in valid["person"].unique() if hash_person(person) in people.hashes}
+
+
+def _describe_leak(name: str | Path, what: str, leaked: set[str]) -> str:
+    if not leaked:
+        return ""
+    return (
+        f"{name}: this {what} was trained on {len(leaked)} people in the head's validation set, which "
+        f"inflates its metrics; train the {what} with the --fold and the split of the head\n"
+    )
 
 
 def _find_others(validated: set[str], valid: pd.DataFrame) -> set[str]:

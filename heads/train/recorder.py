@@ -37,6 +37,7 @@ FINGERPRINTS = {
     "boxes": "--boxes, as they crop these images",
     "box_margin": "--box-margin",
     "kept": "--cache, whose copies have the working size",
+    "teacher": "heads of teacher.runs, or teacher.file",
     "frozen": "frozen backbone that training.feature_views are computed with (backbone.weights)",
 }
 
@@ -213,11 +214,13 @@ def summarise_validation(run: RunFolder, classes: Sequence[str]) -> dict[str, An
     }
 
 
-def fingerprint_data(split: DataSplit, source: ImageSource, frozen: str | None) -> dict[str, str | None]:
+def fingerprint_data(
+    split: DataSplit, source: ImageSource, frozen: str | None, teacher: str | None = None
+) -> dict[str, str | None]:
     """Summarise the data of a run, a text for each of `FINGERPRINTS`: equal if the run may resume.
 
     Paths are relative to their source's folder, so that a run resumes after its data were moved. `frozen` is the
-    checksum of the frozen backbone if features are used in place of images.
+    checksum of the frozen backbone if features are used in place of images, `teacher` that of the teachers.
     """
     fingerprints = {
         "train": _fingerprint_rows(split.train, split.target),
@@ -226,6 +229,7 @@ def fingerprint_data(split: DataSplit, source: ImageSource, frozen: str | None) 
         "box_margin": None,
         "kept": None if source.cache is None else "copies",
         "frozen": frozen,
+        "teacher": teacher,
     }
     if source.crops is not None:
         paths = [os.path.abspath(path) for path in (*split.train["path"], *split.valid["path"])]  # noqa: PTH100 (links stay)

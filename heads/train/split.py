@@ -1,12 +1,13 @@
 """Split of the labelled images: a training and a validation set that share no person."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 from torch import Tensor
 
 from data.annotations.corrections import apply_corrections
@@ -26,14 +27,16 @@ class DataSplit:
         images: all images that can be decoded, also those without this label.
         train: rows of the training set, labelled.
         valid: rows of the validation set, the held-out fold; no person is in both.
-        labels: class index of each training row, int64 [N].
-        targets: what the loss of each training row is computed with, [N] or [N, outputs].
-        counts: training rows of each class, int64 [C].
+        labels: class index of each training row, int64 [N]; where it has no label, -1 or the teacher's class.
+        targets: what the loss of each training row is computed with, [N], [N, outputs] or [N, outputs + K] with a
+            teacher (`Target.join_teacher`).
+        counts: labelled training rows of each class, int64 [C].
         valid_labels: class index of each validation row, int64 [M].
         valid_values: number of each validation row, float64 [M], if the target is a distribution.
         fold_of: the fold of everybody in the sources.
         bad: the error of each image that is left out, by path.
         warnings: lines for the user; may be empty.
+        teacher_names: classes or numbers of a teacher's probabilities, [K]; empty without a teacher.
     """
 
     target: Target
@@ -48,12 +51,35 @@ class DataSplit:
     fold_of: Mapping[str, int]
     bad: Mapping[str, str]
     warnings: str
+    teacher_names: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
         """The numbers of images, by class for training."""
         counts = ", ".join(f"{name} {n}" for name, n in zip(self.target.classes, self.counts, strict=True))
+        unlabelled = len(self.train) - int(self.counts.sum())
+        counts += f", without a label {unlabelled}" if unlabelled else ""
         return f"{len(self.train)} images to train ({counts}), {len(self.valid)} to validate"
+
+    def add_teacher(self, names: Sequence[str], probabilities: npt.NDArray[np.float32]) -> "DataSplit":
+        """Add a teacher's probabilities [N, K] of these classes or numbers to the targets; NaN where it has none.
+
+        Rows that have neither a label nor a teacher are left out. Those without a label count as of the teacher's
+        class where classes are balanced.
+        """
+        target, pool = self.target, self.target.pool.numpy()
+        if list(names) != target.names or target.numbers is None:
+            pool = np.array([target.classes.index(name) for name in names])
+        classes = probabilities @ np.eye(len(target.classes), dtype=np.float32)[pool]
+        labels = np.where(self.labels < 0, classes.argmax(axis=1), self.labels)
+        rows = np.flatnonzero((self.labels >= 0) | ~np.isnan(probabilities).any(axis=1))
+        return replace(
+            self,
+            train=self.train.iloc[rows].reset_index(drop=True),
+            labels=labels[rows],
+            targets=target.join_teacher(self.targets, torch.from_numpy(probabilities))[rows],
+            teacher_names=tuple(names),
+        )
 
 
 def load_split(
@@ -66,6 +92,7 @@ def load_split(
     folds_file: Path | None = None,
     corrections: Path | None = None,
     skip_bad: bool = False,
+    unlabelled: bool = False,
 ) -> DataSplit:
     """Read the sources and split the images that have the target's label.
 
@@ -75,6 +102,7 @@ def load_split(
         folds_file: has the folds of people who were split before (`data.annotations.folds.store_folds`).
         corrections: CSV file of label corrections.
         skip_bad: leave out images that cannot be decoded, instead of failing at the first.
+        unlabelled: the training set ends with the images that have no label, for `DataSplit.add_teacher`.
     """
     table = read_table(sources, lenient=skip_bad)
     bad = find_undecodable(table["path"].tolist()) if skip_bad else {}
@@ -97,13 +125,20 @@ def load_split(
     if not counts.all():
         missing = [repr(name) for name, count in zip(target.classes, counts, strict=True) if not count]
         raise InputError(f"the training set has no image of class {', '.join(missing)}, expected at least 1 of each")
+    labels, targets = indices[~held_out], target.encode(train)
+    if unlabelled:
+        others = images[(images["fold"] != fold) & ~images["path"].isin(rows["path"])]
+        train = pd.concat([train, others], ignore_index=True)
+        labels = np.concatenate([labels, np.full(len(others), -1)])
+        no_label = torch.full((len(others), *targets.shape[1:]), -(targets.ndim == 1), dtype=targets.dtype)
+        targets = torch.cat([targets, no_label])
     return DataSplit(
         target,
         images,
         train,
         valid,
-        indices[~held_out],
-        target.encode(train),
+        labels,
+        targets,
         counts,
         indices[held_out],
         target.values(valid).numpy() if target.numbers else None,

@@ -79,6 +79,13 @@ XY, YEARS = "column: a, classes: [x, y]", "distribution: {low: 0, high: 9, sigma
         ("label.ordinal=corn", "use the same one, alone, in both keys"),
         ("loss.terms=[{name: corn}]", "use the same one, alone, in both keys"),
         ("loss.terms=[{name: focal}, {name: expectation}]", "needs label.distribution"),
+        ("loss.terms=[{name: focal}, {name: distillation}]", "distillation needs a teacher"),
+        ("loss.terms=[{name: distillation}]", "expected one loss of the labels, or two, and distillation once at most"),
+        ("loss.terms=[{name: focal}, {name: distillation}, {name: distillation}]", "distillation once at most"),
+        ("loss.terms=[{name: focal, factor: 0}]", "all factors are 0"),
+        ("teacher={}", "teacher: give either runs or file"),
+        ("teacher={runs: [a], file: b}", "teacher: give either runs or file"),
+        ("teacher={file: b, allow_training_people: true}", "only runs know whom they were trained on"),
         ("classifier.factored=true", "needs label.parts"),
         ("training={epochs: 1, mix: {}, feature_views: 1}", "training.mix needs pixels"),
         (
@@ -136,6 +143,7 @@ def test_a_label_of_parts_names_the_joint_classes() -> None:
 
 
 NO_WEIGHTS = ["loss.terms=[{name: soft_f1}, {name: expectation}]", "loss.class_weights={balanced: 0.5}"]
+DISTILLED = "loss.terms=[{name: focal}, {name: distillation, factor: 0, temperature: 2}]"
 WEIGHTED, VIEWS = "loss.class_weights=[1, 2, 3]", "training.feature_views=2"
 
 
@@ -151,6 +159,9 @@ WEIGHTED, VIEWS = "loss.class_weights=[1, 2, 3]", "training.feature_views=2"
         (["loss.terms=[{name: focal, gamma: 1, label_smoothing: 0.1}]"], None),
         (["backbone.freeze=layer3", VIEWS], "training.feature_views: needs backbone.freeze=all"),
         (["backbone.freeze=all", VIEWS], None),
+        (["teacher.runs=[a]"], "teacher: only a distillation in loss.terms uses it"),
+        ([DISTILLED, "teacher.runs=[a]"], None),
+        (["loss.terms=[{name: focal, temperature: 2}]"], "loss.terms: focal does not use temperature"),
         (["optimiser.coral_lr=0.1"], "optimiser.coral_lr: only label.ordinal=coral uses it"),
     ],
 )
@@ -159,7 +170,7 @@ def test_a_setting_without_effect_is_reported(changes: list[str], expected: str 
     assert [problem.startswith(expected or "") for problem in problems] == [True] * (expected is not None)
 
 
-@pytest.mark.parametrize("name", get_args(LossTerm.model_fields["name"].annotation))
+@pytest.mark.parametrize("name", sorted({*get_args(LossTerm.model_fields["name"].annotation)} - {"distillation"}))
 def test_class_weights_change_a_loss_unless_it_is_named_unweighted(name: str) -> None:
     logits, targets = torch.randn(6, 2), torch.tensor([0, 1, 2, 0, 1, 1])
     if name not in ("coral", "corn"):

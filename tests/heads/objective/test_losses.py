@@ -11,7 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from heads.objective.losses import expectation_loss, focal_loss, make_loss, soft_f1_loss
+from heads.objective.losses import (
+    DistilledLoss,
+    WeightedSum,
+    distillation_loss,
+    expectation_loss,
+    focal_loss,
+    make_loss,
+    soft_f1_loss,
+)
 from heads.objective.ordinal import coral_loss, corn_loss
 
 ROWS, CLASSES = 40, 5
@@ -110,3 +118,47 @@ def test_losses_by_name_are_the_functions_with_their_arguments() -> None:
     assert torch.equal(entropy, F.cross_entropy(logits, targets, WEIGHT, label_smoothing=0.1))
     for name, function in (("coral", coral_loss), ("corn", corn_loss)):
         assert torch.equal(make_loss(name)(logits[:, 1:], targets, WEIGHT), function(logits[:, 1:], targets, WEIGHT))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_distillation_is_hintons_loss_of_the_rows_with_a_teacher(temperature: float) -> None:
+    logits, wanted = random_case(distribution=True)
+    logits.requires_grad_()
+    soft = (wanted.log() / temperature).softmax(dim=1)
+    entropy = F.cross_entropy(logits / temperature, soft) * temperature**2  # the paper's, with the teacher's constant
+    constant = -(soft * soft.log()).sum(dim=1).mean() * temperature**2
+    value = distillation_loss(logits, wanted, temperature)
+    assert value.item() == pytest.approx((entropy - constant).item(), rel=1e-5)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (value, entropy)))
+    assert distillation_loss(wanted.log() + 7, wanted, temperature).item() == pytest.approx(0, abs=1e-6)
+    known = torch.arange(ROWS) % 3 > 0
+    part = distillation_loss(logits, wanted * known[:, None], temperature)
+    assert part.item() == pytest.approx(distillation_loss(logits[known], wanted[known], temperature).item())
+    assert distillation_loss(logits, wanted * 0).item() == 0
+
+
+def test_a_teacher_of_classes_is_held_against_sums_over_numbers() -> None:
+    logits, wanted = random_case(distribution=True)[0], torch.tensor([[0.25, 0.75]]).repeat(ROWS, 1)
+    pool = torch.tensor([0, 0, 1, 1, 1])
+    p = logits.softmax(dim=1)
+    classes = torch.stack([p[:, :2].sum(dim=1), p[:, 2:].sum(dim=1)], dim=1)
+    expected = distillation_loss(classes.log(), wanted, 2.0)
+    assert distillation_loss(logits, wanted, 2.0, pool).item() == pytest.approx(expected.item(), rel=1e-5)
+    far = (logits * 1e3).requires_grad_()
+    (gradient,) = torch.autograd.grad(distillation_loss(far, wanted, 2.0, pool), far)
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("distribution", [False, True], ids=["indices", "distributions"])
+def test_labels_and_teacher_each_count_the_images_that_have_them(distribution: bool) -> None:
+    logits, targets = random_case(distribution)
+    teacher, labels = random_case(distribution=True)[1], targets if distribution else F.one_hot(targets, CLASSES)
+    labelled, taught = torch.arange(ROWS) % 3 > 0, torch.arange(ROWS) % 4 > 0
+    joined = torch.cat([labels * labelled[:, None], teacher * taught[:, None]], dim=1).float()
+    plain = WeightedSum([make_loss("focal")], [0.75], WEIGHT)
+    loss = DistilledLoss(plain, 0.5, 2.0, torch.arange(CLASSES), not distribution)
+    of_teacher = 0.5 * distillation_loss(logits[taught], teacher[taught], 2.0)
+    expected = plain(logits[labelled], targets[labelled]) + of_teacher
+    assert loss(logits, joined).item() == pytest.approx(expected.item(), rel=1e-6)
+    joined[:, :CLASSES] = 0
+    assert loss(logits, joined).item() == pytest.approx(of_teacher.item(), rel=1e-6)
