@@ -75,6 +75,7 @@ def combine(args: argparse.Namespace) -> None:
         cache=args.out.parent,
         calibrated=not args.raw_probabilities,
     )
+    model = model.resolve(images)
     print(model)
     if isinstance(model.read, CroppedReader):
         print(model.read.summary(images.paths))

@@ -1,34 +1,48 @@
 """Trained heads of every task of the joint code: images in, classes, probabilities and numbers out."""
 
+import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from data.dataset import make_scaled_reader
+from data.dataset import Sample, make_scaled_reader
 from data.images.crop import CroppedReader, make_reader
 from data.images.decode import Read, decoder_versions
 from data.images.find import ID, IMAGES, image_paths
 from data.images.inputs import ImageInput, ImageInputs, list_inputs
 from data.runtime.errors import InputError, did_you_mean, raise_all
 from data.runtime.processes import usable_workers
-from ensemble.backends.engines import DEFAULT, PACKAGES, Backend, EngineBackend, describe_device
+from ensemble.backends.engines import (
+    DEFAULT,
+    PACKAGES,
+    Backend,
+    EngineBackend,
+    describe_device,
+    select_device,
+)
 from ensemble.files.predictions import FILE_NAME, Predictions, write_probabilities
 from ensemble.files.share import find_folder, save_folder
 from ensemble.files.submission import read_ground_truth
+from ensemble.inference.choice import AUTO, SAMPLE, choose_backend, describe_machine, list_candidates
 from ensemble.inference.early_exit import predict_adaptive
-from ensemble.inference.exit_thresholds import select_thresholds
+from ensemble.inference.exit_thresholds import load_exit_thresholds
 from ensemble.inference.load import load_tasks
-from ensemble.inference.parts import part_size
-from ensemble.inference.predictor import Predictor, Task, load_batches
+from ensemble.inference.parts import make_key, part_size
+from ensemble.inference.predictor import Predictor, Task, choose_views, load_batches
 from heads.load import TrainedHead
 
-CHOICES = {"engine": tuple(PACKAGES), "precision": ("fp32", "int8"), "views": ("all", "adaptive")}
+CHOICES = {
+    "engine": (AUTO, *PACKAGES),
+    "precision": (AUTO, "fp32", "bf16", "int8"),
+    "views": ("plain", "default", "all", "adaptive"),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,24 +52,29 @@ class Ensemble:
     Attributes:
         tasks: by name, the most significant digit of the joint code first.
         runs: folder that they were loaded from.
-        backend: computes the heads.
+        backend: computes the heads, unless there are several `candidates`.
+        candidates: backends of which `resolve` chooses the quickest, the default first.
         device: of the heads; None: that of the backend.
         batch_size: images computed together, which decides the last bits of probabilities.
         workers: decoding processes, which stay ahead of the heads; 0: none.
         read: path -> RGB uint8 [H, W, 3]; None decodes JPEGs at the smallest scale that the heads need.
-        thresholds: by task, see `ensemble.inference.early_exit`; None passes every image in all views.
-        options: what else decides predictions, by name.
+        views: which test-time views the tasks have; "adaptive": see `ensemble.inference.early_exit`.
+        margin: the threshold of all tasks for adaptive views; None: chosen on validation images.
+        thresholds: by task, for adaptive views, once `resolve` has chosen them.
     """
 
     tasks: Mapping[str, Task]
     runs: Path = Path()
     backend: Backend = DEFAULT
+    candidates: Sequence[EngineBackend] = ()
     device: torch.device | None = None
     batch_size: int = 64
     workers: int = 0
     read: Read | None = None
+    views: str = "default"
+    margin: float | None = None
     thresholds: Mapping[str, float] | None = None
-    options: Mapping[str, object] = field(default_factory=dict)
+    _resolved: list["Ensemble"] = field(default_factory=list, init=False)
 
     @classmethod
     def load(
@@ -64,10 +83,10 @@ class Ensemble:
         config: str | os.PathLike[str] | None = None,
         *,
         device: str | torch.device | None = None,
-        engine: str = "torch",
-        precision: str = "fp32",
+        engine: str = AUTO,
+        precision: str = AUTO,
         calibration: Sequence[str | os.PathLike[str]] = (),
-        views: str = "all",
+        views: str = "default",
         margin: float | None = None,
         boxes: str | os.PathLike[str] | None = None,
         box_margin: float = 1.0,
@@ -99,18 +118,50 @@ class Ensemble:
         read = make_reader(None if boxes is None else Path(boxes), box_margin)
         crops = read if isinstance(read, CroppedReader) else None
         tasks = load_tasks(folder, None if config is None else Path(config), crops.margin if crops else None)
+        tasks = {name: choose_views(task, views) for name, task in tasks.items()}
         if not calibrated:
             tasks = {name: replace(task, temperature=1.0) for name, task in tasks.items()}
-        backend: Backend = EngineBackend(engine)
-        # Parts of an interrupted combine.py and saved thresholds count if these are the same.
         if precision == "int8":
             from ensemble.backends.int8 import Int8Backend  # an optional package
 
-            backend = Int8Backend(tasks, [Path(each) for each in calibration], Path(cache), crops, processes)
-        options: dict[str, object] = {"engine": backend.describe(), "crops": crops.digest if crops else None}
-        model = cls(tasks, folder, backend, where, batch_size, processes, crops, None, options)
-        chosen = select_thresholds(views, margin, folder, tasks, model._predict_with, options)
-        return replace(model, thresholds=chosen)
+            paths = [Path(each) for each in calibration]
+            backend: Backend = Int8Backend(tasks, paths, Path(cache), crops, processes)
+            candidates: Sequence[EngineBackend] = ()
+        else:
+            gpu = (torch.cuda.is_available() if where is None else where.type != "cpu") and engine in (AUTO, "torch")
+            candidates = list_candidates(engine, precision, folder, gpu)
+            backend, candidates = candidates[0], candidates if len(candidates) > 1 else ()
+            backend.describe()  # refuses an engine that is not installed
+        return cls(tasks, folder, backend, candidates, where, batch_size, processes, crops, views, margin)
+
+    def resolve(self, images: ImageInput | Sequence[ImageInput] | ImageInputs = ()) -> "Ensemble":
+        """Return the ensemble with what `load` left open: the backend for engine or precision auto, and thresholds.
+
+        Both are remembered beside the runs (`ensemble.inference.choice`, `ensemble.inference.exit_thresholds`).
+        Predicting does this by itself.
+
+        Args:
+            images: as of `predict`; backends are measured on the first ones.
+
+        Raises:
+            InputError: as `ensemble.inference.exit_thresholds.choose_exit_thresholds`.
+        """
+        if not self.candidates and (self.views != "adaptive" or self.thresholds is not None):
+            return self
+        backend = self.backend
+        if self.candidates:
+            inputs = images if isinstance(images, ImageInputs) else list_inputs(images)
+            backend = choose_backend(
+                self.candidates, self.runs, self._choice_key(), len(inputs), partial(self._measure, inputs), self._score
+            )
+        known = [model for model in self._resolved if model.backend == backend]
+        if not known:
+            model = replace(self, backend=backend, candidates=())
+            if self.views == "adaptive":
+                model = replace(model, thresholds=model._select_thresholds())
+            self._resolved.append(model)
+            known = [model]
+        return known[0]
 
     def predict(
         self, images: ImageInput | Sequence[ImageInput] | ImageInputs, *, skip_bad: bool = False
@@ -134,16 +185,10 @@ class Ensemble:
         With thresholds, a window of `ensemble.inference.parts.ROWS` images at a time.
         """
         inputs = images if isinstance(images, ImageInputs) else list_inputs(images, missing_ok=skip_bad)
-        pipelines = self.predictor.pipelines
-        batches = load_batches(
-            inputs.paths,
-            pipelines,
-            self.batch_size,
-            0 if inputs.in_memory else min(self.workers, len(inputs) // self.batch_size),
-            inputs.make_reader(self.read or make_scaled_reader(pipelines)),
-            skip_bad,
-            pin_memory=self.predictor.device.type == "cuda",
-        )
+        if (model := self.resolve(inputs)) is not self:
+            return model.stream(inputs, skip_bad=skip_bad)
+        workers = 0 if inputs.in_memory else min(self.workers, len(inputs) // self.batch_size)
+        batches = self._load_batches(inputs, workers, skip_bad)
         if self.thresholds is None:
             results: Iterator[Predictions] = map(self.predictor, batches)
         else:
@@ -221,7 +266,10 @@ class Ensemble:
         """All that decides the last bits of predictions beside heads and images."""
         computed = {"device": describe_device(self.predictor.device), "batch_size": self.batch_size}
         computed["decoders"] = ", ".join(map(str, decoder_versions()))
-        return {**self.options, **computed, "thresholds": self.thresholds, "temperatures": self.temperatures}
+        computed["engine"] = self.backend.describe()
+        computed["views"] = json.dumps({name: [*task.views] for name, task in self.tasks.items()})
+        crops = self.read.digest if isinstance(self.read, CroppedReader) else None
+        return {**computed, "crops": crops, "thresholds": self.thresholds, "temperatures": self.temperatures}
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -233,9 +281,54 @@ class Ensemble:
             f"{name}: {', '.join(str(head.file) for head in task.heads)}" for name, task in self.tasks.items()
         )
 
+    def _load_batches(self, inputs: ImageInputs, workers: int, skip_bad: bool) -> Iterator[Sample]:
+        """Decode images into batches for the predictor."""
+        pipelines = self.predictor.pipelines
+        read = inputs.make_reader(self.read or make_scaled_reader(pipelines))
+        pin_memory = self.predictor.device.type == "cuda"
+        return load_batches(inputs.paths, pipelines, self.batch_size, workers, read, skip_bad, pin_memory)
+
     def _predict_with(self, tasks: Mapping[str, Task], paths: Sequence[str]) -> Iterator[Predictions]:
-        """Predict files with some of the heads, in all views."""
-        return replace(self, tasks=tasks, thresholds=None).stream(ImageInputs(paths, paths))
+        """Predict files with some of the heads, every image in all their views."""
+        return replace(self, tasks=tasks, candidates=(), views="default").stream(ImageInputs(paths, paths))
+
+    def _select_thresholds(self) -> dict[str, float]:
+        if self.margin is not None:
+            return dict.fromkeys(self.tasks, self.margin)
+        options = {name: value for name, value in self.settings.items() if name in ("engine", "crops")}
+        chosen = load_exit_thresholds(self.runs, self.tasks, self._predict_with, options)
+        print(chosen, file=sys.stderr, flush=True)
+        return chosen.margins
+
+    def _choice_key(self) -> str:
+        """Hash what the quickest backend depends on."""
+        views = {name: [*task.views] for name, task in self.tasks.items()}
+        names = [(each.engine, each.precision) for each in self.candidates]
+        device = str(self.device or select_device(self.backend.engine))
+        return make_key(self.checksums, {"machine": describe_machine(), "views": views, "of": names, "on": device})
+
+    def _measure(self, inputs: ImageInputs, backend: EngineBackend) -> Callable[[], object]:
+        """Prepare a backend for the first images, which are decoded here, and return the call that predicts them."""
+        model = replace(self, backend=backend, candidates=(), batch_size=SAMPLE)
+        first = ImageInputs(inputs.ids[:SAMPLE], inputs.paths[:SAMPLE], inputs.in_memory)
+        [batch] = model._load_batches(first, 0, True)
+        return partial(model.predictor, batch)
+
+    def _score(self, backend: EngineBackend) -> dict[str, float]:
+        """Macro F1 of each head on its validation images, as they are."""
+        from data.audit.predictions import read_validation  # imports what predictions do not need
+        from heads.objective.metrics import macro_f1
+
+        model, scores = replace(self, backend=backend), {}
+        for name, task in self.tasks.items():
+            for head in task.heads:
+                held_out = read_validation(head.run.validation)
+                alone = {name: choose_views(replace(task, heads=[head]), "plain")}
+                found = Predictions.concat(list(model._predict_with(alone, held_out["path"].astype(str).tolist())))
+                probabilities = found.tasks[name].probabilities
+                predicted = probabilities.argmax(axis=1)
+                scores[str(head.run.folder)] = macro_f1(held_out["truth"], predicted, probabilities.shape[1])
+        return scores
 
     def _name_rows(self, batches: Iterator[Predictions], ids: Sequence[str]) -> Iterator[Predictions]:
         row, classes = 0, self.classes
@@ -251,8 +344,10 @@ def _check_choices(given: Mapping[str, str], calibration: Sequence[object], marg
         for name, value in given.items()
         if value not in CHOICES[name]
     ]
-    if given["precision"] == "int8" and (given["engine"] != "openvino" or not calibration):
+    if given["precision"] == "int8" and (given["engine"] not in (AUTO, "openvino") or not calibration):
         problems.append("precision='int8' goes with engine='openvino' and calibration=[training data]")
+    if given["precision"] == "bf16" and given["engine"] == "onnx":
+        problems.append("precision='bf16' goes with engine='torch' or 'openvino'")
     if margin is not None and (given["views"] != "adaptive" or not 0 <= margin <= 1):
         problems.append(f"margin={margin}, expected 0 to 1 and views='adaptive'")
     raise_all("the ensemble cannot be loaded so", problems)
@@ -266,6 +361,6 @@ def _find_device(device: str | torch.device | None, engine: str) -> torch.device
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device={device!r}: cannot be used ({str(error).splitlines()[0]}); try 'cpu'") from None
-    if engine != "torch" and found.type != "cpu":
+    if engine not in (AUTO, "torch") and found.type != "cpu":
         raise InputError(f"device={device!r}: engine={engine!r} computes on the CPU, expected 'cpu'")
     return found

@@ -21,13 +21,16 @@ HELP = {
     "fit (default: joint.yaml in RUNS, else configs/joint.yaml of this program, with the heads' own labels)",
     "runs": "folder of the heads from train_task.py (default: SM_CHANNEL_MODEL, else runs)",
     "batch": "images computed together (default: %(default)s)",
-    "engine": "what computes the heads; the others need requirements-fast.txt (default: %(default)s)",
-    "views": "adaptive: further test-time views only for images whose first view leaves the class open",
+    "engine": "what computes the heads; onnx and openvino need requirements-fast.txt; auto: the quickest on this "
+    "machine, measured once for 256 images or more (default: %(default)s)",
+    "views": "test-time views: plain (each image as it is), default (those that pay, views.steps of the YAML), all "
+    "(views.further, too), or adaptive: those of default only where the first one leaves the class open",
     "margin": "with --views adaptive, for every head: the gap of its two largest probabilities from which one view is "
     "enough, 0 (always) to 1 (never); by default chosen on validation images and saved in RUNS/margins.json",
     "raw": "leave probabilities as the heads predict them, without the temperatures fitted in training",
-    "precision": "int8, with --engine openvino: calibrated on training images, refused where macro F1 on validation "
-    "people drops by more than 0.003 (default: %(default)s)",
+    "precision": "auto: bf16 (bfloat16) where it is quicker, held to fp32 on the first images and by macro F1 on "
+    "validation people; int8, by OpenVINO: calibrated on training images, refused where macro F1 on validation people "
+    "drops by more than 0.003 (default: %(default)s)",
     "calibration": "for int8: the training data, as --data of train_task.py; may be repeated (default: "
     "SM_CHANNEL_TRAIN)",
 }
@@ -45,14 +48,15 @@ def add_config_option(parser: argparse.ArgumentParser, of_runs: bool = False) ->
     parser.add_argument("--config", type=Path, default=default, metavar="FILE", help=text)
 
 
-def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which heads predict, and how."""
-    runs, engines = Path(os.environ.get("SM_CHANNEL_MODEL", "runs")), ("torch", "onnx", "openvino")
+def add_ensemble_options(parser: argparse.ArgumentParser, engine: str = "auto") -> None:
+    """Add the options that say which heads predict, and how; `engine` is the default of --engine."""
+    runs, views = Path(os.environ.get("SM_CHANNEL_MODEL", "runs")), ("plain", "default", "all", "adaptive")
+    engines = ("auto", "torch", "onnx", "openvino") if engine == "auto" else ("torch", "onnx", "openvino")
     add_config_option(parser, of_runs=True)
     parser.add_argument("--runs", type=Path, default=runs, metavar="DIR", help=HELP["runs"])
     parser.add_argument("--batch-size", type=whole_number_from(1), default=64, metavar="N", help=HELP["batch"])
-    parser.add_argument("--engine", choices=engines, default="torch", help=HELP["engine"])
-    parser.add_argument("--views", choices=("all", "adaptive"), default="all", help=HELP["views"])
+    parser.add_argument("--engine", choices=engines, default=engine, help=HELP["engine"])
+    parser.add_argument("--views", choices=views, default="default", help=HELP["views"])
     parser.add_argument("--raw-probabilities", action="store_true", help=HELP["raw"])
     parser.add_argument("--margin", type=_probability, metavar="M", help=HELP["margin"])
     add_debug_option(parser)
@@ -60,7 +64,7 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
 
 def add_int8_options(parser: argparse.ArgumentParser) -> None:
     """Add --precision and --calibration."""
-    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help=HELP["precision"])
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "int8"), default="auto", help=HELP["precision"])
     parser.add_argument("--calibration", type=Path, action="append", metavar="DIR", help=HELP["calibration"])
 
 
@@ -90,10 +94,12 @@ def check_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
     training = os.environ.get("SM_CHANNEL_TRAIN")
     if "://" in args.data:
         parser.error(f"--data {args.data}: a URL, expected a folder; python -m ensemble.cluster reads URLs")
-    if args.calibration is not None and args.precision == "fp32":
+    if args.calibration is not None and args.precision != "int8":
         parser.error("--calibration goes with --precision int8")
+    if args.precision == "bf16" and args.engine == "onnx":
+        parser.error("--precision bf16 goes with --engine torch or openvino")
     if args.precision == "int8":
-        if args.engine != "openvino":
+        if args.engine not in ("auto", "openvino"):
             parser.error("--precision int8 goes with --engine openvino")
         if args.calibration is None and training is None:
             parser.error(

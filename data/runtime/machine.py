@@ -28,6 +28,23 @@ def is_intel(cpuinfo: Path = CPUINFO) -> bool:
     return any(line.startswith("vendor_id") and "Intel" in line for line in cpuinfo_lines(cpuinfo))
 
 
+def processor_name(cpuinfo: Path = CPUINFO) -> str:
+    """The processor's model as Linux names it, else empty."""
+    names = (line.partition(":")[2].strip() for line in cpuinfo_lines(cpuinfo) if line.startswith("model name"))
+    return next(names, "")
+
+
+def gains_from_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether the processor computes faster in bfloat16; False where the system does not describe it.
+
+    Training resnet18 at 160x120, AMD's AVX512_BF16 processes 2.1 times as many images per second as float32,
+    Intel's 0.7 times, unless it has AMX.
+    """
+    cores = instruction_sets(cpuinfo)
+    sufficient = {"amx_bf16"} if is_intel(cpuinfo) else {"amx_bf16", "avx512_bf16"}
+    return bool(cores) and all(sufficient & core for core in cores)
+
+
 def reuse_freed_memory() -> bool:
     """Make glibc keep freed memory for reuse, up to the process's peak; return whether it does.
 

@@ -6,13 +6,14 @@ number of threads, which OMP_NUM_THREADS sets; only PyTorch uses a GPU.
 """
 
 import copy
+import hashlib
 import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -32,6 +33,7 @@ from heads.model.fusion import fuse_batch_norm
 from heads.model.shared import SharedHeads
 
 INPUT = "pixels"
+ENGINES_FOLDER = "engines"  # in a folder of runs
 PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 PRECISIONS = {"torch": ("fp32", "bf16"), "onnx": ("fp32",), "openvino": ("fp32", "bf16")}
 # Of probabilities, against PyTorch's in float32, and the share of classes that must be the same.
@@ -56,19 +58,25 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class EngineBackend:
-    """An engine, a key of `PACKAGES`, in one of its `PRECISIONS`; `share`: equal layers are computed once."""
+    """An engine, a key of `PACKAGES`, in one of its `PRECISIONS`.
+
+    Attributes:
+        share: layers that are equal in several heads are computed once.
+        folder: gets graphs and compiled models, for the next run; None: they are made anew.
+    """
 
     engine: str = "torch"
     precision: str = "fp32"
     share: bool = True
+    folder: Path | None = field(default=None, compare=False)
 
     def __call__(self, heads: Sequence[TrainedHead]) -> nn.Module:
         if self.engine == "torch":
             module: nn.Module = torch_module(heads, self.precision, self.share)
         elif self.engine == "onnx":
-            module = OnnxHeads(onnx_graph(heads))
+            module = OnnxHeads(onnx_graph(heads, self.folder))
         else:
-            module = OpenVinoHeads(openvino_model(heads), self.precision)
+            module = OpenVinoHeads(openvino_model(heads, self.folder), self.precision, self.folder)
         return module if self == DEFAULT else CheckedModule(module, heads, self)
 
     def describe(self) -> str:
@@ -145,7 +153,7 @@ class OpenVinoHeads(nn.Module):
         self.model, self.precision = model, precision
         self.core = import_optional("openvino", "--engine openvino").Core()
         if cache is not None:
-            self.core.set_property({"CACHE_DIR": str(cache)})
+            self.core.set_property({"CACHE_DIR": str(cache / "compiled")})
         self.compiled: dict[tuple[tuple[int, ...], int], Any] = {}
 
     def forward(self, pixels: Tensor, places: Sequence[int] | None = None) -> list[Tensor]:
@@ -215,19 +223,27 @@ def backend_version(engine: str) -> str:
     return f"{engine} {import_optional(PACKAGES[engine], f'--engine {engine}').__version__}"
 
 
-def onnx_graph(heads: Sequence[TrainedHead]) -> bytes:
-    """Export heads of one image size to ONNX: any number of images, and an output of logits for each head."""
-    example = torch.zeros(2, 3, *input_size(heads[0]))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "heads.onnx"
-        outputs = [f"logits_{place}" for place in range(len(heads))]
-        write_onnx(path, torch_module(heads), outputs, INPUT, example, ("n",))
+def onnx_graph(heads: Sequence[TrainedHead], folder: Path | None = None) -> bytes:
+    """Export heads of one image size to ONNX: any number of images, and an output of logits for each head.
+
+    Heads from files whose checksums were computed are exported into `folder` once.
+    """
+    with TemporaryDirectory() as temporary:
+        sums = [head.checksum for head in heads]
+        keep = folder is not None and all(sums)
+        name = hashlib.sha256(f"{sums} {torch.__version__}".encode()).hexdigest()[:16]
+        path = (folder if keep and folder else Path(temporary)) / f"{name}.onnx"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            outputs = [f"logits_{place}" for place in range(len(heads))]
+            example = torch.zeros(2, 3, *input_size(heads[0]))
+            write_onnx(path, torch_module(heads), outputs, INPUT, example, ("n",))
         return path.read_bytes()
 
 
-def openvino_model(heads: Sequence[TrainedHead]) -> Any:
+def openvino_model(heads: Sequence[TrainedHead], folder: Path | None = None) -> Any:
     """Convert heads of one image size to an `openvino.Model`, from their ONNX graph."""
-    return import_optional("openvino", "--engine openvino").Core().read_model(onnx_graph(heads))
+    return import_optional("openvino", "--engine openvino").Core().read_model(onnx_graph(heads, folder))
 
 
 def input_size(trained: TrainedHead) -> tuple[int, int]:

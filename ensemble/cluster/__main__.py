@@ -29,7 +29,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--part-rows", type=whole_number_from(1), default=16_384, metavar="N", help=rows)
     parser.add_argument("--workers", type=whole_number_from(1), metavar="N", help=workers)
     parser.add_argument("--out", type=Path, metavar="FILE", help="also one submission of all parts")
-    add_ensemble_options(parser)
+    add_ensemble_options(parser, engine="torch")
     args = parser.parse_args()
     check_margin(parser, args)
     return args
@@ -50,12 +50,13 @@ def predict_on_cluster(args: argparse.Namespace) -> None:
         args.runs,
         args.config,
         engine=args.engine,
+        precision="fp32",
         views=args.views,
         margin=args.margin,
         batch_size=args.batch_size,
         workers=None,
         calibrated=not args.raw_probabilities,
-    )
+    ).resolve()
     print(model)
     how = (args.batch_size, args.part_rows, args.engine, model.thresholds, model.temperatures)
     plan = make_plan(args.data, model.checksums, *how)

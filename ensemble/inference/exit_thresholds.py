@@ -73,17 +73,6 @@ class ExitThresholds(BaseModel, frozen=True, strict=True, validate_by_name=True)
 _SAVED = TypeAdapter(dict[str, ExitThresholds])
 
 
-def select_thresholds(
-    views: str, margin: float | None, runs: Path, tasks: Tasks, predict: Predict, options: Mapping[str, object]
-) -> dict[str, float] | None:
-    """Return the thresholds that --views and --margin ask for; None for all views of every image."""
-    if views == "all" or margin is not None:
-        return None if views == "all" else dict.fromkeys(tasks, margin or 0.0)
-    chosen = load_exit_thresholds(runs, tasks, predict, options)
-    print(chosen, file=sys.stderr, flush=True)
-    return chosen.margins
-
-
 def load_exit_thresholds(runs: Path, tasks: Tasks, predict: Predict, options: Mapping[str, object]) -> ExitThresholds:
     """Load the thresholds for these heads from `runs`, or choose them now and save them there.
 

@@ -20,7 +20,7 @@ JOINT_FILE = "joint.yaml"  # in a folder of runs
 # Settings in which the folds of a task must agree, since their probabilities are averaged.
 SHARED_KEYS = (
     *("label.classes", "label.borders", "label.column", "label.parts", "label.distribution", "label.ordinal"),
-    *("pixels.evaluate", "views.steps", "views.merge"),
+    *("pixels.evaluate", "views.steps", "views.further", "views.merge"),
 )
 
 

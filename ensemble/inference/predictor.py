@@ -5,7 +5,7 @@ Probabilities of views and folds are merged and not logits, whose scale differs 
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 from statistics import geometric_mean
@@ -117,6 +117,13 @@ def build_task(heads: Sequence[TrainedHead], calibrated: bool = False) -> Task:
     """
     config, temperature = heads[0].config, geometric_mean([head.temperature for head in heads]) if calibrated else 1.0
     return Task(heads, make_views(config.views.steps), config.views.merge, temperature)
+
+
+def choose_views(task: Task, views: str) -> Task:
+    """Return a task with the views of its heads' config that `--views` names: plain, default (or adaptive) or all."""
+    steps, further = task.heads[0].config.views.steps, task.heads[0].config.views.further
+    chosen = {"plain": [], "all": [*steps, *further]}.get(views, steps)
+    return replace(task, views=make_views(chosen))
 
 
 class HeadGroup:

@@ -299,17 +299,21 @@ class Training(Section):
 
 
 class Views(Section):
-    """Test-time views beside identity, which is always one of them; each a name or {name: arguments}."""
+    """Test-time views beside identity, which is always one of them; each a name or {name: arguments}.
+
+    `steps` are used by default, `further` ones where all views are asked for.
+    """
 
     steps: list[Step] = Field(default_factory=list)
+    further: list[Step] = Field(default_factory=list)
     merge: Literal["mean", "geometric", "vote"] = "mean"
 
-    @field_validator("steps")
+    @field_validator("steps", "further")
     @classmethod
-    def _check_steps(cls, steps: list[Step]) -> list[Step]:
+    def _check_steps(cls, steps: list[Step], info: ValidationInfo) -> list[Step]:
         from data.transforms.views import make_views  # late: torch takes seconds to import
 
-        make_views(steps)
+        make_views([*info.data.get("steps", []), *steps])
         return steps
 
 

@@ -194,7 +194,7 @@ def test_the_runs_decide_which_heads_are_loaded(runs: Path, configs: Path, tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "onx"}, "engine='onx', expected torch or onnx or openvino, did you mean onnx"),
+        ({"engine": "onx"}, "engine='onx', expected auto or torch or onnx or openvino, did you mean onnx"),
         ({"precision": "int8"}, "goes with engine='openvino' and calibration"),
         ({"margin": 0.5}, "margin=0.5, expected 0 to 1 and views='adaptive'"),
         ({"device": "gpu"}, "device='gpu': cannot be used"),

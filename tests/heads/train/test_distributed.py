@@ -9,8 +9,9 @@ from torch import nn
 from torch.optim import SGD
 
 from data.runtime.errors import InputError
+from data.runtime.machine import gains_from_bfloat16
 from heads.objective.losses import WeightedSum, make_loss
-from heads.train.distributed import WholeBatchLoss, gains_from_bfloat16, prepare, resolve_precision
+from heads.train.distributed import WholeBatchLoss, prepare, resolve_precision
 
 pytestmark = pytest.mark.usefixtures("accelerate_anew")
 AMD = "vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512_bf16 avx512_vnni\n"

@@ -1,0 +1,147 @@
+"""The backend that `--engine auto` and `--precision auto` stand for: the quickest that answers as PyTorch in float32.
+
+It is measured once for a machine, heads and options, and remembered beside the runs, in engines/choices.json.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from data.runtime.errors import InputError
+from data.runtime.files import write_text
+from data.runtime.machine import gains_from_bfloat16, processor_name
+from ensemble.backends.engines import DEFAULT, ENGINES_FOLDER, PACKAGES, PRECISIONS, EngineBackend
+
+FILE_NAME = "choices.json"
+AUTO = "auto"
+MIN_IMAGES = 256  # fewer are predicted before a measurement would pay
+SAMPLE, ROUNDS = 64, 2  # images that backends are measured on, and how often
+MAX_LOSS = 0.001  # of macro F1 on validation images, in bfloat16
+
+
+class BackendChoice(BaseModel, frozen=True, strict=True):
+    """A backend and the images a second of all that were measured."""
+
+    engine: str
+    precision: str
+    images_per_second: dict[str, float]
+
+
+_SAVED = TypeAdapter(dict[str, BackendChoice])
+
+
+def list_candidates(engine: str, precision: str, runs: Path, gpu: bool) -> list[EngineBackend]:
+    """List the installed backends that `engine` and `precision` allow, the default first; one unless they say auto.
+
+    Args:
+        runs: gets the folder of graphs and compiled models, if it can be written to.
+        gpu: whether PyTorch computes on one, which no other engine does.
+    """
+    folder = runs / ENGINES_FOLDER if os.access(runs, os.W_OK) else None
+    engines = [each for each in PACKAGES if each == "torch" or (not gpu and _is_installed(each))]
+    allowed = {"fp32", "bf16"} if gpu or gains_from_bfloat16() else {"fp32"}
+    return [
+        EngineBackend(each, one, folder=folder)
+        for each in (engines if engine == AUTO else [engine])
+        for one in PRECISIONS[each]
+        if one == precision or (precision == AUTO and one in allowed)
+    ]
+
+
+def choose_backend(
+    candidates: Sequence[EngineBackend],
+    runs: Path,
+    key: str,
+    images: int,
+    measure: Callable[[EngineBackend], Callable[[], object]],
+    score: Callable[[EngineBackend], Mapping[str, float]],
+) -> EngineBackend:
+    """Return the remembered backend, or measure all; the first one if there are fewer images than `MIN_IMAGES`.
+
+    Args:
+        candidates: the first one is in float32.
+        key: of all else that the choice depends on.
+        images: number to predict now.
+        measure: prepares a backend and returns the call to time; InputError if it does not answer as PyTorch.
+        score: macro F1 on validation images by head; InputError if these are not there.
+    """
+    file = runs / ENGINES_FOLDER / FILE_NAME
+    try:
+        saved = _SAVED.validate_json(file.read_bytes())
+    except (OSError, ValidationError):  # a missing or damaged file is written anew
+        saved = {}
+    by_name = {_name(each): each for each in candidates}
+    if key in saved and (found := by_name.get(f"{saved[key].engine} {saved[key].precision}")) is not None:
+        return found
+    if images < MIN_IMAGES or len(candidates) == 1:
+        return candidates[0]
+    print(f"engine: measuring {', '.join(by_name)}, once for this machine", file=sys.stderr, flush=True)
+    speeds = {name: _images_per_second(each, measure) for name, each in by_name.items()}
+    order = sorted((name for name in by_name if speeds[name]), key=lambda name: -speeds[name])
+    single = [name for name in order if by_name[name].precision == "fp32"]
+    chosen = by_name[next(n for n in order if n in single or _loses_little(by_name[n], by_name[single[0]], score))]
+    rates = {name: round(speed, 1) for name, speed in speeds.items()}
+    saved[key] = BackendChoice(engine=chosen.engine, precision=chosen.precision, images_per_second=rates)
+    try:
+        write_text(file, _SAVED.dump_json(saved, indent=2).decode() + "\n")
+    except OSError as error:
+        print(f"{file}: cannot be written ({error.strerror}): the next run measures again", file=sys.stderr)
+    return chosen
+
+
+def describe_machine() -> list[str]:
+    """Describe what the speed of the engines depends on: processor and versions of the packages."""
+    versions = [f"{each} {version(PACKAGES[each])}" for each in PACKAGES if _is_installed(each)]
+    return [processor_name(), os.environ.get("OMP_NUM_THREADS", ""), *versions]
+
+
+def _name(backend: EngineBackend) -> str:
+    return f"{backend.engine} {backend.precision}"
+
+
+def _is_installed(engine: str) -> bool:
+    try:
+        return find_spec(PACKAGES[engine]) is not None
+    except ValueError:  # a module without a specification
+        return False
+
+
+def _images_per_second(backend: EngineBackend, measure: Callable[[EngineBackend], Callable[[], object]]) -> float:
+    """The quickest of `ROUNDS`; 0 for a backend that cannot be used, which is printed."""
+    try:
+        call = measure(backend)
+        call()  # compiles, and compares with PyTorch
+        times = []
+        for _ in range(ROUNDS):
+            start = perf_counter()
+            call()
+            times.append(perf_counter() - start)
+    except InputError as error:
+        if backend == DEFAULT:
+            raise
+        print(f"engine: {error}", file=sys.stderr)
+        return 0.0
+    return SAMPLE / min(times)
+
+
+def _loses_little(
+    backend: EngineBackend, single: EngineBackend, score: Callable[[EngineBackend], Mapping[str, float]]
+) -> bool:
+    """Whether bfloat16 costs no head more than `MAX_LOSS` of macro F1 on its validation images; printed if it does."""
+    try:
+        before, after = score(single), score(backend)
+    except InputError as error:
+        print(f"engine: bfloat16 is not used, since it cannot be checked: {error}", file=sys.stderr)
+        return False
+    losses = [
+        f"{name} {before[name]:.4f} to {after[name]:.4f}" for name in before if before[name] - after[name] > MAX_LOSS
+    ]
+    if losses:
+        print(f"engine: {_name(backend)} is not used: macro F1 falls from {', '.join(losses)}", file=sys.stderr)
+    return not losses
