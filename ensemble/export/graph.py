@@ -52,11 +52,13 @@ class EnsembleGraph(nn.Module):
                 caches[first.pixels] = self.scalings[names[0]](images) / 255
             pixels = torch.stack([view(caches[first.pixels]) for view in first.views.values()])
             if views is not None:
-                pixels = pixels.index_select(0, views)
+                pixels = pixels.index_select(0, views[: len(first.views)])
             with_maps = self.maps and _has_maps(first)
             counts = [len(self.tasks[name].views) for name in names for _ in self.tasks[name].heads]
             rows = pixels.flatten(0, 1)  # one batch of all views: each layer is once in the graph
-            outputs = iter(heads(rows, finish=Head.map_grid if with_maps else Head.classify, views=counts))
+            outputs = iter(
+                heads(rows, finish=Head.map_grid if with_maps else Head.classify, views=counts, images=images.shape[0])
+            )
             for name in names:
                 task, logits, found = self.tasks[name], [], []
                 for trained in task.heads:

@@ -23,6 +23,7 @@ AUTO = "auto"
 MIN_IMAGES = 256  # fewer are predicted before a measurement would pay
 SAMPLE, ROUNDS = 64, 2  # images that backends are measured on, and how often
 MAX_LOSS = 0.001  # of macro F1 on validation images, in bfloat16
+WORTHWHILE = 1.05  # times PyTorch's speed, from which on another engine makes up for loading it
 
 
 class BackendChoice(BaseModel, frozen=True, strict=True):
@@ -83,7 +84,7 @@ def choose_backend(
         return candidates[0]
     print(f"engine: measuring {', '.join(by_name)}, once for this machine", file=sys.stderr, flush=True)
     speeds = {name: _images_per_second(each, measure) for name, each in by_name.items()}
-    order = sorted((name for name in by_name if speeds[name]), key=lambda name: -speeds[name])
+    order = sorted((name for name in by_name if speeds[name]), key=lambda name: -_rank(by_name[name], speeds[name]))
     single = [name for name in order if by_name[name].precision == "fp32"]
     chosen = by_name[next(n for n in order if n in single or _loses_little(by_name[n], by_name[single[0]], score))]
     rates = {name: round(speed, 1) for name, speed in speeds.items()}
@@ -128,6 +129,10 @@ def _images_per_second(backend: EngineBackend, measure: Callable[[EngineBackend]
         print(f"engine: {error}", file=sys.stderr)
         return 0.0
     return SAMPLE / min(times)
+
+
+def _rank(backend: EngineBackend, speed: float) -> float:
+    return speed if backend.engine == "torch" else speed / WORTHWHILE
 
 
 def _loses_little(

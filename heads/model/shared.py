@@ -40,15 +40,16 @@ class SharedHeads(nn.Module):
         places: Sequence[int] | None = None,
         finish: Callable[[Head, Tensor], Tensor] = Head.classify,
         views: Sequence[int] | None = None,
+        images: int = 0,
     ) -> list[Tensor]:
         """Compute the heads at `places`, in this order; None: all.
 
         Args:
             finish: a head's output from the grid [N, F, h, w] after its last stage.
-            views: where `pixels` are views one after the other, how many of the first each head gets; None: all.
+            views: where `pixels` are views of `images` one after the other, how many of the first each head gets; None:
+                all.
         """
         wanted = list(range(len(self.heads)) if places is None else places)
-        images = pixels.shape[0] // max(views) if views else 0
         found: dict[int, Tensor] = {}
 
         def limit(values: Tensor, group: Sequence[int]) -> Tensor:

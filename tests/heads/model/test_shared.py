@@ -54,7 +54,7 @@ def test_shared_heads_give_the_bits_of_each_alone(fused: bool, heads: list[Head]
         for place, found in zip(range(8) if places is None else places, shared(pixels, places), strict=True):
             assert torch.equal(found, expected[place])
     views = [2, 1, 2, 1, 1, 2, 2, 1]  # of two views of two images
-    for found, whole, count in zip(shared(pixels, views=views), expected, views, strict=True):
+    for found, whole, count in zip(shared(pixels, views=views, images=2), expected, views, strict=True):
         torch.testing.assert_close(found, whole[: 2 * count])
 
 
