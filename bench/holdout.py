@@ -2,6 +2,7 @@
 
 python -m bench.holdout --data path/to/portraits --out OUT --by source --rows 500
 python -m bench.holdout --data path/to/crops --out OUT --by source --share 0.3333
+python -m bench.holdout --data path/to/portraits --out OUT --leave-out utkface
 
 Writes OUT/rest, to train and validate on, and OUT/held_out, to be scored once (`python -m bench.held_out`),
 each with a labels.csv and copies of its images.
@@ -49,10 +50,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.holdout", description="Set people aside.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="with labels.csv and images/")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
-    parser.add_argument("--by", required=True, metavar="COLUMN", help="draw separately for each of its values")
+    by = "column of labels.csv: draw separately for each of its values (default: %(default)s)"
+    parser.add_argument("--by", default="source", metavar="COLUMN", help=by)
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--rows", type=whole_number_from(1), help="images of each value, at least")
     size.add_argument("--share", type=float, help="of each value's images, at least")
+    size.add_argument("--leave-out", metavar="VALUE", help="all people who have an image of this value, as of a source")
     parser.add_argument("--seed", type=whole_number_from(0), default=0)
     add_debug_option(parser)
     args = parser.parse_args()
@@ -71,11 +74,19 @@ def main() -> None:
     path_column = next(name for name in PATH_COLUMNS if name in columns)
     rows = [(values, Path(str(image["path"]))) for (_, values), image in zip(lines, images, strict=True)]
     groups = [values[args.by] for values, _ in rows]
-    drawn = draw_rows([str(image["person"]) for image in images], groups, args.rows or args.share, args.seed)
+    people = pd.Series([str(image["person"]) for image in images])
+    if args.leave_out is None:
+        drawn = draw_rows(people.tolist(), groups, args.rows or args.share, args.seed)
+    else:
+        drawn = people.isin(people[[value == args.leave_out for value in groups]]).to_numpy()
+        if not drawn.any():
+            known = ", ".join(sorted(set(groups)))
+            raise InputError(f"--leave-out {args.leave_out}: no image has it, expected one of {known} in {args.by}")
     counts = pd.Series(drawn).groupby(groups).agg(["size", "all"])
+    emptied = counts["size"][counts["all"] & (drawn.all() | (counts.index != args.leave_out))]
     raise_all(
         f"{file}: nothing would be left to train on; expected fewer --rows or a smaller --share",
-        [f"{args.by}={value!r}: all of its {count} images" for value, count in counts["size"][counts["all"]].items()],
+        [f"{args.by}={value!r}: all of its {count} images" for value, count in emptied.items()],
     )
     parts = {
         name: [rows[row] for row in np.flatnonzero(mask)] for name, mask in (("held_out", drawn), ("rest", ~drawn))

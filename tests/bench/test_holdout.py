@@ -44,9 +44,22 @@ def test_whole_people_of_each_kind_are_set_aside(
     assert not held.equals(pd.read_csv(tmp_path / "again" / "held_out" / "labels.csv"))
 
 
+def test_a_source_is_left_out_with_everybody_who_is_in_it(crops: Path, tmp_path: Path, call: Callable) -> None:
+    labels = pd.read_csv(crops / "labels.csv")
+    labels.loc[40, "source"] = "big"  # a person with an image of each source
+    labels.to_csv(crops / "labels.csv", index=False)
+    outcome = call(holdout, "--data", crops, "--out", tmp_path / "out", "--leave-out", "small")
+    assert outcome.code == 0, outcome.err
+    held, rest = (pd.read_csv(tmp_path / "out" / name / "labels.csv") for name in ("held_out", "rest"))
+    assert sorted(held["path"]) == sorted(f"{number}.png" for number in range(40, 60))
+    assert sorted(rest["path"]) == sorted(f"{number}.png" for number in range(40))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--leave-out", "middle"), "--leave-out middle: no image has it, expected one of big, small in source"),
+        (("--by", "mask", "--leave-out", "wear"), "nothing would be left to train on"),
         (("--by", "color", "--rows", 3), "--by color: no such column in"),
         (("--by", "source", "--share", 1.5), "--share 1.5: expected a number between 0 and 1"),
         (("--by", "source", "--rows", 0), "--rows: '0', expected a whole number, 1 or more"),
