@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from data.dataset import Sample, make_scaled_reader
@@ -30,7 +32,7 @@ from ensemble.backends.engines import (
 from ensemble.files.predictions import FILE_NAME, Predictions, write_probabilities
 from ensemble.files.share import find_folder, save_folder
 from ensemble.files.submission import read_ground_truth
-from ensemble.inference.choice import AUTO, SAMPLE, choose_backend, describe_machine, list_candidates
+from ensemble.inference.choice import AUTO, SAMPLE, choose_backend, describe_machine, list_candidates, score_heads
 from ensemble.inference.early_exit import predict_adaptive
 from ensemble.inference.exit_thresholds import load_exit_thresholds
 from ensemble.inference.load import load_tasks
@@ -316,19 +318,15 @@ class Ensemble:
 
     def _score(self, backend: EngineBackend) -> dict[str, float]:
         """Macro F1 of each head on its validation images, as they are."""
-        from data.audit.predictions import read_validation  # imports what predictions do not need
-        from heads.objective.metrics import macro_f1
+        model = replace(self, backend=backend, candidates=())
 
-        model, scores = replace(self, backend=backend), {}
-        for name, task in self.tasks.items():
-            for head in task.heads:
-                held_out = read_validation(head.run.validation)
-                alone = {name: choose_views(replace(task, heads=[head]), "plain")}
-                found = Predictions.concat(list(model._predict_with(alone, held_out["path"].astype(str).tolist())))
-                probabilities = found.tasks[name].probabilities
-                predicted = probabilities.argmax(axis=1)
-                scores[str(head.run.folder)] = macro_f1(held_out["truth"], predicted, probabilities.shape[1])
-        return scores
+        def predict(paths: Sequence[str]) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
+            workers = min(self.workers, len(paths) // self.batch_size)
+            return map(
+                model.predictor.head_probabilities, model._load_batches(ImageInputs(paths, paths), workers, False)
+            )
+
+        return score_heads(self.tasks, predict)
 
     def _name_rows(self, batches: Iterator[Predictions], ids: Sequence[str]) -> Iterator[Predictions]:
         row, classes = 0, self.classes

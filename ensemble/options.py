@@ -22,7 +22,7 @@ HELP = {
     "runs": "folder of the heads from train_task.py (default: SM_CHANNEL_MODEL, else runs)",
     "batch": "images computed together (default: %(default)s)",
     "engine": "what computes the heads; onnx and openvino need requirements-fast.txt; auto: the quickest on this "
-    "machine, measured once for 256 images or more (default: %(default)s)",
+    "machine, measured once for 1024 images or more (default: %(default)s)",
     "views": "test-time views: plain (each image as it is), default (those that pay, views.steps of the YAML), all "
     "(views.further, too), or adaptive: those of default only where the first one leaves the class open",
     "margin": "with --views adaptive, for every head: the gap of its two largest probabilities from which one view is "

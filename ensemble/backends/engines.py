@@ -77,7 +77,8 @@ class EngineBackend:
             module = OnnxHeads(onnx_graph(heads, self.folder))
         else:
             module = OpenVinoHeads(openvino_model(heads, self.folder), self.precision, self.folder)
-        return module if self == DEFAULT else CheckedModule(module, heads, self)
+        is_reference = self.engine == DEFAULT.engine and self.precision == DEFAULT.precision
+        return module if is_reference else CheckedModule(module, heads, self)
 
     def describe(self) -> str:
         """The engine with the version of its package, and the precision."""

@@ -5,22 +5,27 @@ It is measured once for a machine, heads and options, and remembered beside the 
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from tqdm import tqdm
 
 from data.runtime.errors import InputError
 from data.runtime.files import write_text
 from data.runtime.machine import gains_from_bfloat16, processor_name
 from ensemble.backends.engines import DEFAULT, ENGINES_FOLDER, PACKAGES, PRECISIONS, EngineBackend
+from ensemble.inference.predictor import Task
 
 FILE_NAME = "choices.json"
 AUTO = "auto"
-MIN_IMAGES = 256  # fewer are predicted before a measurement would pay
+MIN_IMAGES = 1024  # fewer are predicted before a measurement would pay
 SAMPLE, ROUNDS = 64, 2  # images that backends are measured on, and how often
 MAX_LOSS = 0.001  # of macro F1 on validation images, in bfloat16
 WORTHWHILE = 1.05  # times PyTorch's speed, from which on another engine makes up for loading it
@@ -34,6 +39,7 @@ class BackendChoice(BaseModel, frozen=True, strict=True):
     images_per_second: dict[str, float]
 
 
+PredictHeads = Callable[[Sequence[str]], Iterable[Mapping[str, npt.NDArray[np.float32]]]]
 _SAVED = TypeAdapter(dict[str, BackendChoice])
 
 
@@ -94,6 +100,34 @@ def choose_backend(
     except OSError as error:
         print(f"{file}: cannot be written ({error.strerror}): the next run measures again", file=sys.stderr)
     return chosen
+
+
+def score_heads(tasks: Mapping[str, Task], predict: PredictHeads) -> dict[str, float]:
+    """Macro F1 of each head, by its folder, on its validation images; every image is predicted once, by all heads.
+
+    Args:
+        predict: predicts files, a batch at a time: probabilities [F, B, C] by task.
+
+    Raises:
+        InputError: a validation.npz or an image is not there.
+    """
+    from data.audit.predictions import read_validation  # imports what predictions do not need
+    from heads.objective.metrics import macro_f1
+
+    held_out = {
+        (name, fold): read_validation(head.run.validation)
+        for name, task in tasks.items()
+        for fold, head in enumerate(task.heads)
+    }
+    own = {key: arrays["path"].astype(str).tolist() for key, arrays in held_out.items()}
+    paths = list(dict.fromkeys(chain.from_iterable(own.values())))
+    parts = list(tqdm(predict(paths), "engine: checking", disable=None, unit="batch"))
+    rows, scores = {path: row for row, path in enumerate(paths)}, {}
+    for (name, fold), names in own.items():
+        probabilities = np.concatenate([part[name][fold] for part in parts])[[rows[path] for path in names]]
+        found, classes = probabilities.argmax(axis=1), probabilities.shape[1]
+        scores[str(tasks[name].heads[fold].run.folder)] = macro_f1(held_out[name, fold]["truth"], found, classes)
+    return scores
 
 
 def describe_machine() -> list[str]:

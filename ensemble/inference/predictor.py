@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import geometric_mean
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -186,6 +187,16 @@ class Predictor:
                     task = self.tasks[name]
                     outputs[name] = task.merge_views(task.probabilities(logits), task.numbers(logits))
         return self.finish({name: outputs[name] for name in self.tasks}, batch.error)
+
+    def head_probabilities(self, batch: Sample) -> dict[str, npt.NDArray[np.float32]]:
+        """Probabilities [F, B, C] of each task's heads for a batch's images as they are, without calibration."""
+        found = {}
+        with torch.inference_mode():
+            for group, pixels in zip(self.groups, batch.pixels, strict=True):
+                for name, logits in group.view_logits(pixels, {name: ["identity"] for name in group.tasks}).items():
+                    rows = group.tasks[name].target.probabilities(logits[0].flatten(0, 1))
+                    found[name] = rows.view(*logits.shape[1:3], -1).cpu().numpy()
+        return found
 
     def finish(self, outputs: Mapping[str, TaskOutput], errors: Sequence[str]) -> Predictions:
         """Calibrate the tasks' merged outputs and mark images that could not be decoded.
