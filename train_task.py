@@ -6,7 +6,7 @@ python train_task.py --task age --data path/to/train
 import argparse
 import os
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 
 from data.images.crop import add_box_options
@@ -91,9 +91,8 @@ def train(args: argparse.Namespace) -> None:
 
 def train_several(args: argparse.Namespace) -> int:
     """Train each head and fold, or a recipe's, in a process of its own; return the exit code."""
-    from heads.build import load_task_config
     from heads.run.jobs import plan_jobs, run_side_by_side
-    from heads.run.recipe import run_recipe
+    from heads.run.recipe import find_sources, run_recipe
 
     if "LOCAL_WORLD_SIZE" in os.environ:
         raise InputError("found several heads under a launcher of processes, expected one --task per launch")
@@ -102,11 +101,8 @@ def train_several(args: argparse.Namespace) -> int:
         return run_recipe(args, command, sys.argv[1:])
     if args.config is not None and not args.config.is_dir() and len(args.task) > 1:
         raise InputError(f"--config {args.config}: found one file for several heads, expected their folder")
-    weights = {}
-    for task in args.task:
-        with suppress(InputError):  # a head whose YAML is wrong reports it itself
-            weights[task] = load_task_config(task, args.config, args.set).backbone.weights
-    return run_side_by_side(plan_jobs([*command, *sys.argv[1:]], args.task, args.fold or [None], weights))
+    weights, teachers = find_sources(dict.fromkeys(args.task, args.set), args.config)
+    return run_side_by_side(plan_jobs([*command, *sys.argv[1:]], args.task, args.fold or [None], weights, teachers))
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import IO, TextIO
 
 from data.runtime.errors import InputError
@@ -73,13 +74,18 @@ def use_thread_share() -> None:
 
 
 def plan_jobs(
-    command: Sequence[str], tasks: Sequence[str], folds: Sequence[int | None], weights: Mapping[str, str]
+    command: Sequence[str],
+    tasks: Sequence[str],
+    folds: Sequence[int | None],
+    weights: Mapping[str, str],
+    teachers: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Job]:
     """Make a job for each task and fold.
 
     Args:
         command: trains all of them; `--task` and `--fold` at its end override those in it.
         weights: `backbone.weights` of each task; run:NAME waits for NAME if NAME is one of `tasks`.
+        teachers: `teacher.runs` of tasks that have any; run:NAME waits for all folds of NAME.
 
     >>> jobs = plan_jobs(["train"], ["age", "base"], [None], {"age": "run:base"})
     >>> [(job.name, sorted(job.after)) for job in jobs], jobs[0].command
@@ -89,8 +95,10 @@ def plan_jobs(
     for task, fold in dict.fromkeys(product(tasks, folds)):
         suffix, option = ("", []) if fold is None else (f"/fold-{fold}", ["--fold", str(fold)])
         source = source_run_name(weights.get(task, ""))
-        after = frozenset({f"{source}{suffix}"} if source in tasks else ())
-        jobs.append(Job(f"{task}{suffix}", [*command, "--task", task, *option], after))
+        after = {f"{source}{suffix}"} if source in tasks else set()
+        for teacher in set(tasks).intersection(filter(None, map(source_run_name, teachers.get(task, ())))):
+            after |= {teacher if each is None else f"{teacher}/fold-{each}" for each in folds}
+        jobs.append(Job(f"{task}{suffix}", [*command, "--task", task, *option], frozenset(after)))
     return jobs
 
 

@@ -19,6 +19,7 @@ from heads.config.loader import Location, Section, check_config, read_yaml
 from heads.run.folder import file_checksum, find_source_run, run_folder
 from heads.run.jobs import Job, plan_jobs, run_side_by_side
 from heads.run.stamp import Stamp, table_checksum
+from heads.train.teacher import find_teacher_heads
 
 MASKED = "data.masked"  # name of its job; no head's name has a dot
 STAMPS = ".recipe"  # folder in the folder of all runs
@@ -133,12 +134,9 @@ def plan_recipe(recipe: Recipe, args: Namespace, command: Sequence[str], options
         [str(found) for task in recipe.heads for found in _other_folds(args.runs / task, folds)],
     )
     settings = {task: [*recipe.set, *head.set, *args.set] for task, head in recipe.heads.items()}
-    weights = {}
-    for task in recipe.heads:
-        with suppress(InputError):  # the job of a head whose YAML is wrong reports it
-            weights[task] = load_task_config(task, args.config, settings[task]).backbone.weights
+    weights, teachers = find_sources(settings, args.config)
     jobs = [_masked_job(recipe.masked, args.runs)] if recipe.masked else []
-    for job in plan_jobs([], list(recipe.heads), folds, weights):
+    for job in plan_jobs([], list(recipe.heads), folds, weights, teachers):
         task, slash, fold = job.name.partition("/")
         head = recipe.heads[task]
         own = [*(f"--data={source}" for source in head.data), *(f"--set={text}" for text in (*recipe.set, *head.set))]
@@ -152,6 +150,19 @@ def plan_recipe(recipe: Recipe, args: Namespace, command: Sequence[str], options
             )
         )
     return jobs
+
+
+def find_sources(
+    settings: Mapping[str, Sequence[str]], config: Path | None
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Find `backbone.weights` and `teacher.runs` of each task, given its settings of the command line."""
+    weights, teachers = {}, {}
+    for task, changes in settings.items():
+        with suppress(InputError):  # the job of a head whose YAML is wrong reports it
+            loaded = load_task_config(task, config, changes)
+            weights[task] = loaded.backbone.weights
+            teachers[task] = [] if loaded.teacher is None else loaded.teacher.runs
+    return weights, teachers
 
 
 def _other_folds(folder: Path, folds: Sequence[int | None]) -> Iterator[Path]:
@@ -183,6 +194,9 @@ def _head_stamp(args: Namespace, task: str, fold: str, settings: Sequence[str], 
         for key in FREE_KEYS:
             del values["training"][key]
         weights = values["backbone"].pop("weights")
+        if (teacher := config.teacher) is not None:
+            heads = [file_checksum(file) for file in find_teacher_heads(teacher.runs, args.runs)]
+            values["teacher"] |= {"runs": heads, "file": _content(teacher.file)}
         return {
             **values,
             "backbone.weights": _content(weights if source is None else source.best),

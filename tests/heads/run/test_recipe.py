@@ -159,6 +159,25 @@ def test_a_stopped_training_of_another_recipe_is_not_continued(
     assert train("--set", "training.seed=2") == (1, ["age", "age_backbone", "mask"])
 
 
+def test_a_head_is_trained_after_all_folds_of_its_teacher_and_again_when_they_change(
+    place: Path, train: Callable[..., tuple[int, list[str]]]
+) -> None:
+    taught = "loss.terms=[{name: focal}, {name: distillation}]"
+    recipe = f"""heads:
+  gender: {{data: [$DATA], set: ["{taught}", "teacher.runs=[run:mask]"]}}
+  mask: {{data: [$DATA]}}
+folds: [0, 1]
+"""
+    (place / "recipe.yaml").write_text(recipe)
+    program = (place / "program.py").read_text().replace("/ task\nif", '/ task / f"fold-{options[-1]}"\nif')
+    (place / "program.py").write_text(program)
+    assert train() == (0, ["gender", "gender", "mask", "mask"])
+    assert (place / "log").read_text().splitlines()[2:] == ["gender", "gender"]
+    assert train() == (0, [])
+    (place / "recipe.yaml").write_text(recipe.replace("mask: {data", "mask: {set: [training.seed=1], data"))
+    assert train() == (0, ["gender", "gender", "mask", "mask"])
+
+
 def test_masks_are_drawn_once_and_before_any_training(
     place: Path, faces: Path, train: Callable[..., tuple[int, list[str]]], capfd: pytest.CaptureFixture[str]
 ) -> None:
