@@ -27,13 +27,21 @@ def epochs(runs: Path) -> list[int]:
     return pd.read_csv(path)["epoch"].tolist() if path.is_file() else []
 
 
+TAUGHT = (
+    "loss.terms=[{name: focal}, {name: distillation}]",
+    "teacher={runs: ['{runs}/mask'], allow_training_people: true, look_at: {column: mask, value: normal}}",
+)
+
+
+@pytest.mark.parametrize("settings", [(), TAUGHT], ids=["labels", "teacher"])
 def test_two_processes_leave_the_run_that_one_leaves(
-    launch: Launch, configs: Path, faces: Path, tmp_path: Path
+    settings: tuple[str, ...], launch: Launch, configs: Path, faces: Path, runs: Path, tmp_path: Path
 ) -> None:
+    settings = tuple(setting.replace("{runs}", str(runs)) for setting in settings)
     tables, arrays = [], []
     for processes in (1, 2):
         runs = tmp_path / str(processes)
-        given = arguments(configs, faces, runs, "training.epochs=3")
+        given = arguments(configs, faces, runs, "training.epochs=3", *settings)
         process = launch("train_task.py", *given, processes=processes)
         out, err = process.communicate(timeout=240)
         assert process.returncode == 0, err
