@@ -25,6 +25,7 @@ from data.runtime.processes import usable_workers
 from data.transforms.pipeline import Pipeline
 from heads.config import task as schema
 from heads.config.loader import load_config, read_stored_config
+from heads.config.loss import Loss
 from heads.config.task import Label
 from heads.load import build_head, build_target
 from heads.model.head import Head, load_tensors_into
@@ -306,7 +307,7 @@ def build_settings(training: schema.Training) -> FitSettings:
     return FitSettings(t.epochs, t.select_by, t.validate_every, t.patience, t.clip_norm, t.seed)
 
 
-def build_loss(loss: schema.Loss, counts: npt.NDArray[np.int64], target: Target, mixed: bool = False) -> nn.Module:
+def build_loss(loss: Loss, counts: npt.NDArray[np.int64], target: Target, mixed: bool = False) -> nn.Module:
     """Build the loss; balanced class weights are those of `counts` [C] in the training set.
 
     With a distillation its targets are those of `Target.join_teacher`, which `mixed` batches do not index by class.

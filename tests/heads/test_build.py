@@ -22,7 +22,8 @@ from heads.build import (
     load_backbone_weights,
     load_task_config,
 )
-from heads.config.task import Backbone, Label, Loss, Mix, TaskConfig
+from heads.config.loss import Loss
+from heads.config.task import Backbone, Label, Mix, TaskConfig
 from heads.load import build_head, build_target, load_head
 from heads.model.head import Head
 from heads.objective.losses import focal_loss, soft_f1_loss

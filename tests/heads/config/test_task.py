@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from data.runtime.errors import InputError
 from ensemble.joint import class_names
 from heads.config.loader import check_config, dump_yaml, load_config, parse_yaml, read_stored_config
-from heads.config.task import UNWEIGHTED, LossTerm, TaskConfig, find_unused_settings
+from heads.config.loss import UNWEIGHTED, LossTerm
+from heads.config.task import TaskConfig, find_unused_settings
 from heads.objective.losses import make_loss
 
 CONFIGS = Path(__file__).parents[3] / "configs"
