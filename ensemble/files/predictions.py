@@ -182,8 +182,11 @@ class Predictions:
         return pd.DataFrame(self._table())
 
     def format_rows(self, count: int = 5) -> str:
-        """Format the first rows of `to_frame` as text, columns aligned to the right."""
-        columns = [[name, *map(_format_cell, values[:count])] for name, values in self._table().items()]
+        """Format the first rows of `to_frame` as text, columns aligned to the right as pandas does; it must have one."""
+        columns = [
+            [f" {name}" if isinstance(values[0], int | float) else name, *map(_format_cell, values[:count])]
+            for name, values in self._table().items()
+        ]
         widths = [max(map(len, column)) for column in columns]
         rows = zip(*columns, strict=True)
         return "\n".join(" ".join(map(str.rjust, cells, widths)) for cells in rows)
