@@ -182,7 +182,7 @@ class Predictions:
         return pd.DataFrame(self._table())
 
     def format_rows(self, count: int = 5) -> str:
-        """Format the first rows of `to_frame` as text, columns aligned to the right as pandas does; it must have one."""
+        """Format the first rows of `to_frame` as text, aligned to the right as pandas does; it has one."""
         columns = [
             [f" {name}" if isinstance(values[0], int | float) else name, *map(_format_cell, values[:count])]
             for name, values in self._table().items()
