@@ -76,13 +76,13 @@ results: install
 	$(BIN)/python combine.py --data $(DATA)/eval --runs $(RUNS) --out $(RUNS)/out/submission.csv
 	$(BIN)/python evaluate.py --submission $(RUNS)/out/submission.csv --answers $(DATA)/eval/answers.csv --runs $(RUNS)
 
-# Ratios against the plain loop, into bench/results.md: make bench DATA=DIR WEIGHTS=FILE [RUNS=DIR]
-# RUNS holds the heads that combine.py is measured with, CALIBRATION="DIR DIR" all that they were trained on.
-# SECTIONS="combine help" and BENCH="--rounds 9 ..." choose.
-SECTIONS ?= combine forward frozen training help
+# Speed on this machine, in 25 minutes, into bench/results.md: make bench DATA=DIR [RUNS=DIR] [CALIBRATION="DIR DIR"]
+# RUNS holds trained heads with the validation images of their training in place; DATA holds train/, CALIBRATION is all that
+# they were trained on. SECTIONS="combine help" and BENCH="--rounds 9 ..." choose; "memory" takes 10 minutes, "frozen" and
+# "training" an hour and WEIGHTS=FILE.
 bench: install-dev
-	$(BIN)/python -m bench.speed --data $(DATA) --weights $(WEIGHTS) --runs $(RUNS) $(if $(CALIBRATION),--calibration $(CALIBRATION)) \
-		--only $(SECTIONS) $(BENCH)
+	$(BIN)/python -m bench.speed --data $(DATA) --runs $(RUNS) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
+		$(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(SECTIONS),--only $(SECTIONS)) $(BENCH)
 
 lint: install-dev
 	$(BIN)/ruff check .
@@ -99,7 +99,7 @@ format: install-dev
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 test: lint
 	$(PYTEST)
-	$(PYTEST) -m engines tests/ensemble/backends
+	$(PYTEST) -m engines tests/ensemble/backends tests/bench
 
 # Random kills, damage and hostile bytes for longer than a minute each; prints what it counted.
 test-faults: install-dev

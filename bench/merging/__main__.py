@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     add_debug_option(parser)
     args = parser.parse_args()
-    from bench.cost import count_gflop  # late, for --help
+    from bench.cost import head_gflop  # late, for --help
     from bench.merging.decisions import SPLITS, decision_table
     from bench.merging.views import VIEW_GROUPS, predict_runs, view_table
     from bench.validation import select_shared
@@ -64,7 +64,7 @@ def main() -> None:
     views = []
     for name, head in runs[0].items():
         title = f"### {name}, {len(head['truth'])} images of {len(np.unique(head['person']))} people"
-        gflop = count_gflop(loaded[0][name].heads[0])
+        gflop = head_gflop(loaded[0][name].heads[0])
         views.append(f"{title}\n\n{view_table([heads[name] for heads in runs], gflop)}")
     page = PAGE.format(
         seeds=len(runs),

@@ -4,7 +4,9 @@ What one writes without this project: every image is decoded by Pillow in every 
 PyTorch; one head after the other, one view after the other; training updates the whole backbone. Its outputs
 are those of `combine.py --raw-probabilities` and `train_task.py`.
 
-python -m bench.plain answer --runs RUNS --data DIR --out FILE
+`answer --good` is the loop of `bench.plain.good`, written with care.
+
+python -m bench.plain answer --runs RUNS --data DIR --out FILE [--good [--compile]]
 python -m bench.plain train --task NAME --data DIR --runs RUNS
 """
 
@@ -23,6 +25,8 @@ def main() -> None:
     answering.add_argument("--config", type=Path, default=Path("configs/joint.yaml"), metavar="FILE")
     answering.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds info.csv and images/")
     answering.add_argument("--out", type=Path, required=True, metavar="FILE")
+    answering.add_argument("--good", action="store_true", help="decode once, channels last, bfloat16, views batched")
+    answering.add_argument("--compile", action="store_true", help="torch.compile the heads of the good loop")
     training = actions.add_parser("train")
     training.set_defaults(action="train")
     training.add_argument("--task", required=True, metavar="NAME")

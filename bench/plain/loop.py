@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from bench.plain.good import predict_well
 from data.annotations.table import number_people
 from data.dataset import Sample
 from data.images.find import read_listing
@@ -65,11 +66,11 @@ class PlainHead(nn.Module):
 
 
 def predict_head(trained: TrainedHead, paths: Sequence[Path], workers: int) -> TaskOutput:
-    """Predict images with one head, each of its views in a pass of its own."""
+    """Predict images with one head, each of its views, by default or not, in a pass of its own."""
     assert isinstance(trained.head, Head)  # loaded from a checkpoint, not made by a backend
     net, config = PlainHead(trained.head).eval(), trained.config
     images, views = PlainImages(paths, Pipeline(config.pixels.evaluate)), []
-    for view in make_views(config.views.steps).values():
+    for view in make_views([*config.views.steps, *config.views.further]).values():
         with torch.no_grad():
             batches = DataLoader(images, BATCH, num_workers=workers)
             outputs = [trained.target.probabilities(net(view(batch.pixels[0]))) for batch in batches]
@@ -78,12 +79,15 @@ def predict_head(trained: TrainedHead, paths: Sequence[Path], workers: int) -> T
 
 
 def answer(args: argparse.Namespace) -> None:
-    """Write a submission and probabilities, as `combine.py` does."""
+    """Write a submission and probabilities, as `combine.py` does, of this loop or the good one."""
     classes = load_tasks(args.config)
     heads = {name: load_head(run_folder(args.runs, name).best) for name in classes}
     ids, workers = read_listing(args.data / "info.csv"), usable_workers(args.workers)
     paths = [args.data / "images" / name for name in ids]
-    outputs = {name: predict_head(head, paths, workers) for name, head in heads.items()}
+    if args.good:
+        outputs = predict_well(heads, paths, workers, args.compile)
+    else:
+        outputs = {name: predict_head(head, paths, workers) for name, head in heads.items()}
     write_submission(args.out, ids, argmax([output.probabilities for output in outputs.values()]).tolist())
     write_probabilities(args.out.parent / FILE_NAME, ids, classes, [Predictions(outputs, [""] * len(ids))], {})
 

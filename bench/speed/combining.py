@@ -1,136 +1,145 @@
-"""combine.py against the plain loop: images per second, and whether the answers are the same."""
+"""combine.py against a plain and a good loop: whole processes, images per second, equality of the answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
-from shutil import copytree, ignore_patterns, rmtree
+from shutil import rmtree
+from statistics import median
 
 import numpy as np
-import pandas as pd
 
+from bench.held_out import predict_task
 from bench.markdown import table
+from bench.speed.images import Listing, read_heads, shared_images, write_listing
 from bench.speed.results import ratio, spread
-from bench.speed.running import python, run, without_folders
-from data.images.find import ID, read_listing
-from data.runtime.errors import InputError
+from bench.speed.running import Process, run, watched, without_folders
+from bench.validation import select
+from data.runtime.processes import usable_workers
 from ensemble.files.predictions import FILE_NAME, read_probabilities
-from ensemble.files.submission import match, read_codes
-from ensemble.joint import load_tasks
+from ensemble.inference.load import load_task_heads
+from ensemble.inference.predictor import choose_views
+from ensemble.joint import argmax, load_tasks
 from heads.objective.metrics import macro_f1
-from heads.run.checkpoint import load_tensors, save_tensors
-from heads.run.folder import run_folder
 
-PLAIN, EXACT, FAST = "plain loop", "combine.py", "combine.py, fast"
-FURTHER_VIEWS = [  # beside the identity
-    *("hflip", {"shift": {"x": 0.04}}, {"shift": {"x": -0.04}}),
-    *({"shift": {"y": 0.04}}, {"center_crop": {"share": 0.92}}),
-]
-START = 64  # images of the short run, whose time is that of starting
+PLAIN, GOOD, DEFAULT = "plain loop", "good loop", "combine.py"
+EXACT = ("--views", "all", "--engine", "torch", "--precision", "fp32")
+START = 256  # images of a first run, which is not timed: from so many on, engines are measured
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A command that answers a listing, the folder of its answers, and its images per second in each round."""
+    """A command that answers a listing, the folder of its answers, and its processes of each round."""
 
     command: Sequence[str]
     folder: Path
-    speeds: list[float] = field(default_factory=list)
+    rounds: list[Process] = field(default_factory=list)
 
-    def answer(self, listing: Path, name: str) -> float:
-        """Answer a listing into the subfolder `name`; return the seconds."""
-        out = self.folder / name
-        rmtree(out, ignore_errors=True)
-        return run([*self.command, "--data", str(listing), "--out", str(out / "submission.csv")]).seconds
+    def answer(self, listing: Listing, name: str = "timed") -> Process:
+        """Answer a listing into the subfolder `name`."""
+        rmtree(self.folder / name, ignore_errors=True)
+        out = self.folder / name / "submission.csv"
+        return run([*self.command, "--data", str(listing.folder), "--out", str(out)])
+
+    def probabilities(self, tasks: Sequence[str], count: int) -> list[np.ndarray]:
+        """Probabilities [count, C] of each task for the first images of the timed listing."""
+        arrays = read_probabilities(self.folder / "timed" / FILE_NAME)
+        return [arrays[task][:count] for task in tasks]
+
+    def seconds(self) -> list[float]:
+        return [each.seconds for each in self.rounds]
+
+    def speeds(self, count: int) -> list[float]:
+        """Images per second from the first batch on, to the end of the process."""
+        return [count / (each.seconds - each.first) for each in self.rounds]
 
 
-def measure(data: Path, runs: Path, config: Path, images: int, rounds: int, fast: Sequence[str], work: Path) -> str:
-    """Write the section: speeds over `rounds`, macro F1 and equality of answers, as Markdown.
-
-    Images per second are those after the start: the time of a run over `images` minus that of a run over 64,
-    which covers imports, loading of heads and, for engines, compilation. Macro F1 of the fast contender is also
-    compared on the whole listing, untimed.
+def measure(runs: Path, config: Path, images: int, rounds: int, fast: Sequence[str], work: Path) -> str:
+    """Write the section: whole processes over `rounds`, macro F1 and equality of answers, as Markdown.
 
     Args:
-        data: info.csv, images/ and answers.csv.
-        runs: trained heads; copies of them get six views each.
+        runs: trained heads.
         config: joint.yaml.
-        images: number of images to answer.
-        fast: options of combine.py for the fast contender.
+        images: number of images to answer, of people whom all heads were validated on.
+        fast: options of combine.py for the fast contender, which has the good loop's views at most.
     """
-    ids, tasks = read_listing(data / "info.csv"), load_tasks(config)
-    if not START < images <= len(ids):
-        raise InputError(f"--images {images}: expected more than {START}, at most the {len(ids)} of {data}")
-    copy_with_six_views(runs, list(tasks), work / "runs")
-    counts = {"start": START, "timed": images, "all": len(ids)}
-    listings = {name: write_listing(data, ids, n, work / f"images-{name}") for name, n in counts.items()}
-    options = ["--config", config, "--runs", work / "runs"]
-    ours = python("combine.py", *options, "--raw-probabilities")  # which the plain loop's are
-    commands = {
-        PLAIN: python("-m", "bench.plain", "answer", *options),
-        EXACT: ours,
-        "combine.py --engine openvino": [*ours, "--engine", "openvino"],
-        FAST: [*ours, *fast],
-    }
-    contenders = {name: Contender(command, work / name) for name, command in commands.items()}
-    for contender in contenders.values():  # exit thresholds and int8 heads are cached then, and not timed
-        contender.answer(listings["start"], "start")
+    tasks = load_tasks(config)
+    paths, codes = shared_images(read_heads(runs, list(tasks)), [len(names) for names in tasks.values()])
+    listing, start = (write_listing(paths, count, work / f"images-{count}") for count in (images, START))
+    options = ["--config", config, "--runs", runs]
+    plain, ours = ["bench.plain", "answer", *options], ["combine.py", *options, "--raw-probabilities"]
+    contenders: dict[str, Contender] = {}
+    reference: dict[str, str] = {}  # the loop whose views a contender has
+    for name, command, other in (
+        (PLAIN, plain, PLAIN),
+        (GOOD, [*plain, "--good"], PLAIN),
+        (f"{DEFAULT} {' '.join(EXACT)}", [*ours, *EXACT], PLAIN),
+        (DEFAULT, ours, GOOD),
+        (f"{DEFAULT} {without_folders(fast)}", [*ours, *fast], GOOD),
+    ):
+        contenders[name], reference[name] = Contender(watched(*command), work / f"answers-{len(contenders)}"), other
+    for name in contenders:  # engines and exit thresholds are chosen and stored now
+        if name not in (PLAIN, GOOD):
+            contenders[name].answer(start)
     for _ in range(rounds):
         for contender in contenders.values():
-            start, whole = (contender.answer(listings[each], each) for each in ("start", "timed"))
-            if whole <= start:
-                raise InputError(f"--images {images}: takes no longer than the start; give more")
-            contender.speeds.append((images - START) / (whole - start))
-    truth = read_codes(data / "answers.csv", prod(map(len, tasks.values())))
-    rows = [_row(name, contenders, tasks, truth) for name in contenders]
-    header = ["", "images a second", "times plain", "joint macro F1", "answers as plain", "largest difference"]
-    page = f"{images} images, {len(tasks)} heads, six views each; fast is `{without_folders(fast)}`."
-    exact, quick = contenders[EXACT], contenders[FAST]
-    for contender in (exact, quick):
-        contender.answer(listings["all"], "all")
-    f1, same = _compare(exact.folder / "all", quick.folder / "all", tasks, truth)
-    fast_f1, _ = _compare(quick.folder / "all", exact.folder / "all", tasks, truth)
-    figures = f"joint macro F1 {f1:.4f} exact, {fast_f1:.4f} fast; {same:.2%} of the answers are the same"
-    return f"{page}\n\n{table(header, rows)}\n\nOn all {len(truth)} images: {figures}."
+            contender.rounds.append(contender.answer(listing))
+    places = [paths.index(path) for path in listing.paths]
+    names, seconds, rows = list(tasks), {name: each.seconds() for name, each in contenders.items()}, []
+    for name, own in contenders.items():
+        found, expected = (each.probabilities(names, len(places)) for each in (own, contenders[reference[name]]))
+        f1 = macro_f1(codes[places], argmax(found), int(np.prod([len(each) for each in tasks.values()])))
+        same = np.mean(argmax(found) == argmax(expected))
+        difference = max(np.abs(each - other).max() for each, other in zip(found, expected, strict=True))
+        times = [ratio(seconds[name], seconds[each], smaller_is_better=True) for each in (PLAIN, GOOD)]
+        first, speed = spread([each.first for each in own.rounds]), spread(own.speeds(images))
+        answers = [f"{f1:.4f}", f"{same:.2%} of the {reference[name]}'s", f"{difference:.1e}"]
+        rows.append([name, spread(seconds[name]), *times, first, speed, *answers])
+    header = ["whole process", "seconds", "times plain", "times good", "first batch after", "images a second after it"]
+    header += ["joint macro F1", "equal answers", "largest difference"]
+    intro = (
+        f"{describe(listing)} of people whom all {len(tasks)} heads were validated on. The plain loop takes all "
+        "views, a pass each; the good loop takes the default ones."
+    )
+    return f"{intro}\n\n{table(header, rows)}"
 
 
-def _row(
-    name: str, contenders: Mapping[str, Contender], tasks: Mapping[str, Sequence[str]], truth: pd.DataFrame
-) -> list[str]:
-    """The table's row of one contender, compared with the plain loop."""
-    own, plain = contenders[name], contenders[PLAIN]
-    f1, same = _compare(own.folder / "timed", plain.folder / "timed", tasks, truth)
-    arrays, plain_arrays = (read_probabilities(each.folder / "timed" / FILE_NAME) for each in (own, plain))
-    difference = max(np.abs(arrays[task] - plain_arrays[task]).max() for task in tasks)
-    speed = [spread(own.speeds), ratio(own.speeds, plain.speeds)]
-    return [name, *speed, f"{f1:.4f}", f"{same:.2%}", f"{difference:.1e}"]
+def describe(listing: Listing) -> str:
+    """Describe a listing: its images, and whether they repeat."""
+    repeated = f" ({len(listing.paths)} images and copies of them)" if len(listing.paths) < listing.count else ""
+    return f"{listing.count} images{repeated}"
 
 
-def _compare(folder: Path, other: Path, tasks: Mapping[str, Sequence[str]], truth: pd.DataFrame) -> tuple[float, float]:
-    """Joint macro F1 of the answers in `folder`, and the share that are the same in `other`."""
-    classes = prod(map(len, tasks.values()))
-    codes, others = (read_codes(each / "submission.csv", classes) for each in (folder, other))
-    right, answers = match(codes, truth[truth[ID].isin(codes[ID])])
-    return macro_f1(right, answers, classes), float(np.mean(np.equal(*match(codes, others))))
+def measure_fast(runs: Path, config: Path, images: int, rounds: int, fast: Sequence[str], work: Path) -> str:
+    """Write the section on many images: speed with the fast options, and macro F1 against all views in float32.
 
-
-def copy_with_six_views(runs: Path, tasks: Sequence[str], into: Path) -> None:
-    """Copy runs, with six views in each head's config."""
-    for task in tasks:
-        source, copy = run_folder(runs, task), run_folder(into, task)
-        # Hidden files are written during inference: locks, heads in int8.
-        ignored = ignore_patterns(".*", "manifest.json", "last.safetensors", "tensorboard")
-        copytree(source.folder, copy.folder, ignore=ignored, dirs_exist_ok=True)
-        tensors, description = load_tensors(source.best)
-        description["config"]["views"] = {"steps": FURTHER_VIEWS, "merge": "mean"}
-        save_tensors(copy.best, tensors, description)
-
-
-def write_listing(data: Path, ids: Sequence[str], count: int, folder: Path) -> Path:
-    """Write a folder that lists `count` of the images, evenly spread, and links to all of them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "images").unlink(missing_ok=True)
-    (folder / "images").symlink_to((data / "images").resolve())
-    chosen = [ids[place] for place in np.linspace(0, len(ids) - 1, count).astype(int)]
-    pd.DataFrame({ID: chosen}).to_csv(folder / "info.csv", index=False)
-    return folder
+    Its arguments are those of `measure`; the images are all that any head was validated on.
+    """
+    tasks = list(load_tasks(config))
+    heads = read_heads(runs, tasks)
+    paths = sorted({path for head in heads.values() for path in head["path"].tolist()})
+    listing = write_listing(paths, max(images, len(paths)), work / "images-fast")
+    command = ["combine.py", "--config", config, "--runs", runs, "--raw-probabilities", *fast]
+    contender = Contender(watched(*command), work / "answers-fast")
+    contender.answer(write_listing(paths, START, work / "images-start"))
+    for _ in range(rounds):
+        contender.rounds.append(contender.answer(listing))
+    rows, workers = [], usable_workers(None)
+    found = dict(zip(tasks, contender.probabilities(tasks, len(paths)), strict=True))
+    for name, task in load_task_heads(runs, dict.fromkeys(tasks)).items():
+        head = heads[name]
+        paths_of_head = [Path(path) for path in head["path"]]
+        exact = predict_task(choose_views(task, "all"), paths_of_head, workers).probabilities
+        answers = {"path": np.array(paths), "probabilities": found[name]}
+        quick = select(answers, head["path"].tolist())["probabilities"]
+        scores = [macro_f1(head["truth"], each.argmax(axis=1), each.shape[1]) for each in (exact, quick)]
+        same = np.mean(exact.argmax(axis=1) == quick.argmax(axis=1))
+        cells = [f"{scores[0]:.4f}", f"{scores[1]:.4f}", f"{scores[1] - scores[0]:+.4f}", f"{same:.2%}"]
+        rows.append([name, str(len(exact)), *cells])
+    speed, memory = spread(contender.speeds(listing.count)), median(each.peak for each in contender.rounds)
+    intro = (
+        f"{describe(listing)}, all that the heads were validated on; `combine.py {without_folders(fast)}`: "
+        f"{spread(contender.seconds())} s the whole process, {speed} images a second from its first batch on, "
+        f"{memory:.0f} MB at its peak. Exact is all views in float32."
+    )
+    header = ["macro F1", "validation images", "exact", "fast", "difference", "equal answers"]
+    return f"{intro}\n\n{table(header, rows)}"

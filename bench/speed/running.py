@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.speed.watch import FIRST, PEAK
 from data.runtime.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -18,12 +19,19 @@ EPOCH = re.compile(r"(?:(\S+) \| )?epoch \d+: .*macro_f1 ([\d.e+-]+)")  # named 
 
 @dataclass
 class Process:
-    """A command that succeeded: its wall time, and its epochs or those of each head by name."""
+    """A command that succeeded: its wall time, and its epochs or those of each head by name.
+
+    Attributes:
+        seconds: of the whole process.
+        first, peak: second of its first batch, and MB at its peak, of a command of `watched`.
+    """
 
     seconds: float = 0.0
     ends: list[float] = field(default_factory=list)  # second at which each epoch was reported
     macro_f1: list[float] = field(default_factory=list)  # of each epoch
     heads: dict[str, "Process"] = field(default_factory=dict)  # if the command trained several
+    first: float = 0.0
+    peak: int = 0
 
     @property
     def epochs(self) -> list[float]:
@@ -34,6 +42,11 @@ class Process:
 def python(*arguments: object) -> list[str]:
     """Build a command line for this interpreter."""
     return [sys.executable, *map(str, arguments)]
+
+
+def watched(*arguments: object) -> list[str]:
+    """Build a command line for this interpreter that reports its first batch and its memory."""
+    return python("-m", "bench.speed.watch", *arguments)
 
 
 def without_folders(options: Sequence[str]) -> str:
@@ -60,7 +73,11 @@ def run(command: Sequence[str]) -> Process:
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line.rstrip())
-            if match := EPOCH.match(line):
+            if line.rstrip() == FIRST:
+                finished.first = time.perf_counter() - start
+            elif line.startswith(PEAK):
+                finished.peak = int(line.split()[-2])
+            elif match := EPOCH.match(line):
                 head = finished if match[1] is None else finished.heads.setdefault(match[1], Process())
                 head.ends.append(time.perf_counter() - start)
                 head.macro_f1.append(float(match[2]))

@@ -1,0 +1,51 @@
+"""Run a script and report when its first batch of images is decoded and, at the end, the peak of its memory.
+
+python -m bench.speed.watch combine.py --data DIR ...
+"""
+
+import resource
+import runpy
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+FIRST, PEAK = "first batch", "peak of memory:"  # lines that `bench.speed.running` reads
+
+
+class WatchedBatches:
+    """Batches of a loader; the first one of the process is reported."""
+
+    reported = False
+
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        batch = next(self.batches)
+        if not WatchedBatches.reported:
+            WatchedBatches.reported = True
+            print(FIRST, flush=True)
+        return batch
+
+
+def main() -> None:
+    """Run the script named first, or the package if it is no file, with the arguments that follow."""
+    iterate = DataLoader.__iter__
+    setattr(DataLoader, "__iter__", lambda loader: WatchedBatches(iterate(loader)))  # noqa: B010
+    del sys.argv[0]
+    try:
+        if sys.argv[0].endswith(".py"):
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        else:
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    finally:
+        print(PEAK, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, "MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
