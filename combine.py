@@ -96,8 +96,7 @@ def combine(args: argparse.Namespace) -> None:
         parts.remove()
     views = ", ".join(f"{name} {len(task.views)}" for name, task in model.tasks.items())
     print(f"{args.out}: {len(images)} images (views: {'at most ' if model.thresholds else ''}{views})")
-    table = replace(first, ids=images.ids[: len(first)], classes=model.classes).to_frame()
-    print(table.head().to_string(index=False, float_format="{:.3f}".format))
+    print(replace(first, ids=images.ids[: len(first)], classes=model.classes).format_rows())
     if bad:
         beside = args.out.parent / UNDECODABLE
         print(f"{bad} images cannot be decoded and have equal probabilities: {beside}", file=sys.stderr)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data.audit.predictions import read_validation
+from data.audit.validation import read_validation
 from heads.run.folder import RunFolder
 
 Arrays = dict[str, npt.NDArray[Any]]

@@ -113,13 +113,12 @@ def load_head(path: Path) -> TrainedHead:
     with torch.device("meta"):  # uses no memory: a hostile config may ask for any size
         head = build_head(config)
         check_shapes(head, tensors, str(path))
-    head = head.to_empty(device="cpu")  # drawing random weights first would take longer than everything else
     load_tensors_into(head, tensors, str(path))
     margin, temperature = description.get("box_margin"), description.get("temperature", 1.0)  # 0.1 wrote none
     if not (isinstance(temperature, int | float) and LOWEST <= temperature <= HIGHEST):
         raise InputError(f"{path}: its temperature is {temperature!r}, expected a number from {LOWEST} to {HIGHEST:g}")
     return TrainedHead(
-        head.eval(),
+        head.to(memory_format=torch.channels_last).eval(),
         build_target(config.label),
         config,
         description.get("validation", {}),

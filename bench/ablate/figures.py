@@ -13,7 +13,7 @@ from bench.ablate.plan import Ablations, Run, default_run, list_runs
 from bench.ablate.table import COLUMNS, KEY, read_figures
 from bench.held_out import predict_task
 from bench.validation import Arrays, concat, read_predictions, select, select_shared
-from data.audit.predictions import read_arrays
+from data.runtime.arrays import read_arrays
 from data.runtime.files import write_text
 from data.transforms.views import make_views
 from ensemble.inference.predictor import build_task

@@ -1,30 +1,16 @@
 """Predictions of runs for their validation sets: `<task>/validation.npz`, `<task>/fold-<k>/validation.npz`."""
 
-import struct
-import tokenize
-import warnings
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from data.annotations.corrections import image_names, person_in_source
-from data.annotations.table import split_old_person
+from data.audit.validation import VALIDATION, read_validation
 from data.runtime.errors import InputError, raise_all
-
-VALIDATION = "validation.npz"
-PER_IMAGE = ("person", "path", "shot", "truth")
-NEEDED = (*PER_IMAGE, "probabilities", "column", "borders", "folds", "classes")
-UNREADABLE = (  # what numpy raises on damaged .npz files
-    *(OSError, ValueError, EOFError, SyntaxError, TypeError, LookupError, ArithmeticError, RuntimeError),
-    *(AttributeError, MemoryError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
-)
 
 
 @dataclass(frozen=True)
@@ -130,40 +116,3 @@ def read_folds(files: Sequence[Path]) -> OutOfFoldPredictions:
         probabilities=np.concatenate([part["probabilities"] for part in parts]).astype(np.float64),
         expected=np.concatenate([part["expected"] for part in parts]) if numbers else None,
     )
-
-
-def read_validation(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read the arrays of a run's validation.npz: those of `NEEDED`, and others that only some heads have.
-
-    `probabilities` is [N, C]; `source`, `person`, `path`, `shot`, `truth` (class indices) and, of heads that predict
-    a number, `expected` are [N]. Version 0.1 wrote source and person as one text, which is split here.
-
-    Raises:
-        InputError: it cannot be read, would need a pickle, lacks an array, or its arrays differ in length.
-    """
-    arrays = read_arrays(path, f"the {VALIDATION} of a run")
-    missing = [name for name in NEEDED if name not in arrays]
-    if missing:
-        raise InputError(f"{path}: lacks {', '.join(missing)}; train again: train_task.py writes them")
-    count, classes = np.size(arrays["truth"]), np.size(arrays["classes"])
-    shapes = {"probabilities": (count, classes)} | dict.fromkeys(PER_IMAGE, (count,))
-    wrong = [f"{name} {arrays[name].shape}" for name, shape in shapes.items() if arrays[name].shape != shape]
-    if wrong:
-        raise InputError(f"{path}: holds {', '.join(wrong)}; expected N = {count} rows and C = {classes} classes")
-    if "source" not in arrays:
-        old = [split_old_person(person) for person in arrays["person"].astype(str).tolist()]
-        arrays["source"] = np.array(["".join(sources[:1]) for sources, _ in old], dtype=np.str_)
-        arrays["person"] = np.array([person for _, person in old], dtype=np.str_)
-    return arrays
-
-
-def read_arrays(path: Path, expected: str) -> dict[str, npt.NDArray[Any]]:
-    """Read the arrays of a .npz file by name, without unpickling; `InputError` names what was `expected`."""
-    try:
-        with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)  # given a path, numpy leaves unreadable files open
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
-            return {name: archive[name] for name in archive.files}
-    except UNREADABLE as error:
-        raise InputError(f"{path}: cannot be read ({error}), expected {expected}") from None

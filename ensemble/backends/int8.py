@@ -27,9 +27,10 @@ import torch
 from torch import nn
 
 from data.annotations.table import read_table
-from data.audit.predictions import UNREADABLE, read_validation
+from data.audit.validation import read_validation
 from data.dataset import make_scaled_reader
 from data.images.crop import CroppedReader
+from data.runtime.arrays import UNREADABLE
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import hold_lock, remove_unfinished
 from data.runtime.machine import CPUINFO, instruction_sets

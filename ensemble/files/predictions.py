@@ -12,17 +12,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from data.audit.predictions import read_arrays
 from data.images.find import ID
+from data.runtime.arrays import read_arrays
 from data.runtime.files import write_atomically
 from ensemble.files.submission import ANSWER, write_submission
 from ensemble.joint import argmax
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE_NAME = "probabilities.npz"
 IDENTITY, NUMBER, VIEWS, CLASSES, REASON = "identity", "number", "views", "classes", "reason"
@@ -173,10 +175,26 @@ class Predictions:
                 columns[f"{task}_{NUMBER}"] = output.value.tolist()
         return columns
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> "pd.DataFrame":
         """Return a table with a row per image: ImageID, ans (the joint code), `columns` and, if any, `reason`s."""
-        frame = pd.DataFrame({ID: list(self.ids), ANSWER: self.joint_codes(), **self.columns()})
-        return frame.assign(**{REASON: self.errors}) if any(self.errors) else frame
+        import pandas as pd  # late: it takes longer to import than everything else here
+
+        return pd.DataFrame(self._table())
+
+    def format_rows(self, count: int = 5) -> str:
+        """Format the first rows of `to_frame` as text, aligned to the right as pandas does; it has one."""
+        columns = [
+            [f" {name}" if isinstance(values[0], int | float) else name, *map(_format_cell, values[:count])]
+            for name, values in self._table().items()
+        ]
+        widths = [max(map(len, column)) for column in columns]
+        rows = zip(*columns, strict=True)
+        return "\n".join(" ".join(map(str.rjust, cells, widths)) for cells in rows)
+
+    def _table(self) -> dict[str, list[Any]]:
+        """Columns of `to_frame` by name."""
+        table = {ID: list(self.ids), ANSWER: self.joint_codes().tolist(), **self.columns()}
+        return table | ({REASON: list(self.errors)} if any(self.errors) else {})
 
     def to_submission(self, path: str | Path) -> None:
         """Write ImageID and ans, the joint code, of each image as CSV, atomically."""
@@ -200,6 +218,15 @@ class Predictions:
         names = [name for name in arrays if "/" not in name and name != REASON]
         tasks = {name: TaskOutput(*map(arrays.get, _array_names(name))) for name in names}  # type: ignore[arg-type]
         return cls(tasks, arrays[REASON].tolist())
+
+
+def _format_cell(value: str | float | None) -> str:
+    """Format a value for a terminal: three decimals, NaN for none, line breaks escaped."""
+    if value is None or value != value:
+        return "NaN"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value).translate({ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"})
 
 
 def _array_names(task: str) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ from itertools import chain
 from math import prod
 from operator import index
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from data.images.find import ID, MAX_EXAMPLES, read_id_rows
 from data.runtime.errors import InputError, raise_all
@@ -18,17 +18,22 @@ from data.runtime.files import write_atomically
 from ensemble.joint import encode
 from heads.config.task import Label
 
+if TYPE_CHECKING:
+    import pandas as pd  # functions import it late: predictions need no tables
+
 ANSWER = "ans"
 
 Codes = npt.NDArray[np.int64]
 
 
-def read_codes(path: Path, classes: int) -> pd.DataFrame:
+def read_codes(path: Path, classes: int) -> "pd.DataFrame":
     """Read a submission or the ground truth: `ImageID` (text) and `ans` (int64 in 0..classes-1), a row per image.
 
     The index is the row in the file, for messages. Raises InputError with all bad rows: empty or doubled ids, codes
     that are not integers or out of range.
     """
+    import pandas as pd
+
     rows, problems = read_id_rows(path, [ID, ANSWER])
     for line, row in rows:
         if not re.fullmatch(r"\s*\d{1,9}\s*", row[ANSWER], re.ASCII) or int(row[ANSWER]) >= classes:
@@ -39,7 +44,7 @@ def read_codes(path: Path, classes: int) -> pd.DataFrame:
     return pd.DataFrame({ID: [row[ID] for _, row in rows], ANSWER: codes}, index=[line for line, _ in rows])
 
 
-def read_ground_truth(path: Path, labels: Mapping[str, Label]) -> pd.DataFrame:
+def read_ground_truth(path: Path, labels: Mapping[str, Label]) -> "pd.DataFrame":
     """Read the ground truth of a CSV file, as `read_codes` returns it.
 
     Args:
@@ -71,12 +76,14 @@ def _columns_of(label: Label) -> list[str]:
     return [part.column for part in label.parts] if label.column is None else [label.column]
 
 
-def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str]) -> pd.DataFrame:
+def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str]) -> "pd.DataFrame":
     """Read a CSV file's `columns` and those of `optional` that it has, as text without surrounding blanks.
 
     The index is the row in the file. Raises InputError if the file, one of `columns` or every row is missing, a
     column comes twice, or with the rows of empty or doubled ids.
     """
+    import pandas as pd
+
     rows, problems = read_id_rows(path, columns, optional)
     raise_all(f"{path}: bad rows", problems)
     values = [{name: row[name] if name == ID else row[name].strip() for name in row} for _, row in rows]
@@ -98,7 +105,7 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]])
 
 
 def match(
-    submission: pd.DataFrame, truth: pd.DataFrame, names: tuple[str, str] = ("submission", "answers")
+    submission: "pd.DataFrame", truth: "pd.DataFrame", names: tuple[str, str] = ("submission", "answers")
 ) -> tuple[Codes, Codes]:
     """Pair the joint codes of two tables by ImageID: (truth, predicted), int64 [N] each in the order of `truth`.
 
@@ -110,7 +117,7 @@ def match(
     return truth[ANSWER].to_numpy(np.int64), predicted.to_numpy(np.int64)
 
 
-def _differences(these: pd.DataFrame, those: pd.DataFrame, names: tuple[str, str]) -> list[str]:
+def _differences(these: "pd.DataFrame", those: "pd.DataFrame", names: tuple[str, str]) -> list[str]:
     """Describe the images of each table that the other lacks, with examples."""
     problems = []
     for wanted, found, lacking, having in ((those, these, *names), (these, those, names[1], names[0])):
@@ -123,12 +130,14 @@ def _differences(these: pd.DataFrame, those: pd.DataFrame, names: tuple[str, str
     return problems
 
 
-def vote(submissions: Sequence[pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
+def vote(submissions: "Sequence[pd.DataFrame]", names: Sequence[str]) -> "pd.DataFrame":
     """Take the majority of at least two submissions for each image, in the first one's order.
 
     Where several codes have the most votes, that of the earliest submission among them wins. Raises InputError if
     there are fewer than two or if they do not hold the same images; `names` is what the message calls them.
     """
+    import pandas as pd
+
     if len(submissions) < 2:
         raise InputError(f"{len(submissions)} submission to vote on, expected at least two")
     first = submissions[0]

@@ -111,7 +111,7 @@ def score_heads(tasks: Mapping[str, Task], predict: PredictHeads) -> dict[str, f
     Raises:
         InputError: a validation.npz or an image is not there.
     """
-    from data.audit.predictions import read_validation  # imports what predictions do not need
+    from data.audit.validation import read_validation
     from heads.objective.metrics import macro_f1
 
     held_out = {

@@ -8,18 +8,19 @@ where it saves most forward passes. What the thresholds promise is tested on peo
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from math import lgamma, log, log1p
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from tqdm import tqdm
 
-from data.audit.predictions import read_validation
+from data.audit.validation import read_validation
 from data.runtime.errors import InputError, printable
 from data.runtime.files import write_text
 from ensemble.files.predictions import Predictions, TaskOutput
@@ -27,6 +28,9 @@ from ensemble.inference.early_exit import ALL_VIEWS, needs_all_views, probabilit
 from ensemble.inference.parts import make_key
 from ensemble.inference.predictor import Task
 from ensemble.joint import argmax
+
+if TYPE_CHECKING:
+    import pandas as pd  # functions import it late: saved thresholds need no tables
 
 FILE_NAME = "margins.json"
 FORMAT = 1
@@ -98,7 +102,16 @@ def load_exit_thresholds(runs: Path, tasks: Tasks, predict: Predict, options: Ma
     return saved[key]
 
 
-@pd.option_context("mode.string_storage", "python")  # Arrow's strings hold no names that are not UTF-8
+@contextmanager
+def _python_strings() -> Iterator[None]:
+    """Let pandas use Python's strings: Arrow's hold no names that are not UTF-8."""
+    import pandas as pd
+
+    with pd.option_context("mode.string_storage", "python"):
+        yield
+
+
+@_python_strings()
 def choose_exit_thresholds(tasks: Tasks, predict: Predict) -> ExitThresholds:
     """Choose thresholds on the validation images that all tasks share.
 
@@ -240,8 +253,10 @@ def _select_rows(outputs: Mapping[str, TaskOutput], rows: npt.NDArray[np.bool_])
     return {task: TaskOutput(*each) for task, each in fields.items()}  # type: ignore[arg-type]
 
 
-def _read_probabilities(file: Path) -> pd.DataFrame:
+def _read_probabilities(file: Path) -> "pd.DataFrame":
     """Read a head's probabilities of its validation images and the persons on them; the index is absolute paths."""
+    import pandas as pd
+
     if not file.is_file():
         raise InputError(f"{file}: not there, but margins are chosen on the images that it lists; {REMEDY}")
     arrays = read_validation(file)
@@ -253,7 +268,7 @@ def _read_probabilities(file: Path) -> pd.DataFrame:
 Heads = tuple[tuple[int, ...], ...]  # for each task, positions among its heads
 
 
-def _group_images(predicted: Mapping[str, Sequence[pd.DataFrame]]) -> dict[Heads, list[str]]:
+def _group_images(predicted: "Mapping[str, Sequence[pd.DataFrame]]") -> dict[Heads, list[str]]:
     """Group the images in every task's validation by the heads that were not trained on them."""
     groups: dict[Heads, list[str]] = {}
     for path in sorted({path for tables in predicted.values() for table in tables for path in table.index}):
@@ -276,7 +291,7 @@ def _group_images(predicted: Mapping[str, Sequence[pd.DataFrame]]) -> dict[Heads
 
 def _predict_validation(
     tasks: Tasks,
-    predicted: Mapping[str, Sequence[pd.DataFrame]],
+    predicted: "Mapping[str, Sequence[pd.DataFrame]]",
     groups: Mapping[Heads, Sequence[str]],
     predict: Predict,
 ) -> Predictions:

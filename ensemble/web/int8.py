@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data.annotations.table import read_table
-from data.audit.predictions import read_validation
+from data.audit.validation import read_validation
 from data.images.decode import Read
 from data.runtime.errors import raise_all
 from ensemble.backends import int8

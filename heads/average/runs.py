@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data.annotations.table import read_table
-from data.audit.predictions import read_validation
+from data.audit.validation import read_validation
 from data.dataset import ImageDataset, SequentialIndices
 from data.images.decode import Read
 from data.runtime.errors import InputError, raise_all

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.audit.predictions import read_validation
+from data.audit.validation import read_validation
 from data.runtime.files import write_text
 from heads.export.graph import INPUT
 from heads.load import TrainedHead

@@ -234,12 +234,18 @@ def check_shapes(module: nn.Module, tensors: Mapping[str, Tensor], name: str) ->
 
 
 def load_tensors_into(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Load `tensors` into `module`; refuse other names, other shapes and values that are not finite."""
+    """Load `tensors` into `module`; refuse other names, other shapes and values that are not finite.
+
+    A module on the meta device gets copies on the CPU, so that no random weights are drawn before.
+    """
     check_shapes(module, tensors, name)
     bad = [key for key, tensor in tensors.items() if not _is_finite(tensor)]
     if bad:
         raise InputError(f"{name}: {bad[0]} holds NaN or infinity, expected finite weights; train it again")
-    module.load_state_dict(dict(tensors))
+    own = module.state_dict()
+    meta = any(tensor.is_meta for tensor in own.values())
+    copies = {key: tensor.to(own[key].dtype, copy=True) for key, tensor in tensors.items()} if meta else dict(tensors)
+    module.load_state_dict(copies, assign=meta)
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
 
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -70,7 +68,9 @@ def scale(probabilities: Probabilities, temperature: float) -> Floats:
     >>> scale(np.array([[0.8, 0.2]]), 1.0).round(6).tolist()
     [[0.8, 0.2]]
     """
-    return np.asarray(softmax(_logs(probabilities) / temperature, axis=1))
+    logs = _logs(probabilities) / temperature
+    shares = np.exp(logs - logs.max(axis=1, keepdims=True))  # scipy.special.softmax, which takes longer to import
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 def calibrate(probabilities: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float32]:
@@ -90,6 +90,9 @@ def fit_temperature(probabilities: Probabilities, truth: Codes) -> float:
     Guo et al., ICML 2017 (arXiv:1706.04599). Fit it on people that are not trained on. Without a wrong prediction it
     is 1: the log loss would fall with the temperature, however sure the predictions are.
     """
+    from scipy.optimize import minimize_scalar  # late: predictions need no SciPy
+    from scipy.special import log_softmax
+
     logs, rows = _logs(probabilities), np.arange(len(truth))
     if (logs.argmax(axis=1) == truth).all():
         return 1.0

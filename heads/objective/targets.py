@@ -7,16 +7,19 @@ Gao et al. 2017, arXiv:1611.01731); or one per border between ordered classes (`
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from data.runtime.errors import InputError, raise_all
 from heads.objective.ordinal import PROBABILITIES
+
+if TYPE_CHECKING:
+    import pandas as pd  # functions import it late: predictions need no tables
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Target:
             list(self.classes) if self.numbers is None else list(map(str, range(self.numbers[0], self.numbers[1] + 1)))
         )
 
-    def select_rows(self, table: pd.DataFrame) -> pd.DataFrame:
+    def select_rows(self, table: "pd.DataFrame") -> "pd.DataFrame":
         """The rows of `table` that have this label, renumbered from 0.
 
         Raises:
@@ -67,7 +70,7 @@ class Target:
         known = ", ".join(str(column) for column in table if table[column].notna().any())
         raise InputError(f"no row has a label in column {self.column!r}; found the columns {known}")
 
-    def class_indices(self, table: pd.DataFrame) -> npt.NDArray[np.int64]:
+    def class_indices(self, table: "pd.DataFrame") -> npt.NDArray[np.int64]:
         """Class index [N] of each labelled row.
 
         Raises:
@@ -81,6 +84,8 @@ class Target:
             index = {name: i for i, name in enumerate(self.classes)}
             fits, expected = column.isin(list(index)), f"one of {', '.join(index)}"
         else:
+            import pandas as pd
+
             column = pd.to_numeric(column, errors="coerce")
             low = -np.inf if self.numbers is None else self.numbers[0]
             fits, expected = column.between(low, np.inf, inclusive="left"), f"a number from {low} up"
@@ -96,7 +101,7 @@ class Target:
             return np.array(column.map(index), dtype=np.int64)
         return self._cut(column.to_numpy(dtype=np.float64))
 
-    def encode(self, table: pd.DataFrame) -> Tensor:
+    def encode(self, table: "pd.DataFrame") -> Tensor:
         """Training targets of labelled rows: class indices [N], or distributions [N, outputs]."""
         indices = self.class_indices(table)
         if self.numbers is None:
@@ -106,8 +111,10 @@ class Target:
         # A normal density; the softmax normalises it also where the range truncates it.
         return (-(distances**2) / (2 * self.sigma**2)).softmax(dim=1).float()
 
-    def values(self, table: pd.DataFrame) -> Tensor:
+    def values(self, table: "pd.DataFrame") -> Tensor:
         """The column as numbers, float64 [N]; only for a target with numbers."""
+        import pandas as pd
+
         return torch.from_numpy(pd.to_numeric(table[self.column]).to_numpy(dtype=np.float64, copy=True))
 
     def probabilities(self, logits: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
@@ -60,6 +59,8 @@ def find_trained_runs(runs: Path, task: str) -> list[RunFolder]:
 
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write one row per epoch as CSV."""
+    import pandas as pd  # late: predictions need no tables
+
     write_text(path, pd.DataFrame(list(history)).to_csv(index=False))
 
 

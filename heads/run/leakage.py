@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.audit.predictions import read_validation
+from data.audit.validation import read_validation
 from heads.run.checkpoint import find_description
 from heads.run.folder import RunFolder
 

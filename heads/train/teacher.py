@@ -24,9 +24,9 @@ import torch
 from accelerate import Accelerator
 
 from data.annotations.table import number_people, source_folder
-from data.audit.predictions import read_arrays
 from data.dataset import ImageDataset, SequentialIndices
 from data.images.crop import make_reader
+from data.runtime.arrays import read_arrays
 from data.runtime.errors import InputError, did_you_mean, raise_all
 from data.transforms.pipeline import Pipeline
 from data.transforms.views import make_views

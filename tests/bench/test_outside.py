@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score, mean_absolute_error
 from bench import outside
 from bench.held_out import predict_task
 from data.annotations.table import read_table
-from data.audit.predictions import read_validation
+from data.audit.validation import read_validation
 from ensemble.inference.load import load_task_heads
 
 

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import save
 
 from data.annotations.table import read_table
-from data.audit.predictions import read_arrays
 from data.images.decode import decode
 from data.images.find import read_listing
+from data.runtime.arrays import read_arrays
 from data.runtime.errors import InputError
 from ensemble.files.submission import read_codes
 from heads.config.loader import load_config

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.audit.predictions import read_validation
+from data.audit.validation import read_validation
 from data.runtime.errors import InputError, raise_all
 from ensemble.files.predictions import TaskOutput
 from ensemble.joint import argmax, encode, numeric_borders

@@ -15,7 +15,7 @@ from PIL import Image
 import combine
 import ensemble.inference.parts
 from data.annotations.table import read_table
-from data.audit.predictions import read_validation
+from data.audit.validation import read_validation
 from data.dataset import make_scaled_reader
 from data.runtime.errors import InputError
 from ensemble.backends import int8

@@ -42,6 +42,17 @@ def test_streamed_arrays_are_numpy_s_own_and_read_back(tmp_path: Path) -> None:
     assert {name: array.dtype for name, array in read.items()} == {n: a.dtype for n, a in expected.items()}
 
 
+def test_rows_are_formatted_as_pandas_does() -> None:
+    rows = np.random.default_rng(0).dirichlet([1, 1], 7).astype("f4")
+    ids = ["a.jpg", "long name.jpg", 'ä,"b\n.jpg', "x", "y", "z", "w"]
+    classes = {"mask": ["wear", "no"], "age": ["young", "old"]}
+    for errors in [[""] * 7, ["", "no such\tfile", "", "", "", "", ""]]:
+        tasks = {"mask": TaskOutput(rows), "age": TaskOutput(rows[::-1], value=100 * rows[:, 0])}
+        found = Predictions(tasks, errors, ids=ids, classes=classes)
+        expected = found.to_frame().head().to_string(index=False, float_format="{:.3f}".format)
+        assert found.format_rows() == expected
+
+
 def archive(name: str, content: bytes) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as file:

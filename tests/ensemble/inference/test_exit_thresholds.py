@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from data.audit.predictions import read_validation
+from data.audit.validation import read_validation
 from data.runtime.errors import InputError
 from ensemble import Ensemble
 from ensemble.files.predictions import Predictions, TaskOutput
