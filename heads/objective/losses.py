@@ -93,7 +93,11 @@ def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float = 1.0,
 
 
 def is_known(targets: Tensor) -> Tensor:
-    """Whether each row of distributions [N, K] sums to 1; rows of zeros, or mixed with such a row, do not."""
+    """Whether each row of distributions [N, K] sums to 1; rows of zeros, or mixed with such a row, do not.
+
+    >>> is_known(torch.tensor([[0.5, 0.5], [0.5, 0.0], [0.0, 0.0]])).tolist()
+    [True, False, False]
+    """
     return targets.sum(dim=1) > 0.99
 
 

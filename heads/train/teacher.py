@@ -243,7 +243,6 @@ def average_person(probabilities: Floats, rows: pd.DataFrame, column: str, value
     """
     if column not in rows or not (chosen := rows[column].astype(str).to_numpy() == value).any():
         raise InputError(f"teacher.look_at: no training image has {column}={value!r}, expected a column and its value")
-    chosen &= ~np.isnan(probabilities).any(axis=1)
     people = number_people(rows)
     means = pd.DataFrame(probabilities[chosen]).groupby(people[chosen]).mean().reindex(people).to_numpy(np.float32)
     return np.where(np.isnan(means), probabilities, means)

@@ -87,6 +87,16 @@ def test_halves_are_completed_by_the_first_of_the_rarest_classes_or_by_the_named
     assert (soft[:, wanted] >= 0.5).all()
 
 
+def test_a_teachers_probabilities_are_mixed_as_the_labels() -> None:
+    target = Target("colour", ("red", "green", "blue"))
+    mixing = build_mixing(Mix(p=1.0, rarest="blue"), np.array([5, 2, 2]), target, 3)
+    assert mixing is not None
+    teacher = F.one_hot(torch.arange(1, 7) % 3, 3).float()  # of the next class each
+    _, mixed = mixing(torch.zeros(6, 3, 4, 4), target.join_teacher(torch.arange(6) % 3, teacher), (0,))
+    assert (mixed[:, 2] >= 0.5).all()
+    assert torch.equal(mixed[:, 3:], mixed[:, :3].roll(1, dims=1))
+
+
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_the_average_is_validated_if_there_is_one(ema: float, config_of: Callable) -> None:
     config = config_of(training={"epochs": 1, "ema": ema})
