@@ -3,13 +3,10 @@
 python -m bench.speed.watch combine.py --data DIR ...
 """
 
-import resource
 import runpy
 import sys
 from collections.abc import Iterator
 from typing import Any
-
-from torch.utils.data import DataLoader
 
 FIRST, PEAK = "first batch", "peak of memory:"  # lines that `bench.speed.running` reads
 
@@ -35,6 +32,10 @@ class WatchedBatches:
 
 def main() -> None:
     """Run the script named first, or the package if it is no file, with the arguments that follow."""
+    import resource  # not on Windows; both late, for the --help of commands that only read the lines
+
+    from torch.utils.data import DataLoader
+
     iterate = DataLoader.__iter__
     setattr(DataLoader, "__iter__", lambda loader: WatchedBatches(iterate(loader)))  # noqa: B010
     del sys.argv[0]
