@@ -107,7 +107,7 @@ class Ensemble:
             engine, precision, calibration, views, margin, boxes, box_margin: see `combine.py --help`.
             batch_size: images computed together.
             workers: decoding processes; None: one per core, at most 8; 0, as in a notebook, decodes between batches.
-            cache: gets int8 heads where a run's folder is read-only.
+            cache: gets the heads in int8 where `runs` is read-only.
             calibrated: scale probabilities by the heads' temperatures; heads of version 0.1 have none.
 
         Raises:
@@ -115,7 +115,7 @@ class Ensemble:
                 named at once.
         """
         given = {"engine": engine, "precision": precision, "views": views}
-        _check_choices(given, calibration, margin)
+        _check_choices(given, margin)
         where, folder, processes = _find_device(device, engine), find_folder(runs), usable_workers(workers)
         read = make_reader(None if boxes is None else Path(boxes), box_margin)
         crops = read if isinstance(read, CroppedReader) else None
@@ -126,8 +126,8 @@ class Ensemble:
         if precision == "int8":
             from ensemble.backends.int8 import Int8Backend  # an optional package
 
-            paths = [Path(each) for each in calibration]
-            backend: Backend = Int8Backend(tasks, paths, Path(cache), crops, processes)
+            training = [Path(each) for each in calibration]
+            backend: Backend = Int8Backend(tasks, [folder, Path(cache)], training, crops, processes)
             candidates: Sequence[EngineBackend] = ()
         else:
             gpu = (torch.cuda.is_available() if where is None else where.type != "cpu") and engine in (AUTO, "torch")
@@ -223,13 +223,27 @@ class Ensemble:
             write_probabilities(submission.with_name(FILE_NAME), ids, self.classes, [predictions], self.temperatures)
             return to_json(analyse(*load_evaluation(labels, submission, answers)))
 
-    def export(self, kind: str = "onnx", out: str | os.PathLike[str] | None = None) -> Path:
-        """Write one graph, as onnx, torchscript or safetensors, and its model card into `out`, or `runs`/export."""
+    def export(
+        self,
+        kind: str = "onnx",
+        out: str | os.PathLike[str] | None = None,
+        calibration: Sequence[str | os.PathLike[str]] = (),
+    ) -> Path:
+        """Write one graph, as onnx, torchscript or safetensors, and its model card into `out`, or `runs`/export.
+
+        int8 writes the heads as `precision="int8"` reads them into `out`, or `runs`; `calibration` are the folders of
+        the training data.
+        """
         from ensemble.export.graph import export_with_card  # imports what predictions do not need
         from heads.export.__main__ import SUFFIXES
 
+        if kind == "int8":
+            from ensemble.backends.int8 import write_int8  # an optional package
+
+            folder, training = self.runs if out is None else Path(out), [Path(each) for each in calibration]
+            return write_int8(self.tasks, folder, training, self.read, self.workers)
         if kind not in SUFFIXES:
-            raise InputError(f"{kind!r}, expected {', '.join(SUFFIXES)}{did_you_mean(kind, SUFFIXES)}")
+            raise InputError(f"{kind!r}, expected {', '.join((*SUFFIXES, 'int8'))}{did_you_mean(kind, SUFFIXES)}")
         return export_with_card(self.tasks, self.runs / "export" if out is None else Path(out), kind)
 
     def save(self, folder: str | os.PathLike[str], *, data: str | None = None, terms: str | None = None) -> None:
@@ -335,15 +349,15 @@ class Ensemble:
             row += len(batch)
 
 
-def _check_choices(given: Mapping[str, str], calibration: Sequence[object], margin: float | None) -> None:
+def _check_choices(given: Mapping[str, str], margin: float | None) -> None:
     """Refuse unknown values of `CHOICES` and options that do not go together."""
     problems = [
         f"{name}={value!r}, expected {' or '.join(CHOICES[name])}{did_you_mean(str(value), CHOICES[name])}"
         for name, value in given.items()
         if value not in CHOICES[name]
     ]
-    if given["precision"] == "int8" and (given["engine"] not in (AUTO, "openvino") or not calibration):
-        problems.append("precision='int8' goes with engine='openvino' and calibration=[training data]")
+    if given["precision"] == "int8" and given["engine"] not in (AUTO, "openvino"):
+        problems.append("precision='int8' goes with engine='openvino'")
     if given["precision"] == "bf16" and given["engine"] == "onnx":
         problems.append("precision='bf16' goes with engine='torch' or 'openvino'")
     if margin is not None and (given["views"] != "adaptive" or not 0 <= margin <= 1):

@@ -1,11 +1,11 @@
 """Heads in int8 for OpenVINO: post-training quantisation by NNCF, checked on each head's validation images.
 
-Weights have a scale per channel, activations one per tensor, from training images; biases are then corrected for the
-mean error (Nagel et al. 2019, arXiv:1906.04721). Quantised heads are cached in a hidden folder `.int8` of the head's
-run, one file a head, under a digest of all that decides it: the head, the images, packages and processor.
+The heads of one image size are one graph, in which layers that they share are quantised once. Weights have a scale per
+channel, activations one per tensor, from training images; biases are then corrected for the mean error (Nagel et al.
+2019, arXiv:1906.04721). The graphs are in one file beside the runs, `int8.npz`, for the same heads, packages and kind
+of processor, whatever images they predict.
 """
 
-import hashlib
 import io
 import json
 import logging
@@ -16,80 +16,81 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from data.annotations.table import read_table
-from data.audit.validation import read_validation
 from data.dataset import make_scaled_reader
-from data.images.crop import CroppedReader
-from data.runtime.arrays import UNREADABLE
+from data.images.decode import Read
+from data.runtime.arrays import read_arrays
 from data.runtime.errors import InputError, raise_all
-from data.runtime.files import hold_lock, remove_unfinished
 from data.runtime.machine import CPUINFO, instruction_sets
-from data.transforms.pipeline import Pipeline, least_size
-from ensemble.backends.engines import OpenVinoHeads, backend_version, import_optional, openvino_model, torch_module
-from ensemble.inference.parts import fingerprint
+from data.transforms.pipeline import Pipeline
+from ensemble.backends.engines import (
+    ENGINES_FOLDER,
+    OpenVinoHeads,
+    backend_version,
+    import_optional,
+    openvino_model,
+    to_numpy,
+)
+from ensemble.backends.int8_images import OPTION, Classes, select_images
 from ensemble.inference.predictor import Task, load_batches
 from heads.load import TrainedHead
 from heads.objective.metrics import macro_f1
-from heads.run.folder import verify_checksum, write_arrays
+from heads.run.folder import file_checksum, write_arrays
 
-FORMAT = 3  # 3: JPEGs decoded at the smallest scale that the pipelines need
-OPTION = "--precision int8"
-CALIBRATION_IMAGES, MIN_CALIBRATION_IMAGES = 300, 50
-BATCH = 16
+FILE = "int8.npz"
+FORMAT = 1
+COMMAND = "python -m ensemble.export --runs {0} --format int8 --calibration DIR"
+BATCH = 64
 MAX_LOSS = 0.003  # of macro F1
-# Number of first convolutions left in float, until the loss is small; 5 are those up to resnet18's first stage.
+# Number of a head's first convolutions left in float, until it loses little; 5 are those of resnet18's first stage.
 FLOAT_CONVOLUTIONS = (0, 1, 5)
-FOLDER = ".int8"
 # Names of instructions that add products of bytes in 32 bits: of x86 and, last, of ARM.
 DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 
-Model = tuple[bytes, bytes]  # OpenVINO's two files: the graph and the weights
-Arrays = Mapping[str, npt.NDArray[Any]]
-
 
 @dataclass(frozen=True)
-class QuantisedHead:
-    """A head in int8.
+class Int8Graph:
+    """Heads of one image size in int8, an output each.
 
     Attributes:
-        key: digest of all that decided it.
-        model: for OpenVINO.
-        before, after: macro F1 on the validation images, in single precision and in int8.
+        heads: the checksum of each.
+        scores: macro F1 of each on its validation images, in single precision and in int8.
+        graph, weights: OpenVINO's two files.
     """
 
-    key: str
-    model: Model
-    before: float
-    after: float
+    heads: Sequence[str]
+    scores: Sequence[Sequence[float]]
+    graph: bytes
+    weights: bytes
 
-    @property
-    def is_good(self) -> bool:
-        return self.before - self.after <= MAX_LOSS
+    def select(self, heads: Sequence[str]) -> Any:
+        """Build the `openvino.Model` of some of the heads."""
+        openvino = import_optional("openvino", OPTION)
+        model = openvino.Core().read_model(self.graph, self.weights)
+        outputs = [model.outputs[self.heads.index(head)] for head in heads]
+        return openvino.Model(outputs, model.get_parameters())
 
 
 class Int8Backend:
-    """The backend that computes quantised heads; they are loaded from the cache, or made, at first use.
+    """The backend that computes heads in int8, from the file `int8.npz`, which is written where it is missing.
 
     Args:
         tasks: by name, their heads loaded from files; `validation.npz` is beside each.
-        training: the data folders that the heads were trained on.
-        beside: gets the folder `.int8` where a run's folder is read-only.
-        crops: reads images; None decodes JPEGs at the smallest scale that the tasks need, as predictions do.
+        folders: that may hold the file; the first that can be written to gets it.
+        training: the data folders that the heads were trained on, if the file may be written.
+        read: of calibration and validation images, see `write_int8`.
         workers: decoding processes.
 
     Raises:
-        InputError: at first use: a package is missing, there are too few images to calibrate on, validation images
-            are missing, or heads lose more than `MAX_LOSS` of macro F1; all such heads are named at once.
+        InputError: there is no file for these heads and no `training`, or as `write_int8`.
     """
 
     engine = "openvino"
@@ -97,126 +98,159 @@ class Int8Backend:
     def __init__(
         self,
         tasks: Mapping[str, Task],
-        training: Sequence[Path],
-        beside: Path,
-        crops: CroppedReader | None = None,
+        folders: Sequence[Path],
+        training: Sequence[Path] = (),
+        read: Read | None = None,
         workers: int = 0,
     ) -> None:
-        self.tasks, self.training, self.beside, self.workers = tasks, training, beside, workers
-        pipelines = [Pipeline(json.loads(task.pixels)) for task in tasks.values()]
-        self.read = crops or make_scaled_reader(pipelines)
-        self._pixels = crops.digest if crops else str(least_size(pipelines))
+        heads, problems = [head for task in tasks.values() for head in task.heads], []
+        for file in (folder / FILE for folder in folders):
+            try:
+                self.graphs = read_int8(file, heads)
+                break
+            except InputError as error:
+                problems.append(str(error))
+        else:
+            if not training:
+                raise_all(f"{OPTION}: {COMMAND.format(folders[0])} writes the heads in int8", problems)
+            writable = (each for each in folders if os.access(each, os.W_OK))
+            file = write_int8(tasks, next(writable, folders[-1]), training, read, workers)
+            self.graphs = read_int8(file, heads)
+        self.digest = file_checksum(file)[:16]
+        self.cache = file.parent / ENGINES_FOLDER if os.access(file.parent, os.W_OK) else None
 
     def __call__(self, heads: Sequence[TrainedHead]) -> nn.Module:
-        return SeparateHeads([run_model(self.heads[trained.checksum].model) for trained in heads])
+        checksums = [trained.checksum for trained in heads]
+        graph = next(each for each in self.graphs if set(checksums) <= set(each.heads))
+        return OpenVinoHeads(graph.select(checksums), cache=self.cache)
 
     def describe(self) -> str:
-        """The engine with its version, and the heads' digest."""
+        """The engine with its version, and the digest of the file, which decides the results."""
         return f"{backend_version(self.engine)}, int8 {self.digest}"
 
-    @property
-    def digest(self) -> str:
-        """Digest of all that decides the heads' results."""
-        return ",".join(head.key for head in self.heads.values())
 
-    @cached_property
-    def heads(self) -> dict[str, QuantisedHead]:
-        """The quantised heads by the checksum of the head."""
-        table = read_table(self.training)
-        heads, problems = {}, []
-        for name, task in self.tasks.items():
-            for trained in task.heads:
-                head = self._load_or_quantise(trained, table)
-                folder = trained.run.folder
-                loss = f"macro F1 {head.before:.4f} in float32, {head.after:.4f} in int8 on its validation images"
-                print(f"{name}: {folder}: {loss}", file=sys.stderr, flush=True)
-                if not head.is_good:
-                    problems.append(f"{folder}: {loss}, expected to lose at most {MAX_LOSS}")
-                heads[trained.checksum] = head
-        raise_all(f"{OPTION}: heads lose too much, use --precision fp32", problems)
-        return heads
+def write_int8(
+    tasks: Mapping[str, Task],
+    folder: Path,
+    training: Sequence[Path],
+    read: Read | None = None,
+    workers: int = 0,
+) -> Path:
+    """Quantise the heads of each image size, compare them with single precision, and write them into `folder`.
 
-    def _load_or_quantise(self, trained: TrainedHead, table: pd.DataFrame) -> QuantisedHead:
-        """Load a head from the cache, or quantise it and write it there."""
-        folder, validation = trained.run.folder, trained.run.validation
-        held_out, overflow_fix = read_validation(validation), not has_dot_products()
-        calibration = select_calibration_images(table, held_out)
-        test = find_validation_images(table, held_out, validation)
-        decisive = [
-            *([FORMAT, self._pixels, MAX_LOSS, *versions()], overflow_fix, trained.checksum),
-            *(verify_checksum(validation)[0], fingerprint(calibration), fingerprint(test)),
-        ]
-        key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:24]
-        place = folder / FOLDER if os.access(folder, os.W_OK) else self.beside / FOLDER / trained.checksum[:16]
-        with hold_lock(place / ".lock", str(place), f"{place}: waiting for another process that quantises there"):
-            head = _load(place / f"{key}.npz")
-            if head is None:
-                truth = held_out["truth"]
-                pixels = torch.cat(list(self._batches(trained, calibration))).float() / 255
-                before = self._score(trained, torch_module([trained]), test, truth)
-                for in_float in FLOAT_CONVOLUTIONS:
-                    model = quantise(trained, list(pixels.numpy()), overflow_fix, in_float)
-                    head = QuantisedHead(key, model, before, self._score(trained, run_model(model), test, truth))
-                    if head.is_good:
-                        break
-                assert head is not None
-                _save(place / f"{key}.npz", head)
-        return head
+    Args:
+        tasks, training, workers: see `Int8Backend`.
+        read: reads images; None decodes JPEGs at the smallest scale that the tasks need, as predictions do.
 
-    def _score(
-        self, trained: TrainedHead, module: nn.Module, paths: Sequence[Path], truth: npt.NDArray[np.int64]
-    ) -> float:
-        """Macro F1 of a module that computes a head, in the identity view."""
+    Raises:
+        InputError: a package is missing, there are too few images to calibrate on, validation images are missing, or
+            heads lose more than `MAX_LOSS` of macro F1; all such heads are named at once, and nothing is written.
+    """
+    heads = [head for task in tasks.values() for head in task.heads]
+    pipelines = {task.pixels: Pipeline(json.loads(task.pixels)) for task in tasks.values()}
+    read = read or make_scaled_reader(list(pipelines.values()))
+    calibration, validation = select_images(heads, training)
+    graphs: list[Int8Graph] = []
+    for pixels, pipeline in pipelines.items():
+        places = [place for place, head in enumerate(heads) if json.dumps(head.config.pixels.evaluate) == pixels]
+        group = [heads[place] for place in places]
+
+        def load(paths: Sequence[Path], pipeline: Pipeline = pipeline) -> Tensor:
+            return torch.cat([batch.pixels[0] for batch in load_batches(paths, [pipeline], BATCH, workers, read)])
+
+        images = [load(validation[place][0]) for place in places]
+        graphs.append(_quantise_group(group, load(calibration), images, [validation[place][1] for place in places]))
+    scores = {head: each for graph in graphs for head, each in zip(graph.heads, graph.scores, strict=True)}
+    problems = []
+    for trained in heads:
+        before, after = scores[trained.checksum]
+        text = f"{trained.run.folder}: {describe_loss(before, after)}"
+        print(text, file=sys.stderr, flush=True)
+        problems += [f"{text}, expected to lose at most {MAX_LOSS}"] if loses_too_much(before, after) else []
+    raise_all(f"{OPTION}: heads lose too much, use --precision fp32", problems)
+    arrays: dict[str, Any] = {}
+    for place, each in enumerate(graphs):
+        arrays |= {f"heads_{place}": each.heads, f"macro_f1_{place}": each.scores}
+        arrays |= {f"graph_{place}": np.frombuffer(each.graph, np.uint8)}
+        arrays |= {f"weights_{place}": np.frombuffer(each.weights, np.uint8)}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_arrays(folder / FILE, {"written_by": describe_software(), **arrays})
+    return folder / FILE
+
+
+def read_int8(file: Path, heads: Sequence[TrainedHead]) -> list[Int8Graph]:
+    """Read the graphs of `heads`.
+
+    Raises:
+        InputError: the file is missing, damaged, or of other heads, packages or another kind of processor.
+    """
+    if not file.is_file():
+        raise InputError(f"{file}: not there")
+    arrays = read_arrays(file, "heads in int8")
+    found = arrays.get("written_by", np.array("")).tolist()
+    if found != describe_software():
+        raise InputError(f"{file}: written by {found or 'another program'}, expected {describe_software()}")
+    graphs = [
+        Int8Graph(
+            arrays[f"heads_{place}"].tolist(),
+            arrays[f"macro_f1_{place}"].tolist(),
+            arrays[f"graph_{place}"].tobytes(),
+            arrays[f"weights_{place}"].tobytes(),
+        )
+        for place in range(sum(name.startswith("heads_") for name in arrays))
+    ]
+    known = {head for each in graphs for head in each.heads}
+    raise_all(f"{file}: of other heads", [f"{each.file}: not in it" for each in heads if each.checksum not in known])
+    return graphs
+
+
+def _quantise_group(
+    heads: Sequence[TrainedHead], calibration: Tensor, images: Sequence[Tensor], truth: Sequence[Classes]
+) -> Int8Graph:
+    """Quantise heads of one image size; convolutions stay in float until each head's loss is small.
+
+    Args:
+        calibration: pixels uint8 [N, 3, H, W].
+        images, truth: of each head, pixels [N, 3, H, W] to compare on and their classes [N].
+    """
+    full, overflow_fix = openvino_model(heads), not has_dot_products()
+    before = _score(OpenVinoHeads(full), heads, images, truth)
+    in_float, lossy = [0] * len(heads), list(range(len(heads)))
+    for count in FLOAT_CONVOLUTIONS:
+        in_float = [count if place in lossy else each for place, each in enumerate(in_float)]
+        model = quantise(full, to_numpy(calibration), overflow_fix, in_float)
+        scores = list(zip(before, _score(OpenVinoHeads(model), heads, images, truth), strict=True))
+        lossy = [place for place, each in enumerate(scores) if loses_too_much(*each)]
+        if not lossy:
+            break
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.xml"
+        import_optional("openvino", OPTION).save_model(model, file, compress_to_fp16=False)
+        checksums = [head.checksum for head in heads]
+        return Int8Graph(checksums, scores, file.read_bytes(), file.with_suffix(".bin").read_bytes())
+
+
+def _score(
+    module: nn.Module, heads: Sequence[TrainedHead], images: Sequence[Tensor], truth: Sequence[Classes]
+) -> list[float]:
+    """Macro F1 of each head in the identity view."""
+    scores = []
+    for place, (trained, pixels, right) in enumerate(zip(heads, images, truth, strict=True)):
         with torch.inference_mode():
-            logits = torch.cat([module(pixels)[0] for pixels in self._batches(trained, paths)])
+            logits = torch.cat([module(batch, [place])[0] for batch in torch.split(pixels, BATCH)])
             predicted = trained.target.probabilities(logits).numpy().argmax(axis=1)
-        return macro_f1(truth, predicted, len(trained.target.classes))
-
-    def _batches(self, trained: TrainedHead, paths: Sequence[Path]) -> Iterator[torch.Tensor]:
-        """Yield batches of images from the head's evaluation pipeline: uint8 [B, 3, H, W]."""
-        pipelines = [Pipeline(trained.config.pixels.evaluate)]
-        return (batch.pixels[0] for batch in load_batches(paths, pipelines, BATCH, self.workers, self.read))
+        scores.append(macro_f1(right, predicted, len(trained.classes)))
+    return scores
 
 
-def select_calibration_images(table: pd.DataFrame, held_out: Arrays) -> list[Path]:
-    """Select up to `CALIBRATION_IMAGES` images of people outside a head's validation set, always the same ones.
-
-    They are from the sources that contain its validation people, if any does: the head was trained on the others
-    there. People are compared by name only, so that a copy of the data in another folder leaks no one.
-
-    Raises:
-        InputError: there are fewer than `MIN_CALIBRATION_IMAGES`.
-    """
-    held = table["person"].isin(held_out["person"].astype(str)) | table["path"].isin(held_out["path"].astype(str))
-    own = table["source"].isin(table["source"][held]) if held.any() else True
-    paths = sorted(table["path"][~held & own])
-    if len(paths) < MIN_CALIBRATION_IMAGES:
-        raise InputError(
-            f"{OPTION}: found {len(paths)} images of people to train on, expected at least {MIN_CALIBRATION_IMAGES} to "
-            "calibrate on; give the training data with --calibration, or use --precision fp32"
-        )
-    drawn = np.random.default_rng(0).choice(len(paths), min(CALIBRATION_IMAGES, len(paths)), replace=False)
-    return [Path(paths[place]) for place in sorted(drawn)]
+def loses_too_much(before: float, after: float) -> bool:
+    """Whether int8 costs more macro F1 than it may."""
+    return before - after > MAX_LOSS
 
 
-def find_validation_images(table: pd.DataFrame, held_out: Arrays, validation: Path) -> list[Path]:
-    """Find the images of `validation`, in its order: where they were in training, else in the training data.
-
-    Raises:
-        InputError: some are in neither place.
-    """
-    by_name = {(person, Path(path).name): path for person, path in zip(table["person"], table["path"], strict=True)}
-    paths = []
-    for person, name in zip(held_out["person"].astype(str), held_out["path"].astype(str), strict=True):
-        path = Path(name)
-        paths.append(path if path.is_file() else Path(by_name.get((person, path.name), path)))
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise InputError(
-            f"{validation}: {len(missing)} of its {len(paths)} images, on which int8 is checked, are not there, "
-            f"such as {missing[0]}; give all training data with --calibration, or use --precision fp32"
-        )
-    return paths
+def describe_loss(before: float, after: float) -> str:
+    """Describe a head's macro F1 in both precisions."""
+    return f"macro F1 {before:.4f} in float32, {after:.4f} in int8 on its validation images"
 
 
 def has_dot_products(cpuinfo: Path = CPUINFO) -> bool:
@@ -226,60 +260,49 @@ def has_dot_products(cpuinfo: Path = CPUINFO) -> bool:
 
 
 def quantise(
-    trained: TrainedHead,
-    images: Sequence[npt.NDArray[np.float32]],
+    model: Any,
+    images: npt.NDArray[np.float32],
     overflow_fix: bool,
-    in_float: int = 0,
-) -> Model:
-    """Quantise a head's model to int8.
+    in_float: Sequence[int],
+) -> Any:
+    """Quantise an `openvino.Model` of heads to int8.
 
     Args:
-        trained: is not changed.
-        images: to calibrate on, from the head's pipeline: float [3, H, W] in 0..1.
+        model: is not changed.
+        images: to calibrate on, from the heads' pipeline: [N, 3, H, W] in 0..1.
         overflow_fix: limits weights to seven bits, for processors that add products of bytes in 16 bits.
-        in_float: number of convolutions, from the input on, that stay in float: slower, closer to the head.
+        in_float: of each head, how many of its first convolutions stay in float: slower, closer to the head.
     """
-    nncf = _import_nncf()
+    nncf, openvino = _import_nncf(), import_optional("openvino", OPTION)
     fix = nncf.OverflowFix.ENABLE if overflow_fix else nncf.OverflowFix.DISABLE
-    model = openvino_model([trained])
-    model.reshape([1, *images[0].shape])
-    convolutions = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
-    ignored = [convolution.get_friendly_name() for convolution in convolutions[:in_float]]
+    model = model.clone()
+    model.reshape([1, *images.shape[1:]])
+    ignored = set()
+    for output, count in zip(model.outputs, in_float, strict=True):
+        nodes = openvino.Model([output], model.get_parameters()).get_ordered_ops()
+        names = [node.get_friendly_name() for node in nodes if node.get_type_name() == "Convolution"]
+        ignored |= set(names[:count])
     with silence():
-        quantised = nncf.quantize(
+        return nncf.quantize(
             model,
             nncf.Dataset([image[None] for image in images]),
             subset_size=len(images),
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
-            ignored_scope=nncf.IgnoredScope(names=ignored),
+            ignored_scope=nncf.IgnoredScope(names=sorted(ignored)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
         )
-    with tempfile.TemporaryDirectory() as folder:
-        graph = Path(folder) / "model.xml"
-        import_optional("openvino", OPTION).save_model(quantised, graph, compress_to_fp16=False)
-        return graph.read_bytes(), graph.with_suffix(".bin").read_bytes()
 
 
-class SeparateHeads(nn.Module):
-    """Heads computed one after the other."""
-
-    def __init__(self, heads: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.heads = nn.ModuleList(heads)
-
-    def forward(self, pixels: torch.Tensor, places: Sequence[int] | None = None) -> list[torch.Tensor]:
-        return [self.heads[place](pixels)[0] for place in (range(len(self.heads)) if places is None else places)]
-
-
-def run_model(model: Model) -> OpenVinoHeads:
-    """Make the module that computes a model of `quantise`: pixels to the logits of one head."""
-    return OpenVinoHeads(import_optional("openvino", OPTION).Core().read_model(*model))
-
-
-def versions() -> list[str]:
-    """Versions of the packages that decide the result of `quantise`."""
-    return [str(each.__version__) for each in (import_optional("openvino", OPTION), _import_nncf())]
+def describe_software() -> str:
+    """Describe what decides the results of int8 beside heads and images: file format, packages, kind of processor."""
+    packages = []
+    for name in ("openvino", "nncf"):
+        try:
+            packages.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            raise InputError(f"{OPTION}: {name} is not installed; pip install -r requirements-fast.txt") from None
+    return f"format {FORMAT}, {', '.join(packages)}, weights of {'eight' if has_dot_products() else 'seven'} bits"
 
 
 def _import_nncf() -> Any:
@@ -297,25 +320,3 @@ def silence() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _load(file: Path) -> QuantisedHead | None:
-    """Load a head from the cache; None if the file is missing or damaged."""
-    try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            model = arrays["graph"].tobytes(), arrays["weights"].tobytes()
-            before, after = arrays["macro_f1"].tolist()
-    except UNREADABLE:
-        return None
-    return QuantisedHead(file.stem, model, before, after)
-
-
-def _save(file: Path, head: QuantisedHead) -> None:
-    """Write one head's file and remove all others."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    graph, weights = (np.frombuffer(part, dtype=np.uint8) for part in head.model)
-    write_arrays(file, {"graph": graph, "weights": weights, "macro_f1": [head.before, head.after]})
-    remove_unfinished(file.parent)
-    for other in file.parent.glob("*.npz"):
-        if other != file:
-            other.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ all of them as one graph, with test-time views and the joint code.
 """
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 
 from data.runtime.errors import InputError, add_debug_option, run_script
@@ -22,10 +23,10 @@ def find_checkpoints(runs: Path) -> dict[str, Path]:
     return {"-".join(path.parent.relative_to(runs).parts): path for path in found}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser, formats: Collection[str] = tuple(SUFFIXES)) -> None:
     """Add the options of every export."""
     parser.add_argument("--runs", type=Path, required=True, metavar="RUNS")
-    parser.add_argument("--format", choices=SUFFIXES, default="onnx", dest="kind")
+    parser.add_argument("--format", choices=formats, default="onnx", dest="kind")
     parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: RUNS/export)")
     maps = "onnx, torchscript: also class activation maps, of heads whose classifier is one layer a class or number"
     parser.add_argument("--maps", action="store_true", help=maps)

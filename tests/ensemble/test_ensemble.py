@@ -195,7 +195,7 @@ def test_the_runs_decide_which_heads_are_loaded(runs: Path, configs: Path, tmp_p
     ("options", "message"),
     [
         ({"engine": "onx"}, "engine='onx', expected auto or torch or onnx or openvino, did you mean onnx"),
-        ({"precision": "int8"}, "goes with engine='openvino' and calibration"),
+        ({"engine": "onnx", "precision": "int8"}, "goes with engine='openvino'"),
         ({"margin": 0.5}, "margin=0.5, expected 0 to 1 and views='adaptive'"),
         ({"device": "gpu"}, "device='gpu': cannot be used"),
         ({"engine": "onnx", "device": "meta"}, "computes on the CPU, expected 'cpu'"),

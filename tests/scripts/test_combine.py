@@ -148,7 +148,6 @@ def test_the_platform_s_variables_and_a_rerun_to_the_same_bytes(combined, option
         (["--margin", 0.5], "--margin goes with --views adaptive"),
         (["--views", "adaptive", "--margin", 1.5], "--margin: 1.5, expected 0 to 1"),
         (["--precision", "int8", "--engine", "onnx"], "--precision int8 goes with --engine openvino"),
-        (["--precision", "int8", "--engine", "openvino"], "SM_CHANNEL_TRAIN is not set"),
         (["--data", "s3://faces/eval"], "a URL, expected a folder; python -m ensemble.cluster reads URLs"),
         (["--vote", "b.csv", "c.csv"], "--vote moved to a command of its own: python -m ensemble.vote"),
         (["--parts", "b"], "--parts moved to a command of its own: python -m ensemble.cluster"),
