@@ -6,6 +6,7 @@ python -m bench.speed.watch combine.py --data DIR ...
 import runpy
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 FIRST, PEAK = "first batch", "peak of memory:"  # lines that `bench.speed.running` reads
@@ -32,8 +33,6 @@ class WatchedBatches:
 
 def main() -> None:
     """Run the script named first, or the package if it is no file, with the arguments that follow."""
-    import resource  # not on Windows; both late, for the --help of commands that only read the lines
-
     from torch.utils.data import DataLoader
 
     iterate = DataLoader.__iter__
@@ -45,7 +44,9 @@ def main() -> None:
         else:
             runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     finally:
-        print(PEAK, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, "MB", flush=True)
+        # Not by getrusage, whose peak starts with that of the process that started this one.
+        [peak] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+        print(PEAK, int(peak.split()[1]) // 1024, "MB", flush=True)
 
 
 if __name__ == "__main__":
