@@ -103,7 +103,9 @@ def choose_backend(
 
 
 def score_heads(tasks: Mapping[str, Task], predict: PredictHeads) -> dict[str, float]:
-    """Macro F1 of each head, by its folder, on its validation images; every image is predicted once, by all heads.
+    """Macro F1 of each head, by its folder, on validation images; every image is predicted once, by all heads.
+
+    They are all images of some of a head's people, as those that int8 is compared on.
 
     Args:
         predict: predicts files, a batch at a time: probabilities [F, B, C] by task.
@@ -112,21 +114,22 @@ def score_heads(tasks: Mapping[str, Task], predict: PredictHeads) -> dict[str, f
         InputError: a validation.npz or an image is not there.
     """
     from data.audit.validation import read_validation
+    from ensemble.backends.int8_images import VALIDATION_IMAGES, select_people
     from heads.objective.metrics import macro_f1
 
-    held_out = {
-        (name, fold): read_validation(head.run.validation)
-        for name, task in tasks.items()
-        for fold, head in enumerate(task.heads)
-    }
-    own = {key: arrays["path"].astype(str).tolist() for key, arrays in held_out.items()}
+    own, truth = {}, {}
+    for name, task in tasks.items():
+        for fold, head in enumerate(task.heads):
+            held_out = read_validation(head.run.validation)
+            rows = select_people(held_out["person"].astype(str).tolist(), VALIDATION_IMAGES)
+            own[name, fold], truth[name, fold] = held_out["path"][rows].astype(str).tolist(), held_out["truth"][rows]
     paths = list(dict.fromkeys(chain.from_iterable(own.values())))
     parts = list(tqdm(predict(paths), "engine: checking", disable=None, unit="batch"))
-    rows, scores = {path: row for row, path in enumerate(paths)}, {}
+    places, scores = {path: place for place, path in enumerate(paths)}, {}
     for (name, fold), names in own.items():
-        probabilities = np.concatenate([part[name][fold] for part in parts])[[rows[path] for path in names]]
+        probabilities = np.concatenate([part[name][fold] for part in parts])[[places[path] for path in names]]
         found, classes = probabilities.argmax(axis=1), probabilities.shape[1]
-        scores[str(tasks[name].heads[fold].run.folder)] = macro_f1(held_out[name, fold]["truth"], found, classes)
+        scores[str(tasks[name].heads[fold].run.folder)] = macro_f1(truth[name, fold], found, classes)
     return scores
 
 
