@@ -38,6 +38,7 @@ TINY = [
     "training.workers=0",
     "training.precision=fp32",
     "sampler.per_person=2",
+    "views={steps: [hflip]}",
     f"pixels.train=[hflip, {{letterbox: {SIZE}}}]",
     f"pixels.evaluate=[{{letterbox: {SIZE}}}]",
 ]

@@ -16,6 +16,7 @@ from heads.run.folder import run_folder, save_head
 
 COUNTS = 20_000, 200_000
 PEOPLE, SIZE = 16, (24, 32)  # width and height; a file has 65,000 links at most
+ONE_ENGINE = ("--views", "plain", "--engine", "torch", "--precision", "fp32")  # none is measured in the first run
 SMALL = "pixels.evaluate=[{letterbox: {height: 32, width: 24}}]"
 
 
@@ -37,7 +38,7 @@ def measure(configs: Path, counts: tuple[int, int], work: Path) -> str:
     for count in counts:
         folder = write_listing(images, count, work / f"images-{count}").folder
         out = work / f"answers-{count}" / "submission.csv"
-        options = ["--config", runs / "joint.yaml", "--runs", runs, "--views", "plain", "--data", folder, "--out", out]
+        options = ["--config", runs / "joint.yaml", "--runs", runs, *ONE_ENGINE, "--data", folder, "--out", out]
         process = run(watched("combine.py", *options))
         peaks.append(process.peak)
         rows.append([f"{count:,}", f"{process.peak}", f"{count / (process.seconds - process.first):.0f}"])
