@@ -92,7 +92,11 @@ def choose_backend(
     speeds = {name: _images_per_second(each, measure) for name, each in by_name.items()}
     order = sorted((name for name in by_name if speeds[name]), key=lambda name: -_rank(by_name[name], speeds[name]))
     single = [name for name in order if by_name[name].precision == "fp32"]
-    chosen = by_name[next(n for n in order if n in single or _loses_little(by_name[n], by_name[single[0]], score))]
+    if not order:
+        raise InputError(f"engine: none of {', '.join(by_name)} answers as PyTorch in float32; use --precision fp32")
+    # Where only bfloat16 is asked for, there is no float32 to hold it to.
+    wanted = (n for n in order if n in single or not single or _loses_little(by_name[n], by_name[single[0]], score))
+    chosen = by_name[next(wanted)]
     rates = {name: round(speed, 1) for name, speed in speeds.items()}
     saved[key] = BackendChoice(engine=chosen.engine, precision=chosen.precision, images_per_second=rates)
     try:

@@ -23,14 +23,16 @@ def choose(runs: Path, images: int = MIN_IMAGES, losses: float = 0.0, **options:
     def measure(backend: EngineBackend) -> Callable[[], None]:
         if backend in options.get("wrong", ()):
             raise InputError(f"{backend.engine} differs")
-        return lambda: time.sleep(SECONDS[backend])
+        return lambda: time.sleep(SECONDS.get(backend, 0.001))
 
     def score(backend: EngineBackend) -> dict[str, float]:
         if options.get("missing"):
             raise InputError("no validation images")
         return {"mask": 0.9, "age": 0.8 - (losses if backend.precision == "bf16" else 0)}
 
-    return choose_backend([*SECONDS], runs, str(options.get("key", "key")), images, measure, score)
+    return choose_backend(
+        options.get("candidates", [*SECONDS]), runs, str(options.get("key", "key")), images, measure, score
+    )
 
 
 def test_the_quickest_backend_that_passes_its_checks_is_chosen(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -45,6 +47,13 @@ def test_the_quickest_backend_that_passes_its_checks_is_chosen(tmp_path: Path, c
     assert "engine: openvino differs" in capsys.readouterr().err
     with pytest.raises(InputError, match="torch differs"):  # the reference itself: bad images, not a bad engine
         choose(tmp_path / "f", wrong=[TORCH])
+
+
+def test_bfloat16_alone_is_measured_and_not_compared_with_float32(tmp_path: Path) -> None:
+    other = EngineBackend("openvino", "bf16")
+    assert choose(tmp_path / "a", losses=1.0, candidates=[HALF, other]) in (HALF, other)
+    with pytest.raises(InputError, match="none of torch bf16, openvino bf16 answers as PyTorch"):
+        choose(tmp_path / "b", candidates=[HALF, other], wrong=[HALF, other])
 
 
 def test_the_choice_is_remembered_by_its_key(tmp_path: Path) -> None:
