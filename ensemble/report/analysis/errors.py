@@ -59,7 +59,7 @@ class NumberErrors:
 
 
 @dataclass(frozen=True)
-class TaskPrediction:
+class TaskResult:
     """Class names of one task on one image, and its probabilities by class name (empty if unknown)."""
 
     task: str
@@ -73,7 +73,7 @@ class TaskPrediction:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class ImageResult:
     """One image: joint class names, the confidence of the predicted one, and each task's prediction.
 
     `confidence` is None if unknown. `metadata` has name and value of what else is known, such as ("age", "61").
@@ -83,7 +83,7 @@ class Prediction:
     truth: str
     predicted: str
     confidence: float | None
-    tasks: list[TaskPrediction]
+    tasks: list[TaskResult]
     metadata: list[tuple[str, str]]
 
 
@@ -168,7 +168,7 @@ def hardest(groups: Iterable[Group], part: str, fewest: int = 20) -> Group | Non
     return max(known, key=lambda group: group.errors[part], default=None)
 
 
-def wrong_predictions(evaluation: Evaluation) -> list[Prediction]:
+def wrong_predictions(evaluation: Evaluation) -> list[ImageResult]:
     """Every wrong prediction; the most confident first if probabilities are known, else in the order of images."""
     rows = np.flatnonzero(evaluation.wrong[JOINT])
     if evaluation.confidence is not None:
@@ -176,14 +176,14 @@ def wrong_predictions(evaluation: Evaluation) -> list[Prediction]:
     return _predictions(evaluation, rows)
 
 
-def sample_predictions(evaluation: Evaluation, most: int = 12) -> list[Prediction]:
+def sample_predictions(evaluation: Evaluation, most: int = 12) -> list[ImageResult]:
     """Draw at most `most` right and then as many wrong predictions at random, the same ones for the same answers."""
     rows = np.random.default_rng(0).permutation(len(evaluation.ids))
     wrong = evaluation.wrong[JOINT][rows]
     return _predictions(evaluation, np.concatenate([rows[~wrong][:most], rows[wrong][:most]]))
 
 
-def _predictions(evaluation: Evaluation, rows: npt.NDArray[np.intp]) -> list[Prediction]:
+def _predictions(evaluation: Evaluation, rows: npt.NDArray[np.intp]) -> list[ImageResult]:
     found, confidence = [], evaluation.confidence
     for row in rows.tolist():
         tasks = []
@@ -191,14 +191,14 @@ def _predictions(evaluation: Evaluation, rows: npt.NDArray[np.intp]) -> list[Pre
             truth, predicted = evaluation.true_classes[task][row], evaluation.predicted_classes[task][row]
             values = evaluation.outputs[task].probabilities[row].tolist() if task in evaluation.outputs else []
             probabilities = dict(zip(names, values, strict=False))
-            tasks.append(TaskPrediction(task, names[truth], names[predicted], probabilities))
+            tasks.append(TaskResult(task, names[truth], names[predicted], probabilities))
         numbers = [(number.name, number.value[row]) for number in evaluation.numbers]
         metadata = [(name, f"{value:g}") for name, value in numbers if not np.isnan(value)]
         if evaluation.people is not None and not evaluation.people[row].startswith("\n"):
             metadata.append(("person", str(evaluation.people[row])))
         truth, predicted = (evaluation.joint_classes[each[row]] for each in (evaluation.truth, evaluation.predicted))
         sure = None if confidence is None else float(confidence[row])
-        found.append(Prediction(evaluation.ids[row], truth, predicted, sure, tasks, metadata))
+        found.append(ImageResult(evaluation.ids[row], truth, predicted, sure, tasks, metadata))
     return found
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from data.dataset import ImageDataset, make_scaled_reader
 from data.images.decode import Pixels
 from data.transforms.pipeline import Pipeline
-from ensemble.report.analysis.errors import Prediction
+from ensemble.report.analysis.errors import ImageResult
 from ensemble.report.load.evaluation import Evaluation
 from ensemble.report.load.runs import NAME, find_task_runs
 from heads.load import TrainedHead, load_head
@@ -21,7 +21,7 @@ Map = npt.NDArray[np.float32]
 
 
 def wrong_maps(
-    runs: Path, evaluation: Evaluation, predictions: Sequence[Prediction], paths: Sequence[str]
+    runs: Path, evaluation: Evaluation, predictions: Sequence[ImageResult], paths: Sequence[str]
 ) -> dict[tuple[str, str], tuple[Pixels, Map]]:
     """Pixels [H, W, 3] as a head got them, and their map [h, w], by image and task, of each wrong task.
 

@@ -32,7 +32,7 @@ class Report:
     curves: dict[str, tuple[Floats, Floats]]
     views: dict[str, calibration.ViewsEffect]
     views_difference: Estimates | None
-    wrong: list[errors.Prediction]
+    wrong: list[errors.ImageResult]
     runs: Sequence[TrainingRun]
     notes: Sequence[str]
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,7 @@ def read_run(run: RunFolder, runs: Path) -> TrainingRun:
     try:
         history = pd.read_csv(run.history).astype(float)
         config = run.config.read_text(encoding="utf-8")
-        metrics: dict[str, Any] = json.loads(run.metrics.read_bytes()) if run.metrics.is_file() else {}
-        if not isinstance(metrics, dict):
-            raise TypeError(f"{run.metrics.name} is not a mapping")
+        metrics = _read_metrics(run)
         best = {key: float(metrics[key]) for key in BEST if key in metrics}
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{run.folder}: cannot be read ({error}), expected a run of train_task.py") from None
@@ -74,11 +73,23 @@ def read_run(run: RunFolder, runs: Path) -> TrainingRun:
     )
 
 
+def _read_metrics(run: RunFolder) -> dict[str, Any]:
+    """Read a run's metrics.json, empty if it has none; OSError, ValueError or TypeError if it cannot be read."""
+    metrics: dict[str, Any] = json.loads(run.metrics.read_bytes()) if run.metrics.is_file() else {}
+    if not isinstance(metrics, dict):
+        raise TypeError(f"{run.metrics.name} is not a mapping")
+    return metrics
+
+
 def validation_temperature(runs: list[RunFolder], label: Label) -> float:
     """Temperature fitted to the validation predictions of a task's runs, never to the data that is evaluated.
 
-    InputError if the runs have other classes or borders than `label`.
+    Runs that validated on nobody, as an average of all folds does, have the temperatures in their metrics, whose
+    geometric mean is taken. InputError if the runs have other classes or borders than `label`.
     """
+    stored = [_read_metrics(run).get("temperature") for run in runs if not run.validation.is_file()]
+    if len(stored) == len(runs) and None not in stored:
+        return geometric_mean(stored)
     table = pd.concat([_read_table(run, label) for run in runs])
     return fit_temperature(np.stack(table["probabilities"].tolist()), table["truth"].to_numpy())
 

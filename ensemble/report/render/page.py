@@ -14,7 +14,7 @@ from data.runtime.errors import InputError, printable
 from data.runtime.files import write_text
 from data.runtime.html.render import render_page
 from ensemble.metrics.scores import JOINT
-from ensemble.report.analysis.errors import Prediction, hardest, sample_predictions
+from ensemble.report.analysis.errors import ImageResult, hardest, sample_predictions
 from ensemble.report.analysis.maps import wrong_maps
 from ensemble.report.analysis.report import Report, to_json
 from ensemble.report.load.runs import TrainingRun
@@ -136,7 +136,9 @@ def _training(run: TrainingRun) -> dict[str, Any]:
     return {"name": run.name, "plot": plots.history_plot(run, reached), "facts": recorded, "config": run.config}
 
 
-def _thumbnails(predictions: Sequence[Prediction], images: Path | None) -> tuple[dict[str, str], Thumbnails, list[str]]:
+def _thumbnails(
+    predictions: Sequence[ImageResult], images: Path | None
+) -> tuple[dict[str, str], Thumbnails, list[str]]:
     """Paths and thumbnails by image, and a note on each image that cannot be decoded."""
     named = {each.image: each for each in predictions}
     if images is None or not named:
@@ -151,7 +153,7 @@ def _thumbnails(predictions: Sequence[Prediction], images: Path | None) -> tuple
     return paths, thumbnails, notes
 
 
-def _listed(prediction: Prediction) -> dict[str, Any]:
+def _listed(prediction: ImageResult) -> dict[str, Any]:
     """One listed image, with what it is filtered by as JSON."""
     heads = [each.task for each in prediction.tasks if each.wrong]
     truth = [f"{each.task}: {each.truth}" for each in prediction.tasks]

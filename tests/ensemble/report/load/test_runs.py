@@ -97,6 +97,11 @@ def test_folds_are_joined(own: Path, labels: dict[str, Label]) -> None:
     assert [run.name for run in runs] == ["mask", "gender", "age/fold-0", "age/fold-1"]
     temperature = validation_temperature(find_task_runs(own, "age"), labels["age"])
     assert temperature == pytest.approx(fit_temperature(held["probabilities"], held["truth"]))
+    averaged = [RunFolder(own / name) for name in ("first", "second")]  # of all folds: validated on nobody
+    for run, stored in zip(averaged, (0.5, 2.0), strict=True):
+        run.folder.mkdir()
+        run.metrics.write_text(f'{{"temperature": {stored}}}')
+    assert validation_temperature(averaged, labels["age"]) == pytest.approx(1.0)
     write_arrays(run_folder(own, "age", 1).validation, held)
     with pytest.raises(InputError, match=f"age: {count // 2} of them, such as "):
         load_validation(own, labels)
