@@ -79,11 +79,14 @@ HOLDER = """
 import os, sys, time
 from pathlib import Path
 from data.runtime.files import hold_lock
+ready, started = os.pipe()
 with hold_lock(Path(sys.argv[1]), "it"):
     if os.fork() == 0:
         os.setpgid(0, 0)
+        os.write(started, b"1")  # it has let go of the lock, as the fork does first
         time.sleep(5)  # a worker that outlives its parent
         os._exit(0)
+    os.read(ready, 1)
     print("holding", flush=True)
     sys.stdin.readline()
 """
