@@ -1,6 +1,6 @@
 """Effect of test-time views on each head, and of answers tuned for macro F1, out of fold.
 
-python -m bench.merging --runs RUNS [--runs RUNS ...] [--task NAME ...] --out docs/merging.md
+python -m bench.merging --runs RUNS [--runs RUNS ...] [--task NAME ...] [--precision bf16] --out docs/merging.md
 
 Uses all finished folds of every head, each on its validation people; several runs are seeds of one recipe.
 Temperature has no row: it does not change the most probable class of a head, and heads are merged by these.
@@ -17,7 +17,7 @@ from data.runtime.files import write_text
 PAGE = """# Merging
 
 Written by `python -m bench.merging` from finished heads (seeds: {seeds}; folds: {folds}) and their validation
-images.
+images, in {precision}.
 
 ## Test-time views
 
@@ -46,6 +46,9 @@ def main() -> None:
     runs_help = "trained heads; may be repeated, once per seed"
     parser.add_argument("--runs", type=Path, action="append", required=True, metavar="DIR", help=runs_help)
     parser.add_argument("--task", nargs="+", metavar="NAME", help="some of the heads (default: those of joint.yaml)")
+    parser.add_argument(
+        "--precision", choices=["fp32", "bf16"], default="fp32", help="of PyTorch (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     add_debug_option(parser)
     args = parser.parse_args()
@@ -53,13 +56,14 @@ def main() -> None:
     from bench.merging.decisions import SPLITS, decision_table
     from bench.merging.views import VIEW_GROUPS, predict_runs, view_table
     from bench.validation import select_shared
+    from ensemble.backends.engines import EngineBackend
     from ensemble.inference.load import load_task_heads
     from ensemble.joint import load_joint
     from ensemble.options import JOINT_YAML
 
     tasks = dict.fromkeys(args.task or load_joint(JOINT_YAML).tasks)
     loaded = [load_task_heads(folder, tasks) for folder in args.runs]
-    runs = predict_runs(loaded)
+    runs = predict_runs(loaded, EngineBackend(precision=args.precision))
     shared = [select_shared(list(heads.values())) for heads in runs]
     views = []
     for name, head in runs[0].items():
@@ -68,6 +72,7 @@ def main() -> None:
         views.append(f"{title}\n\n{view_table([heads[name] for heads in runs], gflop)}")
     page = PAGE.format(
         seeds=len(runs),
+        precision=args.precision,
         folds=", ".join(f"{name} {len(task.heads)}" for name, task in loaded[0].items()),
         groups=", ".join(VIEW_GROUPS),
         images=len(shared[0][0]["path"]),

@@ -16,6 +16,7 @@ from bench.validation import Arrays, concat, read_predictions
 from data.runtime.errors import raise_all
 from data.runtime.processes import usable_workers
 from data.transforms.views import make_views
+from ensemble.backends.engines import DEFAULT, Backend
 from ensemble.inference.predictor import Predictor, Task, build_task, load_batches
 from ensemble.metrics.bootstrap import DRAWS, draw_weights, interval, resampled_confusions
 from heads.load import TrainedHead
@@ -47,14 +48,14 @@ class Gain:
         return f"{self.mean:+z.4f} ({self.low:+z.4f} to {self.high:+z.4f})"
 
 
-def predict_runs(runs: Sequence[Mapping[str, Task]]) -> list[dict[str, Arrays]]:
+def predict_runs(runs: Sequence[Mapping[str, Task]], backend: Backend = DEFAULT) -> list[dict[str, Arrays]]:
     """Predict the validation images of each task's heads in all VIEWS, out of fold, for each of several runs.
 
     Raises:
         InputError: the runs were validated on different people.
     """
     predicted = [
-        {name: concat([predict_validation(head) for head in task.heads]) for name, task in tasks.items()}
+        {name: concat([predict_validation(head, backend) for head in task.heads]) for name, task in tasks.items()}
         for tasks in runs
     ]
     different = [
@@ -67,7 +68,7 @@ def predict_runs(runs: Sequence[Mapping[str, Task]]) -> list[dict[str, Arrays]]:
     return predicted
 
 
-def predict_validation(head: TrainedHead) -> Arrays:
+def predict_validation(head: TrainedHead, backend: Backend = DEFAULT) -> Arrays:
     """Predict the validation images of a head in all VIEWS.
 
     Returns:
@@ -75,7 +76,7 @@ def predict_validation(head: TrainedHead) -> Arrays:
         `numbers`.
     """
     arrays = read_predictions(head.run)
-    predictor = Predictor({"head": replace(build_task([head]), views=VIEWS)})
+    predictor = Predictor({"head": replace(build_task([head]), views=VIEWS)}, backend)
     [group], task, paths = predictor.groups, predictor.tasks["head"], arrays["path"].tolist()
     batches = load_batches(paths, predictor.pipelines, BATCH, usable_workers(None))
     parts, numbers = [], []
