@@ -30,11 +30,16 @@ pay belong in `views.steps`, others in `views.further`.
 
 {views}
 
+## Joint code
+
+The {images} images of {people} people that all heads were validated on, with the views of `combine.py --views`.
+
+{joint}
+
 ## Decision
 
-On the {images} images of {people} people that all heads were validated on. Multipliers of the
-probabilities are fitted for macro F1 on half of the people and evaluated on the others, {splits} times with
-each seed.
+On the same images. Multipliers of the probabilities are fitted for macro F1 on half of the people and evaluated on
+the others, {splits} times with each seed.
 
 {decisions}
 """
@@ -54,7 +59,7 @@ def main() -> None:
     args = parser.parse_args()
     from bench.cost import head_gflop  # late, for --help
     from bench.merging.decisions import SPLITS, decision_table
-    from bench.merging.views import VIEW_GROUPS, predict_runs, view_table
+    from bench.merging.views import VIEW_GROUPS, joint_table, predict_runs, view_table
     from bench.validation import select_shared
     from ensemble.backends.engines import EngineBackend
     from ensemble.inference.load import load_task_heads
@@ -79,6 +84,7 @@ def main() -> None:
         people=len(np.unique(shared[0][0]["person"])),
         splits=SPLITS,
         views="\n\n".join(views),
+        joint=joint_table(shared, list(loaded[0].values())),
         decisions=decision_table(shared),
     )
     write_text(args.out, page)

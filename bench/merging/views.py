@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from data.runtime.errors import raise_all
 from data.runtime.processes import usable_workers
 from data.transforms.views import make_views
 from ensemble.backends.engines import DEFAULT, Backend
-from ensemble.inference.predictor import Predictor, Task, build_task, load_batches
-from ensemble.metrics.bootstrap import DRAWS, draw_weights, interval, resampled_confusions
+from ensemble.inference.predictor import Predictor, Task, build_task, choose_views, load_batches
+from ensemble.joint import argmax, encode
+from ensemble.metrics.bootstrap import DRAWS, Codes, draw_weights, interval, resampled_confusions
 from heads.load import TrainedHead
 from heads.objective.metrics import macro_f1, macro_f1_of_confusion
 
@@ -109,12 +110,8 @@ def compare_views(heads: Sequence[Arrays], groups: Sequence[str], base: Sequence
         Gain in "macro F1" and, where heads predict numbers, in "number": by how much its mean absolute error falls.
     """
     truth, people = heads[0]["truth"], np.unique(heads[0]["person"], return_inverse=True)[1]
-    classes = heads[0]["probabilities"].shape[2]
-    predictions = [merge_views(head, each).argmax(axis=1) for each in (base, groups) for head in heads]
-    before, after = np.reshape([macro_f1(truth, each, classes) for each in predictions], (2, -1)).mean(axis=1)
-    confusions = resampled_confusions(truth, predictions, classes, people, np.random.default_rng(0))
-    drawn = macro_f1_of_confusion(confusions).reshape(2, len(heads), -1).mean(axis=1)
-    gains = {"macro F1": Gain(after - before, *interval(drawn[1] - drawn[0]))}
+    before, after = ([merge_views(head, each).argmax(axis=1) for head in heads] for each in (base, groups))
+    gains = {"macro F1": compare_answers(truth, before, after, heads[0]["probabilities"].shape[2], people)}
     if "numbers" in heads[0]:
         errors = [
             np.mean([np.abs(merge_views(head, each, "numbers") - head["value"]) for head in heads], axis=0)
@@ -127,18 +124,52 @@ def compare_views(heads: Sequence[Arrays], groups: Sequence[str], base: Sequence
     return gains
 
 
+def compare_answers(truth: Codes, before: Sequence[Codes], after: Sequence[Codes], classes: int, people: Codes) -> Gain:
+    """Macro F1 that answers `after` gain over those `before`, classes [N] of each seed; `people` [N] are numbers."""
+    predictions = [*before, *after]
+    means = np.reshape([macro_f1(truth, each, classes) for each in predictions], (2, -1)).mean(axis=1)
+    confusions = resampled_confusions(truth, predictions, classes, people, np.random.default_rng(0))
+    drawn = macro_f1_of_confusion(confusions).reshape(2, len(before), -1).mean(axis=1)
+    return Gain(means[1] - means[0], *interval(drawn[1] - drawn[0]))
+
+
 def pays(gains: Mapping[str, Gain]) -> bool:
     """Whether the interval of a gain, in macro F1 or in the number, lies above 0."""
     return any(gain.low > 0 for gain in gains.values())
 
 
-def choose_views(heads: Sequence[Arrays]) -> list[str]:
+def choose_groups(heads: Sequence[Arrays]) -> list[str]:
     """Choose the groups of views that pay: each is compared with those chosen before, in the order of VIEW_GROUPS."""
     chosen: list[str] = []
     for group in VIEW_GROUPS:
         if pays(compare_views(heads, [*chosen, group], chosen)):
             chosen.append(group)
     return chosen
+
+
+def joint_table(runs: Sequence[Sequence[Arrays]], tasks: Sequence[Task]) -> str:
+    """Write joint macro F1 with the views of `--views plain`, `default` and `all`, and the difference from all.
+
+    Args:
+        runs: the heads of each seed, on the same images in the same order.
+        tasks: of the heads, the most significant digit of the joint code first.
+    """
+    radices, heads = [len(task.classes) for task in tasks], runs[0]
+    truth = encode([head["truth"] for head in heads], radices)
+    people = np.unique(heads[0]["person"], return_inverse=True)[1]
+    answers = {}
+    for name in ("all", "default", "plain"):
+        places = [[[*VIEWS].index(view) for view in choose_views(task, name).views] for task in tasks]
+        answers[name] = [
+            argmax([head["probabilities"][:, each].mean(axis=1) for head, each in zip(seed, places, strict=True)])
+            for seed in runs
+        ]
+    rows = []
+    for name, codes in answers.items():
+        scores = pd.Series([macro_f1(truth, each, prod(radices)) for each in codes])
+        gain = "" if name == "all" else str(compare_answers(truth, answers["all"], codes, prod(radices), people))
+        rows.append([name, spread(scores, 4), gain])
+    return table(["views", "joint macro F1", "against all"], rows)
 
 
 def view_table(heads: Sequence[Arrays], gflop: float) -> str:
@@ -157,4 +188,4 @@ def view_table(heads: Sequence[Arrays], gflop: float) -> str:
         rows.append([*row, ("yes" if pays(gains) else "no") if gains else ""])
     header = ["views", "passes", "GFLOP", "macro F1", "gain"]
     header += [*(["mean absolute error", "less by"] if has_numbers else []), "pays alone"]
-    return f"{table(header, rows)}\n\nViews that pay: {', '.join(['identity', *choose_views(heads)])}."
+    return f"{table(header, rows)}\n\nViews that pay: {', '.join(['identity', *choose_groups(heads)])}."

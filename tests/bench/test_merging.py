@@ -10,8 +10,9 @@ from sklearn.metrics import f1_score
 from bench.merging.decisions import decide, fit_multipliers
 from bench.merging.views import (
     VIEWS,
-    choose_views,
+    choose_groups,
     compare_views,
+    joint_table,
     merge_views,
     pays,
     predict_runs,
@@ -20,7 +21,10 @@ from bench.merging.views import (
 )
 from bench.validation import Arrays, concat, select_shared
 from data.runtime.errors import InputError
+from ensemble import Ensemble
 from ensemble.inference.load import load_task_heads
+from ensemble.joint import encode, load_joint
+from ensemble.options import JOINT_YAML
 from heads.load import load_head
 from heads.run.folder import run_folder, write_arrays
 
@@ -99,8 +103,8 @@ def test_gains_are_differences_of_macro_f1_with_intervals_of_people() -> None:
 
 
 def test_only_views_that_add_to_those_before_them_are_chosen() -> None:
-    assert choose_views(make_seeds(40, better=30)) == ["hflip"], "the further views answer as hflip does"
-    assert choose_views(make_seeds(40, better=0)) == []
+    assert choose_groups(make_seeds(40, better=30)) == ["hflip"], "the further views answer as hflip does"
+    assert choose_groups(make_seeds(40, better=0)) == []
 
 
 def test_years_are_gained_by_smaller_errors() -> None:
@@ -110,7 +114,7 @@ def test_years_are_gained_by_smaller_errors() -> None:
     heads = [{**head, "value": value, "numbers": numbers} for head in heads]
     gain = compare_views(heads, ["hflip"])["number"]
     assert (gain.mean, gain.low, gain.high) == pytest.approx((2, 2, 2))
-    assert choose_views(heads)[0] == "hflip"
+    assert choose_groups(heads)[0] == "hflip"
 
 
 def test_a_table_has_means_over_seeds_costs_and_gains() -> None:
@@ -121,6 +125,18 @@ def test_a_table_has_means_over_seeds_costs_and_gains() -> None:
     assert "| hflip | 2 | 3.00 | 1.0000 ± 0.0000 | +0.3750 (" in table
     assert "| hflip, shifts | 4 | 6.00 |" in table
     assert table.endswith("Views that pay: identity, hflip.")
+
+
+def test_joint_answers_are_those_of_the_ensemble(runs: Path) -> None:
+    tasks = load_task_heads(runs, dict.fromkeys(load_joint(JOINT_YAML).tasks))
+    heads = select_shared([*predict_runs([tasks])[0].values()])
+    text = joint_table([heads, heads], [*tasks.values()])
+    truth = encode([head["truth"] for head in heads], [len(task.classes) for task in tasks.values()])
+    for views in ("all", "default", "plain"):
+        model = Ensemble.load(runs, engine="torch", precision="fp32", views=views)
+        codes = model.predict(heads[0]["path"].tolist()).joint_codes()
+        score = f1_score(truth, codes, labels=range(18), average="macro", zero_division=0)
+        assert f"| {views} | {score:.4f} ± 0.0000 |" in text
 
 
 def test_runs_validated_on_other_people_are_refused(runs: Path, tmp_path: Path) -> None:
