@@ -87,8 +87,9 @@ def validation_temperature(runs: list[RunFolder], label: Label) -> float:
     Runs that validated on nobody, as an average of all folds does, have the temperatures in their metrics, whose
     geometric mean is taken. InputError if the runs have other classes or borders than `label`.
     """
-    stored = [_read_metrics(run).get("temperature") for run in runs if not run.validation.is_file()]
-    if len(stored) == len(runs) and None not in stored:
+    metrics = [_read_metrics(run) for run in runs if not run.validation.is_file()]
+    stored = [each["temperature"] for each in metrics if "temperature" in each]
+    if len(stored) == len(runs):
         return geometric_mean(stored)
     table = pd.concat([_read_table(run, label) for run in runs])
     return fit_temperature(np.stack(table["probabilities"].tolist()), table["truth"].to_numpy())
