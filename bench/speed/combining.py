@@ -16,6 +16,7 @@ from bench.speed.running import Process, run, watched, without_folders
 from bench.validation import select
 from data.runtime.processes import usable_workers
 from ensemble.files.predictions import FILE_NAME, read_probabilities
+from ensemble.inference.choice import MIN_IMAGES
 from ensemble.inference.load import load_task_heads
 from ensemble.inference.predictor import choose_views
 from ensemble.joint import argmax, load_tasks
@@ -23,7 +24,6 @@ from heads.objective.metrics import macro_f1
 
 PLAIN, GOOD, DEFAULT = "plain loop", "good loop", "combine.py"
 EXACT = ("--views", "all", "--engine", "torch", "--precision", "fp32")
-START = 256  # images of a first run, which is not timed: from so many on, engines are measured
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def measure(runs: Path, config: Path, images: int, rounds: int, fast: Sequence[s
     """
     tasks = load_tasks(config)
     paths, codes = shared_images(read_heads(runs, list(tasks)), [len(names) for names in tasks.values()])
-    listing, start = (write_listing(paths, count, work / f"images-{count}") for count in (images, START))
+    listing, start = (write_listing(paths, count, work / f"images-{count}") for count in (images, MIN_IMAGES))
     options = ["--config", config, "--runs", runs]
     plain, ours = ["bench.plain", "answer", *options], ["combine.py", *options, "--raw-probabilities"]
     contenders: dict[str, Contender] = {}
@@ -77,9 +77,8 @@ def measure(runs: Path, config: Path, images: int, rounds: int, fast: Sequence[s
         (f"{DEFAULT} {without_folders(fast)}", [*ours, *fast], GOOD),
     ):
         contenders[name], reference[name] = Contender(watched(*command), work / f"answers-{len(contenders)}"), other
-    for name in contenders:  # engines and exit thresholds are chosen and stored now
-        if name not in (PLAIN, GOOD):
-            contenders[name].answer(start)
+    for contender in list(contenders.values())[-2:]:  # engines and exit thresholds are chosen and stored now
+        contender.answer(start)
     for _ in range(rounds):
         for contender in contenders.values():
             contender.rounds.append(contender.answer(listing))
@@ -120,7 +119,7 @@ def measure_fast(runs: Path, config: Path, images: int, rounds: int, fast: Seque
     listing = write_listing(paths, max(images, len(paths)), work / "images-fast")
     command = ["combine.py", "--config", config, "--runs", runs, "--raw-probabilities", *fast]
     contender = Contender(watched(*command), work / "answers-fast")
-    contender.answer(write_listing(paths, START, work / "images-start"))
+    contender.answer(write_listing(paths, MIN_IMAGES, work / "images-start"))
     for _ in range(rounds):
         contender.rounds.append(contender.answer(listing))
     rows, workers = [], usable_workers(None)

@@ -44,6 +44,7 @@ def in_process(call: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) ->
 
     for module in (combining, memory):
         monkeypatch.setattr(module, "run", answer)
+    monkeypatch.setattr(combining, "MIN_IMAGES", 16)  # too few to measure engines
     return commands
 
 
