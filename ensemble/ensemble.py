@@ -280,7 +280,7 @@ class Ensemble:
     @property
     def settings(self) -> dict[str, object]:
         """All that decides the last bits of predictions beside heads and images."""
-        computed = {"device": describe_device(self.predictor.device), "batch_size": self.batch_size}
+        computed = {"device": describe_device(self._used_device), "batch_size": self.batch_size}
         computed["decoders"] = ", ".join(map(str, decoder_versions()))
         computed["engine"] = self.backend.describe()
         computed["views"] = json.dumps({name: [*task.views] for name, task in self.tasks.items()})
@@ -290,7 +290,11 @@ class Ensemble:
     @cached_property
     def predictor(self) -> Predictor:
         """The heads, prepared by the backend on the device."""
-        return Predictor(self.tasks, self.backend, self.device)
+        return Predictor(self.tasks, self.backend, self._used_device)
+
+    @property
+    def _used_device(self) -> torch.device:
+        return self.device or select_device(self.backend.engine)
 
     def __repr__(self) -> str:
         return "\n".join(
@@ -320,7 +324,7 @@ class Ensemble:
         """Hash what the quickest backend depends on."""
         views = {name: [*task.views] for name, task in self.tasks.items()}
         names = [(each.engine, each.precision) for each in self.candidates]
-        device = str(self.device or select_device(self.backend.engine))
+        device = str(self._used_device)
         return make_key(self.checksums, {"machine": describe_machine(), "views": views, "of": names, "on": device})
 
     def _measure(self, inputs: ImageInputs, backend: EngineBackend) -> Callable[[], object]:

@@ -125,6 +125,9 @@ def path_problem(root: Path, name: str) -> str:
     """Why `name` is no file within the resolved folder `root`; empty if it is one."""
     if why := unsafe_reason(name):
         return why
+    path = os.path.join(root, name)  # noqa: PTH118 (pathlib takes a second for ten thousand images)
+    if os.path.realpath(path) == path and os.path.isfile(path):  # noqa: PTH113
+        return ""
     try:
         if not (root / name).resolve().is_relative_to(root):
             return "leads out of the folder through a link, expected a file within it"

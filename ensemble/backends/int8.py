@@ -39,12 +39,12 @@ from ensemble.backends.engines import (
     openvino_model,
     to_numpy,
 )
-from ensemble.backends.int8_images import OPTION, Classes, select_images
 from ensemble.inference.predictor import Task, load_batches
 from heads.load import TrainedHead
 from heads.objective.metrics import macro_f1
 from heads.run.folder import file_checksum, write_arrays
 
+OPTION = "--precision int8"
 FILE = "int8.npz"
 FORMAT = 1
 COMMAND = "python -m ensemble.export --runs {0} --format int8 --calibration DIR"
@@ -54,6 +54,8 @@ MAX_LOSS = 0.003  # of macro F1
 FLOAT_CONVOLUTIONS = (0, 1, 5)
 # Names of instructions that add products of bytes in 32 bits: of x86 and, last, of ARM.
 DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
+
+Classes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ def write_int8(
         InputError: a package is missing, there are too few images to calibrate on, validation images are missing, or
             heads lose more than `MAX_LOSS` of macro F1; all such heads are named at once, and nothing is written.
     """
+    from ensemble.backends.int8_images import select_images  # late: it imports pandas
+
     heads = [head for task in tasks.values() for head in task.heads]
     pipelines = {task.pixels: Pipeline(json.loads(task.pixels)) for task in tasks.values()}
     read = read or make_scaled_reader(list(pipelines.values()))

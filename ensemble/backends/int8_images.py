@@ -12,14 +12,13 @@ import pandas as pd
 from data.annotations.table import read_table
 from data.audit.validation import read_validation
 from data.runtime.errors import InputError
+from ensemble.backends.int8 import OPTION, Classes
 from heads.load import TrainedHead
 
-OPTION = "--precision int8"
 CALIBRATION_IMAGES, MIN_CALIBRATION_IMAGES = 100, 50
 VALIDATION_IMAGES = 1000  # of each head, or a few more: all images of some people
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-Classes = npt.NDArray[np.int64]
 
 
 def select_images(

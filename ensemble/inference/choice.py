@@ -28,6 +28,7 @@ AUTO = "auto"
 MIN_IMAGES = 1024  # fewer are predicted before a measurement would pay
 SAMPLE, ROUNDS = 64, 2  # images that backends are measured on, and how often
 MAX_LOSS = 0.001  # of macro F1 on validation images, in bfloat16
+VALIDATION_IMAGES = 4000  # of each head, or a few more: of 1,000, one other answer can already cost as much
 WORTHWHILE = 1.05  # times PyTorch's speed, from which on another engine makes up for loading it
 
 
@@ -109,7 +110,7 @@ def choose_backend(
 def score_heads(tasks: Mapping[str, Task], predict: PredictHeads) -> dict[str, float]:
     """Macro F1 of each head, by its folder, on validation images; every image is predicted once, by all heads.
 
-    They are all images of some of a head's people, as those that int8 is compared on.
+    They are all images of a head's people, or of some of them where they have more than `VALIDATION_IMAGES`.
 
     Args:
         predict: predicts files, a batch at a time: probabilities [F, B, C] by task.
@@ -118,7 +119,7 @@ def score_heads(tasks: Mapping[str, Task], predict: PredictHeads) -> dict[str, f
         InputError: a validation.npz or an image is not there.
     """
     from data.audit.validation import read_validation
-    from ensemble.backends.int8_images import VALIDATION_IMAGES, select_people
+    from ensemble.backends.int8_images import select_people
     from heads.objective.metrics import macro_f1
 
     own, truth = {}, {}

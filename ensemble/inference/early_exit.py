@@ -5,6 +5,7 @@ other images are gathered into full batches, across the batches that they came i
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -55,73 +56,106 @@ def predict_adaptive(
         batch_size: images at once, in further views as in the first.
         window: images, a multiple of `batch_size`; at most so many results are held back.
     """
-    windows: dict[str, _TaskWindow] = {}
+    windows: list[_Window] = []
     errors: list[str] = []
     for batch in batches:
         if not errors:
-            windows = {
-                name: _TaskWindow(group, name, thresholds[name], batch_size)
-                for group in predictor.groups
-                for name in group.tasks
-            }
-        for group, pixels in zip(predictor.groups, batch.pixels, strict=True):
-            with torch.inference_mode():
-                identity = group.view_logits(pixels, {name: ["identity"] for name in group.tasks})
-                for name, logits in identity.items():
-                    windows[name].add(pixels, logits)
+            windows = [_Window(group, thresholds, batch_size) for group in predictor.groups]
+        for each, pixels in zip(windows, batch.pixels, strict=True):
+            each.add(pixels)
         errors += batch.error
         if len(errors) >= window:
-            yield predictor.finish({name: windows[name].finish() for name in predictor.tasks}, errors)
+            yield _finish(predictor, windows, errors)
             errors = []
     if errors:
-        yield predictor.finish({name: windows[name].finish() for name in predictor.tasks}, errors)
+        yield _finish(predictor, windows, errors)
 
 
-class _TaskWindow:
-    """One task's results in a window."""
+def _finish(predictor: Predictor, windows: Iterable["_Window"], errors: list[str]) -> Predictions:
+    outputs: dict[str, TaskOutput] = {}
+    for window in windows:
+        outputs |= window.finish()
+    return predictor.finish({name: outputs[name] for name in predictor.tasks}, errors)
 
-    def __init__(self, group: HeadGroup, name: str, threshold: float, batch_size: int) -> None:
-        self.group, self.name, self.task = group, name, group.tasks[name]
-        self.threshold, self.batch_size = threshold, batch_size
-        self.first: list[TaskOutput] = []  # of the identity view, by batch
-        self.undecided: list[npt.NDArray[np.bool_]] = []  # which images need further views, by batch
-        self.merged: list[TaskOutput] = []  # of all views, for those images, in order
-        # Such images that wait for a full batch: pixels [W, 3, H, W] and logits [F, W, outputs] of their identity view.
-        self.waiting: tuple[Tensor, Tensor] | None = None
 
-    def add(self, pixels: Tensor, logits: Tensor) -> None:
-        """Take a batch and its logits [1, F, N, outputs] in the identity view; predict full batches that wait."""
-        identity, value = self.task.probabilities(logits)[0], self.task.numbers(logits)
-        first = identity.cpu().numpy()
-        self.first.append(TaskOutput(first, first, None if value is None else value[0].cpu().numpy()))
-        self.undecided.append(needs_all_views(first, self.threshold))
-        if len(self.task.views) == 1:
-            return
-        rows = torch.from_numpy(np.flatnonzero(self.undecided[-1]))
-        added = pixels[rows], logits[0][:, rows.to(logits.device)]
-        before = self.waiting or (added[0][:0], added[1][:, :0])
-        self.waiting = torch.cat([before[0], added[0]]), torch.cat([before[1], added[1]], dim=1)
-        while len(self.waiting[0]) >= self.batch_size:
-            self._predict_further()
+@dataclass(frozen=True)
+class _Waiting:
+    """Images that wait for further views: their rows [W], pixels [W, 3, H, W] and logits [F, W, outputs] by task."""
+
+    rows: npt.NDArray[np.int64]
+    pixels: Tensor
+    logits: Mapping[str, Tensor]
+
+    def join(self, other: "_Waiting") -> "_Waiting":
+        logits = {name: torch.cat([each, other.logits[name]], dim=1) for name, each in self.logits.items()}
+        return _Waiting(np.r_[self.rows, other.rows], torch.cat([self.pixels, other.pixels]), logits)
+
+    def split(self, count: int) -> tuple["_Waiting", "_Waiting"]:
+        first, rest = (
+            _Waiting(self.rows[part], self.pixels[part], {name: each[:, part] for name, each in self.logits.items()})
+            for part in (slice(count), slice(count, None))
+        )
+        return first, rest
+
+
+class _Window:
+    """The results of a group's tasks in a window.
+
+    Images wait with those of which the same tasks are undecided, so that these share the layers of further views, too.
+    """
+
+    def __init__(self, group: HeadGroup, thresholds: Mapping[str, float], batch_size: int) -> None:
+        self.group, self.thresholds, self.batch_size = group, thresholds, batch_size
+        self.images = 0
+        self.first: dict[str, list[TaskOutput]] = {name: [] for name in group.tasks}  # of the identity view, by batch
+        self.undecided: dict[str, list[npt.NDArray[np.bool_]]] = {name: [] for name in group.tasks}
+        self.waiting: dict[tuple[str, ...], _Waiting] = {}  # by tasks
+        # Rows that needed further views, and their results of all views.
+        self.merged: dict[str, list[tuple[npt.NDArray[np.int64], TaskOutput]]] = {name: [] for name in group.tasks}
 
     @torch.inference_mode()
-    def finish(self) -> TaskOutput:
-        """Join the results: all views merged where an image needs them, the identity view elsewhere."""
-        if self.waiting and len(self.waiting[0]):
-            self._predict_further()
-        whole, undecided = TaskOutput.concat(self.first), np.concatenate(self.undecided)
-        if self.merged:
-            merged = TaskOutput.concat(self.merged)
-            whole.probabilities[undecided] = merged.probabilities
-            if whole.value is not None:
-                whole.value[undecided] = merged.value
-        return whole._replace(views=np.where(undecided, len(self.task.views), 1).astype(np.uint8))
+    def add(self, pixels: Tensor) -> None:
+        """Predict a batch in the identity view, and full batches of images that wait in further views."""
+        identity = self.group.view_logits(pixels, {name: ["identity"] for name in self.group.tasks})
+        for name, logits in identity.items():
+            task = self.group.tasks[name]
+            first, value = task.probabilities(logits)[0].cpu().numpy(), task.numbers(logits)
+            self.first[name].append(TaskOutput(first, first, None if value is None else value[0].cpu().numpy()))
+            self.undecided[name].append(needs_all_views(first, self.thresholds[name]))
+        names = [name for name, task in self.group.tasks.items() if len(task.views) > 1]
+        needed = np.stack([self.undecided[name][-1] for name in names], axis=1) if names else np.empty((0, 0), bool)
+        for kind in np.unique(needed, axis=0):
+            tasks = tuple(name for name, need in zip(names, kind, strict=True) if need)
+            if tasks:
+                rows = np.flatnonzero((needed == kind).all(axis=1))
+                logits_of_rows = {name: identity[name][0][:, rows] for name in tasks}
+                added = _Waiting(rows + self.images, pixels[rows], logits_of_rows)
+                self.waiting[tasks] = self.waiting[tasks].join(added) if tasks in self.waiting else added
+                while len(self.waiting[tasks].rows) >= self.batch_size:
+                    self._predict_further(tasks)
+        self.images += len(pixels)
 
-    def _predict_further(self) -> None:
-        """Predict the first batch of waiting images in the further views, and merge all views."""
-        assert self.waiting
-        (pixels, first), size = self.waiting, self.batch_size
-        self.waiting = pixels[size:], first[:, size:]
-        further = self.group.view_logits(pixels[:size], {self.name: [*self.task.views][1:]})[self.name]
-        logits = torch.cat([first[None, :, :size], further])
-        self.merged.append(self.task.merge_views(self.task.probabilities(logits), self.task.numbers(logits)))
+    @torch.inference_mode()
+    def finish(self) -> dict[str, TaskOutput]:
+        """Join each task's results: all views merged where an image needs them, the identity view elsewhere."""
+        for tasks, images in self.waiting.items():
+            if len(images.rows):
+                self._predict_further(tasks)
+        outputs = {}
+        for name, task in self.group.tasks.items():
+            whole, undecided = TaskOutput.concat(self.first[name]), np.concatenate(self.undecided[name])
+            for rows, merged in self.merged[name]:
+                whole.probabilities[rows] = merged.probabilities
+                if whole.value is not None:
+                    whole.value[rows] = merged.value
+            outputs[name] = whole._replace(views=np.where(undecided, len(task.views), 1).astype(np.uint8))
+        return outputs
+
+    def _predict_further(self, tasks: tuple[str, ...]) -> None:
+        """Predict a batch of images that wait in the tasks' further views, and merge all views."""
+        images, self.waiting[tasks] = self.waiting[tasks].split(self.batch_size)
+        further = self.group.view_logits(images.pixels, {name: [*self.group.tasks[name].views][1:] for name in tasks})
+        for name in tasks:
+            task, logits = self.group.tasks[name], torch.cat([images.logits[name][None], further[name]])
+            merged = task.merge_views(task.probabilities(logits), task.numbers(logits))
+            self.merged[name].append((images.rows, merged))

@@ -14,7 +14,7 @@ from data.images.decode import Read
 from data.runtime.errors import raise_all
 from ensemble.backends import int8
 from ensemble.backends.engines import import_optional
-from ensemble.backends.int8_images import OPTION, select_images
+from ensemble.backends.int8_images import select_images
 from ensemble.inference.predictor import Task
 from ensemble.web.graph import VIEWS, count_views
 from heads.export.graph import INPUT
@@ -29,7 +29,7 @@ def write_int8(source: Path, path: Path, tasks: Mapping[str, Task], training: Se
     Arguments and errors are those of `ensemble.backends.int8.write_int8`; each task must have one head.
     """
     folds = [f"{name}: {len(task.heads)} heads" for name, task in tasks.items() if len(task.heads) > 1]
-    raise_all(f"{OPTION}: folds validate on each other's people, expected one head a task; use fp32", folds)
+    raise_all(f"{int8.OPTION}: folds validate on each other's people, expected one head a task; use fp32", folds)
     calibration, validation = select_images([task.heads[0] for task in tasks.values()], training)
     test = {name: paths for name, (paths, _) in zip(tasks, validation, strict=True)}
     truth = {name: classes for name, (_, classes) in zip(tasks, validation, strict=True)}
@@ -44,7 +44,7 @@ def write_int8(source: Path, path: Path, tasks: Mapping[str, Task], training: Se
         ]
         if not bad:
             break
-    raise_all(f"{OPTION}: heads lose more than {int8.MAX_LOSS}, use --precision fp32", bad)
+    raise_all(f"{int8.OPTION}: heads lose more than {int8.MAX_LOSS}, use --precision fp32", bad)
     rows = [f"\n| {name} | {before[name]:.4f} | {after[name]:.4f} |" for name in tasks]
     head = "| head | float32 | int8 |\n| --- | --- | --- |"
     return f"## int8\n\nMacro F1 on validation people, identity view.\n\n{head}{''.join(rows)}"
@@ -56,7 +56,7 @@ def _feeds(paths: Iterable[Path], views: int, read: Read) -> Feeds:
 
 def _score(graph: Path, test: Mapping[str, Sequence[Path]], truth: Mapping[str, Any], read: Read) -> dict[str, float]:
     """Macro F1 of each task on its images in the identity view; an image of several tasks is passed once."""
-    runtime = import_optional("onnxruntime", OPTION)
+    runtime = import_optional("onnxruntime", int8.OPTION)
     session = runtime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     paths = list(dict.fromkeys(chain(*test.values())))
     outputs = {path: session.run([*test], feed) for path, feed in zip(paths, _feeds(paths, 1, read), strict=True)}
@@ -68,7 +68,7 @@ def _score(graph: Path, test: Mapping[str, Sequence[Path]], truth: Mapping[str, 
 
 def _quantise(source: Path, path: Path, feeds: Feeds, in_float: int) -> None:
     """Quantise the convolutions, but not the first `in_float` ones from the pixels on, on every way to a head."""
-    onnx, quantisation = (import_optional(name, OPTION) for name in ("onnx", "onnxruntime.quantization"))
+    onnx, quantisation = (import_optional(name, int8.OPTION) for name in ("onnx", "onnxruntime.quantization"))
     reader = type("Images", (quantisation.CalibrationDataReader,), {"get_next": lambda _: next(feeds, None)})
     depths: dict[str, int] = {}  # of each tensor: the most convolutions on a way to it
     first = []
