@@ -161,8 +161,7 @@ class OpenVinoHeads(nn.Module):
         chosen = tuple(range(len(self.model.outputs)) if places is None else places)
         # A whole chunk would be mostly padding for a few images.
         size = 1 if len(pixels) <= FEW else CHUNK
-        parts = [part if len(part) == size else pad_batch(part, size) for part in torch.split(pixels, size)]
-        chunks = [to_numpy(part) for part in parts]
+        chunks = [to_numpy(F.pad(part, (0, 0) * 3 + (0, size - len(part)))) for part in torch.split(pixels, size)]
         compiled = self.compile(chosen, size)
         # Requests of this call alone, since threads may share the model; they run side by side, one per stream.
         requests = [compiled.create_infer_request() for _ in chunks]
@@ -253,11 +252,6 @@ def input_size(trained: TrainedHead) -> tuple[int, int]:
     black = np.zeros((256, 256, 3), dtype=np.uint8)
     height, width = Pipeline(trained.config.pixels.evaluate)(black, (0,)).shape[:2]
     return height, width
-
-
-def pad_batch(pixels: Tensor, size: int) -> Tensor:
-    """Add black images to pixels [N, 3, H, W] until there are `size`."""
-    return F.pad(pixels, (0, 0) * 3 + (0, size - len(pixels)))
 
 
 def to_numpy(pixels: Tensor) -> npt.NDArray[np.float32]:
