@@ -53,8 +53,15 @@ def predict_runs(runs: Sequence[Mapping[str, Task]], backend: Backend = DEFAULT)
     """Predict the validation images of each task's heads in all VIEWS, out of fold, for each of several runs.
 
     Raises:
-        InputError: the runs were validated on different people.
+        InputError: the runs were validated on different people, or their heads have views that are not in VIEWS.
     """
+    others = {
+        f"{name}: {view}"
+        for tasks in runs
+        for name, task in tasks.items()
+        for view in choose_views(task, "all").views.keys() - VIEWS.keys()
+    }
+    raise_all(f"views that are not compared here, expected some of {', '.join(VIEWS)}", sorted(others))
     predicted = [
         {name: concat([predict_validation(head, backend) for head in task.heads]) for name, task in tasks.items()}
         for tasks in runs
