@@ -89,13 +89,13 @@ def combine(args: argparse.Namespace) -> None:
         parts.fill(
             lambda paths: model.stream(ImageInputs(paths, paths), skip_bad=skip_bad),
             args.batch_size,
-            adaptive=model.thresholds is not None,
+            adaptive=model.margin is not None,
         )
         bad = write_results(args.out, images.ids, model.classes, parts, model.temperatures, args.names)
         first = next(iter(parts))
         parts.remove()
     views = ", ".join(f"{name} {len(task.views)}" for name, task in model.tasks.items())
-    print(f"{args.out}: {len(images)} images (views: {'at most ' if model.thresholds else ''}{views})")
+    print(f"{args.out}: {len(images)} images (views: {'at most ' if model.margin is not None else ''}{views})")
     print(replace(first, ids=images.ids[: len(first)], classes=model.classes).format_rows())
     if bad:
         beside = args.out.parent / UNDECODABLE

@@ -34,7 +34,7 @@ from ensemble.files.share import find_folder, save_folder
 from ensemble.files.submission import read_ground_truth
 from ensemble.inference.choice import AUTO, SAMPLE, choose_backend, describe_machine, list_candidates, score_heads
 from ensemble.inference.early_exit import predict_adaptive
-from ensemble.inference.exit_thresholds import load_exit_thresholds
+from ensemble.inference.exit_threshold import load_exit_threshold
 from ensemble.inference.load import load_tasks
 from ensemble.inference.parts import make_key, part_size
 from ensemble.inference.predictor import Predictor, Task, choose_views, load_batches
@@ -61,8 +61,7 @@ class Ensemble:
         workers: decoding processes, which stay ahead of the heads; 0: none.
         read: path -> RGB uint8 [H, W, 3]; None decodes JPEGs at the smallest scale that the heads need.
         views: which test-time views the tasks have; "adaptive": see `ensemble.inference.early_exit`.
-        margin: the threshold of all tasks for adaptive views; None: chosen on validation images.
-        thresholds: by task, for adaptive views, once `resolve` has chosen them.
+        margin: the threshold of adaptive views, see `ensemble.inference.early_exit`; None: `resolve` chooses it.
     """
 
     tasks: Mapping[str, Task]
@@ -75,7 +74,6 @@ class Ensemble:
     read: Read | None = None
     views: str = "default"
     margin: float | None = None
-    thresholds: Mapping[str, float] | None = None
     _resolved: list["Ensemble"] = field(default_factory=list, init=False)
 
     @classmethod
@@ -137,18 +135,18 @@ class Ensemble:
         return cls(tasks, folder, backend, candidates, where, batch_size, processes, crops, views, margin)
 
     def resolve(self, images: ImageInput | Sequence[ImageInput] | ImageInputs = ()) -> "Ensemble":
-        """Return the ensemble with what `load` left open: the backend for engine or precision auto, and thresholds.
+        """Return the ensemble with what `load` left open: the backend for engine or precision auto, and the margin.
 
-        Both are remembered beside the runs (`ensemble.inference.choice`, `ensemble.inference.exit_thresholds`).
+        Both are remembered beside the runs (`ensemble.inference.choice`, `ensemble.inference.exit_threshold`).
         Predicting does this by itself.
 
         Args:
             images: as of `predict`; backends are measured on the first ones.
 
         Raises:
-            InputError: as `ensemble.inference.exit_thresholds.choose_exit_thresholds`.
+            InputError: as `ensemble.inference.exit_threshold.choose_exit_threshold`.
         """
-        if not self.candidates and (self.views != "adaptive" or self.thresholds is not None):
+        if not self.candidates and not self._needs_margin:
             return self
         backend = self.backend
         if self.candidates:
@@ -159,8 +157,8 @@ class Ensemble:
         known = [model for model in self._resolved if model.backend == backend]
         if not known:
             model = replace(self, backend=backend, candidates=())
-            if self.views == "adaptive":
-                model = replace(model, thresholds=model._select_thresholds())
+            if self._needs_margin:
+                model = replace(model, margin=model._choose_margin())
             self._resolved.append(model)
             known = [model]
         return known[0]
@@ -184,18 +182,18 @@ class Ensemble:
     ) -> Iterator[Predictions]:
         """Predict images in order, a batch at a time, so that memory does not grow; arguments are those of `predict`.
 
-        With thresholds, a window of `ensemble.inference.parts.ROWS` images at a time.
+        With adaptive views, a window of `ensemble.inference.parts.ROWS` images at a time.
         """
         inputs = images if isinstance(images, ImageInputs) else list_inputs(images, missing_ok=skip_bad)
         if (model := self.resolve(inputs)) is not self:
             return model.stream(inputs, skip_bad=skip_bad)
         workers = 0 if inputs.in_memory else min(self.workers, len(inputs) // self.batch_size)
         batches = self._load_batches(inputs, workers, skip_bad)
-        if self.thresholds is None:
+        if self.margin is None:
             results: Iterator[Predictions] = map(self.predictor, batches)
         else:
             window = part_size(self.batch_size)
-            results = predict_adaptive(self.predictor, batches, self.thresholds, self.batch_size, window)
+            results = predict_adaptive(self.predictor, batches, self.margin, self.batch_size, window)
         return self._name_rows(results, inputs.ids)
 
     def evaluate(self, answers: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> dict[str, Any]:
@@ -285,7 +283,7 @@ class Ensemble:
         computed["engine"] = self.backend.describe()
         computed["views"] = json.dumps({name: [*task.views] for name, task in self.tasks.items()})
         crops = self.read.digest if isinstance(self.read, CroppedReader) else None
-        return {**computed, "crops": crops, "thresholds": self.thresholds, "temperatures": self.temperatures}
+        return {**computed, "crops": crops, "margin": self.margin, "temperatures": self.temperatures}
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -312,13 +310,15 @@ class Ensemble:
         """Predict files with some of the heads, every image in all their views."""
         return replace(self, tasks=tasks, candidates=(), views="default").stream(ImageInputs(paths, paths))
 
-    def _select_thresholds(self) -> dict[str, float]:
-        if self.margin is not None:
-            return dict.fromkeys(self.tasks, self.margin)
+    @property
+    def _needs_margin(self) -> bool:
+        return self.views == "adaptive" and self.margin is None
+
+    def _choose_margin(self) -> float:
         options = {name: value for name, value in self.settings.items() if name in ("engine", "crops")}
-        chosen = load_exit_thresholds(self.runs, self.tasks, self._predict_with, options)
+        chosen = load_exit_threshold(self.runs, self.tasks, self._predict_with, options)
         print(chosen, file=sys.stderr, flush=True)
-        return chosen.margins
+        return chosen.margin
 
     def _choice_key(self) -> str:
         """Hash what the quickest backend depends on."""

@@ -158,10 +158,10 @@ view_dropped | ensemble/inference/predictor.py | all test-time views are merged
 - MERGES[self.merge](probabilities).cpu()
 + MERGES[self.merge](probabilities[: max(len(probabilities) - 1, 1)]).cpu()
 = tests/ensemble/inference/test_predictor.py
-thresholds_tested_where_chosen | ensemble/inference/exit_thresholds.py | thresholds are tested on other people
-- for rows in (~test_rows, test_rows))
-+ for rows in (test_rows, test_rows))
-= tests/ensemble/inference/test_exit_thresholds.py
+one_disagreement_too_many | ensemble/inference/exit_threshold.py | as many codes may change as the budget allows
+- np.nextafter(gaps[disagreements], np.inf)
++ np.nextafter(gaps[disagreements + 1], np.inf)
+= tests/ensemble/inference/test_exit_threshold.py
 temperature_left_out | ensemble/inference/predictor.py | probabilities are scaled by the heads' temperatures
 - probabilities=calibrate(output.probabilities, temperature)
 + probabilities=output.probabilities

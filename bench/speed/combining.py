@@ -77,7 +77,7 @@ def measure(runs: Path, config: Path, images: int, rounds: int, fast: Sequence[s
         (f"{DEFAULT} {without_folders(fast)}", [*ours, *fast], GOOD),
     ):
         contenders[name], reference[name] = Contender(watched(*command), work / f"answers-{len(contenders)}"), other
-    for contender in list(contenders.values())[-2:]:  # engines and exit thresholds are chosen and stored now
+    for contender in list(contenders.values())[-2:]:  # engines and exit threshold are chosen and stored now
         contender.answer(start)
     for _ in range(rounds):
         for contender in contenders.values():

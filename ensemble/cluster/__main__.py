@@ -58,7 +58,7 @@ def predict_on_cluster(args: argparse.Namespace) -> None:
         calibrated=not args.raw_probabilities,
     ).resolve()
     print(model)
-    how = (args.batch_size, args.part_rows, args.engine, model.thresholds, model.temperatures)
+    how = (args.batch_size, args.part_rows, args.engine, model.margin, model.temperatures)
     plan = make_plan(args.data, model.checksums, *how)
     parts = ParquetParts(args.parts, plan)
     fitting = connect(args.engine)

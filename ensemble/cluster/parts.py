@@ -3,7 +3,7 @@
 PARTS/plan.json describes the images and heads, PARTS/listing/ holds the listing split into parts, and
 PARTS/answers/part-NNNNNN.parquet their predictions: ImageID, ans (the joint code), and for each task `NAME` (all views
 merged) and `NAME/identity` (the identity view alone) as lists of probabilities, `NAME/number` where it predicts one,
-and with exit thresholds `NAME/views`, the number of views used.
+and with an exit threshold `NAME/views`, the number of views used.
 """
 
 import io
@@ -46,10 +46,10 @@ class ClusterPlan:
         state: of the listing's content (`ensemble.cluster.remote.state_of`); empty for a folder.
         heads: checksums of each task's checkpoints.
         batch_size: images computed together.
-        part_rows: images of a part, whole batches (with thresholds, whole windows of them), so that what is
+        part_rows: images of a part, whole batches (with a margin, whole windows of them), so that what is
             computed together is what one machine does.
         engine: computes the heads, a key of `ensemble.backends.engines.PACKAGES`.
-        margins: exit threshold by task (`ensemble.inference.early_exit`); none for all views of every image.
+        margin: exit threshold (`ensemble.inference.early_exit`); None for all views of every image.
         temperatures: by task, that probabilities are scaled by (`heads.objective.calibration`).
         versions: of the software, the same on every machine (`ensemble.backends.engines.software_versions`).
         format: 1: a JPEG is decoded at the smallest scale that covers what the heads see; 2: with numbers.
@@ -62,7 +62,7 @@ class ClusterPlan:
     batch_size: int
     part_rows: int
     engine: str
-    margins: Mapping[str, float]
+    margin: float | None
     temperatures: Mapping[str, float]
     versions: Mapping[str, str]
     format: int = 2
@@ -74,7 +74,7 @@ def make_plan(
     batch_size: int,
     part_rows: int,
     engine: str = "torch",
-    thresholds: Mapping[str, float] | None = None,
+    margin: float | None = None,
     temperatures: Mapping[str, float] | None = None,
 ) -> ClusterPlan:
     """Make the plan for `--data` (see `ensemble.cluster.listing.find_listing`) and each task's checkpoints.
@@ -86,9 +86,9 @@ def make_plan(
         raise InputError(f"{data}: not there, expected a listing, a folder that holds one, or a folder of images")
     state = urls.state_of(found) if found != images else ""
     heads = {task: ",".join(each) for task, each in checksums.items()}
-    together = part_size(batch_size) if thresholds else batch_size
+    together = part_size(batch_size) if margin is not None else batch_size
     rows = -(-part_rows // together) * together
-    how = (batch_size, rows, engine, thresholds or {}, temperatures or {}, software_versions(engine))
+    how = (batch_size, rows, engine, margin, temperatures or {}, software_versions(engine))
     return ClusterPlan(found, images, state, heads, *how)
 
 
@@ -149,8 +149,8 @@ class ParquetParts:
             ids, size = listing.read_piece(self._pieces, part), self.plan.batch_size
             read = make_image_reader(self.plan.images, least_size(predictor.pipelines))
             batches = load_batches(predictor.pipelines, ids, read, size)
-            if self.plan.margins:
-                results = predict_adaptive(predictor, batches, self.plan.margins, size, part_size(size))
+            if self.plan.margin is not None:
+                results = predict_adaptive(predictor, batches, self.plan.margin, size, part_size(size))
             else:
                 results = map(predictor, batches)
             predictions = Predictions.concat(list(results))

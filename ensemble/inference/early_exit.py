@@ -39,7 +39,7 @@ def probability_gaps(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.
 def predict_adaptive(
     predictor: Predictor,
     batches: Iterable[Sample],
-    thresholds: Mapping[str, float],
+    threshold: float,
     batch_size: int,
     window: int,
 ) -> Iterator[Predictions]:
@@ -52,7 +52,7 @@ def predict_adaptive(
     Args:
         predictor: of the tasks.
         batches: of `batch_size` images, the last one may be smaller.
-        thresholds: by task, see `needs_all_views`.
+        threshold: of all tasks, see `needs_all_views`.
         batch_size: images at once, in further views as in the first.
         window: images, a multiple of `batch_size`; at most so many results are held back.
     """
@@ -60,7 +60,7 @@ def predict_adaptive(
     errors: list[str] = []
     for batch in batches:
         if not errors:
-            windows = [_Window(group, thresholds, batch_size) for group in predictor.groups]
+            windows = [_Window(group, threshold, batch_size) for group in predictor.groups]
         for each, pixels in zip(windows, batch.pixels, strict=True):
             each.add(pixels)
         errors += batch.error
@@ -104,8 +104,8 @@ class _Window:
     Images wait with those of which the same tasks are undecided, so that these share the layers of further views, too.
     """
 
-    def __init__(self, group: HeadGroup, thresholds: Mapping[str, float], batch_size: int) -> None:
-        self.group, self.thresholds, self.batch_size = group, thresholds, batch_size
+    def __init__(self, group: HeadGroup, threshold: float, batch_size: int) -> None:
+        self.group, self.threshold, self.batch_size = group, threshold, batch_size
         self.images = 0
         self.first: dict[str, list[TaskOutput]] = {name: [] for name in group.tasks}  # of the identity view, by batch
         self.undecided: dict[str, list[npt.NDArray[np.bool_]]] = {name: [] for name in group.tasks}
@@ -121,7 +121,7 @@ class _Window:
             task = self.group.tasks[name]
             first, value = task.probabilities(logits)[0].cpu().numpy(), task.numbers(logits)
             self.first[name].append(TaskOutput(first, first, None if value is None else value[0].cpu().numpy()))
-            self.undecided[name].append(needs_all_views(first, self.thresholds[name]))
+            self.undecided[name].append(needs_all_views(first, self.threshold))
         names = [name for name, task in self.group.tasks.items() if len(task.views) > 1]
         needed = np.stack([self.undecided[name][-1] for name in names], axis=1) if names else np.empty((0, 0), bool)
         for kind in np.unique(needed, axis=0):

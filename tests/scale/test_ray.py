@@ -192,7 +192,7 @@ def test_adaptive_views_are_those_of_one_machine(
     assert "56 images in 1 parts" in out  # a part holds whole windows
     assert_answers_of_one_machine(parts, here, "mask/views", "gender/views", "age/views")
     _, err = ended(on_ray(faces / "eval", parts, *adaptive[:-1], 0.06), code=2)
-    assert "margins.mask: found" in err
+    assert "margin: found" in err
 
 
 def test_a_killed_worker_leaves_nothing_out_and_nothing_double(

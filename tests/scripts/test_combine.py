@@ -271,7 +271,7 @@ def test_adaptive_views_record_which_images_had_one(combined, options, call, tmp
     assert call(evaluate, *report, "--out", out.parent).code == 0
 
 
-def test_margins_are_chosen_and_saved_beside_the_runs(two_folds, runs, options, call, tmp_path) -> None:
+def test_the_margin_is_chosen_and_saved_beside_the_runs(two_folds, runs, options, call, tmp_path) -> None:
     for task in ("mask/fold-0", "mask/fold-1", "gender", "age"):
         shutil.copy(runs / task.split("/")[0] / "validation.npz", two_folds / task)
     given = [*options, "--runs", two_folds, "--out", tmp_path / "submission.csv", "--views", "adaptive"]

@@ -14,8 +14,8 @@ from ensemble.cluster.parts import ClusterPlan, ParquetParts, make_plan
 
 @pytest.fixture
 def plan(faces: Path) -> ClusterPlan:
-    heads, thresholds = {"mask": ["aa"], "age": ["bb"]}, {"mask": 0.5, "age": 1.0}
-    return make_plan(str(faces / "eval"), heads, 8, 8, thresholds=thresholds, temperatures={"mask": 1.5})
+    heads = {"mask": ["aa"], "age": ["bb"]}
+    return make_plan(str(faces / "eval"), heads, 8, 8, margin=1.0, temperatures={"mask": 1.5})
 
 
 def test_parts_are_resumed_by_the_same_plan_alone(plan: ClusterPlan, tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_parts_are_resumed_by_the_same_plan_alone(plan: ClusterPlan, tmp_path: P
     assert ParquetParts(str(tmp_path), plan).lengths == lengths
     changes = {
         "batch_size: found 8, expected 4": {"batch_size": 4},
-        "margins.age: found 1.0, expected 0.5": {"margins": {"mask": 0.5, "age": 0.5}},
+        "margin: found 1.0, expected 0.5": {"margin": 0.5},
         "temperatures.mask: found 1.5, expected None": {"temperatures": {}},
         "versions.decoders: found ": {"versions": {**plan.versions, "decoders": "12.0.0, 3.1.0"}},
     }

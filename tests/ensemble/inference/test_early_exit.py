@@ -40,8 +40,7 @@ def pixels() -> Tensor:
 
 def adaptive(tasks: dict[str, Task], pixels: Tensor, threshold: float, size: int = 8, window: int = 16) -> Predictions:
     batches = (sample(part) for part in pixels.split(size))
-    thresholds = dict.fromkeys(tasks, threshold)
-    return Predictions.concat(list(predict_adaptive(Predictor(tasks), batches, thresholds, size, window)))
+    return Predictions.concat(list(predict_adaptive(Predictor(tasks), batches, threshold, size, window)))
 
 
 @pytest.mark.parametrize("merge", ["mean", "geometric", "vote"])
@@ -121,8 +120,8 @@ def test_windows_are_independent_to_the_last_bit_and_few_images_wait(tasks: dict
             yield sample(part)
 
     done = 0
-    thresholds = dict.fromkeys(tasks, 0.01)  # a full batch of undecided images would never come
-    for result in predict_adaptive(Predictor(tasks), counted(), thresholds, 4, 16):
+    # At 0.01 a full batch of undecided images would never come.
+    for result in predict_adaptive(Predictor(tasks), counted(), 0.01, 4, 16):
         done += len(result)
         assert taken - done < 16
     assert done == 10 * IMAGES
@@ -131,8 +130,7 @@ def test_windows_are_independent_to_the_last_bit_and_few_images_wait(tasks: dict
 def test_undecodable_images_have_equal_probabilities_and_no_view(tasks: dict[str, Task], pixels: Tensor) -> None:
     errors = ["broken" if row in (3, 4, 17) else "" for row in range(IMAGES)]
     batches = (sample(pixels[at : at + 4], errors[at : at + 4]) for at in range(0, IMAGES, 4))
-    thresholds = dict.fromkeys(tasks, 0.9)
-    found = Predictions.concat(list(predict_adaptive(Predictor(tasks), batches, thresholds, 4, 16)))
+    found = Predictions.concat(list(predict_adaptive(Predictor(tasks), batches, 0.9, 4, 16)))
     assert found.errors == errors
     every = Predictor(tasks)(sample(pixels, errors))
     for each in (found, every):
