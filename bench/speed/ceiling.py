@@ -16,7 +16,7 @@ from bench.speed.images import read_heads, shared_images
 from bench.speed.results import spread
 from data.images.inputs import list_inputs
 from ensemble import Ensemble
-from ensemble.backends.engines import CHUNK, OpenVinoHeads, import_optional
+from ensemble.backends.engines import CHUNK, OpenVinoHeads, import_optional, openvino_core
 from ensemble.inference.predictor import Predictor
 from ensemble.joint import load_tasks
 
@@ -100,7 +100,7 @@ def make_loop(heads: OpenVinoHeads, places: tuple[int, ...]) -> Callable[[], obj
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "INFERENCE_PRECISION_HINT": hint,
     }
-    queue = openvino.AsyncInferQueue(openvino.Core().compile_model(model, "CPU", properties))
+    queue = openvino.AsyncInferQueue(openvino_core().compile_model(model, "CPU", properties))
     pixels = np.random.default_rng(0).random(shape, dtype=np.float32)
     return partial(queue.start_async, [pixels])
 

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -152,9 +153,7 @@ class OpenVinoHeads(nn.Module):
     def __init__(self, model: Any, precision: str = "fp32", cache: Path | None = None) -> None:
         super().__init__()
         self.model, self.precision = model, precision
-        self.core = import_optional("openvino", "--engine openvino").Core()
-        if cache is not None:
-            self.core.set_property({"CACHE_DIR": str(cache / "compiled")})
+        self.cache = {} if cache is None else {"CACHE_DIR": str(cache / "compiled")}
         self.compiled: dict[tuple[tuple[int, ...], int], Any] = {}
 
     def forward(self, pixels: Tensor, places: Sequence[int] | None = None) -> list[Tensor]:
@@ -189,7 +188,7 @@ class OpenVinoHeads(nn.Module):
                 "NUM_STREAMS": 1 if size == 1 else threads,
                 "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[self.precision],
             }
-            self.compiled[places, size] = self.core.compile_model(part, "CPU", properties)
+            self.compiled[places, size] = openvino_core().compile_model(part, "CPU", properties | self.cache)
         return self.compiled[places, size]
 
 
@@ -244,7 +243,18 @@ def onnx_graph(heads: Sequence[TrainedHead], folder: Path | None = None) -> byte
 
 def openvino_model(heads: Sequence[TrainedHead], folder: Path | None = None) -> Any:
     """Convert heads of one image size to an `openvino.Model`, from their ONNX graph."""
-    return import_optional("openvino", "--engine openvino").Core().read_model(onnx_graph(heads, folder))
+    return openvino_core().read_model(onnx_graph(heads, folder))
+
+
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's `Core`, one for the life of the process.
+
+    Each `Core` that compiles for the CPU gives its thread a stack for signal handlers and, at its end, the one of
+    before back. If cores end in the order in which they were made, that one is unmapped memory, and the next signal (a
+    worker that exits) is a segmentation fault.
+    """
+    return import_optional("openvino", "--engine openvino").Core()
 
 
 def input_size(trained: TrainedHead) -> tuple[int, int]:

@@ -36,6 +36,7 @@ from ensemble.backends.engines import (
     OpenVinoHeads,
     backend_version,
     import_optional,
+    openvino_core,
     openvino_model,
     to_numpy,
 )
@@ -76,7 +77,7 @@ class Int8Graph:
     def select(self, heads: Sequence[str]) -> Any:
         """Build the `openvino.Model` of some of the heads."""
         openvino = import_optional("openvino", OPTION)
-        model = openvino.Core().read_model(self.graph, self.weights)
+        model = openvino_core().read_model(self.graph, self.weights)
         outputs = [model.outputs[self.heads.index(head)] for head in heads]
         return openvino.Model(outputs, model.get_parameters())
 

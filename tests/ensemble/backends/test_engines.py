@@ -1,5 +1,6 @@
 """Every engine gives PyTorch's probabilities, for any number of images, on the threads it is given."""
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from heads.load import TrainedHead, load_head
 
 pytestmark = pytest.mark.engines
 TASKS = ("mask", "gender", "age")
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +136,33 @@ def test_the_input_size_is_that_of_the_last_step(heads: dict[str, TrainedHead]) 
     resize, crop = {"resize": {"height": 40, "width": 50}}, {"center_crop": {"height": 32, "width": 24}}
     values["pixels"]["evaluate"] = [resize, crop]
     assert input_size(replace(trained, config=type(trained.config)(**values))) == (32, 24)
+
+
+MODELS_THAT_END = """
+import signal, subprocess, sys
+import torch
+from ensemble.backends.engines import OpenVinoHeads, import_optional
+
+openvino = import_optional("openvino", "a test")
+signal.signal(signal.SIGCHLD, lambda *_: print("handled"))
+opset = import_optional("openvino.opset13", "a test")
+
+
+def predict():
+    pixels = opset.parameter([-1, 3, 4, 4])
+    heads = OpenVinoHeads(openvino.Model([opset.relu(pixels)], [pixels]))
+    heads(torch.zeros(1, 3, 4, 4))
+    return heads
+
+
+first, second = predict(), predict()
+del first
+del second
+subprocess.run(["true"], check=True)
+"""
+
+
+def test_signals_are_handled_after_models_end_in_the_order_in_which_they_were_made() -> None:
+    pytest.importorskip("openvino")
+    done = subprocess.run([sys.executable, "-c", MODELS_THAT_END], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
