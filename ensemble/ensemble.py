@@ -190,10 +190,10 @@ class Ensemble:
         workers = 0 if inputs.in_memory else min(self.workers, len(inputs) // self.batch_size)
         batches = self._load_batches(inputs, workers, skip_bad)
         if self.margin is None:
-            results: Iterator[Predictions] = map(self.predictor, batches)
+            results = self.predictor.map(self.predictor, batches)
         else:
-            window = part_size(self.batch_size)
-            results = predict_adaptive(self.predictor, batches, self.margin, self.batch_size, window)
+            rows = part_size(self.batch_size)
+            results = predict_adaptive(self.predictor, batches, self.margin, self.batch_size, rows)
         return self._name_rows(results, inputs.ids)
 
     def evaluate(self, answers: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> dict[str, Any]:
@@ -340,9 +340,8 @@ class Ensemble:
 
         def predict(paths: Sequence[str]) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
             workers = min(self.workers, len(paths) // self.batch_size)
-            return map(
-                model.predictor.head_probabilities, model._load_batches(ImageInputs(paths, paths), workers, False)
-            )
+            batches = model._load_batches(ImageInputs(paths, paths), workers, False)
+            return model.predictor.map(model.predictor.head_probabilities, batches)
 
         return score_heads(self.tasks, predict)
 

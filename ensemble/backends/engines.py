@@ -15,6 +15,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -36,6 +37,9 @@ from heads.model.shared import SharedHeads
 INPUT = "pixels"
 ENGINES_FOLDER = "engines"  # in a folder of runs
 PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+# Batches computed side by side, if more than one: OpenVINO spreads a batch's requests over the cores, and the last ones
+# leave cores idle. PyTorch's threads only get into each other's way.
+BATCHES_AT_ONCE = {"openvino": 2}
 PRECISIONS = {"torch": ("fp32", "bf16"), "onnx": ("fp32",), "openvino": ("fp32", "bf16")}
 # Of probabilities, against PyTorch's in float32, and the share of classes that must be the same.
 TOLERANCES, SAME_CLASSES = {"fp32": 1e-4, "bf16": 0.02}, 0.995
@@ -155,13 +159,15 @@ class OpenVinoHeads(nn.Module):
         self.model, self.precision = model, precision
         self.cache = {} if cache is None else {"CACHE_DIR": str(cache / "compiled")}
         self.compiled: dict[tuple[tuple[int, ...], int], Any] = {}
+        self.compiling = Lock()
 
     def forward(self, pixels: Tensor, places: Sequence[int] | None = None) -> list[Tensor]:
         chosen = tuple(range(len(self.model.outputs)) if places is None else places)
         # A whole chunk would be mostly padding for a few images.
         size = 1 if len(pixels) <= FEW else CHUNK
         chunks = [to_numpy(F.pad(part, (0, 0) * 3 + (0, size - len(part)))) for part in torch.split(pixels, size)]
-        compiled = self.compile(chosen, size)
+        with self.compiling:  # once, also where threads share the model
+            compiled = self.compile(chosen, size)
         # Requests of this call alone, since threads may share the model; they run side by side, one per stream.
         requests = [compiled.create_infer_request() for _ in chunks]
         for request, chunk in zip(requests, chunks, strict=True):

@@ -41,7 +41,7 @@ def predict_adaptive(
     batches: Iterable[Sample],
     threshold: float,
     batch_size: int,
-    window: int,
+    rows: int,
 ) -> Iterator[Predictions]:
     """Predict batches in order, with further views only where `needs_all_views`; yield once per window.
 
@@ -54,17 +54,17 @@ def predict_adaptive(
         batches: of `batch_size` images, the last one may be smaller.
         threshold: of all tasks, see `needs_all_views`.
         batch_size: images at once, in further views as in the first.
-        window: images, a multiple of `batch_size`; at most so many results are held back.
+        rows: of a window, a multiple of `batch_size`; at most so many results are held back.
     """
     windows: list[_Window] = []
     errors: list[str] = []
-    for batch in batches:
+    for batch, logits in predictor.map(lambda batch: (batch, predictor.identity_logits(batch)), batches):
         if not errors:
             windows = [_Window(group, threshold, batch_size) for group in predictor.groups]
-        for each, pixels in zip(windows, batch.pixels, strict=True):
-            each.add(pixels)
+        for window, pixels, identity in zip(windows, batch.pixels, logits, strict=True):
+            window.add(pixels, identity)
         errors += batch.error
-        if len(errors) >= window:
+        if len(errors) >= rows:
             yield _finish(predictor, windows, errors)
             errors = []
     if errors:
@@ -114,9 +114,8 @@ class _Window:
         self.merged: dict[str, list[tuple[npt.NDArray[np.int64], TaskOutput]]] = {name: [] for name in group.tasks}
 
     @torch.inference_mode()
-    def add(self, pixels: Tensor) -> None:
-        """Predict a batch in the identity view, and full batches of images that wait in further views."""
-        identity = self.group.view_logits(pixels, {name: ["identity"] for name in self.group.tasks})
+    def add(self, pixels: Tensor, identity: Mapping[str, Tensor]) -> None:
+        """Take a batch and its logits in the identity view; predict full batches that wait for further views."""
         for name, logits in identity.items():
             task = self.group.tasks[name]
             first, value = task.probabilities(logits)[0].cpu().numpy(), task.numbers(logits)

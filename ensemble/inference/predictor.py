@@ -4,11 +4,14 @@ Probabilities of views and folds are merged and not logits, whose scale differs 
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 from statistics import geometric_mean
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +25,13 @@ from data.images.decode import Read
 from data.runtime.signals import init_worker
 from data.transforms.pipeline import Pipeline
 from data.transforms.views import View, make_views
-from ensemble.backends.engines import DEFAULT, Backend, select_device
+from ensemble.backends.engines import BATCHES_AT_ONCE, DEFAULT, Backend, select_device
 from ensemble.files.predictions import Predictions, TaskOutput
 from heads.load import TrainedHead
 from heads.objective.calibration import calibrate
 from heads.objective.targets import Target
+
+Result = TypeVar("Result")
 
 
 def mean(probabilities: Tensor) -> Tensor:
@@ -177,6 +182,7 @@ class Predictor:
             for each in pixels
         ]
         self.pipelines = [Pipeline(json.loads(each)) for each in pixels]
+        self.batches_at_once = BATCHES_AT_ONCE.get(backend.engine, 1)
 
     def __call__(self, batch: Sample) -> Predictions:
         """Predict a batch, uint8 [B, 3, H, W] for each of `pipelines`, in all views of every task."""
@@ -188,14 +194,35 @@ class Predictor:
                     outputs[name] = task.merge_views(task.probabilities(logits), task.numbers(logits))
         return self.finish({name: outputs[name] for name in self.tasks}, batch.error)
 
+    def map(self, function: Callable[[Sample], Result], batches: Iterable[Sample]) -> Iterator[Result]:
+        """Yield the function of each batch, in order; in threads, where the engine computes batches side by side."""
+        if self.batches_at_once == 1:
+            yield from map(function, batches)
+            return
+        with ThreadPoolExecutor(self.batches_at_once) as executor:
+            pending: deque[Future[Result]] = deque()
+            for batch in batches:
+                pending.append(executor.submit(function, batch))
+                if len(pending) > self.batches_at_once:  # one waits, so that no thread does
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+
+    def identity_logits(self, batch: Sample) -> list[dict[str, Tensor]]:
+        """Logits [1, F, B, outputs] of each group's tasks, by name, for a batch's images as they are."""
+        with torch.inference_mode():
+            return [
+                group.view_logits(pixels, {name: ["identity"] for name in group.tasks})
+                for group, pixels in zip(self.groups, batch.pixels, strict=True)
+            ]
+
     def head_probabilities(self, batch: Sample) -> dict[str, npt.NDArray[np.float32]]:
         """Probabilities [F, B, C] of each task's heads for a batch's images as they are, without calibration."""
         found = {}
         with torch.inference_mode():
-            for group, pixels in zip(self.groups, batch.pixels, strict=True):
-                for name, logits in group.view_logits(pixels, {name: ["identity"] for name in group.tasks}).items():
-                    rows = group.tasks[name].target.probabilities(logits[0].flatten(0, 1))
-                    found[name] = rows.view(*logits.shape[1:3], -1).cpu().numpy()
+            for name, logits in chain.from_iterable(each.items() for each in self.identity_logits(batch)):
+                rows = self.tasks[name].target.probabilities(logits[0].flatten(0, 1))
+                found[name] = rows.view(*logits.shape[1:3], -1).cpu().numpy()
         return found
 
     def finish(self, outputs: Mapping[str, TaskOutput], errors: Sequence[str]) -> Predictions:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import combine
+import ensemble.ensemble  # before `make_key` is replaced
 import ensemble.inference.parts
 from data.runtime.errors import InputError
 from ensemble.backends.engines import CHUNK, PACKAGES, CheckedModule, EngineBackend, input_size
