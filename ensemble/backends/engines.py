@@ -260,7 +260,11 @@ def openvino_core() -> Any:
     before back. If cores end in the order in which they were made, that one is unmapped memory, and the next signal (a
     worker that exits) is a segmentation fault.
     """
-    return import_optional("openvino", "--engine openvino").Core()
+    openvino: Any = import_optional("openvino", "--engine openvino")
+    # The first use makes tables of types. Two threads that make them at once wait for each other for ever: one for
+    # Python's lock, the other for that of the table.
+    openvino.Tensor(np.zeros(1, dtype=np.float32)).get_element_type().to_dtype()
+    return openvino.Core()
 
 
 def input_size(trained: TrainedHead) -> tuple[int, int]:

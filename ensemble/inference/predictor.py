@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import chain, count
+from itertools import chain, count, islice
 from pathlib import Path
 from statistics import geometric_mean
 from typing import TypeVar
@@ -196,12 +196,13 @@ class Predictor:
 
     def map(self, function: Callable[[Sample], Result], batches: Iterable[Sample]) -> Iterator[Result]:
         """Yield the function of each batch, in order; in threads, where the engine computes batches side by side."""
-        if self.batches_at_once == 1:
-            yield from map(function, batches)
-            return
+        remaining = iter(batches)
+        # The first batch compiles and is compared with PyTorch, and whatever else an engine does once.
+        first = 1 if self.batches_at_once > 1 else None
+        yield from map(function, islice(remaining, first))
         with ThreadPoolExecutor(self.batches_at_once) as executor:
             pending: deque[Future[Result]] = deque()
-            for batch in batches:
+            for batch in remaining:
                 pending.append(executor.submit(function, batch))
                 if len(pending) > self.batches_at_once:  # one waits, so that no thread does
                     yield pending.popleft().result()

@@ -167,3 +167,31 @@ def test_signals_are_handled_after_models_end_in_the_order_in_which_they_were_ma
     pytest.importorskip("openvino")
     done = subprocess.run([sys.executable, "-c", MODELS_THAT_END], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+THREADS_THAT_BEGIN = """
+import sys, threading
+from ensemble.backends.engines import import_optional, openvino_core
+
+openvino_core()
+types = import_optional("openvino", "a test").Type
+sys.setswitchinterval(1e-6)
+together = threading.Barrier(8)
+
+
+def convert():
+    together.wait()
+    print(types.f32.to_dtype())
+
+
+threads = [threading.Thread(target=convert) for _ in range(8)]
+for thread in threads:
+    thread.start()
+"""
+
+
+def test_threads_that_use_openvino_first_do_not_wait_for_each_other() -> None:
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-c", THREADS_THAT_BEGIN]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["float32"] * 8, done.stderr
