@@ -194,4 +194,4 @@ def test_threads_that_use_openvino_first_do_not_wait_for_each_other() -> None:
     pytest.importorskip("openvino")
     command = [sys.executable, "-c", THREADS_THAT_BEGIN]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stdout.split() == ["float32"] * 8, done.stderr
+    assert done.stdout.count("float32") == 8, done.stderr
