@@ -190,7 +190,7 @@ class Ensemble:
         workers = 0 if inputs.in_memory else min(self.workers, len(inputs) // self.batch_size)
         batches = self._load_batches(inputs, workers, skip_bad)
         if self.margin is None:
-            results = self.predictor.map(self.predictor, batches)
+            results = self.predictor.map_batches(self.predictor, batches)
         else:
             rows = part_size(self.batch_size)
             results = predict_adaptive(self.predictor, batches, self.margin, self.batch_size, rows)
@@ -341,7 +341,7 @@ class Ensemble:
         def predict(paths: Sequence[str]) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
             workers = min(self.workers, len(paths) // self.batch_size)
             batches = model._load_batches(ImageInputs(paths, paths), workers, False)
-            return model.predictor.map(model.predictor.head_probabilities, batches)
+            return model.predictor.map_batches(model.predictor.head_probabilities, batches)
 
         return score_heads(self.tasks, predict)
 

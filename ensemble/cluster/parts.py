@@ -152,7 +152,7 @@ class ParquetParts:
             if self.plan.margin is not None:
                 results = predict_adaptive(predictor, batches, self.plan.margin, size, part_size(size))
             else:
-                results = predictor.map(predictor, batches)
+                results = predictor.map_batches(predictor, batches)
             predictions = Predictions.concat(list(results))
             columns: dict[str, object] = {ID: ids, ANSWER: predictions.joint_codes()}
             for name, array in predictions.to_arrays().items():

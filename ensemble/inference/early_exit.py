@@ -58,7 +58,7 @@ def predict_adaptive(
     """
     windows: list[_Window] = []
     errors: list[str] = []
-    for batch, logits in predictor.map(lambda batch: (batch, predictor.identity_logits(batch)), batches):
+    for batch, logits in predictor.map_batches(lambda batch: (batch, predictor.identity_logits(batch)), batches):
         if not errors:
             windows = [_Window(group, threshold, batch_size) for group in predictor.groups]
         for window, pixels, identity in zip(windows, batch.pixels, logits, strict=True):

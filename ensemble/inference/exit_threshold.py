@@ -197,14 +197,14 @@ def exit_early(outputs: Mapping[str, TaskOutput], threshold: float) -> list[npt.
 
 
 def _read_probabilities(file: Path) -> "pd.DataFrame":
-    """Read a head's probabilities of its validation images and the persons on them; the index is absolute paths."""
+    """Read a head's probabilities of its validation images; the index is absolute paths."""
     import pandas as pd
 
     if not file.is_file():
         raise InputError(f"{file}: not there, but the margin is chosen on the images that it lists; {REMEDY}")
     arrays = read_validation(file)
     paths = [os.path.abspath(path) for path in arrays["path"].tolist()]  # noqa: PTH100 (links stay)
-    table = pd.DataFrame(arrays["probabilities"], index=paths).assign(person=arrays["person"].astype(str))
+    table = pd.DataFrame(arrays["probabilities"], index=paths)
     return table[~table.index.duplicated()]
 
 
@@ -249,8 +249,7 @@ def _predict_validation(
         batches = tqdm(predict(subset, paths), "margin", disable=None, unit="batch")
         found.append(Predictions.concat(list(batches)))
         for name, output in found[-1].tasks.items():
-            tables = [predicted[name][place].loc[list(paths)] for place in heads[name]]
-            before = np.mean([table.drop(columns="person") for table in tables], axis=0)
+            before = np.mean([predicted[name][place].loc[list(paths)] for place in heads[name]], axis=0)
             same = float((output.first_view().argmax(axis=1) == before.argmax(axis=1)).mean())
             if same < SAME_CLASSES:
                 raise InputError(

@@ -194,12 +194,14 @@ class Predictor:
                     outputs[name] = task.merge_views(task.probabilities(logits), task.numbers(logits))
         return self.finish({name: outputs[name] for name in self.tasks}, batch.error)
 
-    def map(self, function: Callable[[Sample], Result], batches: Iterable[Sample]) -> Iterator[Result]:
+    def map_batches(self, function: Callable[[Sample], Result], batches: Iterable[Sample]) -> Iterator[Result]:
         """Yield the function of each batch, in order; in threads, where the engine computes batches side by side."""
         remaining = iter(batches)
-        # The first batch compiles and is compared with PyTorch, and whatever else an engine does once.
-        first = 1 if self.batches_at_once > 1 else None
-        yield from map(function, islice(remaining, first))
+        if self.batches_at_once == 1:
+            yield from map(function, remaining)
+            return
+        # The first batch alone: it compiles and is compared with PyTorch, and whatever else an engine does once.
+        yield from map(function, islice(remaining, 1))
         with ThreadPoolExecutor(self.batches_at_once) as executor:
             pending: deque[Future[Result]] = deque()
             for batch in remaining:
