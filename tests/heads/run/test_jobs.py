@@ -38,17 +38,24 @@ sys.stdout.buffer.write(b"line of " + name.encode() + b" \\xff\\n")
 os.kill(os.getpid(), -code) if code < 0 else sys.exit(code)
 """
 
-# Waits until its share of the cores was each of its arguments; without arguments it must have none.
+# Waits until its share of the cores was each of its arguments, and notes each; without arguments it must have none.
+# Then it waits until the file that its second argument names is there, if it names one.
 WAIT_FOR_SHARES = f"""
 import os, pathlib, sys, time
 limit, file = time.monotonic() + 60, os.environ.get("{THREADS_FILE}")
-if len(sys.argv) == 1:
+note, other, *shares = sys.argv[1:]
+if not shares:
     sys.exit(0 if file is None else "found a share")
-for share in sys.argv[1:]:
+for share in shares:
     while not os.path.exists(file) or pathlib.Path(file).read_text() != share:
         if time.monotonic() > limit:
             sys.exit(f"never had {{share}} threads")
         time.sleep(0.01)
+    pathlib.Path(note + share).touch()
+while other and not os.path.exists(other):
+    if time.monotonic() > limit:
+        sys.exit(f"never found {{other}}")
+    time.sleep(0.01)
 """
 
 
@@ -96,11 +103,12 @@ def test_jobs_that_run_at_the_same_time_share_all_cores(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if threads is not None:  # the user's number is every job's
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    shares = {"base": ["6"], "gender": ["3", "6"], "age": ["3"]}  # age runs beside gender and ends first
-    jobs = [
-        Job(name, [sys.executable, "-c", WAIT_FOR_SHARES, *(share if threads is None else [])])
-        for name, share in shares.items()
-    ]
+    # age runs beside gender and ends first, but not before gender has had its half
+    shares, others = {"base": ["6"], "gender": ["3", "6"], "age": ["3"]}, {"age": f"{tmp_path / 'gender3'}"}
+    jobs = []
+    for name, share in shares.items():
+        arguments = [f"{tmp_path / name}", others.get(name, ""), *share] if threads is None else [name, ""]
+        jobs.append(Job(name, [sys.executable, "-c", WAIT_FOR_SHARES, *arguments]))
     jobs[1:] = [replace(job, after=frozenset({"base"})) for job in jobs[1:]]
     assert run_side_by_side(jobs) == 0
 
