@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from pathlib import Path
 from statistics import geometric_mean
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -268,4 +268,10 @@ def load_batches(
         pin_memory=pin_memory,
         generator=torch.Generator(),  # the loader draws from PyTorch's own otherwise, which is the caller's
     )
-    return iter(loader)
+    batches: Any = iter(loader)
+    try:
+        yield from batches
+    finally:
+        # The traceback of an error keeps the iterator, and Python's exit would wait for its workers (`init_worker`).
+        if workers:
+            batches._shutdown_workers()
