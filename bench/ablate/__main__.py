@@ -80,7 +80,8 @@ def collect(args: argparse.Namespace) -> None:
     from bench.ablate.figures import collect as collect_figures
 
     plans = _load_plans(args.plan)
-    print(f"{args.figures}: figures of {collect_figures(plans, args.runs, args.figures)} runs")
+    count = collect_figures(plans, args.runs, args.figures, dict(args.data))
+    print(f"{args.figures}: figures of {count} runs")
 
 
 def table(args: argparse.Namespace) -> None:
@@ -125,6 +126,8 @@ def main() -> None:
     trains.set_defaults(call=train)
     collects = verbs.add_parser("collect", help="write the figures of finished runs into a CSV")
     collects.add_argument("--runs", type=Path, action="append", required=True, metavar="DIR", help="one per plan")
+    held_out = "held-out folders of the plans"
+    collects.add_argument("--data", type=parse_pair, action="append", default=[], metavar="NAME=DIR", help=held_out)
     collects.set_defaults(call=collect)
     tables = verbs.add_parser("table", help="write the table of a CSV of figures")
     tables.add_argument("--out", type=Path, required=True, metavar="FILE")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,9 @@ from bench.ablate.plan import Ablations, Run, default_run, list_runs
 from bench.ablate.table import COLUMNS, KEY, read_figures
 from bench.held_out import predict_task
 from bench.validation import Arrays, concat, read_predictions, select, select_shared
+from data.annotations.table import read_table
 from data.runtime.arrays import read_arrays
+from data.runtime.errors import raise_all
 from data.runtime.files import write_text
 from data.transforms.views import make_views
 from ensemble.inference.predictor import build_task
@@ -26,12 +29,19 @@ from heads.run.folder import RunFolder, file_checksum, write_arrays
 JOINT_YAML = Path("configs/joint.yaml")
 
 
-def collect(plans: Sequence[Ablations], roots: Sequence[Path], file: Path) -> int:
+def collect(
+    plans: Sequence[Ablations], roots: Sequence[Path], file: Path, folders: Mapping[str, str] = MappingProxyType({})
+) -> int:
     """Write the figures of all finished runs into the CSV `file` and return their number.
 
     Newer figures replace older ones; rows of runs whose folders are gone stay.
+
+    Args:
+        folders: data folders by name, of which those are read that plans name as `held_out`.
     """
-    rows = [row for plan, root in zip(plans, roots, strict=True) for row in _rows(plan, root)]
+    held_out = {base.held_out for plan in plans for base in plan.heads.values() if base.held_out is not None}
+    raise_all("data folders of a plan are missing", [f"give --data {each}=DIR" for each in held_out - set(folders)])
+    rows = [row for plan, root in zip(plans, roots, strict=True) for row in _rows(plan, root, folders)]
     rounded = [{k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     found = pd.DataFrame(rounded, columns=COLUMNS, dtype=object)
     table = pd.concat([read_figures(file).astype(object), found])
@@ -39,12 +49,12 @@ def collect(plans: Sequence[Ablations], roots: Sequence[Path], file: Path) -> in
     return len(rows)
 
 
-def _rows(plan: Ablations, root: Path) -> Iterator[dict[str, Any]]:
+def _rows(plan: Ablations, root: Path, data: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Values of `COLUMNS` for each finished run, then for each product."""
     tasks = load_tasks(JOINT_YAML)
     for run in list_runs(plan):
         if run.done(root):
-            yield _key(plan, run) | _figures(plan, run, root, tasks)
+            yield _key(plan, run) | _figures(plan, run, root, tasks) | _score_held_out(plan, run, root, data)
     for seed in plan.seeds:
         for lever in plan.levers:
             heads = [*tasks, lever.head]
@@ -72,6 +82,18 @@ def _figures(plan: Ablations, run: Run, root: Path, tasks: Mapping[str, Sequence
     elif run.head not in tasks and probabilities.shape[1] == prod(map(len, tasks.values())):
         figures["joint_macro_f1"] = figures["macro_f1"]
     return figures | {"gpu": (find_description(folder.best) or {}).get("machine", {}).get("GPU")}
+
+
+def _score_held_out(plan: Ablations, run: Run, root: Path, data: Mapping[str, str]) -> dict[str, float]:
+    """Macro F1 on the images of the head's `held_out`, in one view; nothing if there is none."""
+    folder, name = run.folder(root), plan.heads[run.head].held_out
+    if name is None:
+        return {}
+    target = load_head(folder.best).target
+    rows = target.select_rows(read_table([Path(data[name])]))
+    truth = target.class_indices(rows)
+    found = _predict(folder, {"path": rows["path"].to_numpy(dtype=str), "truth": truth}, "held_out")["probabilities"]
+    return {"held_out_macro_f1": macro_f1(truth, found.argmax(axis=1), found.shape[1])}
 
 
 def _minutes(folder: RunFolder) -> float:
@@ -120,9 +142,9 @@ def load_predictions(plan: Ablations, run: Run, root: Path) -> Arrays:
     return select(arrays, [path for path in wanted["path"].tolist() if path in own])
 
 
-def _predict(folder: RunFolder, wanted: Arrays) -> Arrays:
+def _predict(folder: RunFolder, wanted: Arrays, name: str = "predictions") -> Arrays:
     """Predict the images of `wanted`; cached in the run folder, since thousands of images take minutes."""
-    cache = folder.folder / f"predictions-{file_checksum(folder.best)[:16]}.npz"
+    cache = folder.folder / f"{name}-{file_checksum(folder.best)[:16]}.npz"
     if cache.is_file():
         arrays = read_arrays(cache, "predictions of bench.ablate")
         if set(wanted["path"].tolist()) <= set(arrays["path"].tolist()):

@@ -17,11 +17,15 @@ DEFAULT = "default"
 
 
 class Base(Section):
-    """The default of a head: its YAML (configs/HEAD.yaml if null), names of data folders, settings."""
+    """The default of a head: its YAML (configs/HEAD.yaml if null), names of data folders, settings.
+
+    `held_out` names a data folder that no run trains on, such as a source that is left out, and all are scored on.
+    """
 
     config: str | None = None
     data: list[str]
     set: dict[str, Any] = Field(default_factory=dict)
+    held_out: str | None = None
 
 
 class Lever(Section):

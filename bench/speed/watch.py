@@ -20,6 +20,9 @@ class WatchedBatches:
     def __init__(self, batches: Iterator[Any]) -> None:
         self.batches = batches
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.batches, name)
+
     def __iter__(self) -> Iterator[Any]:
         return self
 

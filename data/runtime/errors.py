@@ -6,6 +6,7 @@ import difflib
 import errno
 import gc
 import io
+import multiprocessing
 import os
 import re
 import select
@@ -145,7 +146,8 @@ def run_script(main: Callable[[], None]) -> None:
             traceback.clear_frames(error.__traceback__)
     # End the workers of a data loader that only a reference cycle keeps alive. Python's exit would send them a
     # single SIGTERM, which they ignore as the group's (see `init_worker`), and wait forever.
-    gc.collect()
+    if multiprocessing.active_children():
+        gc.collect()
     if code:
         sys.exit(code)
 

@@ -24,7 +24,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from data.images.decode import decoder_versions
 from data.runtime.errors import InputError
@@ -165,7 +164,8 @@ class OpenVinoHeads(nn.Module):
         chosen = tuple(range(len(self.model.outputs)) if places is None else places)
         # A whole chunk would be mostly padding for a few images.
         size = 1 if len(pixels) <= FEW else CHUNK
-        chunks = [to_numpy(F.pad(part, (0, 0) * 3 + (0, size - len(part)))) for part in torch.split(pixels, size)]
+        chunks = [to_numpy(part) for part in torch.split(pixels, size)]
+        chunks[-1] = np.pad(chunks[-1], ((0, size - len(chunks[-1])), *((0, 0),) * 3))
         with self.compiling:  # once, also where threads share the model
             compiled = self.compile(chosen, size)
         # Requests of this call alone, since threads may share the model; they run side by side, one per stream.

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, count, islice
 from pathlib import Path
 from statistics import geometric_mean
@@ -168,21 +169,27 @@ class Predictor:
 
     Attributes:
         tasks: by name.
-        groups: the tasks of each different `pixels.evaluate`, which share pixels, views and equal layers.
-        pipelines: one for each group.
+        pipelines: one for each different `pixels.evaluate`.
     """
 
     def __init__(
         self, tasks: Mapping[str, Task], backend: Backend = DEFAULT, device: torch.device | None = None
     ) -> None:
-        self.tasks, self.device = tasks, device or select_device(backend.engine)
-        pixels = list(dict.fromkeys(task.pixels for task in tasks.values()))
-        self.groups = [
-            HeadGroup({n: task for n, task in tasks.items() if task.pixels == each}, backend, self.device)
-            for each in pixels
-        ]
-        self.pipelines = [Pipeline(json.loads(each)) for each in pixels]
+        self.tasks, self.backend, self.device = tasks, backend, device or select_device(backend.engine)
+        self.pipelines = [Pipeline(json.loads(each)) for each in self._pixels]
         self.batches_at_once = BATCHES_AT_ONCE.get(backend.engine, 1)
+
+    @cached_property
+    def groups(self) -> list[HeadGroup]:
+        """The tasks of each of `pipelines`, which share pixels, views and equal layers; prepared when first used."""
+        return [
+            HeadGroup({n: task for n, task in self.tasks.items() if task.pixels == each}, self.backend, self.device)
+            for each in self._pixels
+        ]
+
+    @property
+    def _pixels(self) -> list[str]:
+        return list(dict.fromkeys(task.pixels for task in self.tasks.values()))
 
     def __call__(self, batch: Sample) -> Predictions:
         """Predict a batch, uint8 [B, 3, H, W] for each of `pipelines`, in all views of every task."""
@@ -196,6 +203,7 @@ class Predictor:
 
     def map_batches(self, function: Callable[[Sample], Result], batches: Iterable[Sample]) -> Iterator[Result]:
         """Yield the function of each batch, in order; in threads, where the engine computes batches side by side."""
+        self.groups  # noqa: B018, prepared while workers decode the first batch
         remaining = iter(batches)
         if self.batches_at_once == 1:
             yield from map(function, remaining)
@@ -268,7 +276,10 @@ def load_batches(
         pin_memory=pin_memory,
         generator=torch.Generator(),  # the loader draws from PyTorch's own otherwise, which is the caller's
     )
-    batches: Any = iter(loader)
+    return _stop_workers_after(iter(loader), workers)  # the workers start here, before the first batch is asked for
+
+
+def _stop_workers_after(batches: Any, workers: int) -> Iterator[Sample]:
     try:
         yield from batches
     finally:

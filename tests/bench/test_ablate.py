@@ -16,7 +16,9 @@ from bench.ablate.figures import collect, joint_macro_f1, load_predictions
 from bench.ablate.plan import DEFAULT, Ablations, Run, list_runs
 from bench.ablate.table import read_figures, write_page
 from bench.validation import select
+from data.annotations.table import read_table
 from data.runtime.errors import InputError
+from ensemble import Ensemble
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.run.checkpoint import save_tensors
@@ -182,6 +184,20 @@ def test_a_lever_with_less_data_predicts_the_other_images_of_the_default(runs: P
         shutil.copy(runs / "gender" / "best.safetensors", folder.best)
         with pytest.raises(AssertionError, match="predicted again"):  # it is another head
             load_predictions(plan, alone, tmp_path)
+
+
+def test_runs_are_scored_on_the_images_held_out_as_scikit_learn_does(runs: Path, faces: Path, tmp_path: Path) -> None:
+    plan, file = make_plan(gender={"data": [], "held_out": "other"}), tmp_path / "figures.csv"
+    shutil.copytree(runs / "gender", tmp_path / "default/seed-0/gender")
+    with pytest.raises(InputError, match="give --data other=DIR"):
+        collect([plan], [tmp_path], file)
+    collect([plan], [tmp_path], file, {"other": str(faces / "train")})
+    rows = read_table([faces / "train"])
+    found = Ensemble.load(runs, views="plain").predict(rows["path"].tolist()).tasks["gender"].probabilities
+    expected = f1_score(rows["gender"] == "female", found.argmax(axis=1), average="macro")
+    figures = read_figures(file)
+    assert figures["held_out_macro_f1"].tolist() == [pytest.approx(expected, abs=1e-5)]
+    assert f"| {expected:.3f} |" in write_page([plan], figures)
 
 
 def test_joint_figures_are_scikit_learn_s(tmp_path: Path) -> None:
