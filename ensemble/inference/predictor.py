@@ -153,7 +153,7 @@ class HeadGroup:
         Each view of the pixels, uint8 [N, 3, H, W], is computed once.
         """
         chosen = {name: [*task.views] for name, task in self.tasks.items()} if views is None else views
-        identity = pixels.to(self.device, non_blocking=True).float() / 255
+        identity = pixels.to(self.device, non_blocking=True).float().div_(255)
         found: dict[str, dict[str, Tensor]] = {name: {} for name in chosen}
         for view in dict.fromkeys(chain.from_iterable(chosen.values())):
             users = [name for name, names in chosen.items() if view in names]

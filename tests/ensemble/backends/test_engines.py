@@ -91,6 +91,20 @@ def test_an_engine_that_differs_from_pytorch_is_refused(by: float, heads: dict[s
             CheckedModule(Shifted(trained.head, by), [trained], EngineBackend("onnx"))(pixels)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_a_graph_is_kept_and_read_again_for_heads_of_the_same_files(engine, heads, tmp_path, monkeypatch) -> None:
+    pytest.importorskip(PACKAGES[engine])
+    known = [replace(heads[task], checksum=task) for task in ("mask", "age")]
+    pixels, backend = random_pixels(known[0], 3), EngineBackend(engine, folder=tmp_path)
+    first = backend(known)(pixels)
+    monkeypatch.setattr("ensemble.backends.engines.write_onnx", lambda *_: pytest.fail("exported again"))
+    for again, expected in zip(backend(known)(pixels), first, strict=True):
+        assert torch.equal(again, expected)
+    with pytest.raises(pytest.fail.Exception, match="exported again"):
+        backend([replace(known[0], checksum="other"), known[1]])
+
+
 def test_combine_predicts_with_every_engine_what_pytorch_does(
     runs: Path, configs: Path, faces: Path, call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
