@@ -3,11 +3,14 @@
 python -m bench.speed.watch combine.py --data DIR ...
 """
 
+import gc
 import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from data.runtime.errors import GC_THRESHOLD
 
 FIRST, PEAK = "first batch", "peak of memory:"  # lines that `bench.speed.running` reads
 
@@ -36,13 +39,16 @@ class WatchedBatches:
 
 def main() -> None:
     """Run the script named first, or the package if it is no file, with the arguments that follow."""
+    is_script = sys.argv[1].endswith(".py")
+    if is_script:
+        gc.set_threshold(GC_THRESHOLD)  # as it does itself before it imports PyTorch
     from torch.utils.data import DataLoader
 
     iterate = DataLoader.__iter__
     setattr(DataLoader, "__iter__", lambda loader: WatchedBatches(iterate(loader)))  # noqa: B010
     del sys.argv[0]
     try:
-        if sys.argv[0].endswith(".py"):
+        if is_script:
             runpy.run_path(sys.argv[0], run_name="__main__")
         else:
             runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

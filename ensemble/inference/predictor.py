@@ -12,18 +12,17 @@ from functools import cached_property
 from itertools import chain, count, islice
 from pathlib import Path
 from statistics import geometric_mean
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from data.dataset import ImageDataset, Sample, SequentialIndices, make_scaled_reader
 from data.images.decode import Read
-from data.runtime.signals import init_worker
+from data.loader import Loader
 from data.transforms.pipeline import Pipeline
 from data.transforms.views import View, make_views
 from ensemble.backends.engines import BATCHES_AT_ONCE, DEFAULT, Backend, select_device
@@ -267,22 +266,12 @@ def load_batches(
     """Decode images into batches, uint8 [B, 3, H, W] for each pipeline; `Ensemble` has the other arguments."""
     images = ImageDataset(paths, pipelines, read=read or make_scaled_reader(pipelines), skip_bad=skip_bad)
     sampler = SequentialIndices(len(paths))
-    loader = DataLoader(
+    loader = Loader(
         images,
-        batch_size,
+        batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        worker_init_fn=init_worker,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # the loader draws from PyTorch's own otherwise, which is the caller's
     )
-    return _stop_workers_after(iter(loader), workers)  # the workers start here, before the first batch is asked for
-
-
-def _stop_workers_after(batches: Any, workers: int) -> Iterator[Sample]:
-    try:
-        yield from batches
-    finally:
-        # The traceback of an error keeps the iterator, and Python's exit would wait for its workers (`init_worker`).
-        if workers:
-            batches._shutdown_workers()
+    return iter(loader)  # the workers start here, before the first batch is asked for

@@ -20,14 +20,14 @@ import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import BatchSampler, Dataset, Sampler, default_collate
 
 from data.dataset import ImageDataset, Sample, SampleIndex
 from data.images.crop import CroppedReader, make_reader
 from data.images.decode import Read
 from data.images.pixel_cache import CachedReader, make_cached_reader, open_array, stat_files
+from data.loader import Loader
 from data.runtime.errors import InputError
-from data.runtime.signals import init_worker
 from data.transforms.pipeline import working_size
 from data.transforms.registry import Step
 from heads.model.head import Head
@@ -140,14 +140,13 @@ def is_small(rows: int, batch_size: int) -> bool:
     return rows > batch_size and 0 < 2 * (rows % batch_size) < batch_size
 
 
-def make_loader(images: Dataset[Sample], batches: ProcessBatches, workers: int, seed: int) -> DataLoader[Sample]:
+def make_loader(images: Dataset[Sample], batches: ProcessBatches, workers: int, seed: int) -> Loader:
     """Make a loader of `images` in the given batches; `seed` is that of its worker processes."""
-    return DataLoader(
+    return Loader(
         images,
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=partial(_collate, images),
-        worker_init_fn=init_worker,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),  # else starting an epoch draws from dropout's generator

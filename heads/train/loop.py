@@ -11,10 +11,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from data.dataset import Sample
+from data.loader import Loader
 from data.runtime.errors import InputError
 from data.runtime.signals import StopSignal, defer_signals
 from heads.objective.metrics import compute_metrics
@@ -76,8 +75,8 @@ class TrainingData:
     """
 
     target: Target
-    train: DataLoader[Sample]
-    valid: DataLoader[Sample]
+    train: Loader
+    valid: Loader
     sampler: BalancedSampler
     labels: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64] | None = None

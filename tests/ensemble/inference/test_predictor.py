@@ -1,4 +1,3 @@
-import multiprocessing
 from collections import Counter
 from pathlib import Path
 from unittest.mock import Mock
@@ -13,13 +12,12 @@ from torch import Tensor, nn
 
 import data.dataset
 from data.images.decode import decode
-from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
 from data.transforms.views import VIEWS as VIEW_FUNCTIONS
 from data.transforms.views import make_views
 from ensemble import Ensemble
 from ensemble.files.predictions import Predictions
-from ensemble.inference.predictor import MERGES, Predictor, Task, load_batches
+from ensemble.inference.predictor import MERGES, Predictor, Task
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.load import build_head, load_head
@@ -135,16 +133,6 @@ def test_batches_and_workers_change_nothing(options: dict, mask: TaskConfig, pat
     parts = predict(tasks, paths[:6], **options).tasks["mask"]
     np.testing.assert_allclose(whole.probabilities, parts.probabilities, atol=1e-5)
     np.testing.assert_allclose(whole.first_view(), parts.first_view(), atol=1e-5)
-
-
-def test_workers_end_with_the_batches_although_an_error_s_traceback_refers_to_the_loader(mask, paths, tmp_path) -> None:
-    (tmp_path / "bad.jpg").write_bytes(b"no image")
-    before = multiprocessing.active_children()
-    images, pipelines = [*paths[:2], tmp_path / "bad.jpg"], [Pipeline(mask.pixels.evaluate)]
-    batches = load_batches(images, pipelines, batch_size=1, workers=1)
-    with pytest.raises(InputError, match="bad"):
-        list(batches)
-    assert multiprocessing.active_children() == before
 
 
 @pytest.mark.parametrize("task", ["mask", "gender", "age"])
