@@ -7,11 +7,6 @@ from data.images.find import IMAGE_EXTENSIONS
 
 # One image of the table: its labels as text, its age in years, None where a label is missing.
 Row = dict[str, str | float | None]
-# Columns of the table that are no labels, and the age, which is a number.
-NOT_CLASSES = (
-    *("source", "path", "image", "file", "ImageID", "person", "group", "shot", "age"),
-    *("derived_from", "original_source"),
-)
 
 
 def split_label(source: Path) -> tuple[str, Path]:
@@ -32,8 +27,6 @@ def read_classes(folder: Path, label: str, lenient: bool = False) -> tuple[list[
     the sub-folder's name. Hidden files and files without an image extension are ignored. If `lenient`, a folder or a
     broken link with an image's name is a row and no problem.
     """
-    if label in NOT_CLASSES:
-        return [], [f"{label}={folder}: {label} has no classes, expected the column of a label that has"]
     if not folder.is_dir():
         return [], [f"{label}={folder}: no such folder"]
     rows: list[Row] = []

@@ -30,6 +30,8 @@ LABEL_COLUMNS = ("age", "gender", "mask")
 
 OWN_COLUMNS = ("source", "path", "person", "shot")
 DERIVED_FROM, ORIGINAL_SOURCE = "derived_from", "original_source"  # columns of images made from others (`data.masked`)
+# Columns that are no labels, and the age, which is a number.
+NOT_CLASSES = (*OWN_COLUMNS, *PATH_COLUMNS, *PERSON_COLUMNS, DERIVED_FROM, ORIGINAL_SOURCE, "age")
 LABELS_FILE = "labels.csv"
 # Version 0.1 wrote people as <source>-<digest of its file names>/<name>, after the sources derived from that source.
 _OLD_SOURCE = re.compile(r"([^/]*)-[0-9a-f]{8}(-\d+)?/(?=.)")
@@ -63,6 +65,9 @@ def read_table(sources: Sequence[Path], lenient: bool = False) -> pd.DataFrame:
     problems: list[str] = [] if sources else ["no data folder given; name one with --data"]
     for source in sources:
         label, folder = split_label(source)
+        if label in NOT_CLASSES:
+            problems.append(f"{source}: {label} has no classes, expected the column of a label that has")
+            continue
         # Not resolved: the user's names stay readable, and a linked `images` keeps its place below `train`.
         place = Path(os.path.abspath(folder))  # noqa: PTH100
         try:

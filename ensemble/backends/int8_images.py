@@ -16,7 +16,7 @@ from ensemble.backends.int8 import OPTION, Classes
 from heads.load import TrainedHead
 
 CALIBRATION_IMAGES, MIN_CALIBRATION_IMAGES = 100, 50
-VALIDATION_IMAGES = 1000  # of each head, or a few more: all images of some people
+SCORED_IMAGES = 1000  # of each head, or a few more: all images of some people
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -34,7 +34,7 @@ def select_images(
     everyone = {key: np.concatenate([held_out[key] for held_out in every]) for key in ("person", "path")}
     validation = []
     for file, held_out in zip(files, every, strict=True):
-        rows = select_people(held_out["person"].astype(str).tolist(), VALIDATION_IMAGES)
+        rows = select_people(held_out["person"].astype(str).tolist(), SCORED_IMAGES)
         chosen = {key: held_out[key][rows] for key in ("person", "path", "truth")}
         validation.append((find_validation_images(table, chosen, file), chosen["truth"]))
     return select_calibration_images(table, everyone), validation
