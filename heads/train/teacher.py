@@ -31,6 +31,7 @@ from data.runtime.errors import InputError, did_you_mean, raise_all
 from data.transforms.pipeline import Pipeline
 from data.transforms.views import make_views
 from heads.load import TrainedHead, load_head
+from heads.model.fusion import fuse_batch_norm
 from heads.objective.targets import Target
 from heads.run.folder import SOURCE_RUN, file_checksum, find_trained_runs, write_arrays
 from heads.run.leakage import TrainingPeople, find_training_people, hash_person
@@ -165,7 +166,8 @@ def _predict(
     read = make_reader(None if margin is None else boxes, margin or 0.0)
     images = ImageDataset(paths, [Pipeline(trained.config.pixels.evaluate)], read=read)
     batches = ProcessBatches(SequentialIndices(len(images)), FEATURES_BATCH)
-    views, head = make_views(trained.config.views.steps).values(), trained.head.to(device)
+    views, head = make_views(trained.config.views.steps).values(), fuse_batch_norm(trained.head).to(device)
+    print(f"teacher: {trained.file} predicts {len(images)} images once", flush=True)
     means = []
     with torch.inference_mode():
         for batch in make_loader(images, batches, workers, 0):
