@@ -40,8 +40,10 @@ def collect(
         folders: data folders by name, of which those are read that plans name as `held_out`.
     """
     held_out = {base.held_out for plan in plans for base in plan.heads.values() if base.held_out is not None}
-    raise_all("data folders of a plan are missing", [f"give --data {each}=DIR" for each in held_out - set(folders)])
-    rows = [row for plan, root in zip(plans, roots, strict=True) for row in _rows(plan, root, folders)]
+    missing = sorted(held_out - set(folders))
+    raise_all("data folders of a plan are missing", [f"give --data {each}=DIR" for each in missing])
+    tables = {each: read_table([Path(folders[each])]) for each in held_out}
+    rows = [row for plan, root in zip(plans, roots, strict=True) for row in _rows(plan, root, tables)]
     rounded = [{k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     found = pd.DataFrame(rounded, columns=COLUMNS, dtype=object)
     table = pd.concat([read_figures(file).astype(object), found])
@@ -49,12 +51,12 @@ def collect(
     return len(rows)
 
 
-def _rows(plan: Ablations, root: Path, data: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _rows(plan: Ablations, root: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
     """Values of `COLUMNS` for each finished run, then for each product."""
     tasks = load_tasks(JOINT_YAML)
     for run in list_runs(plan):
         if run.done(root):
-            yield _key(plan, run) | _figures(plan, run, root, tasks) | _score_held_out(plan, run, root, data)
+            yield _key(plan, run) | _figures(plan, run, root, tasks) | _score_held_out(plan, run, root, tables)
     for seed in plan.seeds:
         for lever in plan.levers:
             heads = [*tasks, lever.head]
@@ -84,13 +86,13 @@ def _figures(plan: Ablations, run: Run, root: Path, tasks: Mapping[str, Sequence
     return figures | {"gpu": (find_description(folder.best) or {}).get("machine", {}).get("GPU")}
 
 
-def _score_held_out(plan: Ablations, run: Run, root: Path, data: Mapping[str, str]) -> dict[str, float]:
-    """Macro F1 on the images of the head's `held_out`, in one view; nothing if there is none."""
+def _score_held_out(plan: Ablations, run: Run, root: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+    """Macro F1 on the images of the head's `held_out`, a name of one of `tables`, in one view; nothing without it."""
     folder, name = run.folder(root), plan.heads[run.head].held_out
     if name is None:
         return {}
     target = load_head(folder.best).target
-    rows = target.select_rows(read_table([Path(data[name])]))
+    rows = target.select_rows(tables[name])
     truth = target.class_indices(rows)
     found = _predict(folder, {"path": rows["path"].to_numpy(dtype=str), "truth": truth}, "held_out")["probabilities"]
     return {"held_out_macro_f1": macro_f1(truth, found.argmax(axis=1), found.shape[1])}
