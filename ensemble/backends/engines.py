@@ -236,7 +236,7 @@ def onnx_graph(heads: Sequence[TrainedHead], folder: Path | None = None) -> byte
     Heads from files whose checksums were computed are exported into `folder` once.
     """
     with TemporaryDirectory() as temporary:
-        path = _kept_file(heads, folder, "onnx") or Path(temporary, "heads.onnx")
+        path = _cached_file(heads, folder, "onnx") or Path(temporary, "heads.onnx")
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             outputs = [f"logits_{place}" for place in range(len(heads))]
@@ -250,7 +250,7 @@ def openvino_model(heads: Sequence[TrainedHead], folder: Path | None = None) -> 
 
     OpenVINO reads its own format in hundredths of a second, ONNX in tenths.
     """
-    core, path = openvino_core(), _kept_file(heads, folder, "openvino")
+    core, path = openvino_core(), _cached_file(heads, folder, "openvino")
     if path is None:
         return core.read_model(onnx_graph(heads))
     if not path.is_file():
@@ -264,7 +264,7 @@ def openvino_model(heads: Sequence[TrainedHead], folder: Path | None = None) -> 
     return core.read_model(path)
 
 
-def _kept_file(heads: Sequence[TrainedHead], folder: Path | None, engine: str) -> Path | None:
+def _cached_file(heads: Sequence[TrainedHead], folder: Path | None, engine: str) -> Path | None:
     """The file in `folder` for the graph of heads; None if there is no folder, or a head without a checksum."""
     sums = [head.checksum for head in heads]
     if folder is None or not all(sums):
