@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 Box = tuple[slice, slice]  # rows and columns
 Span = tuple[float, float]
+Region = tuple[Span, Span]  # first and last rows and columns, as shares of the height and width
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Face:
 # All-Age-Faces, cropped with hair and shoulders, and UTKFace, cropped close to the face.
 _WIDE_CROP = (0.52, 0.73, 0.28)
 _CLOSE_CROP = (0.30, 0.73, 0.37)
-_SQUARE = 1.15
+SQUARE = 1.15  # height by width from which on an image is a tall one
 # The region with hair and chin: above eyes and below mouth in units, beside in halves of the cheeks' width.
 _ABOVE, _BELOW, _BESIDE = 1.4, 0.7, 1.55
 
@@ -35,27 +36,36 @@ def aligned_face(height: int, width: int) -> Face:
 
     Square images are assumed to be cropped close to the face, taller ones with hair and shoulders.
     """
-    eyes, mouth, half_width = _CLOSE_CROP if height < _SQUARE * width else _WIDE_CROP
+    eyes, mouth, half_width = _CLOSE_CROP if height < SQUARE * width else _WIDE_CROP
     return Face(width / 2, eyes * height, mouth * height, half_width * width)
 
 
-def face_region(face: Face, height: int, width: int, margin: float = 1.0) -> Box:
-    """Return rows and columns of the face with hair and chin, about as high as wide, in an image of this size.
+def face_shares(margin: float = 1.0) -> tuple[Region, Region]:
+    """Compute where the face with hair and chin is, about as high as wide, in an aligned portrait.
 
-    `margin` scales the space around the face.
+    `margin` scales the space around it.
+
+    Returns:
+        the region in images lower than `SQUARE` times their width, and in taller ones.
     """
-    rows, columns = _extent(face, height, width, margin)
-    return slice(round(rows[0]), round(rows[1])), slice(round(columns[0]), round(columns[1]))
+    return _region(_CLOSE_CROP, margin), _region(_WIDE_CROP, margin)
+
+
+def face_region(height: int, width: int, margin: float = 1.0) -> Box:
+    """Return rows and columns of the face with hair and chin in an aligned portrait of this size; see `face_shares`."""
+    close, tall = face_shares(margin)
+    (top, bottom), (left, right) = close if height < SQUARE * width else tall
+    return slice(round(top * height), round(bottom * height)), slice(round(left * width), round(right * width))
 
 
 def smallest_region(margin: float = 1.0) -> tuple[float, float]:
-    """Compute the smallest shares of an image's height and width that `face_region` of its aligned face has."""
-    extents = [_extent(Face(0.5, *crop), 1, 1, margin) for crop in (_WIDE_CROP, _CLOSE_CROP)]
-    return min(r[1] - r[0] for r, _ in extents), min(c[1] - c[0] for _, c in extents)
+    """Compute the smallest shares of an image's height and width that `face_region` has."""
+    heights, widths = zip(*([last - first for first, last in region] for region in face_shares(margin)), strict=True)
+    return min(heights), min(widths)
 
 
-def _extent(face: Face, height: float, width: float, margin: float) -> tuple[Span, Span]:
-    top, bottom = face.eyes - margin * _ABOVE * face.unit, face.mouth + margin * _BELOW * face.unit
-    beside = margin * _BESIDE * face.half_width
-    left, right = face.middle - beside, face.middle + beside
-    return (max(top, 0), min(bottom, height)), (max(left, 0), min(right, width))
+def _region(crop: tuple[float, float, float], margin: float) -> Region:
+    eyes, mouth, half_width = crop
+    unit, beside = mouth - eyes, margin * _BESIDE * half_width
+    rows = max(eyes - margin * _ABOVE * unit, 0.0), min(mouth + margin * _BELOW * unit, 1.0)
+    return rows, (max(0.5 - beside, 0.0), min(0.5 + beside, 1.0))

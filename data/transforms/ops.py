@@ -80,7 +80,7 @@ class AlignedCrop:
 
     def __call__(self, image: Pixels) -> dict[str, Pixels]:
         height, width = image.shape[:2]
-        return {"image": image[face_region(aligned_face(height, width), height, width, self.margin)]}
+        return {"image": image[face_region(height, width, self.margin)]}
 
 
 def resize_pixels(pixels: Pixels, height: int, width: int) -> Pixels:

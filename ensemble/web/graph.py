@@ -10,11 +10,13 @@ import torch
 from data.boxes import detector
 from data.images.crop import ABOVE, BELOW, BESIDE
 from data.images.decode import MAX_BYTES, MAX_PIXELS
+from data.transforms.face_geometry import SQUARE, face_shares
 from ensemble.export.graph import DISTRIBUTION, MAPS, EnsembleGraph, output_shapes
 from ensemble.files.predictions import NUMBER
 from ensemble.inference.predictor import Task
 from ensemble.metrics.scores import JOINT
 from heads.export.graph import write_onnx
+from heads.export.letterbox import crop_margin
 from heads.model.fusion import fuse_batch_norm
 
 VIEWS = "views"
@@ -35,6 +37,14 @@ def count_views(tasks: Mapping[str, Task]) -> int:
     return max(len(task.views) for task in tasks.values())
 
 
+def describe_crop(margin: float | None) -> dict[str, Any] | None:
+    """Describe which part of an image a head sees after an `aligned_crop` of this margin, as JSON for the page."""
+    if margin is None:
+        return None
+    close, tall = face_shares(margin)
+    return {"square": SQUARE, "close": close, "tall": tall}
+
+
 def describe_graph(tasks: Mapping[str, Task]) -> dict[str, Any]:
     """Describe tasks, outputs and the crop around a face, as JSON for the page."""
     outputs = output_shapes(tasks, maps=True)
@@ -48,7 +58,8 @@ def describe_graph(tasks: Mapping[str, Task]) -> dict[str, Any]:
                 "borders": task.target.borders or [],
                 "range": task.target.numbers,
                 "outputs": {k: f"{name}_{k}" for k in (NUMBER, DISTRIBUTION, MAPS) if f"{name}_{k}" in outputs},
-                "scaling": task.heads[0].config.pixels.evaluate[0],
+                "scaling": task.heads[0].config.pixels.evaluate[-1],
+                "crop": describe_crop(crop_margin(task.heads[0].config.pixels.evaluate)),
             }
             for name, task in tasks.items()
         ],

@@ -6,12 +6,16 @@ of 255 may differ), cropping selects, and the rest stays black.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from data.runtime.errors import InputError
+from data.transforms.face_geometry import SQUARE, face_shares
+from data.transforms.ops import STEPS as PIXEL_STEPS
+from data.transforms.ops import AlignedCrop
+from data.transforms.registry import Step, build_ops
 
 MIN_SHARE = 1e-3  # of a pixel, below which OpenCV leaves it out of an average
 LINEAR_STEPS = 2048  # OpenCV's interpolation weights are multiples of 1 / LINEAR_STEPS
@@ -20,17 +24,24 @@ LINEAR_STEPS = 2048  # OpenCV's interpolation weights are multiples of 1 / LINEA
 class Letterbox(nn.Module):
     """Images uint8 [N, h, w, 3] of any one size to whole levels 0..255, float [N, 3, height, width].
 
-    `stretch` makes it the step `resize`, which changes the aspect ratio.
+    `stretch` makes it the step `resize`, which changes the aspect ratio; `margin` is that of an `aligned_crop` before.
     """
 
-    def __init__(self, height: int, width: int, stretch: bool = False) -> None:
+    def __init__(self, height: int, width: int, stretch: bool = False, margin: float | None = None) -> None:
         super().__init__()
-        self.height, self.width, self.stretch = height, width, stretch
+        self.height, self.width, self.stretch, self.margin = height, width, stretch, margin
 
     def forward(self, images: Tensor) -> Tensor:
         levels = images.permute(0, 3, 1, 2).float()
         rows, columns = _numbers(levels[0, 0, :, 0]), _numbers(levels[0, 0, 0, :])
         high, wide = rows[-1] + 1, columns[-1] + 1
+        if self.margin is not None:
+            close, tall = map(chain.from_iterable, face_shares(self.margin))
+            top, bottom, left, right = (
+                (torch.where(high < SQUARE * wide, of_close, of_tall) * side).round()
+                for side, of_close, of_tall in zip((high, high, wide, wide), close, tall, strict=True)
+            )
+            rows, columns, high, wide = rows - top, columns - left, bottom - top, right - left
         scale_high, scale_wide = self.height / high, self.width / wide
         if not self.stretch:
             scale_high = scale_wide = torch.minimum(scale_high, scale_wide)
@@ -75,6 +86,7 @@ def _selection(places: Tensor, total: int) -> Tensor:
 def _weights(places: Tensor, old: Tensor, new: Tensor, total: int, area: Tensor, both: Tensor) -> Tensor:
     """Weights [total, old] of the old pixels (`places`) in the new ones, which are centred among `total`.
 
+    Places below 0 or from `old` on are outside of what is scaled, and weigh nothing.
     By area where the image shrinks; OpenCV interpolates in its own way where one side shrinks and the other grows.
     """
     before = ((total - new) / 2).floor()
@@ -100,18 +112,21 @@ STEPS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def make_scaling(steps: Sequence[Any], name: str) -> nn.Module:
-    """Make the module for `pixels.evaluate` of the head `name`, which must be one of `STEPS`."""
-    [(step, size)] = steps[0].items() if len(steps) == 1 and isinstance(steps[0], dict) else [("", {})]
-    if step not in STEPS:
-        expected = f"expected one of {', '.join(STEPS)}, to be exported as a graph; --format safetensors takes any"
+def crop_margin(steps: Sequence[Step]) -> float | None:
+    """Return the margin of the `aligned_crop` that `steps` begin with, None without one."""
+    first = [op.result for op in build_ops(steps[:1], PIXEL_STEPS)]
+    return first[0].margin if first and isinstance(first[0], AlignedCrop) else None
+
+
+def make_scaling(steps: Sequence[Step], name: str) -> nn.Module:
+    """Make the module for `pixels.evaluate` of the head `name`: one of `STEPS`; a crop to the face may precede two."""
+    ops, margin = build_ops(steps, PIXEL_STEPS), crop_margin(steps)
+    crop = {} if margin is None else {"margin": margin}
+    names = [op.name for op in ops[len(crop) :]]
+    if names not in [[step] for step in STEPS if not (crop and step == "center_crop")]:
+        expected = (
+            f"expected one of {', '.join(STEPS)}, or aligned_crop and one of letterbox, resize, to be exported as "
+            "a graph; --format safetensors takes any"
+        )
         raise InputError(f"{name}: pixels.evaluate is {list(steps)}, {expected}")
-    return STEPS[step](**size)
-
-
-def make_letterbox(steps: Sequence[Any], name: str) -> Letterbox:
-    """Make the module as `make_scaling` does, where only a letterbox will do."""
-    module = make_scaling(steps, name)
-    if not isinstance(module, Letterbox) or module.stretch:
-        raise InputError(f"{name}: pixels.evaluate is {list(steps)}, expected one letterbox")
-    return module
+    return STEPS[names[0]](**ops[-1].arguments, **crop)

@@ -106,7 +106,7 @@ def four(trained: Path, tmp_path_factory) -> Path:
         (folder / task).symlink_to(trained / task)
         shutil.copy(ROOT / "configs" / "demo" / f"{task}.yaml", folder)
     changes = ["task=hat", "label.classes=[cap, <b>bold</b>, beret, none]", "classifier.hidden=[8]", "views.steps=[]"]
-    changes += ["pixels.evaluate=[{resize: {height: 40, width: 40}}]"]
+    changes += ["pixels.evaluate=[aligned_crop, {resize: {height: 40, width: 40}}]"]
     config = load_config(TaskConfig, folder / "mask.yaml", changes)
     (folder / "hat.yaml").write_text(config.to_yaml(), encoding="utf-8")
     (folder / "hat").mkdir()

@@ -296,7 +296,7 @@ function showTask(result, answer, image) {
   return made;
 }
 
-// The class activation map over the image, which the head saw through a letterbox, resized or cropped.
+// The class activation map over the part of the image that the head saw, through a letterbox, resized or cropped.
 function drawMap({ task, best, map }, place, image) {
   const name = `${task.name}: where the head saw "${task.classes[best]}", ${map.columns} x ${map.rows} places`;
   const high = 128, wide = Math.max(1, Math.round(high * place.width / place.height));
@@ -307,12 +307,14 @@ function drawMap({ task, best, map }, place, image) {
   const [low, top] = [Math.min(...map.values), Math.max(...map.values)];
   map.values.forEach((value, i) => pixels.data.set([255, 140, 0, 190 * (value - low) / (top - low || 1)], 4 * i));
   heat.getContext("2d").putImageData(pixels, 0, 0);
-  const [[step, { height, width }]] = Object.entries(task.scaling);
-  const shares = [place.width / width, place.height / height];
+  const [[step, { height, width }]] = Object.entries(task.scaling), { crop } = task;
+  const isClose = crop && place.height < crop.square * place.width;
+  const [[y0, y1], [x0, x1]] = crop ? crop[isClose ? "close" : "tall"] : [[0, 1], [0, 1]];
+  const shares = [(x1 - x0) * place.width / width, (y1 - y0) * place.height / height];
   const scale = { letterbox: () => 1 / Math.max(...shares), center_crop: () => 1 }[step];
   const used = shares.map((share) => scale ? share * scale() : 1); // of the pixels that the head saw
   context.drawImage(heat, (1 - used[0]) / 2 * map.columns, (1 - used[1]) / 2 * map.rows, used[0] * map.columns,
-    used[1] * map.rows, 0, 0, picture.width, high);
+    used[1] * map.rows, x0 * picture.width, y0 * high, (x1 - x0) * picture.width, (y1 - y0) * high);
   return picture;
 }
 

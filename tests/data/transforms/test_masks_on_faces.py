@@ -15,7 +15,7 @@ FACE = aligned_face(128, 96)
 @pytest.mark.parametrize(("height", "width"), [(256, 192), (144, 144), (185, 144), (96, 128)])
 def test_a_region_contains_the_face_and_at_least_the_smallest_shares(height, width, margin):
     face = aligned_face(height, width)
-    rows, columns = face_region(face, height, width, margin)
+    rows, columns = face_region(height, width, margin)
     assert 0 <= rows.start < face.eyes < face.mouth < rows.stop <= height
     assert max(columns.start, width - columns.stop) <= face.middle - 0.9 * face.half_width
     least = smallest_region(margin)

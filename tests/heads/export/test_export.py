@@ -38,9 +38,10 @@ def write_run(folder: Path, config: TaskConfig) -> None:
 @pytest.fixture
 def runs(colour_config: Callable[..., TaskConfig], tmp_path: Path) -> Path:
     runs = tmp_path / "runs"
-    crop, stretch = ({"evaluate": [{step: {"height": 48, "width": 36}}]} for step in ("center_crop", "resize"))
-    write_run(runs / "age", colour_config(label=AGE, pixels=crop))
-    write_run(runs / "mask" / "fold-0", colour_config(label={"classes": ["wear", "normal"]}, pixels=stretch))
+    size = {"height": 48, "width": 36}
+    write_run(runs / "age", colour_config(label=AGE, pixels={"evaluate": [{"center_crop": size}]}))
+    mask = colour_config(label={"classes": ["wear", "normal"]}, pixels={"evaluate": ["aligned_crop", {"resize": size}]})
+    write_run(runs / "mask" / "fold-0", mask)
     write_json(runs / "age" / "metrics.json", {"classes": {"under 30": {"support": 9, "f1-score": 0.75}}})
     return runs
 
@@ -121,7 +122,7 @@ def test_a_class_s_exported_map_is_of_the_numbers_that_it_is_made_of(colour_conf
 
 
 def test_a_head_of_other_steps_is_exported_as_weights_only(colour_config: Callable, tmp_path: Path) -> None:
-    steps = ["aligned_crop", {"resize": {"height": 48, "width": 36}}]
+    steps = ["aligned_crop", {"center_crop": {"height": 48, "width": 36}}]
     write_run(tmp_path / "age", colour_config(label=AGE, pixels={"evaluate": steps}))
     run("--runs", tmp_path, "--format", "safetensors", "--out", tmp_path / "out")
     assert "## Terms\n\nNot stated." in (tmp_path / "out" / "age.md").read_text(encoding="utf-8")
