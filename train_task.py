@@ -71,7 +71,7 @@ def train(args: argparse.Namespace) -> None:
     accelerator.print(f"{config.task}: {split.summary}", flush=True)
     steps = (config.pixels.train, config.pixels.evaluate)
     source = open_images(split, steps, args.boxes, args.box_margin, args.cache, args.cache_limit, accelerator)
-    head = build.init_head(config, args.runs, args.fold, accelerator)
+    head = build.init_head(config, args.runs, args.fold, accelerator, split.embedded)
     data = build.build_training_data(config, split, head, source, accelerator)
     recorder = build.build_recorder(config, run, split, source, head, people, teacher)
     loss = build.build_loss(config.loss, split.counts, split.target, config.training.mix is not None)

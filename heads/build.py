@@ -30,7 +30,7 @@ from heads.config.task import Label
 from heads.load import build_head, build_target
 from heads.model.head import Head, load_tensors_into
 from heads.model.weights import apply_weights_metadata, fill_backbone, load_imagenet, read_tensors
-from heads.objective.losses import DistilledLoss, WeightedSum, make_loss
+from heads.objective.losses import TaughtLoss, WeightedSum, make_loss
 from heads.objective.targets import Target
 from heads.run.checkpoint import find_description
 from heads.run.folder import RunFolder, find_source_run, folds_file
@@ -44,7 +44,7 @@ from heads.train.recorder import RunRecorder, fingerprint_data
 from heads.train.sampler import BalancedSampler
 from heads.train.split import DataSplit, load_split
 from heads.train.state import TrainState
-from heads.train.teacher import Teacher, ask_heads, average_person, find_teacher_heads, read_teacher
+from heads.train.teacher import Teacher, ask_heads, average_person, find_teacher_heads, read_embeddings, read_teacher
 from heads.train.trackers import check_trackers
 
 
@@ -76,7 +76,7 @@ def build_split(
     s, target = config.split, build_target(config.label)
     corrections = None if config.corrections is None else Path(config.corrections)
     file = None if runs is None else folds_file(runs, s.folds, s.seed)
-    distilled = config.loss.distillation is not None
+    distilled = config.loss.teaching is not None and config.loss.teaching.name == "distillation"
     return load_split(sources, target, s.folds, s.fold, s.strata, s.seed, file, corrections, skip_bad, distilled)
 
 
@@ -88,26 +88,28 @@ def add_teacher(
     boxes: Path | None,
     accelerator: Accelerator,
 ) -> tuple[DataSplit, Teacher | None]:
-    """Add the teacher's probabilities to the targets of the training set; print how many images have none.
+    """Add a teacher's probabilities or embeddings to the targets of the training set; print how many images have none.
 
     `runs` tells where to find a teacher of run:NAME, `boxes` is the file of face boxes for teachers that were trained
     with one; the answers of runs are stored in the folder of `run`.
     """
-    t = config.teacher
-    if t is None or config.loss.distillation is None:
+    t, term = config.teacher, config.loss.teaching
+    if t is None or term is None:
         return split, None
-    if t.file is not None:
+    if t.file is not None and term.name == "embedding":
+        teacher = read_embeddings(Path(t.file), split.train)
+    elif t.file is not None:
         teacher = read_teacher(Path(t.file), split.train, split.target, split.labels >= 0)
     else:
         files, workers = find_teacher_heads(t.runs, runs), usable_workers(config.training.workers, local_processes())
         teacher = ask_heads(
             files, split.train, split.target, run.teacher, t.allow_training_people, boxes, workers, accelerator
         )
-    probabilities = teacher.probabilities
+    answers = teacher.answers
     if t.look_at is not None:
-        probabilities = average_person(probabilities, split.train, t.look_at.column, t.look_at.value)
-    split = split.add_teacher(teacher.names, probabilities)
-    without = int((split.targets[:, split.target.outputs :].sum(dim=1) == 0).sum())
+        answers = average_person(answers, split.train, t.look_at.column, t.look_at.value)
+    split = split.add_embeddings(answers) if term.name == "embedding" else split.add_teacher(teacher.names, answers)
+    without = int((split.targets[:, split.target.outputs :] == 0).all(dim=1).sum())
     accelerator.print(f"teacher: {len(split.train)} training images, {without} of them without a teacher")
     return split, teacher
 
@@ -118,17 +120,19 @@ def store_split(config: schema.TaskConfig, runs: Path, split: DataSplit) -> None
     store_folds(folds_file(runs, folds, seed), folds, split.fold_of)
 
 
-def init_head(config: schema.TaskConfig, runs: Path, fold: int | None, accelerator: Accelerator) -> Head:
+def init_head(
+    config: schema.TaskConfig, runs: Path, fold: int | None, accelerator: Accelerator, embedded: int = 0
+) -> Head:
     """Build a head on the accelerator's device and load its backbone; print where that is from.
 
-    `runs` and `fold` tell where to find a backbone of run:NAME.
+    `runs` and `fold` tell where to find a backbone of run:NAME, `embedded` is the size of a teacher's embeddings.
 
     Raises:
         InputError: see `load_backbone_weights`.
     """
     outputs = describe_outputs(config.label, config.classifier.factored)
     torch.manual_seed(config.training.seed)
-    head = build_head(config)
+    head = build_head(config, embedded)
     synchronise_batch_norm(head, accelerator)
     run = find_source_run(config.backbone.weights, runs, fold)
     report = load_backbone_weights(head, config.backbone, run, outputs)
@@ -291,8 +295,9 @@ def build_train_state(
 ) -> TrainState:
     """Build optimiser, schedule and, if asked for, the moving average of the weights of `head`."""
     o, s = config.optimiser, config.schedule
+    classifier = nn.ModuleList(filter(None, (head.classifier, head.projection)))
     optimiser = make_optimiser(
-        head.backbone, head.classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr, o.coral_lr
+        head.backbone, classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr, o.coral_lr
     )
     schedule = make_schedule(
         optimiser, s.name, config.training.epochs, steps_per_epoch, s.warmup, s.step_epochs, s.step_factor
@@ -310,7 +315,7 @@ def build_settings(training: schema.Training) -> FitSettings:
 def build_loss(loss: Loss, counts: npt.NDArray[np.int64], target: Target, mixed: bool = False) -> nn.Module:
     """Build the loss; balanced class weights are those of `counts` [C] in the training set.
 
-    With a distillation its targets are those of `Target.join_teacher`, which `mixed` batches do not index by class.
+    With a teacher its targets are those of `Target.join_teacher`, which `mixed` batches do not index by class.
     """
     weight: torch.Tensor | None = None
     if loss.class_weights != "none":
@@ -319,9 +324,10 @@ def build_loss(loss: Loss, counts: npt.NDArray[np.int64], target: Target, mixed:
         weight = torch.as_tensor(values, dtype=torch.float32)[target.pool]
     terms = [make_loss(t.name, t.gamma, t.label_smoothing) for t in loss.label_terms]
     labels = WeightedSum(terms, [t.factor for t in loss.label_terms], weight)
-    if (d := loss.distillation) is None:
+    if (t := loss.teaching) is None:
         return labels
-    return DistilledLoss(labels, d.factor, d.temperature, target.pool, target.numbers is None and not mixed)
+    temperature = t.temperature if t.name == "distillation" else None
+    return TaughtLoss(labels, t.factor, temperature, target.pool, target.numbers is None and not mixed)
 
 
 def build_recorder(

@@ -83,13 +83,16 @@ def build_target(label: Label) -> Target:
     return Target(column, tuple(label.classes), borders, (d.low, d.high), d.sigma)
 
 
-def build_head(config: TaskConfig) -> Head:
-    """Build a head with random weights from PyTorch's generator, in channels-last memory."""
+def build_head(config: TaskConfig, projected: int = 0) -> Head:
+    """Build a head with random weights from PyTorch's generator, in channels-last memory.
+
+    `projected` is the size of a teacher's embeddings; see `Head`.
+    """
     outputs, c, pixels = build_target(config.label).outputs, config.classifier, config.pixels
     last: LastLayer = CoralLayer if config.label.ordinal == "coral" else nn.Linear
     if c.factored:
         last = partial(SumOfParts, [len(part.classes) for part in config.label.parts])
-    head = Head(config.backbone.name, outputs, c.hidden, c.dropout, pixels.mean, pixels.std, last)
+    head = Head(config.backbone.name, outputs, c.hidden, c.dropout, pixels.mean, pixels.std, last, projected)
     return head.to(memory_format=torch.channels_last)
 
 

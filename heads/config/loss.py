@@ -10,7 +10,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelow1 = Annotated[float, Field(ge=0, lt=1)]
 # Losses without class weights (`heads.objective.losses.make_loss`).
-UNWEIGHTED = ("soft_f1", "expectation", "distillation")
+TEACHING = ("distillation", "embedding")  # what a teacher is for
+UNWEIGHTED = ("soft_f1", "expectation", *TEACHING)
 
 
 class LossTerm(Section):
@@ -19,7 +20,7 @@ class LossTerm(Section):
     Only focal uses gamma, only focal and cross entropy smoothing, only distillation a temperature.
     """
 
-    name: Literal["focal", "cross_entropy", "soft_f1", "expectation", "coral", "corn", "distillation"]
+    name: Literal["focal", "cross_entropy", "soft_f1", "expectation", "coral", "corn", "distillation", "embedding"]
     factor: NotNegative = 1.0
     gamma: NotNegative = 2.0
     label_smoothing: ShareBelow1 = 0.0
@@ -33,7 +34,7 @@ class Balanced(Section):
 
 
 class Loss(Section):
-    """The weighted sum of one or two losses of the labels and a distillation, with class weights of the former."""
+    """The weighted sum of one or two losses of the labels and one of a teacher, with class weights of the former."""
 
     terms: Annotated[list[LossTerm], Field(min_length=1, max_length=3)]
     class_weights: Literal["none"] | list[Positive] | Balanced = "none"
@@ -41,9 +42,10 @@ class Loss(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = [term.name for term in self.terms]
-        if names.count("distillation") > 1 or not 1 <= len(self.label_terms) <= 2:
+        if not len(names) - 1 <= len(self.label_terms) <= 2 or not self.label_terms:
+            teaching = " or ".join(TEACHING)
             raise ValueError(
-                f"loss.terms {names}: expected one loss of the labels, or two, and distillation once at most"
+                f"loss.terms {names}: expected one loss of the labels, or two, and {teaching} once at most"
             )
         if not any(term.factor for term in self.terms):
             raise ValueError("loss.terms: all factors are 0, expected one above")
@@ -52,12 +54,12 @@ class Loss(Section):
     @property
     def label_terms(self) -> list[LossTerm]:
         """The losses of the labels."""
-        return [term for term in self.terms if term.name != "distillation"]
+        return [term for term in self.terms if term.name not in TEACHING]
 
     @property
-    def distillation(self) -> LossTerm | None:
+    def teaching(self) -> LossTerm | None:
         """The term of the teacher, unless its factor is 0."""
-        return next((term for term in self.terms if term.name == "distillation" and term.factor), None)
+        return next((term for term in self.terms if term.name in TEACHING and term.factor), None)
 
 
 class LookAt(Section):
@@ -68,7 +70,7 @@ class LookAt(Section):
 
 
 class Teacher(Section):
-    """What the distillation learns from: runs, or a file of probabilities per image."""
+    """What a distillation learns from: runs, or a file of probabilities per image; an embedding: a file of these."""
 
     runs: list[str] = Field(default_factory=list)
     file: str | None = None

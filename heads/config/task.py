@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from heads.config.loader import Positive, Section, dump_yaml, is_stored
-from heads.config.loss import UNWEIGHTED, Balanced, Loss, LossTerm, NotNegative, Share, ShareBelow1, Teacher
+from heads.config.loss import TEACHING, UNWEIGHTED, Balanced, Loss, LossTerm, NotNegative, Share, ShareBelow1, Teacher
 
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -290,8 +290,14 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _check_teacher(self) -> Self:
-        if self.teacher is None and "distillation" in [term.name for term in self.loss.terms]:
-            raise ValueError("loss.terms: distillation needs a teacher")
+        names = [term.name for term in self.loss.terms if term.name in TEACHING]
+        if self.teacher is None and names:
+            raise ValueError(f"loss.terms: {names[0]} needs a teacher")
+        if self.teacher is not None and "embedding" in names:
+            if self.teacher.file is None:
+                raise ValueError("loss.terms: embedding needs teacher.file, found teacher.runs")
+            if self.training.mix is not None:
+                raise ValueError("training.mix: halves of two faces have no embedding; leave out one of the two")
         return self
 
     def to_yaml(self) -> str:
@@ -309,8 +315,9 @@ def find_unused_settings(config: TaskConfig) -> list[str]:
         )
     if config.optimiser.coral_lr != Optimiser.model_fields["coral_lr"].default and config.label.ordinal != "coral":
         problems.append("optimiser.coral_lr: only label.ordinal=coral uses it; leave it out")
-    if config.teacher is not None and "distillation" not in [term.name for term in config.loss.terms]:
-        problems.append("teacher: only a distillation in loss.terms uses it; add that or leave the teacher out")
+    if config.teacher is not None and {term.name for term in config.loss.terms}.isdisjoint(TEACHING):
+        users = " or ".join(TEACHING)
+        problems.append(f"teacher: only {users} in loss.terms uses it; add one or leave the teacher out")
     weights, names = config.loss.class_weights, [term.name for term in config.loss.terms]
     off = weights == "none" or (isinstance(weights, Balanced) and weights.balanced == 0)
     if not off and set(names) <= set(UNWEIGHTED):

@@ -105,6 +105,8 @@ class Head(nn.Module):
         hidden: widths of linear layers on the backbone, each followed by ReLU; dropout is before every linear layer.
         mean, std: per channel, in 0..1.
         last: makes the last layer from the numbers of its features and outputs.
+        projected: size of a teacher's embeddings, which a linear layer predicts from the features in training alone:
+            it then returns [N, outputs + projected]. A saved head does not have it.
     """
 
     mean: Tensor
@@ -119,9 +121,12 @@ class Head(nn.Module):
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
         last: LastLayer = nn.Linear,
+        projected: int = 0,
     ) -> None:
         super().__init__()
         self.backbone, features = build_backbone(backbone)
+        self.projection: nn.Linear | None = None
+        size = features
         layers: list[nn.Module] = []
         for width in hidden:
             layers += [nn.Dropout(dropout), nn.Linear(features, width), nn.ReLU()]
@@ -130,6 +135,8 @@ class Head(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self._frozen: list[nn.Module] = []
+        if projected:
+            self.projection = nn.Linear(size, projected)
 
     def freeze(self, up_to: str) -> None:
         """Freeze the backbone's stages up to and including `up_to`: none, a key of `STAGES`, or all.
@@ -190,8 +197,11 @@ class Head(nn.Module):
         return (pixels - self.mean) / self.std
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(pixels if pixels.ndim == 2 else self.features(pixels))
-        return logits
+        features = pixels if pixels.ndim == 2 else self.features(pixels)
+        logits: Tensor = self.classifier(features)
+        if self.projection is None or not self.training:
+            return logits
+        return torch.cat([logits, self.projection(features)], dim=1)
 
     def features_checksum(self) -> str:
         """SHA-256 of all tensors that `features` depends on."""

@@ -92,6 +92,19 @@ def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float = 1.0,
     return (rows * known).sum() / known.sum().clamp_min(1) * temperature**2
 
 
+def embedding_loss(found: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared error of embeddings [N, D], averaged over D and the rows that have a teacher; without any it is 0.
+
+    A regression of another network's features (Romero et al. 2015, arXiv:1412.6550). Rows of zeros have no teacher.
+
+    >>> value = embedding_loss(torch.zeros(2, 2), torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
+    >>> value.item()  # of the first row alone
+    5.0
+    """
+    known = (teacher != 0).any(dim=1)
+    return ((found - teacher).square().mean(dim=1) * known).sum() / known.sum().clamp_min(1)
+
+
 def is_known(targets: Tensor) -> Tensor:
     """Whether each row of distributions [N, K] sums to 1; rows of zeros, or mixed with such a row, do not.
 
@@ -115,24 +128,31 @@ class WeightedSum(nn.Module):
         return torch.stack(terms).sum()
 
 
-class DistilledLoss(nn.Module):
-    """A loss of the labels, and a factor times the `distillation_loss`, of targets that hold both side by side.
+class TaughtLoss(nn.Module):
+    """A loss of the labels, and a factor times that of a teacher, of targets that hold both side by side.
+
+    Of the logits [N, outputs], or [N, outputs + D] where the head also gives embeddings [N, D] (`Head.projection`).
 
     Args:
         loss: of the labels; it is computed for the images that have one.
+        temperature: of the `distillation_loss`; None: the teacher's are embeddings, compared by `embedding_loss`.
         pool: class index of each output, int64 [outputs].
         indices: `loss` takes class indices, not distributions.
     """
 
-    def __init__(self, loss: nn.Module, factor: float, temperature: float, pool: Tensor, indices: bool) -> None:
+    def __init__(self, loss: nn.Module, factor: float, temperature: float | None, pool: Tensor, indices: bool) -> None:
         super().__init__()
         self.loss, self.factor, self.temperature, self.indices = loss, factor, temperature, indices
         self.pool: Tensor
         self.register_buffer("pool", pool)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        labels, teacher = targets[:, : logits.shape[1]], targets[:, logits.shape[1] :]
-        value = self.factor * distillation_loss(logits, teacher, self.temperature, self.pool)
+        logits, embeddings = logits[:, : len(self.pool)], logits[:, len(self.pool) :]
+        labels, teacher = targets[:, : len(self.pool)], targets[:, len(self.pool) :]
+        if self.temperature is None:
+            value = self.factor * embedding_loss(embeddings, teacher)
+        else:
+            value = self.factor * distillation_loss(logits, teacher, self.temperature, self.pool)
         if (known := is_known(labels)).any():
             labels = labels[known]
             value = value + self.loss(logits[known], labels.argmax(dim=1) if self.indices else labels)

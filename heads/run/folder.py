@@ -21,6 +21,7 @@ from heads.run.checkpoint import save_tensors
 PACKAGES = ("torch", "torchvision", "albumentations", "numpy", "pillow")
 MANIFEST = "manifest.json"
 SOURCE_RUN = "run:"  # before the name of a run in `backbone.weights`
+TRAINING_ONLY = "projection."  # prefix of the tensors of `Head.projection`
 
 
 class RunFolder:
@@ -122,7 +123,8 @@ def save_head(
     description |= {"temperature": temperature, "versions": versions, "machine": describe_machine()}
     if people is not None:
         description["people"] = people
-    save_tensors(path, head.state_dict(), description)
+    tensors = {name: tensor for name, tensor in head.state_dict().items() if not name.startswith(TRAINING_ONLY)}
+    save_tensors(path, tensors, description)
 
 
 def file_checksum(path: Path) -> str:

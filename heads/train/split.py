@@ -29,7 +29,7 @@ class DataSplit:
         valid: rows of the validation set, the held-out fold; no person is in both.
         labels: class index of each training row, int64 [N]; where it has no label, -1 or the teacher's class.
         targets: what the loss of each training row is computed with, [N], [N, outputs] or [N, outputs + K] with a
-            teacher (`Target.join_teacher`).
+            teacher of K probabilities or an embedding of this size (`Target.join_teacher`).
         counts: labelled training rows of each class, int64 [C].
         valid_labels: class index of each validation row, int64 [M].
         valid_values: number of each validation row, float64 [M], if the target is a distribution.
@@ -37,6 +37,7 @@ class DataSplit:
         bad: the error of each image that is left out, by path.
         warnings: lines for the user; may be empty.
         teacher_names: classes or numbers of a teacher's probabilities, [K]; empty without a teacher.
+        embedded: size of a teacher's embeddings, 0 without.
     """
 
     target: Target
@@ -52,6 +53,7 @@ class DataSplit:
     bad: Mapping[str, str]
     warnings: str
     teacher_names: tuple[str, ...] = ()
+    embedded: int = 0
 
     @property
     def summary(self) -> str:
@@ -80,6 +82,13 @@ class DataSplit:
             targets=target.join_teacher(self.targets, torch.from_numpy(probabilities))[rows],
             teacher_names=tuple(names),
         )
+
+    def add_embeddings(self, embeddings: npt.NDArray[np.float32]) -> "DataSplit":
+        """Add a teacher's embeddings [N, D] to the targets, scaled to mean 0 and variance 1; NaN where it has none."""
+        known = embeddings[~np.isnan(embeddings).any(axis=1)].astype(np.float64)
+        scaled = (embeddings - known.mean(axis=0)) / np.maximum(known.std(axis=0), np.finfo(np.float32).tiny)
+        targets = self.target.join_teacher(self.targets, torch.from_numpy(scaled).float())
+        return replace(self, targets=targets, embedded=embeddings.shape[1])
 
 
 def load_split(

@@ -1,17 +1,17 @@
-"""Teachers: probabilities of other heads or of a file, which a head learns from beside its labels.
+"""Teachers: probabilities of other heads or of a file, or embeddings, which a head learns from beside its labels.
 
 Distillation: Hinton, Vinyals & Dean 2015, arXiv:1503.02531. A teacher's file has the image's `path` (absolute, or
 relative to its data folder or `images/` there) and the probability of each class, or of each number that the head has
 outputs for. As CSV or Parquet they are columns, named by the class or probability_CLASS; as .npz the arrays `path`
 [N], `classes` [K] and `probabilities` [N, K], as in a run's validation.npz. A row of NaN or empty cells is an image
-without a teacher.
+without a teacher. Embeddings, such as a face recogniser's, are an .npz of `path` [N] and `embeddings` [N, D].
 """
 
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -45,14 +45,14 @@ class Teacher:
     """A teacher's answers for rows of images.
 
     Attributes:
-        names: classes or numbers [K].
-        probabilities: [N, K], rows sum to 1, or are NaN where the image has no teacher.
+        names: classes or numbers [K]; empty of embeddings.
+        answers: probabilities [N, K], rows sum to 1, or embeddings [N, D]; rows are NaN where the image has no teacher.
         checksum: of the heads or the file.
         people: whom the heads were trained on.
     """
 
     names: list[str]
-    probabilities: Floats
+    answers: Floats
     checksum: str
     people: TrainingPeople
 
@@ -197,15 +197,30 @@ def read_teacher(file: Path, rows: pd.DataFrame, target: Target, required: npt.N
     wrong = ~((values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) < 1e-3) | table[names].isna().all(axis=1))
     problems = [f"{path}: found {row.tolist()}" for path, row in zip(table.index[wrong], values[wrong], strict=True)]
     raise_all(f"{file}: rows are no probabilities, expected numbers from 0 that sum to 1", problems)
-    places = _find_images(rows, {path: place for place, path in enumerate(table.index)})
-    twice = table.index[np.bincount(places[places >= 0], minlength=len(table)) > 1]
-    raise_all(
-        f"{file}: paths are of several images; write them in full", [*twice, *table.index[table.index.duplicated()]]
-    )
+    places = _find_images(file, rows, table.index)
     missing = rows["path"][required & (places < 0)].tolist()
     raise_all(f"{file}: lacks training images, expected a row of each (empty if it has no teacher)", missing)
     probabilities = np.where((places < 0)[:, None], np.float32(np.nan), values[places])
     return Teacher(names, probabilities, file_checksum(file), people)
+
+
+def read_embeddings(file: Path, rows: pd.DataFrame) -> Teacher:
+    """Read embeddings for rows of images with `path` and `source`; images that the file lacks have no teacher.
+
+    Raises:
+        InputError: it cannot be read, has embeddings of fewer than two of these images, or a path for several.
+    """
+    arrays = read_arrays(file, "a teacher's file") if file.suffix == ".npz" else {}
+    paths, values = arrays.get("path"), arrays.get("embeddings")
+    if paths is None or values is None or values.ndim != 2 or len(paths) != len(values):
+        found = {name: list(array.shape) for name, array in arrays.items()} or file.suffix
+        raise InputError(f"{file}: found {found}, expected an .npz file with path [N] and embeddings [N, D]")
+    places = _find_images(file, rows, pd.Index(paths.astype(str), dtype=object))
+    embeddings = np.where((places < 0)[:, None], np.float32(np.nan), values[places].astype(np.float32))
+    known = int(np.isfinite(embeddings).all(axis=1).sum())
+    if known < 2:
+        raise InputError(f"{file}: has embeddings of {known} training images, expected two or more")
+    return Teacher([], embeddings, file_checksum(file), TrainingPeople(unknown=(file.name,)))
 
 
 def _read_table(file: Path) -> tuple[pd.DataFrame, TrainingPeople]:
@@ -228,23 +243,30 @@ def _read_table(file: Path) -> tuple[pd.DataFrame, TrainingPeople]:
     return table.rename(columns=lambda name: str(name).removeprefix("probability_")), people
 
 
-def _find_images(rows: pd.DataFrame, places: Mapping[str, int]) -> npt.NDArray[np.int64]:
-    """Find the place of each image [N] by its path, or the part within its data folder or `images/`; -1 without one."""
+def _find_images(file: Path, rows: pd.DataFrame, paths: "pd.Index[str]") -> npt.NDArray[np.int64]:
+    """Find the place of each image [N] in a file by its path, or the part within its data folder or `images/`.
+
+    It is -1 of images that the file lacks. A path of several images is refused.
+    """
+    places = {path: place for place, path in enumerate(paths)}
     found = []
     for path, source in zip(rows["path"], rows["source"], strict=True):
         inside = path.removeprefix(f"{source_folder(Path(source))}{os.sep}").replace(os.sep, "/")
         names = (path, inside, inside.removeprefix("images/"))
         found.append(next((places[name] for name in names if name in places), -1))
-    return np.array(found, dtype=np.int64)
+    found_places = np.array(found, dtype=np.int64)
+    twice = paths[np.bincount(found_places[found_places >= 0], minlength=len(paths)) > 1]
+    raise_all(f"{file}: paths are of several images; write them in full", [*twice, *paths[paths.duplicated()]])
+    return found_places
 
 
-def average_person(probabilities: Floats, rows: pd.DataFrame, column: str, value: str) -> Floats:
+def average_person(answers: Floats, rows: pd.DataFrame, column: str, value: str) -> Floats:
     """Give each image [N] the mean of the rows of its person's images whose label in `column` is `value`.
 
-    Images of people who have none, or none with a teacher, keep their own row of `probabilities` [N, K].
+    Images of people who have none, or none with a teacher, keep their own row of `answers` [N, K].
     """
     if column not in rows or not (chosen := rows[column].astype(str).to_numpy() == value).any():
         raise InputError(f"teacher.look_at: no training image has {column}={value!r}, expected a column and its value")
     people = number_people(rows)
-    means = pd.DataFrame(probabilities[chosen]).groupby(people[chosen]).mean().reindex(people).to_numpy(np.float32)
-    return np.where(np.isnan(means), probabilities, means)
+    means = pd.DataFrame(answers[chosen]).groupby(people[chosen]).mean().reindex(people).to_numpy(np.float32)
+    return np.where(np.isnan(means), answers, means)

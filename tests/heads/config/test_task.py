@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from data.runtime.errors import InputError
 from ensemble.joint import class_names
 from heads.config.loader import check_config, dump_yaml, load_config, parse_yaml, read_stored_config
-from heads.config.loss import UNWEIGHTED, LossTerm
+from heads.config.loss import TEACHING, UNWEIGHTED, LossTerm
 from heads.config.task import TaskConfig, find_unused_settings
 from heads.objective.losses import make_loss
 
@@ -81,8 +81,12 @@ XY, YEARS = "column: a, classes: [x, y]", "distribution: {low: 0, high: 9, sigma
         ("loss.terms=[{name: corn}]", "use the same one, alone, in both keys"),
         ("loss.terms=[{name: focal}, {name: expectation}]", "needs label.distribution"),
         ("loss.terms=[{name: focal}, {name: distillation}]", "distillation needs a teacher"),
-        ("loss.terms=[{name: distillation}]", "expected one loss of the labels, or two, and distillation once at most"),
-        ("loss.terms=[{name: focal}, {name: distillation}, {name: distillation}]", "distillation once at most"),
+        (
+            "loss.terms=[{name: distillation}]",
+            "expected one loss of the labels, or two, and distillation or embedding once at most",
+        ),
+        ("loss.terms=[{name: focal}, {name: distillation}, {name: distillation}]", "or embedding once at most"),
+        ("loss.terms=[{name: focal}, {name: distillation}, {name: embedding}]", "or embedding once at most"),
         ("loss.terms=[{name: focal, factor: 0}]", "all factors are 0"),
         ("teacher={}", "teacher: give either runs or file"),
         ("teacher={runs: [a], file: b}", "teacher: give either runs or file"),
@@ -160,7 +164,11 @@ WEIGHTED, VIEWS = "loss.class_weights=[1, 2, 3]", "training.feature_views=2"
         (["loss.terms=[{name: focal, gamma: 1, label_smoothing: 0.1}]"], None),
         (["backbone.freeze=layer3", VIEWS], "training.feature_views: needs backbone.freeze=all"),
         (["backbone.freeze=all", VIEWS], None),
-        (["teacher.runs=[a]"], "teacher: only a distillation in loss.terms uses it"),
+        (["teacher.runs=[a]"], "teacher: only distillation or embedding in loss.terms uses it"),
+        (
+            ["loss.terms=[{name: focal}, {name: embedding, temperature: 2}]", "teacher.file=a"],
+            "loss.terms: embedding does",
+        ),
         ([DISTILLED, "teacher.runs=[a]"], None),
         (["loss.terms=[{name: focal, temperature: 2}]"], "loss.terms: focal does not use temperature"),
         (["optimiser.coral_lr=0.1"], "optimiser.coral_lr: only label.ordinal=coral uses it"),
@@ -171,7 +179,7 @@ def test_a_setting_without_effect_is_reported(changes: list[str], expected: str 
     assert [problem.startswith(expected or "") for problem in problems] == [True] * (expected is not None)
 
 
-@pytest.mark.parametrize("name", sorted({*get_args(LossTerm.model_fields["name"].annotation)} - {"distillation"}))
+@pytest.mark.parametrize("name", sorted({*get_args(LossTerm.model_fields["name"].annotation)} - {*TEACHING}))
 def test_class_weights_change_a_loss_unless_it_is_named_unweighted(name: str) -> None:
     logits, targets = torch.randn(6, 2), torch.tensor([0, 1, 2, 0, 1, 1])
     if name not in ("coral", "corn"):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from heads.objective.losses import (
-    DistilledLoss,
+    TaughtLoss,
     WeightedSum,
     distillation_loss,
     expectation_loss,
@@ -156,8 +156,15 @@ def test_labels_and_teacher_each_count_the_images_that_have_them(distribution: b
     labelled, taught = torch.arange(ROWS) % 3 > 0, torch.arange(ROWS) % 4 > 0
     joined = torch.cat([labels * labelled[:, None], teacher * taught[:, None]], dim=1).float()
     plain = WeightedSum([make_loss("focal")], [0.75], WEIGHT)
-    loss = DistilledLoss(plain, 0.5, 2.0, torch.arange(CLASSES), not distribution)
+    loss = TaughtLoss(plain, 0.5, 2.0, torch.arange(CLASSES), not distribution)
     of_teacher = 0.5 * distillation_loss(logits[taught], teacher[taught], 2.0)
+    embeddings, wide = torch.randn(ROWS, 7), torch.randn(ROWS, 7)
+    loss_of_embeddings = TaughtLoss(plain, 0.5, None, torch.arange(CLASSES), not distribution)
+    expected = plain(logits[labelled], targets[labelled]) + 0.5 * F.mse_loss(wide[taught], embeddings[taught])
+    beside = torch.cat([labels * labelled[:, None], embeddings * taught[:, None]], dim=1).float()
+    assert loss_of_embeddings(torch.cat([logits, wide], dim=1), beside).item() == pytest.approx(
+        expected.item(), rel=1e-6
+    )
     expected = plain(logits[labelled], targets[labelled]) + of_teacher
     assert loss(logits, joined).item() == pytest.approx(expected.item(), rel=1e-6)
     joined[:, :CLASSES] = 0

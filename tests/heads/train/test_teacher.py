@@ -24,7 +24,7 @@ from heads.run.leakage import TrainingPeople, find_training_people, hash_person
 from heads.train.loop import predict
 from heads.train.recorder import RunRecorder
 from heads.train.split import load_split
-from heads.train.teacher import ask_heads, average_person, find_teacher_heads, read_teacher
+from heads.train.teacher import ask_heads, average_person, find_teacher_heads, read_embeddings, read_teacher
 from train_task import train
 
 pytestmark = pytest.mark.usefixtures("accelerate_anew", "tiny_backbone")
@@ -114,11 +114,11 @@ def test_a_person_is_taught_by_the_mean_of_the_views_of_heads_that_do_not_know_t
         for head in map(load_head, files[:3])
     ]
     own = [views[int(person) % 3][row] for row, person in enumerate(rows["person"])]
-    np.testing.assert_allclose(teacher.probabilities, own, atol=1e-6)
+    np.testing.assert_allclose(teacher.answers, own, atol=1e-6)
     everybody = ask(files[:3], rows, tmp_path / "teacher.npz", allow=True)
-    np.testing.assert_allclose(everybody.probabilities, np.mean(views, axis=0), atol=1e-6)
+    np.testing.assert_allclose(everybody.answers, np.mean(views, axis=0), atol=1e-6)
     alone = ask(files[:1], rows, tmp_path / "teacher.npz")
-    assert np.isnan(alone.probabilities).all(axis=1).tolist() == [int(person) % 3 != 0 for person in rows["person"]]
+    assert np.isnan(alone.answers).all(axis=1).tolist() == [int(person) % 3 != 0 for person in rows["person"]]
 
 
 def test_the_answers_are_computed_once_and_their_file_is_a_teacher(
@@ -129,9 +129,9 @@ def test_the_answers_are_computed_once_and_their_file_is_a_teacher(
     first = ask(files, rows, store)
     read = read_teacher(store, rows[::-1], COLOURS, np.ones(len(rows), bool))
     assert read.people == first.people != TrainingPeople()
-    np.testing.assert_array_equal(read.probabilities[::-1], first.probabilities)
+    np.testing.assert_array_equal(read.answers[::-1], first.answers)
     monkeypatch.setattr("heads.train.teacher._predict", None)
-    np.testing.assert_array_equal(ask(files, rows, store).probabilities, first.probabilities)
+    np.testing.assert_array_equal(ask(files, rows, store).answers, first.answers)
     for changed in (files[:1], files[::-1]):
         with pytest.raises(TypeError):  # other heads are asked
             ask(changed, rows, store)
@@ -146,14 +146,14 @@ def test_a_teacher_of_the_same_numbers_gives_their_distribution_and_any_other_it
     other = save("other", [], 1, label={**label, "distribution": {**years, "high": 5}})
     turned = save("turned", [], 2, label={"column": "b", "classes": ["blue", "red", "green"]})
     numbers = ask([same], rows, tmp_path / "1.npz", target=AGE)
-    assert (numbers.names, numbers.probabilities.shape) == (["0", "1", "2", "3"], (24, 4))
+    assert (numbers.names, numbers.answers.shape) == (["0", "1", "2", "3"], (24, 4))
     classes = ask([same, other], rows, tmp_path / "2.npz", target=AGE)
     assert classes.names == ["young", "old"]
     one, two = (ask([file], rows, tmp_path / f"{file.parent.name}.npz", target=AGE) for file in (same, other))
-    summed = np.stack([one.probabilities[:, :2].sum(axis=1), one.probabilities[:, 2:].sum(axis=1)], axis=1)
-    np.testing.assert_allclose(classes.probabilities, (summed + two.probabilities) / 2, atol=1e-6)
-    own = ask([turned], rows, tmp_path / "3.npz", target=Target("b", ("blue", "red", "green"))).probabilities
-    np.testing.assert_array_equal(ask([turned], rows, tmp_path / "4.npz").probabilities, own[:, [1, 2, 0]])
+    summed = np.stack([one.answers[:, :2].sum(axis=1), one.answers[:, 2:].sum(axis=1)], axis=1)
+    np.testing.assert_allclose(classes.answers, (summed + two.answers) / 2, atol=1e-6)
+    own = ask([turned], rows, tmp_path / "3.npz", target=Target("b", ("blue", "red", "green"))).answers
+    np.testing.assert_array_equal(ask([turned], rows, tmp_path / "4.npz").answers, own[:, [1, 2, 0]])
     with pytest.raises(InputError, match=r"found the classes young, old with the borders \(2\.0,\), expected red"):
         ask([same], rows, tmp_path / "5.npz")
     with pytest.raises(InputError, match=r"heads are missing.*\n  run:none: found no best\.safetensors"):
@@ -188,7 +188,7 @@ def test_a_file_is_read_exactly_whatever_its_order_and_format(
         else:
             frame.to_csv(file, index=False)
     found = read_teacher(file, rows, COLOURS, np.ones(4, bool))
-    np.testing.assert_array_equal(found.probabilities, PROBABILITIES)
+    np.testing.assert_array_equal(found.answers, PROBABILITIES)
     assert (found.names, found.people) == (["red", "green", "blue"], people)
 
 
@@ -226,7 +226,7 @@ def test_numbers_in_a_file_are_those_of_the_outputs(rows: pd.DataFrame, tmp_path
         count = len(expected)
         (tmp_path / "teacher.csv").write_text(f"path,{columns}\n0.png,1{',0' * (count - 1)}\n")
         found = read_teacher(tmp_path / "teacher.csv", rows[:1], AGE, np.ones(1, bool))
-        assert (found.names, found.probabilities[0].argmax()) == (expected, expected.index(columns.split(",")[0]))
+        assert (found.names, found.answers[0].argmax()) == (expected, expected.index(columns.split(",")[0]))
 
 
 def test_another_image_of_the_person_answers_for_all_of_theirs(rows: pd.DataFrame) -> None:
@@ -328,12 +328,9 @@ def test_training_with_a_teacher(
         run("taught", *distilled, f"teacher.runs=[{folds}]", resume=True, **options)
 
 
-def test_a_taught_run_resumes_after_its_data_moved(
-    run: Callable, folds: Path, squares: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = (DISTILLATION, f"teacher.runs=[{folds}]", "training.mix={p: 0.5}")
-    settings += ("teacher.look_at={column: colour, value: red}",)
-    whole, after_epoch = run("whole", *settings), RunRecorder.after_epoch
+def stop_after_an_epoch(monkeypatch: pytest.MonkeyPatch, run: Callable, *settings: str) -> None:
+    """Interrupt a training in the folder "parts"."""
+    after_epoch = RunRecorder.after_epoch
 
     def stop(*arguments: Any) -> None:
         after_epoch(*arguments)
@@ -343,5 +340,82 @@ def test_a_taught_run_resumes_after_its_data_moved(
         patch.setattr(RunRecorder, "after_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
             run("parts", *settings)
+
+
+def test_a_taught_run_resumes_after_its_data_moved(
+    run: Callable, folds: Path, squares: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (DISTILLATION, f"teacher.runs=[{folds}]", "training.mix={p: 0.5}")
+    settings += ("teacher.look_at={column: colour, value: red}",)
+    whole = run("whole", *settings)
+    stop_after_an_epoch(monkeypatch, run, *settings)
     (tmp_path / "moved").symlink_to(squares.folder)
     assert weights(run("parts", *settings, resume=True, data=[tmp_path / "moved"])) == weights(whole)
+
+
+def embed(folder: Path, file: Path) -> np.ndarray:
+    """Write random embeddings [N, 3] of all images of a data folder but the first, and return them."""
+    paths = sorted(path.name for path in (folder / "images").iterdir())
+    values = np.random.default_rng(0).normal(5, 3, (len(paths) - 1, 3))
+    np.savez(file, path=paths[:0:-1], embeddings=values[::-1])
+    return values
+
+
+EMBEDDING = "loss.terms=[{name: focal}, {name: embedding, factor: 2}]"
+
+
+def test_embeddings_are_read_exactly_and_scaled(squares: Any, tmp_path: Path) -> None:
+    file = tmp_path / "embeddings.npz"
+    values = embed(squares.folder, file)
+    rows = read_table([squares.folder]).sort_values("path")
+    teacher = read_embeddings(file, rows)
+    assert np.isnan(teacher.answers[0]).all()
+    np.testing.assert_allclose(teacher.answers[1:], values, rtol=1e-6)
+    assert teacher.people.unknown == ("embeddings.npz",)
+    split = load_split([squares.folder], COLOURS, 3, 0, {}, 0)
+    taught = split.add_embeddings(read_embeddings(file, split.train).answers)
+    added = taught.targets[:, len(COLOURS.classes) :]
+    missing = (added == 0).all(dim=1)
+    assert missing.tolist() == [path == rows["path"].iloc[0] for path in split.train["path"]]
+    torch.testing.assert_close(added[~missing].mean(dim=0), torch.zeros(3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(added[~missing].std(dim=0, correction=0), torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"path": ["1_0.png"]}, r"found \{'path': \[1\]\}, expected an \.npz file with path \[N\] and embeddings"),
+        ({"path": ["1_0.png"], "embeddings": np.ones(1)}, r"'embeddings': \[1\]"),
+        ({"path": ["1_0.png"], "embeddings": np.ones((2, 3))}, r"'embeddings': \[2, 3\]"),
+        ({"path": ["other.png"], "embeddings": np.ones((1, 3))}, "has embeddings of 0 training images"),
+        ({"path": ["1_0.png"] * 2, "embeddings": np.ones((2, 3))}, "paths are of several images"),
+    ],
+)
+def test_embeddings_that_do_not_fit_are_refused(
+    arrays: dict[str, Any], message: str, squares: Any, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "embeddings.npz", **arrays)
+    with pytest.raises(InputError, match=message):
+        read_embeddings(tmp_path / "embeddings.npz", read_table([squares.folder]))
+
+
+def test_a_head_learns_embeddings_in_training_alone(
+    run: Callable,
+    squares: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "embeddings.npz"
+    embed(squares.folder, file)
+    settings = EMBEDDING, f"teacher.file={file}", "teacher.look_at={column: colour, value: red}"
+    plain, off = run("plain"), run("off", settings[0].replace("factor: 2", "factor: 0"), settings[1])
+    assert weights(off) == weights(plain)
+    whole = run("whole", *settings)
+    assert re.search(r"teacher: \d+ training images, [01] of them without", capsys.readouterr().out)
+    assert weights(whole) != weights(plain)
+    tensors, own = (load_tensors(each.best)[0] for each in (whole, plain))
+    assert tensors.keys() == own.keys()
+    assert load_head(whole.best).config.teacher.file == "embeddings.npz"
+    stop_after_an_epoch(monkeypatch, run, *settings)
+    assert weights(run("parts", *settings, resume=True)) == weights(whole)
