@@ -13,9 +13,9 @@ $(VENV)/installed: requirements.txt
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt requirements-bring.txt requirements-fast.txt requirements-boxes.txt $(VENV)/installed
+$(VENV)/installed-dev: requirements-dev.txt requirements-bring.txt requirements-fast.txt requirements-boxes.txt requirements-embeddings.txt $(VENV)/installed
 	$(BIN)/pip install --quiet -r requirements-dev.txt
-	$(BIN)/pip install --quiet --no-deps -r requirements-boxes.txt
+	$(BIN)/pip install --quiet --no-deps -r requirements-boxes.txt -r requirements-embeddings.txt
 	touch $@
 
 $(VENV)/installed-browser: requirements-browser.txt $(VENV)/installed-dev

@@ -15,7 +15,7 @@ from bench.ablate.table import COLUMNS, KEY, read_figures
 from bench.held_out import predict_task
 from bench.validation import Arrays, concat, read_predictions, select, select_shared
 from data.annotations.table import read_table
-from data.runtime.arrays import read_arrays
+from data.runtime.arrays import read_arrays, write_arrays
 from data.runtime.errors import raise_all
 from data.runtime.files import write_text
 from data.transforms.views import make_views
@@ -24,7 +24,7 @@ from ensemble.joint import encode, joint_probabilities, load_tasks
 from heads.load import load_head
 from heads.objective.metrics import compute_metrics, macro_f1
 from heads.run.checkpoint import find_description
-from heads.run.folder import RunFolder, file_checksum, write_arrays
+from heads.run.folder import RunFolder, file_checksum
 
 JOINT_YAML = Path("configs/joint.yaml")
 

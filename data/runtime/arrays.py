@@ -5,6 +5,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.runtime.errors import InputError
+from data.runtime.files import write_atomically
 
 UNREADABLE = (  # what numpy raises on damaged .npz files
     *(OSError, ValueError, EOFError, SyntaxError, TypeError, LookupError, ArithmeticError, RuntimeError),
@@ -29,3 +31,9 @@ def read_arrays(path: Path, expected: str) -> dict[str, npt.NDArray[Any]]:
             return {name: archive[name] for name in archive.files}
     except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read ({error}), expected {expected}") from None
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write named arrays as .npz; text is stored as fixed-width unicode, which needs no pickle."""
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **{n: np.asarray(array) for n, array in arrays.items()})

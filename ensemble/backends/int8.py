@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from data.dataset import make_scaled_reader
 from data.images.decode import Read
-from data.runtime.arrays import read_arrays
+from data.runtime.arrays import read_arrays, write_arrays
 from data.runtime.errors import InputError, raise_all
 from data.runtime.machine import CPUINFO, instruction_sets
 from data.transforms.pipeline import Pipeline
@@ -43,7 +43,7 @@ from ensemble.backends.engines import (
 from ensemble.inference.predictor import Task, load_batches
 from heads.load import TrainedHead
 from heads.objective.metrics import macro_f1
-from heads.run.folder import file_checksum, write_arrays
+from heads.run.folder import file_checksum
 
 OPTION = "--precision int8"
 FILE = "int8.npz"

@@ -14,6 +14,7 @@ from data.annotations.table import read_table
 from data.audit.validation import read_validation
 from data.dataset import ImageDataset, SequentialIndices
 from data.images.decode import Read
+from data.runtime.arrays import write_arrays
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import write_text
 from data.runtime.processes import usable_workers
@@ -22,15 +23,7 @@ from heads.build import describe_validation
 from heads.load import TrainedHead, build_head, load_head
 from heads.objective.calibration import fit_temperature
 from heads.objective.metrics import compute_metrics
-from heads.run.folder import (
-    RunFolder,
-    save_head,
-    verify_checksum,
-    write_arrays,
-    write_history,
-    write_json,
-    write_manifest,
-)
+from heads.run.folder import RunFolder, save_head, verify_checksum, write_history, write_json, write_manifest
 from heads.run.leakage import TrainingPeople, find_training_people, hash_person
 from heads.train.loaders import ProcessBatches, make_loader
 from heads.train.loop import ValidationOutput, predict

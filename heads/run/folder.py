@@ -9,12 +9,11 @@ from importlib.metadata import version
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from data.runtime.errors import InputError
-from data.runtime.files import unsafe_reason, write_atomically, write_text
+from data.runtime.files import unsafe_reason, write_text
 from data.runtime.machine import cpuinfo_lines
 from heads.run.checkpoint import save_tensors
 
@@ -68,12 +67,6 @@ def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write indented JSON, keys in their order."""
     write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write named arrays as .npz; text is stored as fixed-width unicode, which needs no pickle."""
-    with write_atomically(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **{n: np.asarray(array) for n, array in arrays.items()})
 
 
 def describe_machine() -> dict[str, str]:

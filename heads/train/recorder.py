@@ -13,6 +13,7 @@ from sklearn.metrics import classification_report
 
 from data.annotations.table import source_folder
 from data.images.decode import write_left_out
+from data.runtime.arrays import write_arrays
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import remove_unfinished, write_text
 from heads.config.loader import dump_yaml, read_stored_config
@@ -20,7 +21,7 @@ from heads.config.task import TaskConfig
 from heads.objective.calibration import expected_calibration_error, fit_temperature, scale
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_state, read_description, save_state
-from heads.run.folder import RunFolder, save_head, write_arrays, write_history, write_json, write_manifest
+from heads.run.folder import RunFolder, save_head, write_history, write_json, write_manifest
 from heads.train.loaders import ImageSource
 from heads.train.loop import ValidationOutput
 from heads.train.split import DataSplit

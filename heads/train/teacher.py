@@ -26,14 +26,14 @@ from accelerate import Accelerator
 from data.annotations.table import number_people, source_folder
 from data.dataset import ImageDataset, SequentialIndices
 from data.images.crop import make_reader
-from data.runtime.arrays import read_arrays
+from data.runtime.arrays import read_arrays, write_arrays
 from data.runtime.errors import InputError, did_you_mean, raise_all
 from data.transforms.pipeline import Pipeline
 from data.transforms.views import make_views
 from heads.load import TrainedHead, load_head
 from heads.model.fusion import fuse_batch_norm
 from heads.objective.targets import Target
-from heads.run.folder import SOURCE_RUN, file_checksum, find_trained_runs, write_arrays
+from heads.run.folder import SOURCE_RUN, file_checksum, find_trained_runs
 from heads.run.leakage import TrainingPeople, find_training_people, hash_person
 from heads.train.loaders import FEATURES_BATCH, ProcessBatches, make_loader
 

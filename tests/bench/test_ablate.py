@@ -17,12 +17,13 @@ from bench.ablate.plan import DEFAULT, Ablations, Run, list_runs
 from bench.ablate.table import read_figures, write_page
 from bench.validation import select
 from data.annotations.table import read_table
+from data.runtime.arrays import write_arrays
 from data.runtime.errors import InputError
 from ensemble import Ensemble
 from heads.config.loader import load_config
 from heads.config.task import TaskConfig
 from heads.run.checkpoint import save_tensors
-from heads.run.folder import run_folder, write_arrays, write_json
+from heads.run.folder import run_folder, write_json
 from tests.conftest import ROOT, Outcome
 
 PLANS = sorted((ROOT / "bench/ablate/plans").glob("*.yaml"))

@@ -13,9 +13,10 @@ from bench.speed import combining, loaded, memory
 from bench.speed.images import read_heads, shared_images, write_listing
 from bench.speed.running import Process, run, watched
 from data.images.inputs import list_inputs
+from data.runtime.arrays import write_arrays
 from data.runtime.errors import InputError
 from ensemble.joint import decode
-from heads.run.folder import run_folder, write_arrays
+from heads.run.folder import run_folder
 from tests.conftest import Outcome
 
 TASKS = ["mask", "gender", "age"]

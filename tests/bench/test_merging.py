@@ -20,13 +20,14 @@ from bench.merging.views import (
     view_table,
 )
 from bench.validation import Arrays, concat, select_shared
+from data.runtime.arrays import write_arrays
 from data.runtime.errors import InputError
 from ensemble import Ensemble
 from ensemble.inference.load import load_task_heads
 from ensemble.joint import encode, load_joint
 from ensemble.options import JOINT_YAML
 from heads.load import load_head
-from heads.run.folder import run_folder, write_arrays
+from heads.run.folder import run_folder
 
 
 def make_head(plain: np.ndarray, others: np.ndarray, truth: np.ndarray, paths: np.ndarray) -> Arrays:

@@ -26,6 +26,7 @@ NOT_RUN = {
     "accelerate launch ": "several processes: tests/scale/test_processes.py",
     "ray job submit ": "a cluster: tests/scale/test_ray.py",
     "python -m bench.": "hours on data that are not part of the repository: tests/bench",
+    "python -m data.embeddings ": "dlib is an optional package: tests/data/test_embeddings.py",
     "python -m data.boxes ": "the detector is an optional package: tests/data/boxes/test_boxes.py",
     "python -m heads.convert ": "a file of Keras: tests/heads/convert/test_convert.py",
     "python train_task.py --task age --data path/to/train --set backbone.weights=OUT": "needs that file of Keras",

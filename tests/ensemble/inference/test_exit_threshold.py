@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from data.audit.validation import read_validation
+from data.runtime.arrays import write_arrays
 from data.runtime.errors import InputError
 from ensemble import Ensemble
 from ensemble.files.predictions import Predictions, TaskOutput
@@ -27,7 +28,6 @@ from ensemble.inference.exit_threshold import (
 )
 from ensemble.inference.load import load_tasks
 from ensemble.inference.predictor import Task
-from heads.run.folder import write_arrays
 
 
 def outputs_of(seed: int, images: int, classes: tuple[int, ...] = (3, 2, 3)) -> dict[str, TaskOutput]:

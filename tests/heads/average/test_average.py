@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from data.annotations.table import read_table
+from data.runtime.arrays import write_arrays
 from heads.average import __main__ as average
 from heads.build import describe_validation
 from heads.config.task import TaskConfig
 from heads.load import build_head, load_head
 from heads.run.checkpoint import load_tensors
-from heads.run.folder import RunFolder, run_folder, save_head, write_arrays, write_manifest
+from heads.run.folder import RunFolder, run_folder, save_head, write_manifest
 from heads.run.leakage import TrainingPeople, find_training_people
 from train_task import train
 

@@ -18,9 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from data.annotations.corrections import person_in_source
 from data.annotations.table import read_table
 from data.masked import bare_faces, label_masked
+from data.runtime.arrays import write_arrays
 from heads.build import build_split, find_leakage, load_task_config, store_split
 from heads.run.checkpoint import save_tensors
-from heads.run.folder import RunFolder, folds_file, run_folder, write_arrays
+from heads.run.folder import RunFolder, folds_file, run_folder
 from heads.run.leakage import TrainingPeople, find_training_people, leakage_warning
 
 CONFIGS = Path(__file__).parents[3] / "configs"

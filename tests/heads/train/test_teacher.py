@@ -14,12 +14,13 @@ from accelerate import Accelerator
 
 from data.annotations.table import read_table
 from data.dataset import ImageDataset
+from data.runtime.arrays import write_arrays
 from data.runtime.errors import InputError
 from data.transforms.pipeline import Pipeline
 from heads.load import build_head, load_head
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_tensors
-from heads.run.folder import RunFolder, run_folder, save_head, write_arrays
+from heads.run.folder import RunFolder, run_folder, save_head
 from heads.run.leakage import TrainingPeople, find_training_people, hash_person
 from heads.train.loop import predict
 from heads.train.recorder import RunRecorder

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data.runtime.arrays import write_arrays
 from data.runtime.errors import InputError
 from ensemble.joint import load_labels
 from ensemble.report.load.load_evaluation import load_evaluation
@@ -14,7 +15,7 @@ from ensemble.report.load.runs import find_task_runs, load_validation, read_run,
 from heads.config.task import Label
 from heads.objective.calibration import fit_temperature
 from heads.run.checkpoint import load_tensors
-from heads.run.folder import RunFolder, run_folder, write_arrays
+from heads.run.folder import RunFolder, run_folder
 
 
 @pytest.fixture
