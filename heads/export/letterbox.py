@@ -120,13 +120,13 @@ def crop_margin(steps: Sequence[Step]) -> float | None:
 
 def make_scaling(steps: Sequence[Step], name: str) -> nn.Module:
     """Make the module for `pixels.evaluate` of the head `name`: one of `STEPS`; a crop to the face may precede two."""
-    ops, margin = build_ops(steps, PIXEL_STEPS), crop_margin(steps)
+    margin = crop_margin(steps)
+    ops = build_ops(steps[margin is not None :], PIXEL_STEPS)
     crop = {} if margin is None else {"margin": margin}
-    names = [op.name for op in ops[len(crop) :]]
-    if names not in [[step] for step in STEPS if not (crop and step == "center_crop")]:
+    if len(ops) != 1 or ops[0].name not in STEPS or (crop and ops[0].name == "center_crop"):
         expected = (
             f"expected one of {', '.join(STEPS)}, or aligned_crop and one of letterbox, resize, to be exported as "
             "a graph; --format safetensors takes any"
         )
         raise InputError(f"{name}: pixels.evaluate is {list(steps)}, {expected}")
-    return STEPS[names[0]](**ops[-1].arguments, **crop)
+    return STEPS[ops[0].name](**ops[0].arguments, **crop)

@@ -32,12 +32,16 @@ TAUGHT = (
     "teacher={runs: ['{runs}/mask'], allow_training_people: true, look_at: {column: mask, value: normal}}",
 )
 
+EMBEDDED = ("loss.terms=[{name: focal}, {name: embedding}]", "teacher.file={embeddings}")
 
-@pytest.mark.parametrize("settings", [(), TAUGHT], ids=["labels", "teacher"])
+
+@pytest.mark.parametrize("settings", [(), TAUGHT, EMBEDDED], ids=["labels", "teacher", "embeddings"])
 def test_two_processes_leave_the_run_that_one_leaves(
     settings: tuple[str, ...], launch: Launch, configs: Path, faces: Path, runs: Path, tmp_path: Path
 ) -> None:
-    settings = tuple(setting.replace("{runs}", str(runs)) for setting in settings)
+    file, paths = tmp_path / "embeddings.npz", sorted(map(str, (faces / "train/images").glob("*/*")))
+    np.savez(file, path=paths, embeddings=np.random.default_rng(0).normal(size=(len(paths), 4)))
+    settings = tuple(setting.replace("{runs}", str(runs)).replace("{embeddings}", str(file)) for setting in settings)
     tables, arrays = [], []
     for processes in (1, 2):
         runs = tmp_path / str(processes)
