@@ -125,8 +125,7 @@ class Head(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, features = build_backbone(backbone)
-        self.projection: nn.Linear | None = None
-        size = features
+        self.projection = nn.Linear(features, projected) if projected else None
         layers: list[nn.Module] = []
         for width in hidden:
             layers += [nn.Dropout(dropout), nn.Linear(features, width), nn.ReLU()]
@@ -135,8 +134,6 @@ class Head(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self._frozen: list[nn.Module] = []
-        if projected:
-            self.projection = nn.Linear(size, projected)
 
     def freeze(self, up_to: str) -> None:
         """Freeze the backbone's stages up to and including `up_to`: none, a key of `STAGES`, or all.

@@ -86,7 +86,9 @@ class DataSplit:
     def add_embeddings(self, embeddings: npt.NDArray[np.float32]) -> "DataSplit":
         """Add a teacher's embeddings [N, D] to the targets, scaled to mean 0 and variance 1; NaN where it has none."""
         known = embeddings[~np.isnan(embeddings).any(axis=1)].astype(np.float64)
-        scaled = (embeddings - known.mean(axis=0)) / np.maximum(known.std(axis=0), np.finfo(np.float32).tiny)
+        spread = known.std(axis=0)
+        constant = spread <= 1e-6 * np.abs(known).max()  # up to rounding
+        scaled = (embeddings - known.mean(axis=0)) / np.where(constant, 1.0, spread)
         targets = self.target.join_teacher(self.targets, torch.from_numpy(scaled).float())
         return replace(self, targets=targets, embedded=embeddings.shape[1])
 

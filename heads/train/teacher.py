@@ -217,9 +217,11 @@ def read_embeddings(file: Path, rows: pd.DataFrame) -> Teacher:
         raise InputError(f"{file}: found {found}, expected an .npz file with path [N] and embeddings [N, D]")
     places = _find_images(file, rows, pd.Index(paths.astype(str), dtype=object))
     embeddings = np.where((places < 0)[:, None], np.float32(np.nan), values[places].astype(np.float32))
-    known = int(np.isfinite(embeddings).all(axis=1).sum())
-    if known < 2:
-        raise InputError(f"{file}: has embeddings of {known} training images, expected two or more")
+    known, missing = np.isfinite(embeddings).all(axis=1), np.isnan(embeddings).all(axis=1)
+    wrong = rows["path"].to_numpy()[~(known | missing)].tolist()
+    raise_all(f"{file}: embeddings are not finite, expected numbers, or NaN throughout without a teacher", wrong)
+    if known.sum() < 2:
+        raise InputError(f"{file}: has embeddings of {known.sum()} training images, expected two or more")
     return Teacher([], embeddings, file_checksum(file), TrainingPeople(unknown=(file.name,)))
 
 

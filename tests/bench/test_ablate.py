@@ -44,7 +44,7 @@ def make_plan(*levers: Mapping[str, object], seeds: tuple[int, ...] = (0,), **he
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
 def test_every_run_of_a_shipped_plan_loads_and_differs_from_the_default(path: Path) -> None:
     def load(run: Run) -> tuple[object, object]:
-        files = {name: f"{name}.safetensors" for name in ("backbone", "weights")}
+        files = {name: f"{name}.safetensors" for name in ("backbone", "weights")} | {"embeddings": "embeddings.npz"}
         command = train_command(run, Path("runs"), dict.fromkeys(run.data, "DIR"), files)
         settings = [command[place + 1] for place, word in enumerate(command) if word == "--set"]
         config = load_config(TaskConfig, run.config, settings)

@@ -380,6 +380,8 @@ def test_embeddings_are_read_exactly_and_scaled(squares: Any, tmp_path: Path) ->
     assert missing.tolist() == [path == rows["path"].iloc[0] for path in split.train["path"]]
     torch.testing.assert_close(added[~missing].mean(dim=0), torch.zeros(3), atol=1e-6, rtol=0)
     torch.testing.assert_close(added[~missing].std(dim=0, correction=0), torch.ones(3))
+    constant = np.full((len(split.train), 2), 0.1, dtype=np.float32)
+    assert (split.add_embeddings(constant).targets[:, len(COLOURS.classes) :].abs() < 1e-6).all()
 
 
 @pytest.mark.parametrize(
@@ -389,6 +391,8 @@ def test_embeddings_are_read_exactly_and_scaled(squares: Any, tmp_path: Path) ->
         ({"path": ["1_0.png"], "embeddings": np.ones(1)}, r"'embeddings': \[1\]"),
         ({"path": ["1_0.png"], "embeddings": np.ones((2, 3))}, r"'embeddings': \[2, 3\]"),
         ({"path": ["other.png"], "embeddings": np.ones((1, 3))}, "has embeddings of 0 training images"),
+        ({"path": ["1_0.png"], "embeddings": [[1, np.inf]]}, r"not finite, .*\n  .*1_0\.png"),
+        ({"path": ["1_0.png"], "embeddings": [[1, np.nan]]}, r"not finite, .*\n  .*1_0\.png"),
         ({"path": ["1_0.png"] * 2, "embeddings": np.ones((2, 3))}, "paths are of several images"),
     ],
 )
