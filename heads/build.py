@@ -295,7 +295,7 @@ def build_train_state(
 ) -> TrainState:
     """Build optimiser, schedule and, if asked for, the moving average of the weights of `head`."""
     o, s = config.optimiser, config.schedule
-    classifier = nn.ModuleList(filter(None, (head.classifier, head.projection)))
+    classifier = nn.ModuleList([head.classifier] if head.projection is None else [head.classifier, head.projection])
     optimiser = make_optimiser(
         head.backbone, classifier, o.name, o.lr, o.trunk_lr, o.weight_decay, o.momentum, o.stage_lr, o.coral_lr
     )

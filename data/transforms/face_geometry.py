@@ -24,7 +24,7 @@ class Face:
 
 # Shares of the image's height (eyes, mouth) and width (half the cheeks), measured on two published sets:
 # All-Age-Faces, cropped with hair and shoulders, and UTKFace, cropped close to the face.
-_WIDE_CROP = (0.52, 0.73, 0.28)
+_TALL_CROP = (0.52, 0.73, 0.28)
 _CLOSE_CROP = (0.30, 0.73, 0.37)
 SQUARE = 1.15  # height by width from which on an image is a tall one
 # The region with hair and chin: above eyes and below mouth in units, beside in halves of the cheeks' width.
@@ -36,7 +36,7 @@ def aligned_face(height: int, width: int) -> Face:
 
     Square images are assumed to be cropped close to the face, taller ones with hair and shoulders.
     """
-    eyes, mouth, half_width = _CLOSE_CROP if height < SQUARE * width else _WIDE_CROP
+    eyes, mouth, half_width = _CLOSE_CROP if height < SQUARE * width else _TALL_CROP
     return Face(width / 2, eyes * height, mouth * height, half_width * width)
 
 
@@ -48,7 +48,7 @@ def face_shares(margin: float = 1.0) -> tuple[Region, Region]:
     Returns:
         the region in images lower than `SQUARE` times their width, and in taller ones.
     """
-    return _region(_CLOSE_CROP, margin), _region(_WIDE_CROP, margin)
+    return _region(_CLOSE_CROP, margin), _region(_TALL_CROP, margin)
 
 
 def face_region(height: int, width: int, margin: float = 1.0) -> Box:

@@ -95,7 +95,8 @@ def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float = 1.0,
 def embedding_loss(found: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared error of embeddings [N, D], averaged over D and the rows that have a teacher; without any it is 0.
 
-    A regression of another network's features (Romero et al. 2015, arXiv:1412.6550). Rows of zeros have no teacher.
+    Feature distillation, a regression of another network's features (Romero et al. 2015, arXiv:1412.6550). Rows of
+    zeros have no teacher.
 
     >>> value = embedding_loss(torch.zeros(2, 2), torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
     >>> value.item()  # of the first row alone
