@@ -13,9 +13,13 @@ $(VENV)/installed: requirements.txt
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt requirements-bring.txt requirements-fast.txt requirements-boxes.txt requirements-embeddings.txt $(VENV)/installed
+$(VENV)/installed-dev: requirements-dev.txt requirements-bring.txt requirements-fast.txt requirements-boxes.txt $(VENV)/installed-embeddings
 	$(BIN)/pip install --quiet -r requirements-dev.txt
-	$(BIN)/pip install --quiet --no-deps -r requirements-boxes.txt -r requirements-embeddings.txt
+	$(BIN)/pip install --quiet --no-deps -r requirements-boxes.txt
+	touch $@
+
+$(VENV)/installed-embeddings: requirements-embeddings.txt $(VENV)/installed
+	$(BIN)/pip install --quiet --no-deps -r requirements-embeddings.txt
 	touch $@
 
 $(VENV)/installed-browser: requirements-browser.txt $(VENV)/installed-dev
@@ -63,15 +67,16 @@ digits: install
 		--answers digits/data/eval/answers.csv --runs digits/runs --images digits/data/eval/images
 
 # The training of the README on your own data: make results DATA=DIR PORTRAITS=DIR MASKS=DIR WEIGHTS=FILE
-# [RUNS=DIR] [SEED=0] [FOLDS="0 1 2 3 4"]. DATA holds train/ and eval/ with answers.csv; PORTRAITS has faces with age and
-# gender; MASKS has images of masks with a column mask; WEIGHTS is resnet18 from ImageNet. What configs/recipes/faces.yaml
-# has finished is not trained again. WORKERS processes load images for each head: one is enough for two cores, a GPU needs
-# several.
+# [RECIPE=quick] [RUNS=DIR] [SEED=0] [FOLDS="0 1 2 3 4"]. DATA holds train/ and eval/ with answers.csv; PORTRAITS has
+# faces with age and gender; MASKS has images of masks with a column mask; WEIGHTS is resnet18 from ImageNet. What
+# configs/recipes/RECIPE.yaml has finished is not trained again. WORKERS processes load images for each head: one is enough
+# for two cores, a GPU needs several.
+RECIPE ?= faces
 RUNS ?= runs
 SEED ?= 0
 WORKERS ?= 1
-results: install
-	$(BIN)/python train_task.py --recipe configs/recipes/faces.yaml --runs $(RUNS) --cache $(RUNS)/cache \
+results: $(VENV)/installed-embeddings
+	$(BIN)/python train_task.py --recipe configs/recipes/$(RECIPE).yaml --runs $(RUNS) --cache $(RUNS)/cache \
 		--set training.seed=$(SEED) --set training.workers=$(WORKERS) $(if $(FOLDS),--fold $(FOLDS))
 	$(BIN)/python combine.py --data $(DATA)/eval --runs $(RUNS) --out $(RUNS)/out/submission.csv
 	$(BIN)/python evaluate.py --submission $(RUNS)/out/submission.csv --answers $(DATA)/eval/answers.csv --runs $(RUNS)

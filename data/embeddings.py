@@ -10,6 +10,7 @@ The recogniser (King 2017, blog.dlib.net) is a ResNet trained to tell three mill
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -19,7 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from data.runtime.errors import InputError, add_debug_option, run_script, whole_number_from
+from data.runtime.errors import (
+    InputError,
+    add_bad_image_option,
+    add_debug_option,
+    raise_all,
+    run_script,
+    whole_number_from,
+)
 
 if TYPE_CHECKING:  # functions import it late, for --help
     import pandas as pd
@@ -85,6 +93,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file")
     parser.add_argument("--where", metavar="COLUMN=VALUE", help="without images of another label in this column")
     parser.add_argument("--processes", type=whole_number_from(1), help="default: one a core")
+    add_bad_image_option(parser)
     add_debug_option(parser)
     args = parser.parse_args()
     if args.out.suffix != ".npz":
@@ -94,11 +103,17 @@ def main() -> None:
     from tqdm import tqdm
 
     from data.annotations.table import read_table
+    from data.images.decode import find_undecodable, undecodable_message
     from data.runtime.arrays import write_arrays
     from data.runtime.processes import parallel_map
 
     load_networks()
     paths = select_rows(read_table(args.data), args.where)["path"].tolist()
+    if bad := find_undecodable(paths, args.processes):
+        if args.on_bad_image == "stop":
+            raise_all("some images cannot be decoded; replace or remove them:", bad.values())
+        print(undecodable_message(bad), file=sys.stderr)
+        paths = [path for path in paths if path not in bad]
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     parts = list(tqdm(parallel_map(embed, chunks, args.processes), "faces", len(chunks), disable=None))
     write_arrays(args.out, {"path": paths, "embeddings": np.concatenate([values for values, _ in parts])})

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from data.runtime.errors import raise_all
 from heads.config.loader import Section, load_config
+from heads.config.steps import replace_steps
 from heads.config.task import TaskConfig
 from heads.run.folder import RunFolder, run_folder
 
@@ -101,7 +102,10 @@ def list_runs(plan: Ablations) -> Iterator[Run]:
         for lever in plan.levers:
             if not (lever.product or lever.removed):
                 default = default_run(plan, lever.head, seed)
-                settings = {**default.settings, **lever.set, **_changed_steps(lever, default.config)}
+                settings = {**default.settings, **lever.set}
+                if lever.steps:
+                    pixels = load_config(TaskConfig, default.config).pixels
+                    settings |= replace_steps(pixels, lever.steps, f"{lever.name}, {lever.head}")
                 yield replace(default, lever=lever.name, data=lever.data or default.data, settings=settings)
 
 
@@ -112,37 +116,3 @@ def _folder_name(lever: str) -> str:
     '160x120,_no_grey-blur'
     """
     return lever.replace(" ", "_").replace("/", "-")
-
-
-def _changed_steps(lever: Lever, config: Path) -> dict[str, Any]:
-    """`pixels.train` and `pixels.evaluate` of a head's YAML with the steps that the lever changes."""
-    if not lever.steps:
-        return {}
-    pixels = load_config(TaskConfig, config, []).pixels
-    pipelines = {"pixels.train": pixels.train, "pixels.evaluate": pixels.evaluate}
-    known = {_step_name(step) for steps in pipelines.values() for step in steps}
-    raise_all(
-        f"{lever.name}: unknown steps of {lever.head}",
-        [f"{name}: expected one of {', '.join(sorted(known))}" for name in lever.steps if name not in known],
-    )
-    return {
-        key: [new for step in steps for new in _replace_step(step, lever.steps)] for key, steps in pipelines.items()
-    }
-
-
-def _replace_step(step: Any, changes: Mapping[str, Any]) -> list[Any]:
-    """The steps that take the place of `step`.
-
-    >>> [_replace_step("hflip", change) for change in ({}, {"hflip": None}, {"hflip": {"p": 0.1}})]
-    [['hflip'], [], [{'hflip': {'p': 0.1}}]]
-    """
-    name = _step_name(step)
-    change = changes.get(name, [step])
-    if change is None:
-        return []
-    return change if isinstance(change, list) else [{name: change}]
-
-
-def _step_name(step: Any) -> str:
-    """The name of a step, which is a name or a name with arguments."""
-    return step if isinstance(step, str) else next(iter(step))

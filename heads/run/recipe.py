@@ -1,5 +1,6 @@
 """A recipe: which heads learn from which data, with which settings and in which order, in one YAML."""
 
+import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
@@ -16,12 +17,12 @@ from data.runtime.errors import InputError, did_you_mean, raise_all
 from data.runtime.files import hold_lock
 from heads.build import load_task_config
 from heads.config.loader import Location, Section, check_config, read_yaml
+from heads.config.steps import replace_steps
 from heads.run.folder import file_checksum, find_source_run, run_folder
 from heads.run.jobs import Job, plan_jobs, run_side_by_side
 from heads.run.stamp import Stamp, table_checksum
 from heads.train.teacher import find_teacher_heads
 
-MASKED = "data.masked"  # name of its job; no head's name has a dot
 STAMPS = ".recipe"  # folder in the folder of all runs
 FREE_KEYS = ("workers",)  # of the section `training`: they affect a run's speed, not its result
 Sources = Annotated[list[str], Field(min_length=1)]
@@ -36,11 +37,23 @@ class Masked(Section):
     wrong: Annotated[float, Field(ge=0, le=1)]
 
 
+class Embeddings(Section):
+    """Embeddings of faces, which `python -m data.embeddings` writes to `out`, an .npz file, before any training."""
+
+    data: Sources
+    out: str
+    where: str | None = None
+
+
 class RecipeHead(Section):
-    """One head: its data, `--set` for it alone, and heads that are trained before, though it does not use them."""
+    """One head: its data, `--set` for it alone, and heads that are trained before, though it does not use them.
+
+    `steps` replaces steps of its YAML's `pixels` where they stand (`heads.config.steps`).
+    """
 
     data: Sources
     set: list[str] = Field(default_factory=list)
+    steps: dict[str, Any] = Field(default_factory=dict)
     after: list[str] = Field(default_factory=list)
 
 
@@ -51,6 +64,7 @@ class Recipe(Section):
     set: list[str] = Field(default_factory=list)
     folds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
     masked: Masked | None = None
+    embeddings: Embeddings | None = None
 
 
 def load_recipe(path: Path, values: Mapping[str, str]) -> Recipe:
@@ -133,19 +147,25 @@ def plan_recipe(recipe: Recipe, args: Namespace, command: Sequence[str], options
         f"{args.runs}: found folds beside those of this recipe; move them away or name another --runs",
         [str(found) for task in recipe.heads for found in _other_folds(args.runs / task, folds)],
     )
-    settings = {task: [*recipe.set, *head.set, *args.set] for task, head in recipe.heads.items()}
+    own = {
+        task: [*texts, *_changed_steps(task, head.steps, args.config, texts)]
+        for task, head in recipe.heads.items()
+        for texts in [[*recipe.set, *head.set]]
+    }
+    settings = {task: [*texts, *args.set] for task, texts in own.items()}
     weights, teachers = find_sources(settings, args.config)
-    jobs = [_masked_job(recipe.masked, args.runs)] if recipe.masked else []
+    jobs = list(_data_jobs(recipe, args.runs, args.on_bad_image))
+    before = {job.name for job in jobs}
     for job in plan_jobs([], list(recipe.heads), folds, weights, teachers):
         task, slash, fold = job.name.partition("/")
         head = recipe.heads[task]
-        own = [*(f"--data={source}" for source in head.data), *(f"--set={text}" for text in (*recipe.set, *head.set))]
-        after = {f"{other}{slash}{fold}" for other in head.after} | {each.name for each in jobs if each.name == MASKED}
+        changes = [*(f"--data={source}" for source in head.data), *(f"--set={text}" for text in own[task])]
+        after = {f"{other}{slash}{fold}" for other in head.after}
         jobs.append(
             replace(
                 job,
-                command=[*command, *own, *options, *job.command],
-                after=job.after | after,
+                command=[*command, *changes, *options, *job.command],
+                after=job.after | after | before,
                 stamp=_head_stamp(args, task, fold, settings[task], head.data),
             )
         )
@@ -170,17 +190,32 @@ def _other_folds(folder: Path, folds: Sequence[int | None]) -> Iterator[Path]:
     return (found for found in sorted(folder.glob("fold-*")) if found.name not in expected)
 
 
-def _masked_job(masked: Masked, runs: Path) -> Job:
-    sources, shares = list(map(Path, masked.data)), {"per_face": masked.per_face, "wrong": masked.wrong}
-    command = [sys.executable, "-m", MASKED, "--per-face", str(masked.per_face), "--wrong", str(masked.wrong)]
-    command += ["--out", masked.out, *(f"--data={source}" for source in masked.data)]
-    stamp = Stamp(
-        runs / STAMPS / f"{MASKED}.json",
-        Path(masked.out, "labels.csv"),
-        lambda: {**shares, "data": table_checksum(sources)},
-    )
+def _changed_steps(task: str, steps: Mapping[str, Any], config: Path | None, settings: Sequence[str]) -> list[str]:
+    """Write the changed steps of a head as settings of the command line, which come after its others."""
+    if not steps:
+        return []
+    changed = replace_steps(load_task_config(task, config, settings).pixels, steps, f"heads.{task}.steps")
+    return [f"{key}={json.dumps(pipeline)}" for key, pipeline in changed.items()]  # JSON is YAML on one line
+
+
+def _data_jobs(recipe: Recipe, runs: Path, on_bad_image: str) -> Iterator[Job]:
+    """Make the jobs that write data before any training."""
+    if (masked := recipe.masked) is not None:
+        shares = {"per_face": masked.per_face, "wrong": masked.wrong}
+        yield _data_job("data.masked", masked, Path(masked.out, "labels.csv"), shares, runs)
+    if (embeddings := recipe.embeddings) is not None:
+        options = {"where": embeddings.where, "on_bad_image": on_bad_image}
+        yield _data_job("data.embeddings", embeddings, Path(embeddings.out), options, runs)
+
+
+def _data_job(module: str, section: Masked | Embeddings, result: Path, options: Mapping[str, Any], runs: Path) -> Job:
+    """Make a job of a module of `data`, named after it: no head's name has a dot."""
+    sources = list(map(Path, section.data))
+    command = [sys.executable, "-m", module, "--out", section.out, *(f"--data={source}" for source in sources)]
+    command += [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
+    stamp = Stamp(runs / STAMPS / f"{module}.json", result, lambda: {**options, "data": table_checksum(sources)})
     root = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
-    return Job(MASKED, command, environment={"PYTHONPATH": root}, stamp=stamp)
+    return Job(module, command, environment={"PYTHONPATH": root}, stamp=stamp)
 
 
 def _head_stamp(args: Namespace, task: str, fold: str, settings: Sequence[str], sources: Sequence[str]) -> Stamp:

@@ -82,6 +82,16 @@ def test_images_of_another_label_are_left_out(call, people: Path) -> None:
     assert call(embeddings, "--data", people, "--out", people / "embeddings.csv").code == 2
 
 
+def test_an_image_that_cannot_be_decoded_is_named_or_left_out(call, people: Path) -> None:
+    broken, out = people / "images" / "1.png", people / "embeddings.npz"
+    broken.write_bytes(b"no image")
+    stopped = call(embeddings, "--data", people, "--out", out, "--processes", 1)
+    assert (stopped.code, f"{broken}: not an image" in stopped.err, out.exists()) == (2, True, False)
+    skipped = call(embeddings, "--data", people, "--out", out, "--processes", 1, "--on-bad-image", "skip")
+    assert (skipped.code, f"{broken}: not an image" in skipped.err) == (0, True)
+    assert [Path(path).stem for path in np.load(out)["path"]] == ["0", "2", "3"]
+
+
 def test_what_to_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embeddings, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"pip install --no-deps -r requirements-embeddings\.txt"):

@@ -1,5 +1,6 @@
 """A recipe is planned as jobs; what is done is not done again, unless something that it was made from has changed."""
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,6 +11,8 @@ import pytest
 
 import train_task
 from data.runtime.errors import InputError
+from heads.config.loader import load_config
+from heads.config.task import TaskConfig
 from heads.run.recipe import load_recipe, plan_recipe, run_recipe
 
 ROOT = Path(__file__).parents[3]
@@ -90,26 +93,39 @@ def test_a_wrong_recipe_is_refused_with_its_line(place: Path, old: str, new: str
     assert f"{place}/recipe.yaml{expected}" in str(refusal.value)
 
 
-def test_the_shipped_recipe_is_planned_as_commands_of_the_script(tmp_path: Path) -> None:
-    recipe = ROOT / "configs/recipes/faces.yaml"
-    arguments = ["--recipe", f"{recipe}", "--runs", f"{tmp_path}", "--fold", "0", "1", "--set", "training.seed=3"]
+@pytest.mark.parametrize(
+    ("recipe", "before", "pixels"),
+    [
+        ("faces", {"data.masked", "data.embeddings"}, ["aligned_crop", {"letterbox": {"height": 144, "width": 144}}]),
+        ("quick", {"data.masked"}, [{"letterbox": {"height": 168, "width": 126}}]),
+    ],
+)
+def test_the_shipped_recipes_are_planned_as_commands_of_the_script(
+    recipe: str, before: set[str], pixels: list[object], tmp_path: Path
+) -> None:
+    file = ROOT / f"configs/recipes/{recipe}.yaml"
+    arguments = ["--recipe", f"{file}", "--runs", f"{tmp_path}", "--fold", "0", "1", "--set", "training.seed=3"]
     with patch.object(sys, "argv", ["train_task.py", *arguments]):
         args = train_task.parse()
     names = {name: name.lower() for name in ("DATA", "PORTRAITS", "MASKS", "WEIGHTS", "RUNS")}
-    jobs = plan_recipe(load_recipe(recipe, names), args, ["python", "train_task.py"], arguments[2:])
+    jobs = plan_recipe(load_recipe(file, names), args, ["python", "train_task.py"], arguments[2:])
     after = {job.name: set(job.after) for job in jobs}
-    assert after.pop("data.masked") == set()
+    assert {name for name in after if name.startswith("data.")} == before
     backbones = {f"{head}/fold-{fold}": {f"age_backbone/fold-{fold}"} for head in ("age", "gender") for fold in (0, 1)}
-    assert after == {name: {*backbones.get(name, ()), "data.masked"} for name in after}
-    [mask] = [job for job in jobs if job.name == "mask/fold-1"]
-    with patch.object(sys, "argv", mask.command[1:]):
-        child = train_task.parse()
-    assert (child.task, child.fold, child.recipe) == (["mask"], [1], None)
-    assert child.data == [Path("data/train"), Path("masks"), Path("runs/masked")]
-    assert child.set == ["backbone.weights=weights", "training.seed=3"]
+    assert after == {name: set() if name in before else {*backbones.get(name, ()), *before} for name in after}
+    children = {}
+    for name in ("mask", "age"):
+        [job] = [job for job in jobs if job.name == f"{name}/fold-1"]
+        with patch.object(sys, "argv", job.command[1:]):
+            children[name] = train_task.parse()
+    assert (children["mask"].task, children["mask"].fold, children["mask"].recipe) == (["mask"], [1], None)
+    assert children["mask"].data == [Path("data/train"), Path("masks"), Path("runs/masked")]
+    assert children["mask"].set == ["backbone.weights=weights", "training.seed=3"]
+    settings = [text for text in children["age"].set if not text.startswith("backbone")]
+    assert load_config(TaskConfig, ROOT / "configs/age.yaml", settings).pixels.evaluate == pixels
     (tmp_path / "age/fold-2").mkdir(parents=True)
     with pytest.raises(InputError, match="found folds beside those of this recipe"):
-        plan_recipe(load_recipe(recipe, names), args, ["python"], [])
+        plan_recipe(load_recipe(file, names), args, ["python"], [])
 
 
 def test_only_what_is_not_done_or_has_changed_is_trained(
@@ -178,14 +194,56 @@ folds: [0, 1]
     assert train() == (0, ["gender", "gender", "mask", "mask"])
 
 
-def test_masks_are_drawn_once_and_before_any_training(
-    place: Path, faces: Path, train: Callable[..., tuple[int, list[str]]], capfd: pytest.CaptureFixture[str]
+def test_changed_steps_reach_the_training_and_an_unknown_one_is_refused(
+    place: Path, train: Callable[..., tuple[int, list[str]]]
 ) -> None:
-    masked = f"masked: {{data: [{faces}/train], out: $RUNS/masked, per_face: 1, wrong: 0.5}}\n"
-    (place / "recipe.yaml").write_text(f"{masked}heads: {{mask: {{data: [$RUNS/masked]}}}}\n")
+    recipe = "heads: {mask: {data: [$DATA], steps: {letterbox: [{resize: {height: 32, width: 24}}]}}}\n"
+    (place / "recipe.yaml").write_text(recipe)
     assert train() == (0, ["mask"])
-    assert (place / "runs/masked/labels.csv").exists()
+    options = json.loads((place / "runs/mask/best.safetensors").read_text())
+    assert '--set=pixels.evaluate=[{"resize": {"height": 32, "width": 24}}]' in options
+    (place / "recipe.yaml").write_text(recipe.replace("32", "40"))
+    assert train() == (0, ["mask"])
+    (place / "recipe.yaml").write_text(recipe.replace("letterbox", "leterbox"))
+    with pytest.raises(InputError, match=r"heads.mask.steps: unknown steps\n +leterbox: expected one of"):
+        train()
+
+
+@pytest.mark.parametrize(
+    ("section", "result", "change", "end"),
+    [
+        (
+            "masked: {{data: [{faces}/train], out: $RUNS/masked, per_face: 1, wrong: 0.5}}",
+            "masked/labels.csv",
+            ("0.5", "0.4"),
+            (2, []),  # a folder that is there is not overwritten
+        ),
+        (
+            "embeddings: {{data: [{faces}/train], out: $RUNS/faces.npz, where: mask=normal}}",
+            "faces.npz",
+            ("normal", "wear"),
+            (0, []),
+        ),
+    ],
+)
+def test_data_are_written_once_and_before_any_training(
+    section: str,
+    result: str,
+    change: tuple[str, str],
+    end: tuple[int, list[str]],
+    place: Path,
+    faces: Path,
+    train: Callable[..., tuple[int, list[str]]],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("dlib")
+    recipe = f"{section.format(faces=faces)}\nheads: {{mask: {{data: [$DATA]}}}}\n"
+    (place / "recipe.yaml").write_text(recipe)
+    assert train() == (0, ["mask"])
+    assert (place / "runs" / result).exists()
     assert train() == (0, [])
-    (place / "recipe.yaml").write_text(f"{masked}heads: {{mask: {{data: [$RUNS/masked]}}}}\n".replace("0.5", "0.4"))
-    assert train() == (2, [])
-    assert "masked: exists and is not an empty folder" in capfd.readouterr().err
+    (place / "recipe.yaml").write_text(recipe.replace(*change))
+    assert train() == end
+    output = capfd.readouterr()
+    assert "done again; changed since" in output.out
+    assert ("not an empty folder" in output.err) == (end[0] == 2)
