@@ -1,6 +1,6 @@
 """Rank the labels that are probably wrong as a CSV file of corrections, to be reviewed before it is applied.
 
-python train_task.py --task gender --set split.folds=5 --fold 0 1 2 3 4 --data DIR --runs RUNS
+python train_task.py --task age_backbone gender --set split.folds=5 --fold 0 1 2 3 4 --data DIR --runs RUNS
 python -m data.audit --runs RUNS --out suspects.csv
 # delete the rows whose labels are right, then:
 python train_task.py --task gender --data DIR --set corrections=suspects.csv

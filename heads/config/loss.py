@@ -9,9 +9,8 @@ from heads.config.loader import Positive, Section
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelow1 = Annotated[float, Field(ge=0, lt=1)]
-# Losses without class weights (`heads.objective.losses.make_loss`).
 TEACHING = ("distillation", "embedding")  # what a teacher is for
-UNWEIGHTED = ("soft_f1", "expectation", *TEACHING)
+UNWEIGHTED = ("soft_f1", "expectation", *TEACHING)  # losses without class weights
 
 
 class LossTerm(Section):
