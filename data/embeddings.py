@@ -10,7 +10,6 @@ The recogniser (King 2017, blog.dlib.net) is a ResNet trained to tell three mill
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -24,7 +23,6 @@ from data.runtime.errors import (
     InputError,
     add_bad_image_option,
     add_debug_option,
-    raise_all,
     run_script,
     whole_number_from,
 )
@@ -103,17 +101,14 @@ def main() -> None:
     from tqdm import tqdm
 
     from data.annotations.table import read_table
-    from data.images.decode import find_undecodable, undecodable_message
+    from data.images.decode import select_decodable
     from data.runtime.arrays import write_arrays
     from data.runtime.processes import parallel_map
 
     load_networks()
-    paths = select_rows(read_table(args.data), args.where)["path"].tolist()
-    if bad := find_undecodable(paths, args.processes):
-        if args.on_bad_image == "stop":
-            raise_all("some images cannot be decoded; replace or remove them:", bad.values())
-        print(undecodable_message(bad), file=sys.stderr)
-        paths = [path for path in paths if path not in bad]
+    skip = args.on_bad_image == "skip"
+    rows = select_rows(read_table(args.data, lenient=skip), args.where)
+    paths = select_decodable(rows["path"].tolist(), skip, args.processes)
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     parts = list(tqdm(parallel_map(embed, chunks, args.processes), "faces", len(chunks), disable=None))
     write_arrays(args.out, {"path": paths, "embeddings": np.concatenate([values for values, _ in parts])})

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from data.images.decode import decode, find_undecodable
-from data.runtime.errors import InputError, add_debug_option, raise_all, run_script, whole_number_from
+from data.images.decode import decode, select_decodable
+from data.runtime.errors import InputError, add_bad_image_option, add_debug_option, run_script, whole_number_from
 from data.runtime.files import check_writable_names, write_folder_atomically, write_text
 from data.runtime.processes import parallel_map
 from data.transforms.face_geometry import aligned_face
@@ -52,7 +52,7 @@ def write_masked(table: pd.DataFrame, out: Path, per_face: int, wrong: float, se
     distinguish them count too. `out` appears only when complete.
 
     Raises:
-        InputError: `out` is not empty, or images cannot be decoded; the message lists all of them.
+        InputError: `out` is not empty, or an image cannot be decoded.
     """
     from tqdm import tqdm
 
@@ -61,8 +61,6 @@ def write_masked(table: pd.DataFrame, out: Path, per_face: int, wrong: float, se
 
     with write_folder_atomically(out) as folder:
         paths = table["path"].tolist()
-        bad = find_undecodable(paths, processes)
-        raise_all("some images cannot be decoded; replace or remove them:", bad.values())
         images = folder / "images"
         images.mkdir()
         # As if all were one person's images: in the challenge's folders everybody has a normal.jpg.
@@ -128,15 +126,19 @@ def main() -> None:
     parser.add_argument("--wrong", type=float, default=0.5, help="share worn incorrectly (default 0.5)")
     parser.add_argument("--seed", type=whole_number_from(0), default=0, help="another seed, other masks (default 0)")
     parser.add_argument("--processes", type=count, help="processes that draw (default: one a core)")
+    add_bad_image_option(parser)
     add_debug_option(parser)
     args = parser.parse_args()
     if not 0 <= args.wrong <= 1:
         raise InputError(f"--wrong {args.wrong}: expected a share, 0 to 1")
     from data.annotations.table import LABELS_FILE, read_table
 
-    table = read_table(args.data)
+    skip = args.on_bad_image == "skip"
+    table = read_table(args.data, lenient=skip)
     check_writable_names(", ".join(map(str, args.data)), table["path"].tolist())
-    images = write_masked(bare_faces(table), args.out, args.per_face, args.wrong, args.seed, args.processes)
+    faces = bare_faces(table)
+    faces = faces[faces["path"].isin(select_decodable(faces["path"].tolist(), skip, args.processes))]
+    images = write_masked(faces.reset_index(drop=True), args.out, args.per_face, args.wrong, args.seed, args.processes)
     print(f"{args.out}: {images} images, labels in {args.out / LABELS_FILE}")
 
 

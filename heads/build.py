@@ -110,6 +110,11 @@ def add_teacher(
         answers = average_person(answers, split.train, t.look_at.column, t.look_at.value)
     split = split.add_embeddings(answers) if term.name == "embedding" else split.add_teacher(teacher.names, answers)
     without = int((split.targets[:, split.target.outputs :] == 0).all(dim=1).sum())
+    if without == len(split.train):
+        raise InputError(
+            "teacher: no training image has one, expected heads that were not trained on these people (as of other "
+            "folds), or teacher.allow_training_people=true; in a file, rows that are not empty"
+        )
     accelerator.print(f"teacher: {len(split.train)} training images, {without} of them without a teacher")
     return split, teacher
 

@@ -1,6 +1,7 @@
 """Load trained heads from their checkpoints: model, config and meaning of the outputs; imports nothing of training."""
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from heads.objective.calibration import HIGHEST, LOWEST
 from heads.objective.ordinal import CoralLayer
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_tensors
-from heads.run.folder import RunFolder
+from heads.run.folder import RunFolder, verify_checksum
 
 
 @dataclass(frozen=True)
@@ -129,3 +130,10 @@ def load_head(path: Path) -> TrainedHead:
         box_margin=float(margin) if isinstance(margin, int | float) else None,
         temperature=temperature,
     )
+
+
+def load_verified_head(file: Path) -> TrainedHead:
+    """Load a head and its checksum, held against its run's manifest."""
+    checksum, note = verify_checksum(file)
+    print(note, end="\n" if note else "", file=sys.stderr)
+    return replace(load_head(file), checksum=checksum)

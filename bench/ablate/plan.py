@@ -1,5 +1,6 @@
 """A plan of ablations: default heads, levers against them, and the runs to train."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -104,7 +105,8 @@ def list_runs(plan: Ablations) -> Iterator[Run]:
                 default = default_run(plan, lever.head, seed)
                 settings = {**default.settings, **lever.set}
                 if lever.steps:
-                    pixels = load_config(TaskConfig, default.config).pixels
+                    texts = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+                    pixels = load_config(TaskConfig, default.config, texts).pixels
                     settings |= replace_steps(pixels, lever.steps, f"{lever.name}, {lever.head}")
                 yield replace(default, lever=lever.name, data=lever.data or default.data, settings=settings)
 

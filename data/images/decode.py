@@ -3,6 +3,7 @@
 import io
 import stat
 import struct
+import sys
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import PIL
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
-from data.runtime.errors import InputError, list_problems, printable
+from data.runtime.errors import InputError, list_problems, printable, raise_all
 from data.runtime.files import write_csv
 from data.runtime.processes import parallel_map
 
@@ -162,6 +163,20 @@ def find_undecodable(paths: Sequence[str], processes: int | None = None) -> dict
 def undecodable_message(bad: Mapping[str, str]) -> str:
     """Format the warning about images that are left out of training, a line each."""
     return list_problems(f"{len(bad)} images cannot be decoded and are left out", list(bad.values()))
+
+
+def select_decodable(paths: Sequence[str], skip: bool, processes: int | None = None) -> list[str]:
+    """Return the images that can be decoded; with `skip`, warn of the others on standard error.
+
+    Raises:
+        InputError: some cannot be decoded, without `skip`, or none can.
+    """
+    bad = find_undecodable(paths, processes)
+    if bad and (not skip or len(bad) == len(set(paths))):
+        raise_all("images cannot be decoded; replace or remove them:", bad.values())
+    if bad:
+        print(undecodable_message(bad), file=sys.stderr)
+    return [path for path in paths if path not in bad]
 
 
 def write_left_out(folder: Path, bad: Mapping[str, str]) -> None:

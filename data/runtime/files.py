@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -13,6 +14,7 @@ from typing import IO, NamedTuple
 
 from data.runtime.errors import InputError, raise_all
 
+UMASK = threading.Lock()  # of all threads of the process
 UNFINISHED = "unfinished-"
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # the file system has no locks
 MAX_ROWS = 1_000_000  # of one CSV file: as text in memory they take about 1 GB
@@ -34,8 +36,9 @@ def write_atomically(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("r+b") as file:  # Windows flushes no file that is open for reading
             os.fsync(file.fileno())
-        mask = os.umask(0)  # the umask can only be read by setting it
-        os.umask(mask)
+        with UMASK:
+            mask = os.umask(0)  # the umask can only be read by setting it
+            os.umask(mask)
         temporary.chmod(0o666 & ~mask)  # mkstemp makes private files
         temporary.replace(path)
         with suppress(OSError):  # not every system can flush a folder, so that the rename outlives a power cut

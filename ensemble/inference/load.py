@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from ensemble.joint import load_joint, load_labels
 from ensemble.options import JOINT_YAML
 from heads.config.loader import read_stored_config
 from heads.config.task import Label, TaskConfig
-from heads.load import TrainedHead, load_head
+from heads.load import load_verified_head
 from heads.run.checkpoint import read_description
-from heads.run.folder import find_trained_runs, run_folder, source_run_name, verify_checksum
+from heads.run.folder import find_trained_runs, run_folder, source_run_name
 
 JOINT_FILE = "joint.yaml"  # in a folder of runs
 # Settings in which the folds of a task must agree, since their probabilities are averaged.
@@ -92,13 +91,6 @@ def load_task_heads(
         tasks[name] = build_task(heads, calibrated=True)
     raise_all(headline, problems)
     return tasks
-
-
-def load_verified_head(file: Path) -> TrainedHead:
-    """Load a head and its checksum, held against its run's manifest."""
-    checksum, note = verify_checksum(file)
-    print(note, end="\n" if note else "", file=sys.stderr)
-    return replace(load_head(file), checksum=checksum)
 
 
 def find_checkpoints(runs: Path, tasks: Iterable[str]) -> dict[str, list[Path]]:

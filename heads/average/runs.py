@@ -20,10 +20,10 @@ from data.runtime.files import write_text
 from data.runtime.processes import usable_workers
 from data.transforms.pipeline import Pipeline
 from heads.build import describe_validation
-from heads.load import TrainedHead, build_head, load_head
+from heads.load import TrainedHead, build_head, load_verified_head
 from heads.objective.calibration import fit_temperature
 from heads.objective.metrics import compute_metrics
-from heads.run.folder import RunFolder, save_head, verify_checksum, write_history, write_json, write_manifest
+from heads.run.folder import RunFolder, save_head, write_history, write_json, write_manifest
 from heads.run.leakage import TrainingPeople, find_training_people, hash_person
 from heads.train.loaders import ProcessBatches, make_loader
 from heads.train.loop import ValidationOutput, predict
@@ -41,14 +41,11 @@ LEAST_COSINE = 0.5
 
 def load_runs(folders: Sequence[Path]) -> tuple[list[TrainedHead], TrainingPeople]:
     """Load the heads of runs, and the people whom any of them was trained on; warn of heads that do not store them."""
-    heads = []
-    for run in map(RunFolder, folders):
-        print(verify_checksum(run.best)[1], end="", file=sys.stderr)
-        heads.append(load_head(run.best))
+    heads = [load_verified_head(RunFolder(folder).best) for folder in folders]
     people = [find_training_people(head.file) for head in heads]
     unknown = tuple(dict.fromkeys(name for each in people for name in each.unknown))
     for name in unknown:
-        print(f"{name}: of version 0.1, the people it was trained on are not known", file=sys.stderr)
+        print(f"{name}: the people it was trained on are not known", file=sys.stderr)
     return heads, TrainingPeople(frozenset().union(*(each.hashes for each in people)), unknown)
 
 

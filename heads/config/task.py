@@ -205,6 +205,9 @@ class Mix(Section):
     rarest: bool | str = False
 
 
+FREE_KEYS = ("workers", "trackers")  # of `Training`: they do not affect a run's result
+
+
 class Training(Section):
     """Training; `feature_views`: views per image whose features are cached and the classifier is trained on."""
 

@@ -139,6 +139,7 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[Device], threads: Path | Non
     codes: dict[str, int] = {}
     ready: list[str] = []
     processes: list[subprocess.Popen[str]] = []
+    stop = threading.Event()
     running: dict[Future[tuple[int, float | None]], tuple[str, Device | None]] = {}
     with ThreadPoolExecutor(len(free)) as pool:
         try:
@@ -150,7 +151,7 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[Device], threads: Path | Non
                     order.done(name)
                 while ready and free:
                     name, device = ready.pop(0), free.pop(0)
-                    running[pool.submit(_run, by_name[name], device, processes)] = name, device
+                    running[pool.submit(_run, by_name[name], device, processes, stop)] = name, device
                 if threads is not None and running:
                     write_text(threads, str(max(1, count_cores() // len(running))))
                 for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
@@ -165,6 +166,7 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[Device], threads: Path | Non
                     order.done(name)
                     free.append(device)
         except BaseException:  # interrupted while it waits
+            stop.set()
             for process in processes:
                 process.terminate()
             raise
@@ -211,21 +213,27 @@ def exit_code(codes: Mapping[str, int]) -> int:
     return 0 if not failed else 2 if failed == {2} else 1
 
 
-def _run(job: Job, device: Device | None, processes: list[subprocess.Popen[str]]) -> tuple[int, float | None]:
+def _run(
+    job: Job, device: Device | None, processes: list[subprocess.Popen[str]], stop: threading.Event
+) -> tuple[int, float | None]:
     """Run a job to its end; return its exit code and the seconds that it took, None if it was done before.
 
-    On a device its lines are prefixed, since others print at the same time.
+    On a device its lines are prefixed, since others print at the same time. Once `stop` is set it does not start.
     """
     start = time.monotonic()
     arguments = () if job.stamp is None else job.stamp.start(job.name)
     if arguments is None:
         return 0, None
+    if stop.is_set():  # reading what decides the result may take seconds
+        return SKIPPED, None
     print(f"{job.name}: started", flush=True)
     command = [*job.command, *arguments]
     pipe = None if device is None else subprocess.PIPE
     environment = {**os.environ, **(device or {}), **job.environment}
     with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace") as process:
         processes.append(process)
+        if stop.is_set():  # after the others were told
+            process.terminate()
         streams = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
         threads = [threading.Thread(target=_print_prefixed, args=(job.name, *pair)) for pair in streams if pair[0]]
         for thread in threads:

@@ -20,7 +20,7 @@ class TrainingPeople:
 
     Attributes:
         hashes: of their names, see `hash_person`: who has the data recognises them, a shared checkpoint names nobody.
-        unknown: checkpoints and files along the chain that do not hold their people, by file name.
+        unknown: checkpoints (as FOLDER/FILE) and files along the chain that do not hold their people.
     """
 
     hashes: frozenset[str] = frozenset()
@@ -56,7 +56,7 @@ def find_training_people(checkpoint: Path) -> TrainingPeople:
     people = description.get(PEOPLE)
     if isinstance(people, dict):
         return TrainingPeople(frozenset(people.get("hashes", ())), tuple(people.get("unknown", ())))
-    return TrainingPeople(unknown=(str(checkpoint),)) if "config" in description else TrainingPeople()
+    return TrainingPeople(unknown=("/".join(checkpoint.parts[-2:]),)) if "config" in description else TrainingPeople()
 
 
 def teacher_warning(name: str, people: TrainingPeople, valid: pd.DataFrame) -> str:
@@ -75,7 +75,8 @@ def leakage_warning(checkpoint: Path, people: TrainingPeople, valid: pd.DataFram
         valid: rows of the validation set, of which `source` and `person` are used.
     """
     leaked, warning = _find_leaked(people, valid), ""
-    if str(checkpoint) in people.unknown:
+    description = find_description(checkpoint) or {}
+    if "config" in description and PEOPLE not in description:
         warning += f"{checkpoint}: a backbone of version 0.1, which did not store the people it was trained on"
         validation = RunFolder(checkpoint.parent).validation
         if validation.is_file():
@@ -85,7 +86,7 @@ def leakage_warning(checkpoint: Path, people: TrainingPeople, valid: pd.DataFram
             warning += "; train it again to have data leakage found\n"
     elif people.unknown:
         names = ", ".join(people.unknown)
-        warning += f"{checkpoint}: it is not known which people its backbone was trained on ({names} of version 0.1)\n"
+        warning += f"{checkpoint}: it is not known which people its backbone was trained on ({names})\n"
     return warning + _describe_leak(checkpoint, "backbone", leaked)
 
 

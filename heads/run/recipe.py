@@ -18,13 +18,13 @@ from data.runtime.files import hold_lock
 from heads.build import load_task_config
 from heads.config.loader import Location, Section, check_config, read_yaml
 from heads.config.steps import replace_steps
+from heads.config.task import FREE_KEYS
 from heads.run.folder import file_checksum, find_source_run, run_folder
 from heads.run.jobs import Job, plan_jobs, run_side_by_side
 from heads.run.stamp import Stamp, table_checksum
 from heads.train.teacher import find_teacher_heads
 
 STAMPS = ".recipe"  # folder in the folder of all runs
-FREE_KEYS = ("workers",)  # of the section `training`: they affect a run's speed, not its result
 Sources = Annotated[list[str], Field(min_length=1)]
 
 
@@ -199,22 +199,34 @@ def _changed_steps(task: str, steps: Mapping[str, Any], config: Path | None, set
 
 
 def _data_jobs(recipe: Recipe, runs: Path, on_bad_image: str) -> Iterator[Job]:
-    """Make the jobs that write data before any training."""
+    """Make the jobs that write data before any training, named after their modules: no head's name has a dot."""
     if (masked := recipe.masked) is not None:
         shares = {"per_face": masked.per_face, "wrong": masked.wrong}
-        yield _data_job("data.masked", masked, Path(masked.out, "labels.csv"), shares, runs)
+        yield _data_job("data.masked", masked, Path(masked.out, "labels.csv"), shares, runs, on_bad_image)
     if (embeddings := recipe.embeddings) is not None:
-        options = {"where": embeddings.where, "on_bad_image": on_bad_image}
-        yield _data_job("data.embeddings", embeddings, Path(embeddings.out), options, runs)
+        where, file = {"where": embeddings.where}, Path(embeddings.out)
+        yield _data_job("data.embeddings", embeddings, file, where, runs, on_bad_image, absolute=True)
 
 
-def _data_job(module: str, section: Masked | Embeddings, result: Path, options: Mapping[str, Any], runs: Path) -> Job:
-    """Make a job of a module of `data`, named after it: no head's name has a dot."""
+def _data_job(
+    module: str,
+    section: Masked | Embeddings,
+    result: Path,
+    options: Mapping[str, Any],
+    runs: Path,
+    on_bad_image: str,
+    absolute: bool = False,
+) -> Job:
+    """Make a job of a module of `data`, done again when its options or data change, or `absolute` paths of these."""
     sources = list(map(Path, section.data))
+    places = {"folders": [str(source.resolve()) for source in sources]} if absolute else {}
     command = [sys.executable, "-m", module, "--out", section.out, *(f"--data={source}" for source in sources)]
     command += [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
-    stamp = Stamp(runs / STAMPS / f"{module}.json", result, lambda: {**options, "data": table_checksum(sources)})
+    stamp = Stamp(
+        runs / STAMPS / f"{module}.json", result, lambda: {**options, **places, "data": table_checksum(sources)}
+    )
     root = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    command.append(f"--on-bad-image={on_bad_image}")
     return Job(module, command, environment={"PYTHONPATH": root}, stamp=stamp)
 
 

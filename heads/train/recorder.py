@@ -17,7 +17,7 @@ from data.runtime.arrays import write_arrays
 from data.runtime.errors import InputError, raise_all
 from data.runtime.files import remove_unfinished, write_text
 from heads.config.loader import dump_yaml, read_stored_config
-from heads.config.task import TaskConfig
+from heads.config.task import FREE_KEYS, TaskConfig
 from heads.objective.calibration import expected_calibration_error, fit_temperature, scale
 from heads.objective.targets import Target
 from heads.run.checkpoint import load_state, read_description, save_state
@@ -29,8 +29,6 @@ from heads.train.state import EpochProgress, TrainState
 from heads.train.trackers import RunTrackers
 
 SCORES = ("macro_f1", "accuracy", "mae", "epoch")  # of a run's best epoch, in metrics.json
-# Keys that may change on resume: they do not affect a run's result.
-FREE_KEYS = ("training.workers", "training.trackers")
 # What must not change beside the config: keys in the state, and words for messages.
 FINGERPRINTS = {
     "train": "images to train on and their labels, in order (--data, corrections)",
@@ -66,7 +64,7 @@ class RunRecorder:
         self.run, self.config, self.fingerprints = run, config, fingerprints
         self.validation, self.box_margin, self.people = validation, box_margin, people
         self.trackers = RunTrackers(config["training"]["trackers"], run, config["task"], _flatten(config))
-        self._started = False
+        self._started = self._resumed = False
 
     def after_epoch(self, state: TrainState, output: ValidationOutput | None, is_best: bool) -> None:
         """Write the head if it is the best, then the state, then the files for the user.
@@ -78,7 +76,8 @@ class RunRecorder:
             remove_unfinished(run.folder)
             if first:  # an earlier run's states do not belong to this run's best head
                 run.last.unlink(missing_ok=True)
-                run.interrupted.unlink(missing_ok=True)
+                if not self._resumed:
+                    run.interrupted.unlink(missing_ok=True)
             self.trackers.start()
             self._started = True
         if is_best and output is not None:
@@ -153,6 +152,7 @@ class RunRecorder:
             raise InputError(message) from None
         progress = description.get("progress")
         state.progress = EpochProgress() if progress is None else EpochProgress.from_json(progress)
+        self._resumed = True
         print(f"resuming after {self._position(state)}")
 
     def _check(self, path: Path, description: Mapping[str, Any]) -> None:
@@ -164,7 +164,7 @@ class RunRecorder:
             [
                 f"{key}: found {now.get(key)!r}, expected {before.get(key)!r}"
                 for key in sorted(before.keys() | now.keys())
-                if before.get(key) != now.get(key) and key not in FREE_KEYS
+                if before.get(key) != now.get(key) and key.removeprefix("training.") not in FREE_KEYS
             ],
         )
         marks = dict(description.get("marks", {}))  # the earliest versions wrote none

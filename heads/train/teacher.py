@@ -95,7 +95,7 @@ def ask_heads(
         boxes: face boxes, for heads that were trained on faces cropped to them.
 
     Raises:
-        InputError: a head has other classes, or boxes are missing.
+        InputError: a head has other classes.
     """
     people = [find_training_people(file) for file in files]
     hashes = rows["person"].map(hash_person)
@@ -104,7 +104,8 @@ def ask_heads(
         for each in people
     ]
     checksum = hashlib.sha256("".join(map(file_checksum, files)).encode()).hexdigest()
-    key = json.dumps([checksum, [each.tolist() for each in chosen], target.names, rows["path"].tolist()])
+    meaning = [target.names, target.classes, target.borders, None if boxes is None else file_checksum(boxes)]
+    key = json.dumps([checksum, [each.tolist() for each in chosen], meaning, rows["path"].tolist()])
     key = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
     used = reduce(or_, (each for each, mask in zip(people, chosen, strict=True) if mask.any()), TrainingPeople())
     with accelerator.main_process_first():  # one process computes, the others find the file
@@ -212,7 +213,7 @@ def read_embeddings(file: Path, rows: pd.DataFrame) -> Teacher:
     """
     arrays = read_arrays(file, "a teacher's file") if file.suffix == ".npz" else {}
     paths, values = arrays.get("path"), arrays.get("embeddings")
-    if paths is None or values is None or values.ndim != 2 or len(paths) != len(values):
+    if paths is None or values is None or values.ndim != 2 or not len(paths) == len(values) > 0:
         found = {name: list(array.shape) for name, array in arrays.items()} or file.suffix
         raise InputError(f"{file}: found {found}, expected an .npz file with path [N] and embeddings [N, D]")
     places = _find_images(file, rows, pd.Index(paths.astype(str), dtype=object))

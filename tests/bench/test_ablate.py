@@ -113,8 +113,9 @@ def test_unfinished_runs_are_trained_and_failures_listed(
 
 
 def test_steps_are_replaced_where_they_are() -> None:
-    def settings(steps: Mapping[str, object]) -> Mapping[str, list[object]]:
-        _, run = list_runs(make_plan({"name": "L", "head": "mask", "steps": steps}, mask={"data": ["train"]}))
+    def settings(steps: Mapping[str, object], **setting: object) -> Mapping[str, list[object]]:
+        lever = {"name": "L", "head": "mask", "steps": steps, "set": setting}
+        _, run = list_runs(make_plan(lever, mask={"data": ["train"]}))
         return run.settings
 
     before = load_config(TaskConfig, Path("configs/mask.yaml"), []).pixels
@@ -122,6 +123,8 @@ def test_steps_are_replaced_where_they_are() -> None:
     after = settings({**small, "grey": None})
     expected = [small if step == letterbox else step for step in before.train if "grey" not in step]
     assert (after["pixels.evaluate"], after["pixels.train"]) == ([small], expected)
+    own = {"pixels.evaluate": [{"resize": {"height": 9, "width": 9}}]}
+    assert settings({"grey": None}, **own)["pixels.evaluate"] == own["pixels.evaluate"]
     with pytest.raises(InputError, match="gray: expected one of"):
         settings({"gray": None})
 

@@ -90,6 +90,9 @@ def test_an_image_that_cannot_be_decoded_is_named_or_left_out(call, people: Path
     skipped = call(embeddings, "--data", people, "--out", out, "--processes", 1, "--on-bad-image", "skip")
     assert (skipped.code, f"{broken}: not an image" in skipped.err) == (0, True)
     assert [Path(path).stem for path in np.load(out)["path"]] == ["0", "2", "3"]
+    for path in (people / "images").iterdir():
+        path.write_bytes(b"no image")
+    assert call(embeddings, "--data", people, "--out", out, "--processes", 1, "--on-bad-image", "skip").code == 2
 
 
 def test_what_to_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ from data import masked
 from data.annotations.table import read_table
 from data.images.decode import decode
 from data.masked import bare_faces, write_masked
-from data.runtime.errors import InputError
 
 PEOPLE = ("000001_female_Drawn_20", "000002_male_Drawn_40", "000003_female_Drawn_70")
 
@@ -98,16 +97,19 @@ def test_a_file_name_decides_what_is_drawn_and_not_the_place_or_other_files(port
     assert both == elsewhere
 
 
-def test_all_broken_portraits_are_listed_and_the_same_command_works_without_them(portraits, tmp_path):
-    out, table = tmp_path / "out", read_table([portraits])
+def test_all_broken_portraits_are_listed_or_left_out(portraits, tmp_path, call):
+    out = tmp_path / "out"
     for name in ("2.png", "5.png"):
         whole = (portraits / "images" / name).read_bytes()
         (portraits / "images" / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="cannot be decoded; replace or remove them") as refused:
-        write_masked(table, out, 1, 0.5, 0, processes=2)
-    assert [number for number in range(6) if f"{number}.png" in str(refused.value)] == [2, 5]
+    command = ("--data", portraits, "--out", out, "--per-face", 1, "--processes", 2)
+    refused = call(masked, *command)
+    assert (refused.code, "cannot be decoded; replace or remove them" in refused.err) == (2, True)
+    assert [number for number in range(6) if f"{number}.png" in refused.err] == [2, 5]
     assert [path.name for path in tmp_path.iterdir()] == ["portraits"]
-    assert write_masked(table.drop([2, 5]).reset_index(drop=True), out, 1, 0.5, 0, processes=1) == 8
+    skipped = call(masked, *command, "--on-bad-image", "skip")
+    assert (skipped.code, "2 images cannot be decoded and are left out" in skipped.err) == (0, True)
+    assert len(read_table([out])) == 8
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,8 @@ from ensemble.backends.int8_images import (
 )
 from ensemble.export import __main__ as export
 from ensemble.files.predictions import read_probabilities
-from ensemble.inference.load import load_verified_head
 from ensemble.inference.predictor import Predictor, Task, build_task
-from heads.load import TrainedHead
+from heads.load import TrainedHead, load_verified_head
 
 openvino = pytest.importorskip("openvino", reason="needs requirements-fast.txt")
 pytest.importorskip("nncf", reason="needs requirements-fast.txt")

@@ -20,6 +20,7 @@ from heads.export.model_card import head_section
 from heads.load import build_head, load_head
 from heads.objective.calibration import calibrate
 from heads.run.folder import save_head, write_json
+from heads.run.leakage import find_training_people
 
 pytestmark = [
     pytest.mark.usefixtures("tiny_backbone"),
@@ -125,6 +126,8 @@ def test_a_head_of_other_steps_is_exported_as_weights_only(colour_config: Callab
     steps = ["aligned_crop", {"center_crop": {"height": 48, "width": 36}}]
     write_run(tmp_path / "age", colour_config(label=AGE, pixels={"evaluate": steps}))
     run("--runs", tmp_path, "--format", "safetensors", "--out", tmp_path / "out")
+    people = find_training_people(tmp_path / "out" / "age.safetensors")  # so that leakage through it is found
+    assert people == find_training_people(tmp_path / "age" / "best.safetensors")
     assert "## Terms\n\nNot stated." in (tmp_path / "out" / "age.md").read_text(encoding="utf-8")
     with pytest.raises(InputError, match=r"found no TASK/best\.safetensors"):
         run("--runs", tmp_path / "age")

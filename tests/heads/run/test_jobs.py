@@ -2,6 +2,8 @@
 
 import os
 import sys
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +23,7 @@ from heads.run.jobs import (
     run_side_by_side,
     use_thread_share,
 )
+from heads.run.stamp import Stamp
 
 # Notes when it runs and on which device; given another job's name, it waits until that one has started.
 PROGRAM = """
@@ -73,6 +76,29 @@ def test_jobs_run_one_after_another_without_devices(tmp_path: Path) -> None:
     spans = sorted(times(tmp_path, name) for name in "abc")
     assert all(first[1] <= second[0] for first, second in pairwise(spans))
     assert times(tmp_path, "a")[1] <= times(tmp_path, "b")[0]
+
+
+def test_a_job_does_not_start_after_a_stop_that_came_while_its_stamp_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, stopped = threading.Event(), threading.Event()
+
+    class SlowStamp(Stamp):
+        def start(self, name: str) -> Sequence[str]:
+            reading.set()
+            assert stopped.wait(60)
+            return ()
+
+    def interrupt(*_: object, **__: object) -> None:
+        assert reading.wait(60)
+        threading.Timer(0.2, stopped.set).start()  # when the others have been told
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("heads.run.jobs.wait", interrupt)
+    stamp = SlowStamp(tmp_path / "stamp.json", tmp_path / "result", dict)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([replace(job(tmp_path, "a"), stamp=stamp)], [])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_jobs_run_side_by_side_one_per_device(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

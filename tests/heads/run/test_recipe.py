@@ -138,7 +138,7 @@ def test_only_what_is_not_done_or_has_changed_is_trained(
     assert train() == (1, ["age", "age_backbone", "mask"])
     (place / "fail").unlink()
     assert train() == (0, ["age --resume"])
-    assert train("--set", "training.workers=7") == (0, [])
+    assert train("--set", "training.workers=7", "--set", "training.trackers=[]") == (0, [])
     assert "mask: found done (" in capfd.readouterr().out
 
     (place / "more/labels.csv").write_text("path,person,mask,age\nbob.jpg,bob,normal,30\n")
@@ -210,19 +210,21 @@ def test_changed_steps_reach_the_training_and_an_unknown_one_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("section", "result", "change", "end"),
+    ("section", "result", "change", "again", "moved"),
     [
         (
-            "masked: {{data: [{faces}/train], out: $RUNS/masked, per_face: 1, wrong: 0.5}}",
+            "masked: {data: [$FACES], out: $RUNS/masked, per_face: 1, wrong: 0.5}",
             "masked/labels.csv",
             ("0.5", "0.4"),
-            (2, []),  # a folder that is there is not overwritten
+            ["not an empty folder"],  # what is there is not overwritten
+            [],
         ),
         (
-            "embeddings: {{data: [{faces}/train], out: $RUNS/faces.npz, where: mask=normal}}",
+            "embeddings: {data: [$FACES], out: $RUNS/faces.npz, where: mask=normal}",
             "faces.npz",
             ("normal", "wear"),
-            (0, []),
+            ["changed since: where"],
+            ["changed since: folders"],  # it holds absolute paths
         ),
     ],
 )
@@ -230,20 +232,26 @@ def test_data_are_written_once_and_before_any_training(
     section: str,
     result: str,
     change: tuple[str, str],
-    end: tuple[int, list[str]],
+    again: list[str],
+    moved: list[str],
     place: Path,
     faces: Path,
     train: Callable[..., tuple[int, list[str]]],
     capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("dlib")
-    recipe = f"{section.format(faces=faces)}\nheads: {{mask: {{data: [$DATA]}}}}\n"
+    def reports() -> list[str]:
+        output = capfd.readouterr()
+        every = ["not an empty folder", "changed since: where", "changed since: folders"]
+        return [text for text in every if text in output.out + output.err]
+
+    monkeypatch.setenv("FACES", str(shutil.copytree(faces / "train", place / "faces")))
+    recipe = f"{section}\nheads: {{mask: {{data: [$DATA]}}}}\n"
     (place / "recipe.yaml").write_text(recipe)
     assert train() == (0, ["mask"])
     assert (place / "runs" / result).exists()
-    assert train() == (0, [])
+    assert (train(), reports()) == ((0, []), [])
+    monkeypatch.setenv("FACES", str((place / "faces").rename(place / "moved")))
+    assert (train(), reports()) == ((0, []), moved)
     (place / "recipe.yaml").write_text(recipe.replace(*change))
-    assert train() == end
-    output = capfd.readouterr()
-    assert "done again; changed since" in output.out
-    assert ("not an empty folder" in output.err) == (end[0] == 2)
+    assert (train(), reports()) == ((2 if "masked" in section else 0, []), again)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,6 +125,22 @@ def test_a_new_run_replaces_an_earlier_one_when_its_first_epoch_ends(start: Call
     assert [new.run.best.exists(), new.run.validation.exists()] == [first is not None] * 2
     assert first is None or new.weights() == (0.25, 0.25)
     assert len(pd.read_csv(new.run.history)) == 1
+
+
+def test_a_run_that_was_resumed_in_its_first_epoch_can_be_killed_at_its_end(
+    start: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = start()
+    stopped.state.progress = EpochProgress(steps=3)
+    stopped.recorder.on_stop(stopped.state)
+    resumed = start()
+    resumed.recorder.resume(resumed.state)
+    monkeypatch.setattr(resumed.recorder, "_save", lambda *_: sys.exit())
+    with pytest.raises(SystemExit):
+        resumed.end(0.5)
+    again = start()
+    again.recorder.resume(again.state)
+    assert again.state.progress.steps == 3
 
 
 FREE = {"workers": 9, "trackers": []}

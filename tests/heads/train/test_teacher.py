@@ -136,6 +136,10 @@ def test_the_answers_are_computed_once_and_their_file_is_a_teacher(
     for changed in (files[:1], files[::-1]):
         with pytest.raises(TypeError):  # other heads are asked
             ask(changed, rows, store)
+    boxes = tmp_path / "boxes.csv"
+    boxes.touch()
+    with pytest.raises(TypeError):  # of faces cut out anew
+        ask_heads(files, rows, COLOURS, store, False, boxes, 0, Accelerator(cpu=True))
 
 
 def test_a_teacher_of_the_same_numbers_gives_their_distribution_and_any_other_its_classes(
@@ -296,9 +300,9 @@ def test_training_with_a_teacher(
 
     plain = run("plain", distilled[1], **options)
     everybody = save("everybody", squares.persons, 5, **sections)
-    nobody = run("nobody", *distilled, f"teacher.runs=[{everybody}]", **options)
-    assert weights(nobody) == weights(plain)
-    images = int(re.search(r"teacher: (\d+) training images, \1 of them without", capsys.readouterr().out)[1])
+    images = int(re.search(r"colour: (\d+) images to train", capsys.readouterr().out)[1])
+    with pytest.raises(InputError, match="no training image has one, expected heads that were not trained on these"):
+        run("nobody", *distilled, f"teacher.runs=[{everybody}]", **options)
     off = run("off", distilled[1], distilled[0].replace("factor: 2", "factor: 0"), f"teacher.runs=[{folds}]", **options)
     assert weights(off) == weights(plain)
     assert not off.teacher.exists()
