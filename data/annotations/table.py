@@ -123,6 +123,13 @@ def source_folder(source: Path) -> Path:
     return source.parent if source.is_file() else source
 
 
+def paths_in_sources(table: pd.DataFrame) -> list[str]:
+    """Return each image's path within its source, with / on every system; the whole path if it lies elsewhere."""
+    folders = {source: f"{source_folder(Path(source))}{os.sep}" for source in table["source"].unique()}
+    pairs = zip(table["path"], table["source"], strict=True)
+    return [path.removeprefix(folders[source]).replace(os.sep, "/") for path, source in pairs]
+
+
 def _read_source(source: Path, lenient: bool) -> tuple[list[Row], list[str]]:
     """Return a source's rows, each with its `source`, and its problems."""
     name = str(source)

@@ -3,6 +3,14 @@
 A head has one output per class; or one per whole number low..high, whose probabilities are summed within the
 classes and whose mean predicts the number (Rothe et al. 2018, doi:10.1007/s11263-016-0940-3; Gaussian labels:
 Gao et al. 2017, arXiv:1611.01731); or one per border between ordered classes (`heads.objective.ordinal`).
+
+A training target, made by `encode` and `join_teacher` and read by the losses, is of one of these shapes:
+
+| targets | of a head with | an image without a label or teacher has |
+| --- | --- | --- |
+| class indices, int64 [N] | one output per class or border | no row |
+| distributions [N, outputs] | one output per number, or classes and mixed images | no row |
+| both side by side, float [N, outputs + K] | a teacher of K classes, numbers or embeddings | zeros in that part |
 """
 
 from collections.abc import Sequence

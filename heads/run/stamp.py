@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.annotations.table import read_table, source_folder
+from data.annotations.table import paths_in_sources, read_table
 from data.runtime.errors import InputError
 from data.runtime.files import write_text
 from heads.run.folder import file_checksum
@@ -73,7 +73,6 @@ class Stamp:
 def table_checksum(sources: Sequence[Path]) -> str:
     """Compute the SHA-256 of the images' names and labels in the sources' table, wherever the sources lie."""
     table = read_table(sources, lenient=True)
-    folders = [f"{source_folder(Path(source))}/" for source in table["source"]]
-    table["path"] = [path.removeprefix(folder) for path, folder in zip(table["path"], folders, strict=True)]
+    table["path"] = paths_in_sources(table)
     text = table.drop(columns="source").to_csv(index=False)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

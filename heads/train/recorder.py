@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import classification_report
 
-from data.annotations.table import source_folder
+from data.annotations.table import paths_in_sources
 from data.images.decode import write_left_out
 from data.runtime.arrays import write_arrays
 from data.runtime.errors import InputError, raise_all
@@ -241,12 +241,9 @@ def fingerprint_data(
 
 
 def _fingerprint_rows(rows: pd.DataFrame, target: Target) -> str:
-    folders = {source: f"{source_folder(Path(source))}{os.sep}" for source in rows["source"].unique()}
-    sources = zip(rows["source"], rows["path"], strict=True)
-    paths = [path.removeprefix(folders[source]) for source, path in sources]
     columns = [part.column for part in target.parts] or [target.column]
     labels = (rows[name].astype(str) for name in columns)
-    return f"{len(rows)} ({_digest(zip(paths, *labels, strict=True))})"
+    return f"{len(rows)} ({_digest(zip(paths_in_sources(rows), *labels, strict=True))})"
 
 
 def _digest(values: Iterable[Any]) -> str:

@@ -9,7 +9,6 @@ without a teacher. Embeddings, such as a face recogniser's, are an .npz of `path
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 
-from data.annotations.table import number_people, source_folder
+from data.annotations.table import number_people, paths_in_sources
 from data.dataset import ImageDataset, SequentialIndices
 from data.images.crop import make_reader
 from data.runtime.arrays import read_arrays, write_arrays
@@ -253,8 +252,7 @@ def _find_images(file: Path, rows: pd.DataFrame, paths: "pd.Index[str]") -> npt.
     """
     places = {path: place for place, path in enumerate(paths)}
     found = []
-    for path, source in zip(rows["path"], rows["source"], strict=True):
-        inside = path.removeprefix(f"{source_folder(Path(source))}{os.sep}").replace(os.sep, "/")
+    for path, inside in zip(rows["path"], paths_in_sources(rows), strict=True):
         names = (path, inside, inside.removeprefix("images/"))
         found.append(next((places[name] for name in names if name in places), -1))
     found_places = np.array(found, dtype=np.int64)
