@@ -32,7 +32,15 @@ from ensemble.backends.engines import (
 from ensemble.files.predictions import FILE_NAME, Predictions, write_probabilities
 from ensemble.files.share import find_folder, save_folder
 from ensemble.files.submission import read_ground_truth
-from ensemble.inference.choice import AUTO, SAMPLE, choose_backend, describe_machine, list_candidates, score_heads
+from ensemble.inference.choice import (
+    AUTO,
+    SAMPLE,
+    HeadScore,
+    choose_backend,
+    describe_machine,
+    list_candidates,
+    score_heads,
+)
 from ensemble.inference.early_exit import predict_adaptive
 from ensemble.inference.exit_threshold import load_exit_threshold
 from ensemble.inference.load import load_tasks
@@ -334,8 +342,8 @@ class Ensemble:
         [batch] = model._load_batches(first, 0, True)
         return partial(model.predictor, batch)
 
-    def _score(self, backend: EngineBackend) -> dict[str, float]:
-        """Macro F1 of each head on its validation images, as they are."""
+    def _score(self, backend: EngineBackend) -> dict[str, HeadScore]:
+        """Score each head on its validation images, as they are."""
         model = replace(self, backend=backend, candidates=())
 
         def predict(paths: Sequence[str]) -> Iterator[dict[str, npt.NDArray[np.float32]]]:

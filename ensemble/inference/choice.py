@@ -6,9 +6,11 @@ It is measured once for a machine, heads and options, and remembered beside the 
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import chain
+from math import comb
 from pathlib import Path
 from time import perf_counter
 
@@ -30,6 +32,14 @@ SAMPLE, ROUNDS = 64, 2  # images that backends are measured on, and how often
 MAX_LOSS = 0.001  # of macro F1 on validation images, in bfloat16
 VALIDATION_IMAGES = 4000  # of each head, or a few more: of 1,000, one other answer can already cost as much
 WORTHWHILE = 1.05  # times PyTorch's speed, from which on another engine makes up for loading it
+
+
+@dataclass(frozen=True)
+class HeadScore:
+    """Macro F1 of a head on its validation images, and which of them [N] it answers right."""
+
+    macro_f1: float
+    right: npt.NDArray[np.bool_]
 
 
 class BackendChoice(BaseModel, frozen=True, strict=True):
@@ -68,7 +78,7 @@ def choose_backend(
     key: str,
     images: int,
     measure: Callable[[EngineBackend], Callable[[], object]],
-    score: Callable[[EngineBackend], Mapping[str, float]],
+    score: Callable[[EngineBackend], Mapping[str, HeadScore]],
 ) -> EngineBackend:
     """Return the remembered backend, or measure all; the first one if there are fewer images than `MIN_IMAGES`.
 
@@ -77,7 +87,7 @@ def choose_backend(
         key: of all else that the choice depends on.
         images: number to predict now.
         measure: prepares a backend and returns the call to time; InputError if it does not answer as PyTorch.
-        score: macro F1 on validation images by head; InputError if these are not there.
+        score: of each head on its validation images; InputError if these are not there.
     """
     file = runs / ENGINES_FOLDER / FILE_NAME
     try:
@@ -107,8 +117,8 @@ def choose_backend(
     return chosen
 
 
-def score_heads(tasks: Mapping[str, Task], predict: PredictHeads) -> dict[str, float]:
-    """Macro F1 of each head, by its folder, on validation images; every image is predicted once, by all heads.
+def score_heads(tasks: Mapping[str, Task], predict: PredictHeads) -> dict[str, HeadScore]:
+    """Score each head, by its folder, on validation images; every image is predicted once, by all heads.
 
     They are all images of a head's people, or of some of them where they have more than `VALIDATION_IMAGES`.
 
@@ -134,7 +144,8 @@ def score_heads(tasks: Mapping[str, Task], predict: PredictHeads) -> dict[str, f
     for (name, fold), names in own.items():
         probabilities = np.concatenate([part[name][fold] for part in parts])[[places[path] for path in names]]
         found, classes = probabilities.argmax(axis=1), probabilities.shape[1]
-        scores[str(tasks[name].heads[fold].run.folder)] = macro_f1(truth[name, fold], found, classes)
+        score = HeadScore(macro_f1(truth[name, fold], found, classes), found == truth[name, fold])
+        scores[str(tasks[name].heads[fold].run.folder)] = score
     return scores
 
 
@@ -178,17 +189,37 @@ def _rank(backend: EngineBackend, speed: float) -> float:
 
 
 def _loses_little(
-    backend: EngineBackend, single: EngineBackend, score: Callable[[EngineBackend], Mapping[str, float]]
+    backend: EngineBackend, single: EngineBackend, score: Callable[[EngineBackend], Mapping[str, HeadScore]]
 ) -> bool:
-    """Whether bfloat16 costs no head more than `MAX_LOSS` of macro F1 on its validation images; printed if it does."""
+    """Whether bfloat16 makes no head worse on its validation images; printed if it does.
+
+    Worse is a macro F1 that is lower by more than `MAX_LOSS`, unless the answers that changed explain it by chance: of
+    a few thousand images, a handful change, and two of these can cost as much.
+    """
     try:
         before, after = score(single), score(backend)
     except InputError as error:
         print(f"engine: bfloat16 is not used, since it cannot be checked: {error}", file=sys.stderr)
         return False
     losses = [
-        f"{name} {before[name]:.4f} to {after[name]:.4f}" for name in before if before[name] - after[name] > MAX_LOSS
+        f"{name} {before[name].macro_f1:.4f} to {after[name].macro_f1:.4f}"
+        for name in before
+        if before[name].macro_f1 - after[name].macro_f1 > MAX_LOSS and _is_worse(before[name].right, after[name].right)
     ]
     if losses:
         print(f"engine: {_name(backend)} is not used: macro F1 falls from {', '.join(losses)}", file=sys.stderr)
     return not losses
+
+
+def _is_worse(before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) -> bool:
+    """Whether the answers that changed became wrong rather than right, by a one-sided sign test at 5 %.
+
+    McNemar 1947, doi:10.1007/BF02295996, with the binomial distribution itself.
+
+    >>> right = np.ones(9, dtype=bool)
+    >>> [_is_worse(right, np.arange(9) >= lost) for lost in (4, 5)]
+    [False, True]
+    """
+    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
+    changed = lost + won
+    return 20 * sum(comb(changed, more) for more in range(lost, changed + 1)) < 1 << changed

@@ -4,13 +4,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data.runtime.errors import InputError
 from ensemble import Ensemble
 from ensemble.backends.engines import ENGINES_FOLDER, EngineBackend
 from ensemble.inference import choice
-from ensemble.inference.choice import MIN_IMAGES, choose_backend, list_candidates
+from ensemble.inference.choice import MIN_IMAGES, HeadScore, choose_backend, list_candidates
 
 TORCH, HALF = EngineBackend(), EngineBackend(precision="bf16")
 ONNX, OTHER = EngineBackend("onnx"), EngineBackend("openvino")
@@ -18,17 +19,19 @@ SECONDS = {TORCH: 0.03, HALF: 0.002, ONNX: 0.02, OTHER: 0.01}
 
 
 def choose(runs: Path, images: int = MIN_IMAGES, losses: float = 0.0, **options: object) -> EngineBackend:
-    """Choose among all backends, of which `wrong` ones differ from PyTorch."""
+    """Choose among all backends, of which `wrong` ones differ from PyTorch, and bfloat16 has `more` wrong answers."""
 
     def measure(backend: EngineBackend) -> Callable[[], None]:
         if backend in options.get("wrong", ()):
             raise InputError(f"{backend.engine} differs")
         return lambda: time.sleep(SECONDS.get(backend, 0.001))
 
-    def score(backend: EngineBackend) -> dict[str, float]:
+    def score(backend: EngineBackend) -> dict[str, HeadScore]:
         if options.get("missing"):
             raise InputError("no validation images")
-        return {"mask": 0.9, "age": 0.8 - (losses if backend.precision == "bf16" else 0)}
+        loss, more = (losses, int(options.get("more", 9))) if backend.precision == "bf16" else (0, 0)
+        age = HeadScore(0.8 - loss, np.arange(100) >= more)
+        return {"mask": HeadScore(0.9, np.ones(100, bool)), "age": age}
 
     return choose_backend(
         options.get("candidates", [*SECONDS]), runs, str(options.get("key", "key")), images, measure, score
@@ -41,6 +44,7 @@ def test_the_quickest_backend_that_passes_its_checks_is_chosen(tmp_path: Path, c
     capsys.readouterr()
     assert choose(tmp_path / "c", losses=0.0011) == OTHER
     assert "torch bf16 is not used: macro F1 falls from age 0.8000 to 0.7989" in capsys.readouterr().err
+    assert choose(tmp_path / "g", losses=0.0011, more=4) == HALF  # four answers more that are wrong may be chance
     assert choose(tmp_path / "d", missing=True) == OTHER
     assert "cannot be checked: no validation images" in capsys.readouterr().err
     assert choose(tmp_path / "e", wrong=[HALF, OTHER]) == ONNX
