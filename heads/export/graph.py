@@ -16,7 +16,6 @@ from heads.load import TrainedHead
 from heads.model.head import Head
 from heads.objective.targets import Target
 from heads.run.checkpoint import save_tensors
-from heads.run.leakage import PEOPLE, find_training_people
 
 INPUT = "photographs"  # part of the file format: programs feed the graph by this name
 # The sides differ from each other and from every other size, so that none is recorded as a constant.
@@ -82,6 +81,8 @@ def export_head(trained: TrainedHead, path: Path, maps: bool = False) -> None:
     elif path.suffix == ".pt":
         write_torchscript(path, HeadGraph(trained, path.stem, maps))
     else:
+        from heads.run.leakage import PEOPLE, find_training_people  # late: predictions need no tables
+
         description: dict[str, object] = {"config": trained.config.model_dump(), "validation": trained.validation}
         description |= {"box_margin": trained.box_margin, "temperature": trained.temperature}
         description |= {PEOPLE: find_training_people(trained.file).to_json()}
