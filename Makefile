@@ -114,11 +114,12 @@ test-faults: install-dev
 test-mutants: install-dev
 	$(BIN)/python tests/mutants.py --jobs 2
 
-# The report and the page in Debian's chromium, which apt-get installs, as npm, where it is missing.
+# The report and the page in Debian's chromium, which apt-get installs, as npm, where it is missing (Node.js may bring its own npm).
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 test-browser: $(VENV)/installed-browser
-	{ command -v chromium && command -v chromedriver && command -v npm; } > /dev/null || { \
-		$(ROOT) apt-get update -q && $(ROOT) apt-get install -y -q --no-install-recommends chromium chromium-driver npm; }
+	missing=; for each in chromium:chromium chromedriver:chromium-driver npm:npm; do \
+		command -v $${each%:*} > /dev/null || missing="$$missing $${each#*:}"; done; \
+	[ -z "$$missing" ] || { $(ROOT) apt-get update -q && $(ROOT) apt-get install -y -q --no-install-recommends $$missing; }
 	$(BIN)/pytest tests/browser
 
 # Several training processes, a Ray cluster of two workers, an S3 server: all on this machine.
