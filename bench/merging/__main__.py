@@ -38,8 +38,8 @@ The {images} images of {people} people that all heads were validated on, with th
 
 ## Decision
 
-On the same images. Multipliers of the probabilities are fitted for macro F1 on half of the people and evaluated on
-the others, {splits} times with each seed.
+On the same images, with the default views. Multipliers of the probabilities are fitted for macro F1 on half of the
+people and evaluated on the others, {splits} times with each seed.
 
 {decisions}
 """
@@ -85,7 +85,7 @@ def main() -> None:
         splits=SPLITS,
         views="\n\n".join(views),
         joint=joint_table(shared, list(loaded[0].values())),
-        decisions=decision_table(shared),
+        decisions=decision_table(shared, list(loaded[0].values())),
     )
     write_text(args.out, page)
     print(page)

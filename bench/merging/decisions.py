@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.markdown import spread, table
-from bench.merging.views import merge_views
+from bench.merging.views import merge_chosen
 from bench.validation import Arrays
+from ensemble.inference.predictor import Task
 from ensemble.joint import encode, joint_probabilities
 from heads.objective.metrics import macro_f1
 
@@ -69,15 +70,16 @@ def decide(
     return pd.DataFrame(rows)
 
 
-def decision_table(runs: Sequence[Sequence[Arrays]]) -> str:
+def decision_table(runs: Sequence[Sequence[Arrays]], tasks: Sequence[Task]) -> str:
     """Write joint macro F1 of each decision over splits and runs, and the difference from argmax.
 
     Args:
         runs: the heads of each, on the same images in the same order.
+        tasks: of the heads, whose default views are averaged.
     """
     splits = []
     for heads in runs:
-        probabilities = [merge_views(head, ["hflip"]) for head in heads]
+        probabilities = [merge_chosen(head, task, "default") for head, task in zip(heads, tasks, strict=True)]
         splits.append(decide(probabilities, [head["truth"] for head in heads], heads[0]["person"]))
     scores = pd.concat(splits, ignore_index=True)
     differences = scores.sub(scores["argmax"], axis=0)

@@ -105,6 +105,13 @@ def merge_views(arrays: Arrays, groups: Sequence[str], name: str = "probabilitie
     return mean
 
 
+def merge_chosen(arrays: Arrays, task: Task, views: str) -> npt.NDArray[np.float32]:
+    """Average probabilities [N, C] over the views of a task that `--views` chooses: "plain", "default" or "all"."""
+    places = [list(VIEWS).index(view) for view in choose_views(task, views).views]
+    mean: npt.NDArray[np.float32] = arrays["probabilities"][:, places].mean(axis=1)
+    return mean
+
+
 def compare_views(heads: Sequence[Arrays], groups: Sequence[str], base: Sequence[str] = ()) -> dict[str, Gain]:
     """Compare the identity and `groups` of views with the identity and those of `base`, on the same resamples.
 
@@ -166,10 +173,8 @@ def joint_table(runs: Sequence[Sequence[Arrays]], tasks: Sequence[Task]) -> str:
     people = np.unique(heads[0]["person"], return_inverse=True)[1]
     answers = {}
     for name in ("all", "default", "plain"):
-        places = [[[*VIEWS].index(view) for view in choose_views(task, name).views] for task in tasks]
         answers[name] = [
-            argmax([head["probabilities"][:, each].mean(axis=1) for head, each in zip(seed, places, strict=True)])
-            for seed in runs
+            argmax([merge_chosen(head, task, name) for head, task in zip(seed, tasks, strict=True)]) for seed in runs
         ]
     rows = []
     for name, codes in answers.items():

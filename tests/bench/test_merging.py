@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from bench.merging.decisions import decide, fit_multipliers
+from bench.merging.decisions import decide, decision_table, fit_multipliers
 from bench.merging.views import (
     VIEWS,
     choose_groups,
@@ -24,6 +24,7 @@ from data.runtime.arrays import write_arrays
 from data.runtime.errors import InputError
 from ensemble import Ensemble
 from ensemble.inference.load import load_task_heads
+from ensemble.inference.predictor import choose_views
 from ensemble.joint import encode, load_joint
 from ensemble.options import JOINT_YAML
 from heads.load import load_head
@@ -138,6 +139,13 @@ def test_joint_answers_are_those_of_the_ensemble(runs: Path) -> None:
         codes = model.predict(heads[0]["path"].tolist()).joint_codes()
         score = f1_score(truth, codes, labels=range(18), average="macro", zero_division=0)
         assert f"| {views} | {score:.4f} ± 0.0000 |" in text
+    others_unknown = []
+    for head, task in zip(heads, tasks.values(), strict=True):
+        unused = [name not in choose_views(task, "default").views for name in VIEWS]
+        others_unknown.append({**head, "probabilities": head["probabilities"].copy()})
+        others_unknown[-1]["probabilities"][:, unused] = np.nan
+    before, after = (decision_table([each], [*tasks.values()]) for each in (heads, others_unknown))
+    assert before == after, "decisions are made with the default views"
 
 
 def test_runs_validated_on_other_people_are_refused(runs: Path, tmp_path: Path) -> None:
