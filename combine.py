@@ -33,6 +33,8 @@ def parse() -> argparse.Namespace:
     data = os.environ.get("SM_CHANNEL_EVAL")
     parser.add_argument("--data", required=data is None, default=data, metavar="PATH", help=HELP["data"])
     add_out_option(parser)
+    submission = parser.get_default("out")
+    parser.set_defaults(out=None)  # that --out was given is asked below
     parser.add_argument("--names", type=Path, metavar="FILE", help=HELP["names"])
     parser.add_argument("--workers", type=whole_number_from(0), metavar="N", help=HELP["workers"])
     add_ensemble_options(parser)
@@ -41,9 +43,9 @@ def parse() -> argparse.Namespace:
     add_box_options(parser)
     add_moved_options(parser)
     args = parser.parse_args()
+    args.write = args.out is not None or args.names is not None or not Path(args.data).is_file()
+    args.out = args.out or submission
     check_options(parser, args)
-    files = args.names is not None or args.out != parser.get_default("out")
-    args.write = files or not Path(args.data).is_file()
     return args
 
 

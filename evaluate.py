@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.runtime.errors import add_debug_option, run_script, whole_number_from
-from ensemble.options import add_config_option
+from ensemble.options import JOINT_YAML, add_config_option
 
 FORMATS = {"json": "metrics.json", "html": "report.html", "md": "report.md"}
 
@@ -41,7 +41,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         Path(output) if output else None,
         "DIR",
     )
-    add_config_option(parser)
+    add_config_option(parser, of_runs=True)
     add(
         "--probabilities",
         "for calibration (default: probabilities.npz beside the submission, if it has the same answers)",
@@ -93,6 +93,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Score the predictions that the command line names, write the report and print a table."""
     options = parse_args()
+    from ensemble.inference.load import read_labels
     from ensemble.joint import load_labels
     from ensemble.report.analysis.report import analyse
     from ensemble.report.load.load_evaluation import load_evaluation
@@ -100,7 +101,10 @@ def main() -> None:
     from ensemble.report.render.page import write_reports
     from ensemble.report.render.text import summary
 
-    labels = load_labels(options.config)
+    if options.runs is None:
+        labels = load_labels(options.config or JOINT_YAML)
+    else:
+        labels = read_labels(options.runs, options.config)
     if options.validation:
         loaded, sources = load_validation(options.runs, labels), {"Runs": options.runs}
     else:

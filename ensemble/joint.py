@@ -19,8 +19,8 @@ from heads.config.loader import Section, load_config
 from heads.config.task import Label, TaskConfig
 
 Digit = TypeVar("Digit", int, npt.NDArray[np.int64])
-# Other names in metrics.json, probabilities.npz, the parts of a submission and its columns.
-RESERVED = ("joint", "findings", "reason", "images", "ImageID", "ans")
+# Other names in metrics.json, probabilities.npz, what writes it, the parts of a submission and its columns.
+RESERVED = ("joint", "findings", "reason", "images", "ImageID", "ans", "file", "allow_pickle")
 
 
 class JointConfig(Section):
@@ -34,15 +34,23 @@ def load_joint(path: Path) -> JointConfig:
     config = load_config(JointConfig, path)
     if len(set(config.tasks)) != len(config.tasks):
         raise InputError(f"{path}: tasks {config.tasks} name one task twice")
-    unsafe = [f"{task!r} {reason}" for task in config.tasks if (reason := unsafe_reason(task))]
+    check_task_names(path, config.tasks)
+    return config
+
+
+def check_task_names(path: Path, tasks: Sequence[str]) -> None:
+    """Refuse names of `tasks`, which `path` gives, that cannot be folders of runs or are in `RESERVED`."""
+    unsafe = [
+        f"{task!r} {reason}"
+        for task in tasks
+        if (reason := unsafe_reason(task) or ("names a folder in a folder" if {"/", "\\"} & {*task} else ""))
+    ]
     raise_all(f"{path}: tasks that cannot be folders of runs", unsafe)
-    reserved = [task for task in config.tasks if task in RESERVED]
-    if reserved:
+    if reserved := [task for task in tasks if task in RESERVED]:
         raise InputError(
             f"{path}: tasks: {', '.join(reserved)} has another meaning in the written files, expected a name "
             f"other than {', '.join(RESERVED)}; rename the task in its YAML and its folder of runs"
         )
-    return config
 
 
 def load_labels(path: Path) -> dict[str, Label]:

@@ -1,9 +1,11 @@
 """Command line options that combine.py and `python -m ensemble.cluster` share; nothing slow is imported, for --help."""
 
 import argparse
+import math
 import os
 from pathlib import Path
 
+from data.images.find import LISTING
 from data.runtime.errors import add_debug_option, whole_number_from
 
 SUBMISSION = "submission.csv"
@@ -104,15 +106,22 @@ def check_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
         args.calibration = args.calibration or ([] if training is None else [Path(training)])
     beside = args.out.absolute().parent
     written = [beside / "probabilities.npz", beside / "unseen.csv"]
+    inputs = [Path(args.data).resolve(), Path(args.data, LISTING).resolve()]
     for option, file in (("--out", args.out), ("--names", args.names)):
         if file is not None and file.is_dir():
             parser.error(f"{option} {file} is a folder, expected a file such as {file / SUBMISSION}")
+        if file is not None and file.resolve() in inputs:
+            parser.error(f"{option} {file} is read from --data, expected another file, such as {SUBMISSION}")
         if file is not None and file.absolute() in written:
             parser.error(f"{option} {file}: {file.name} goes beside the submission, expected another name")
         written.append(args.out.absolute())
 
 
 def _probability(text: str) -> float:
-    if not 0 <= float(text) <= 1:
-        raise argparse.ArgumentTypeError(f"{text}, expected 0 to 1")
-    return float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}, expected a number from 0 to 1")
+    return value

@@ -1,6 +1,7 @@
 """Load trained heads from their checkpoints: model, config and meaning of the outputs; imports nothing of training."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -118,9 +119,7 @@ def load_head(path: Path) -> TrainedHead:
         head = build_head(config)
         check_shapes(head, tensors, str(path))
     load_tensors_into(head, tensors, str(path))
-    margin, temperature = description.get("box_margin"), description.get("temperature", 1.0)  # 0.1 wrote none
-    if not (isinstance(temperature, int | float) and LOWEST <= temperature <= HIGHEST):
-        raise InputError(f"{path}: its temperature is {temperature!r}, expected a number from {LOWEST} to {HIGHEST:g}")
+    margin = description.get("box_margin")
     return TrainedHead(
         head.to(memory_format=torch.channels_last).eval(),
         build_target(config.label),
@@ -128,8 +127,19 @@ def load_head(path: Path) -> TrainedHead:
         description.get("validation", {}),
         path,
         box_margin=float(margin) if isinstance(margin, int | float) else None,
-        temperature=temperature,
+        temperature=get_temperature(description, path),
     )
+
+
+def get_temperature(description: Mapping[str, Any], path: Path) -> float:
+    """Get the temperature from the description of the checkpoint at `path`; 1 where it has none, as in version 0.1.
+
+    InputError: it is no number in the range of fitted ones.
+    """
+    temperature = description.get("temperature", 1.0)
+    if not (isinstance(temperature, int | float) and LOWEST <= temperature <= HIGHEST):
+        raise InputError(f"{path}: its temperature is {temperature!r}, expected a number from {LOWEST} to {HIGHEST:g}")
+    return float(temperature)
 
 
 def load_verified_head(file: Path) -> TrainedHead:

@@ -58,8 +58,7 @@ def predict_on_cluster(args: argparse.Namespace) -> None:
         calibrated=not args.raw_probabilities,
     ).resolve()
     print(model)
-    how = (args.batch_size, args.part_rows, args.engine, model.margin, model.temperatures)
-    plan = make_plan(args.data, model.checksums, *how)
+    plan = make_plan(model, args.data, args.part_rows)
     parts = ParquetParts(args.parts, plan)
     fitting = connect(args.engine)
     with tqdm(total=sum(parts.lengths), disable=None, unit="image") as bar:

@@ -28,6 +28,7 @@ from data.transforms.pipeline import Pipeline, least_size
 from ensemble.backends.engines import software_versions
 from ensemble.cluster import listing
 from ensemble.cluster import remote as urls
+from ensemble.ensemble import Ensemble
 from ensemble.files.predictions import REASON, Predictions
 from ensemble.files.submission import ANSWER, write_rows
 from ensemble.inference.early_exit import predict_adaptive
@@ -44,7 +45,9 @@ class ClusterPlan:
     Attributes:
         listing, images: where they are.
         state: of the listing's content (`ensemble.cluster.remote.state_of`); empty for a folder.
+        tasks: the most significant digit of the joint code first.
         heads: checksums of each task's checkpoints.
+        views: names of each task's test-time views.
         batch_size: images computed together.
         part_rows: images of a part, whole batches (with a margin, whole windows of them), so that what is
             computed together is what one machine does.
@@ -52,44 +55,48 @@ class ClusterPlan:
         margin: exit threshold (`ensemble.inference.early_exit`); None for all views of every image.
         temperatures: by task, that probabilities are scaled by (`heads.objective.calibration`).
         versions: of the software, the same on every machine (`ensemble.backends.engines.software_versions`).
-        format: 1: a JPEG is decoded at the smallest scale that covers what the heads see; 2: with numbers.
+        format: 1: a JPEG is decoded at the smallest scale that covers what the heads see; 2: with numbers; 3: with the
+            order of the tasks and their views.
     """
 
     listing: str
     images: str
     state: str
+    tasks: Sequence[str]
     heads: Mapping[str, str]
+    views: Mapping[str, Sequence[str]]
     batch_size: int
     part_rows: int
     engine: str
     margin: float | None
     temperatures: Mapping[str, float]
     versions: Mapping[str, str]
-    format: int = 2
+    format: int = 3
 
 
-def make_plan(
-    data: str,
-    checksums: Mapping[str, Sequence[str]],
-    batch_size: int,
-    part_rows: int,
-    engine: str = "torch",
-    margin: float | None = None,
-    temperatures: Mapping[str, float] | None = None,
-) -> ClusterPlan:
-    """Make the plan for `--data` (see `ensemble.cluster.listing.find_listing`) and each task's checkpoints.
+def make_plan(model: Ensemble, data: str, part_rows: int) -> ClusterPlan:
+    """Make the plan for `--data` (see `ensemble.cluster.listing.find_listing`) and an ensemble with its margin chosen.
 
     `part_rows` is rounded up to whole batches, or windows of them.
     """
     found, images = listing.find_listing(data)
     if not urls.exists(found):
         raise InputError(f"{data}: not there, expected a listing, a folder that holds one, or a folder of images")
-    state = urls.state_of(found) if found != images else ""
-    heads = {task: ",".join(each) for task, each in checksums.items()}
-    together = part_size(batch_size) if margin is not None else batch_size
-    rows = -(-part_rows // together) * together
-    how = (batch_size, rows, engine, margin, temperatures or {}, software_versions(engine))
-    return ClusterPlan(found, images, state, heads, *how)
+    together = model.batch_size if model.margin is None else part_size(model.batch_size)
+    return ClusterPlan(
+        listing=found,
+        images=images,
+        state=urls.state_of(found) if found != images else "",
+        tasks=[*model.tasks],
+        heads={task: ",".join(each) for task, each in model.checksums.items()},
+        views={name: [*task.views] for name, task in model.tasks.items()},
+        batch_size=model.batch_size,
+        part_rows=-(-part_rows // together) * together,
+        engine=model.backend.engine,
+        margin=model.margin,
+        temperatures=model.temperatures,
+        versions=software_versions(model.backend.engine),
+    )
 
 
 class ParquetParts:

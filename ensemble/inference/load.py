@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.runtime.errors import InputError, raise_all
 from ensemble.inference.predictor import Task, build_task
-from ensemble.joint import load_joint, load_labels
+from ensemble.joint import check_task_names, load_joint, load_labels
 from ensemble.options import JOINT_YAML
 from heads.config.loader import read_stored_config
 from heads.config.task import Label, TaskConfig
@@ -48,13 +48,22 @@ def select_labels(runs: Path, config: Path | None) -> dict[str, Label | None]:
     heads = {task: each[0].best for task, each in found.items() if each}
     if not heads:
         raise InputError(f"{runs}: heads are missing: found no TASK/best.safetensors; train_task.py makes them")
-    configs = [
-        read_stored_config(TaskConfig, read_description(head).get("config"), str(head)) for head in heads.values()
-    ]
-    sources = {source_run_name(each.backbone.weights) for each in configs}
+    sources = {source_run_name(_read_config(head).backbone.weights) for head in heads.values()}
     tasks = [task for task in heads if task not in sources]
+    check_task_names(runs, tasks)
     print(f"{runs}: found no {JOINT_FILE}, so the joint code is of {', '.join(tasks)} in this order", file=sys.stderr)
     return dict.fromkeys(tasks)
+
+
+def read_labels(runs: Path, config: Path | None = None) -> dict[str, Label]:
+    """Read the labels of `select_labels`, those of heads from their checkpoints, which are not loaded."""
+    labels = select_labels(runs, config)
+    files = find_checkpoints(runs, [task for task, label in labels.items() if label is None])
+    return {task: label or _read_config(files[task][0]).label for task, label in labels.items()}
+
+
+def _read_config(checkpoint: Path) -> TaskConfig:
+    return read_stored_config(TaskConfig, read_description(checkpoint).get("config"), str(checkpoint))
 
 
 def load_task_heads(

@@ -84,6 +84,8 @@ def test_the_shipped_joint_code_is_the_challenge_s() -> None:
     [
         ("tasks: [mask, age, mask]", "joint.yaml: tasks .* name one task twice"),
         ("tasks: [mask, joint, ans]", "joint.yaml: tasks: joint, ans has another meaning"),
+        ("tasks: [mask, file]", "joint.yaml: tasks: file has another meaning"),
+        ("tasks: [mask, a/b, 'c\\d']", "folders of runs\n  'a/b' names a folder in a folder\n  'c.*d' names"),
         ("tasks: []", "joint.yaml:1: tasks"),
         ("tasks: mask", "joint.yaml:1: tasks='mask'"),
         ("tasks: [mask]\ntask: [age]", "joint.yaml:2: task: unknown key, did you mean tasks"),

@@ -118,6 +118,8 @@ def test_one_image_is_answered_in_the_terminal(combined, options, photo, call, t
     for line, task in zip(lines[1:], TASKS, strict=True):
         assert line.startswith(f"  {task}: {row[task]} (")
     assert list(tmp_path.iterdir()) == []
+    assert call(combine, *options, "--data", photo, "--out", "submission.csv").code == 0
+    assert codes_of(tmp_path / "submission.csv") == {str(photo): code}
 
 
 def test_the_platform_s_variables_and_a_rerun_to_the_same_bytes(combined, options, call, tmp_path, monkeypatch) -> None:
@@ -146,7 +148,10 @@ def test_the_platform_s_variables_and_a_rerun_to_the_same_bytes(combined, option
         (["--out", "x/a.csv", "--names", f"x/{FILE_NAME}"], f"--names x/{FILE_NAME}: {FILE_NAME}"),
         (["--calibration", "b"], "--calibration goes with --precision int8"),
         (["--margin", 0.5], "--margin goes with --views adaptive"),
-        (["--views", "adaptive", "--margin", 1.5], "--margin: 1.5, expected 0 to 1"),
+        (["--views", "adaptive", "--margin", 1.5], "--margin: 1.5, expected a number from 0 to 1"),
+        (["--views", "adaptive", "--margin", "abc"], "--margin: abc, expected a number from 0 to 1"),
+        (["--data", "a.jpg", "--names", "b/../a.jpg"], "--names b/../a.jpg is read from --data, expected another"),
+        (["--data", "a", "--out", "a/info.csv"], "--out a/info.csv is read from --data, expected another file"),
         (["--precision", "int8", "--engine", "onnx"], "--precision int8 goes with --engine openvino"),
         (["--data", "s3://faces/eval"], "a URL, expected a folder; python -m ensemble.cluster reads URLs"),
         (["--vote", "b.csv", "c.csv"], "--vote moved to a command of its own: python -m ensemble.vote"),

@@ -11,6 +11,7 @@ from PIL import Image
 from sklearn.metrics import f1_score
 
 import evaluate
+from ensemble import Ensemble
 from ensemble.files.submission import write_submission
 from ensemble.joint import decode, joint_probabilities
 from ensemble.metrics.scores import score_joint
@@ -107,6 +108,21 @@ def test_validation_scores_are_scikit_learns_of_the_saved_predictions(
     assert case.metrics()["findings"]["resampled_by"] == "person"
     assert f"{len(truth)} images of " in outcome.out
     assert 3 <= (case.out / "report.html").read_text().count('alt="map of ') <= 9
+
+
+def test_saved_heads_say_the_tasks_and_their_temperatures(case: Case, runs: Path) -> None:
+    model = Ensemble.load(runs)
+    Ensemble({name: model.tasks[name] for name in ("age", "mask")}).save(case.folder / "saved")
+    ages, masks = case.truth % 3, case.truth // 6
+    write_submission(case.submission, case.ids, ages * 3 + masks)
+    write_submission(case.answers, case.ids, ages * 3 + masks)
+    probabilities = {"age": np.eye(3)[ages], "mask": np.eye(3)[masks]}
+    np.savez(case.folder / "heads.npz", ImageID=np.array(case.ids), **probabilities)
+    given = ("--submission", case.submission, "--probabilities", case.folder / "heads.npz")
+    outcome = case.run(*given, "--runs", case.folder / "saved")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = case.metrics()
+    assert (found["joint"]["classes"][0]["name"], found["joint"]["accuracy"]) == ("under 30 / wear", 1)
 
 
 def test_files_that_cannot_be_scored_or_written_end_with_exit_code_2(case: Case) -> None:

@@ -22,7 +22,12 @@ from heads.config.task import Label
 
 ROWS_SUM = 1e-3  # tolerance: half precision rounds the sum of a row to about this
 EDITED = 0.01  # share of answers that may have been changed by hand
+TASK_CLASSES = "/classes"  # the end of their names in probabilities.npz
 Borders = Mapping[str, Mapping[str, Sequence[float]]]  # of tasks, by the column that they are cut from
+
+
+class OtherTasksError(InputError):
+    """The probabilities of a submission are of none of the tasks that it would be scored as."""
 
 
 def load_evaluation(
@@ -47,7 +52,7 @@ def load_evaluation(
         compare: further submissions.
 
     Raises:
-        InputError: files that cannot be read, do not match, or are the same file.
+        InputError: files that cannot be read, do not match, are the same file, or are of other tasks.
     """
     tasks = {task: label.classes for task, label in labels.items()}
     right = read_ground_truth(answers, labels)
@@ -66,7 +71,7 @@ def load_evaluation(
     if runs is not None:
         for task in tasks:
             folders = find_task_runs(runs, task)
-            trained += [read_run(folder, runs) for folder in folders]
+            trained += [read_run(folder, runs) for folder in folders if folder.config.is_file()]  # `save` writes none
             temperatures[task] = validation_temperature(folders, labels[task])
     evaluation = replace(evaluation, outputs=outputs, output_temperatures=scaled_by, temperatures=temperatures)
     return evaluation, trained, notes + found
@@ -146,7 +151,7 @@ def _load_outputs(
     try:
         outputs, scaled_by, notes = _read_outputs(path or beside, evaluation)
     except InputError as error:
-        if path is not None:
+        if path is not None or isinstance(error, OtherTasksError):
             raise
         return {}, {}, [f"{error}: no calibration error."]
     predicted = evaluation.predicted_classes
@@ -168,7 +173,7 @@ def _read_outputs(path: Path, evaluation: Evaluation) -> tuple[dict[str, TaskOut
     arrays, ids = read_probabilities(path), evaluation.ids
     if ID not in arrays:
         raise InputError(f"{path}: holds {', '.join(arrays) or 'nothing'}; expected {ID} among them")
-    names = pd.Index(arrays[ID].astype(str))
+    names = pd.Index(arrays[ID].astype(str).ravel())
     if names.has_duplicates or set(names) != set(ids):
         raise InputError(
             f"{path}: its {len(names)} images are not the {len(ids)} of the answers; "
@@ -176,20 +181,28 @@ def _read_outputs(path: Path, evaluation: Evaluation) -> tuple[dict[str, TaskOut
         )
     rows = names.get_indexer(pd.Index(ids))
     missing = [task for task in evaluation.tasks if task not in arrays]
+    found = [name.removesuffix(TASK_CLASSES) for name in arrays if name.endswith(TASK_CLASSES)]
+    if found and not {*found} & {*evaluation.tasks}:
+        raise OtherTasksError(
+            f"{path}: holds probabilities of {', '.join(found)}, expected {', '.join(evaluation.tasks)}; "
+            "--config names the joint.yaml of the submission's tasks"
+        )
     outputs = {}
     for task, classes in evaluation.tasks.items():
         if task in missing:
             continue
-        found = arrays[f"{task}/classes"].astype(str).tolist() if f"{task}/classes" in arrays else list(classes)
-        if found != list(classes):
-            raise InputError(f"{path}: {task}: classes {', '.join(found)}; expected {', '.join(classes)}")
+        named = arrays.get(task + TASK_CLASSES, np.array(classes)).astype(str).ravel().tolist()
+        if named != list(classes):
+            raise InputError(f"{path}: {task}: classes {', '.join(named)}; expected {', '.join(classes)}")
         shape, identity = (len(ids), len(classes)), f"{task}/{IDENTITY}"
         outputs[task] = TaskOutput(
             _probabilities(path, task, arrays[task], shape)[rows],
             _probabilities(path, identity, arrays[identity], shape)[rows] if identity in arrays else None,
         )
     scaled_by = {task: arrays[name] for task in outputs if (name := f"{task}/{TEMPERATURE}") in arrays}
-    if wrong := [task for task, each in scaled_by.items() if each.shape or each.dtype.kind != "f" or not each > 0]:
+    if wrong := [
+        task for task, each in scaled_by.items() if each.shape or each.dtype.kind != "f" or not 0 < each < np.inf
+    ]:
         raise InputError(f"{path}: {TEMPERATURE} of {', '.join(wrong)}: expected one number above 0")
     return (
         outputs,

@@ -17,6 +17,7 @@ from ensemble.files.predictions import TaskOutput
 from ensemble.joint import argmax, encode, numeric_borders
 from ensemble.report.load.evaluation import Evaluation, NumericLabel
 from heads.config.task import Label
+from heads.load import get_temperature
 from heads.objective.calibration import fit_temperature
 from heads.run.checkpoint import read_description
 from heads.run.folder import RunFolder, find_trained_runs, run_folder
@@ -84,13 +85,11 @@ def _read_metrics(run: RunFolder) -> dict[str, Any]:
 def validation_temperature(runs: list[RunFolder], label: Label) -> float:
     """Temperature fitted to the validation predictions of a task's runs, never to the data that is evaluated.
 
-    Runs that validated on nobody, as an average of all folds does, have the temperatures in their metrics, whose
-    geometric mean is taken. InputError if the runs have other classes or borders than `label`.
+    Of runs without such predictions, as an average of all folds or saved heads are, the geometric mean of the
+    checkpoints' temperatures is taken. InputError if the runs have other classes or borders than `label`.
     """
-    metrics = [_read_metrics(run) for run in runs if not run.validation.is_file()]
-    stored = [each["temperature"] for each in metrics if "temperature" in each]
-    if len(stored) == len(runs):
-        return geometric_mean(stored)
+    if not any(run.validation.is_file() for run in runs):
+        return geometric_mean([get_temperature(read_description(run.best), run.best) for run in runs])
     table = pd.concat([_read_table(run, label) for run in runs])
     return fit_temperature(np.stack(table["probabilities"].tolist()), table["truth"].to_numpy())
 

@@ -9,13 +9,14 @@ from data.runtime.errors import InputError
 
 pytest.importorskip("pyarrow", reason="needs requirements-ray.txt")
 
+from ensemble import Ensemble
 from ensemble.cluster.parts import ClusterPlan, ParquetParts, make_plan
 
 
 @pytest.fixture
-def plan(faces: Path) -> ClusterPlan:
-    heads = {"mask": ["aa"], "age": ["bb"]}
-    return make_plan(str(faces / "eval"), heads, 8, 8, margin=1.0, temperatures={"mask": 1.5})
+def plan(runs: Path, faces: Path) -> ClusterPlan:
+    model = Ensemble.load(runs, engine="torch", precision="fp32", views="adaptive", margin=1.0, batch_size=8)
+    return make_plan(model, str(faces / "eval"), part_rows=8)
 
 
 def test_parts_are_resumed_by_the_same_plan_alone(plan: ClusterPlan, tmp_path: Path) -> None:
@@ -24,7 +25,9 @@ def test_parts_are_resumed_by_the_same_plan_alone(plan: ClusterPlan, tmp_path: P
     changes = {
         "batch_size: found 8, expected 4": {"batch_size": 4},
         "margin: found 1.0, expected 0.5": {"margin": 0.5},
-        "temperatures.mask: found 1.5, expected None": {"temperatures": {}},
+        r"temperatures\.mask: found [0-9.]+, expected None": {"temperatures": {}},
+        r"tasks: found \['mask', 'gender', 'age'\], expected \['age', ": {"tasks": ["age", "mask", "gender"]},
+        r"views\.mask: found .*, expected \['id'\]": {"views": {**plan.views, "mask": ["id"]}},
         "versions.decoders: found ": {"versions": {**plan.versions, "decoders": "12.0.0, 3.1.0"}},
     }
     for message, change in changes.items():

@@ -45,6 +45,8 @@ def test_everything_is_in_the_order_of_the_answers(world: World) -> None:
         ({"age": np.ones((84, 2)) / 2}, r"age: shape \(84, 2\), expected \(84, 3\)"),
         ({"age": np.full((84, 3), "x")}, "age: holds <U1, expected numbers"),
         ({"age/identity": np.ones((84, 3))}, "age/identity: expected probabilities from 0 to 1"),
+        ({"age/temperature": np.array(np.inf)}, "temperature of age: expected one number above 0"),
+        ({"ImageID": np.full((7, 12), "x")}, "its 84 images are not the 84 of the answers"),
         ({"age/temperature": np.array(0.0)}, "temperature of age: expected one number above 0"),
         ({"ImageID": np.array([b"x", None])}, "cannot be read"),
         (b"PK\x03\x04 cut off", r"probabilities\.npz: cannot be read"),
@@ -84,6 +86,13 @@ def test_a_head_without_probabilities_is_noted(world: World, alone: Path, arrays
     evaluation, _, notes = world.load(alone)
     assert (list(evaluation.outputs), notes) == (["mask"], [f"{path}: no probabilities of age."])
     assert (evaluation.outputs["mask"].identity, evaluation.confidence) == (None, None)
+
+
+def test_a_submission_of_other_tasks_is_not_scored(world: World, alone: Path, arrays: dict) -> None:
+    others = {name.replace("mask", "hat"): array for name, array in arrays.items() if name.startswith(("mask", "Im"))}
+    np.savez(alone.parent / "probabilities.npz", **others)
+    with pytest.raises(InputError, match=r"holds probabilities of hat, expected mask, age; --config names"):
+        world.load(alone)
 
 
 def test_people_and_numbers_by_hand(tmp_path: Path) -> None:
