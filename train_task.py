@@ -63,8 +63,10 @@ def train(args: argparse.Namespace) -> None:
     reuse_freed_memory()
     use_thread_share()
     accelerator = Accelerator(mixed_precision=resolve_precision(config.training.precision))
-    split = build.build_split(config, args.data, args.runs, args.on_bad_image == "skip")
     run = run_folder(args.runs, config.task, args.fold)
+    if run.metrics.is_file() and not args.resume:
+        accelerator.print(f"{run.folder}: this training replaces the finished head there", flush=True)
+    split = build.build_split(config, args.data, args.runs, args.on_bad_image == "skip")
     split, teacher = build.add_teacher(config, split, args.runs, run, args.boxes, accelerator)
     people, leakage = build.find_leakage(config, args.runs, args.fold, split, teacher)
     accelerator.print(split.warnings + leakage, end="", file=sys.stderr, flush=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
+from data.runtime.errors import did_you_mean
+
 CHECK = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
 
 Step = str | Mapping[str, Mapping[str, Any] | None]
@@ -42,7 +44,8 @@ def build_ops(steps: Sequence[Step], table: Mapping[str, Callable[..., Any]], *l
     for index, step in enumerate(steps, start=1):
         name, arguments = _split(step)
         if name not in table:
-            problems.append(f"step {index}: {name!r} is unknown, expected one of {', '.join(table)}")
+            near = did_you_mean(name, table) or ","
+            problems.append(f"step {index}: {name!r} is unknown{near} expected one of {', '.join(table)}")
             continue
         try:
             ops.append(BuiltOp(name, arguments, CHECK(table[name])(*leading, **arguments)))

@@ -68,6 +68,20 @@ def test_the_environment_gives_defaults_and_a_fold_has_a_folder_of_its_own(
     assert (args.data, args.runs) == ([Path("a"), Path("b")], Path("mine"))
 
 
+def test_a_finished_head_that_will_be_replaced_is_named_first(
+    runs: Path, faces: Path, call: Callable, configs: Path, tmp_path: Path
+) -> None:
+    wrong = ["--task", "mask", "--config", configs, "--data", faces / "train", "--runs", tmp_path]
+    wrong += ["--set", "label.classes=[wear, bare]"]
+    line = f"{tmp_path / 'mask'}: this training replaces the finished head there"
+    assert line not in call(train_task, *wrong).out
+    shutil.copytree(runs / "mask", tmp_path / "mask")
+    outcome = call(train_task, *wrong)
+    assert (outcome.code, outcome.out) == (2, f"{line}\n")
+    assert line not in call(train_task, *wrong, "--resume").out
+    assert (tmp_path / "mask/best.safetensors").read_bytes() == (runs / "mask/best.safetensors").read_bytes()
+
+
 def test_settings_without_effect_or_of_another_head_are_refused_before_training(
     runs: Path, faces: Path, call: Callable, configs: Path, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ def test_a_step_is_a_name_or_a_name_with_arguments() -> None:
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        ("scael", "'scael' is unknown, expected one of scale, negate"),
+        ("scael", "'scael' is unknown, did you mean scale? expected one of scale, negate"),
         ({"scale": {"bye": 2.0}}, "(scale): bye: Unexpected keyword argument; scale takes by"),
         ({"scale": {"by": 0.0}}, "(scale): by: Input should be greater than 0; scale takes by"),
         ({"scale": {"by": True}}, "(scale): by: Input should be a valid number; scale takes by"),
@@ -39,4 +39,4 @@ def test_wrong_steps_are_all_reported_with_what_is_expected(step: Any, message: 
     with pytest.raises(ValueError, match="step 1") as raised:
         build_ops([step, "negate", "on"], TABLE, 3.0)
     assert message in str(raised.value)
-    assert "; step 3: 'on' is unknown" in str(raised.value)
+    assert "; step 3: 'on' is unknown, expected one of scale, negate" in str(raised.value)

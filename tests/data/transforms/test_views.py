@@ -56,7 +56,7 @@ def test_views_are_called_with_their_arguments_in_their_order(pixels: Tensor) ->
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        (["hflop"], "step 1: 'hflop' is unknown, expected one of identity, hflip"),
+        (["hflop"], r"step 1: 'hflop' is unknown, did you mean hflip\? expected one of identity, hflip"),
         (["hflip", {"shift": {"x": 0.6}}], r"step 2 \(shift\): x: .*less than or equal to 0.5"),
         ([{"center_crop": {"share": 0.0}}], "share: .*greater than 0"),
         (["center_crop", {"center_crop": {"share": 0.9}}], "is in the list twice"),
