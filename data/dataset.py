@@ -77,7 +77,7 @@ class ImageDataset(Dataset[Sample]):
             image = self.read(Path(os.fsdecode(bytes(self._paths[row]))))
         except InputError as reason:
             if not self.skip_bad:
-                raise
+                raise InputError(f"{reason}; --on-bad-image skip (skip_bad=True) goes on without it") from None
             error, image = str(reason), BLACK
         pixels = apply_pipelines(self.pipelines, image, (self.seed, epoch, row, repeat))
         return Sample(pixels, self.targets[row], error)
