@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.audit.validation import read_validation
+from data.runtime.errors import InputError
 from heads.run.folder import RunFolder
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -39,6 +40,8 @@ def select(arrays: Arrays, paths: Sequence[str]) -> Arrays:
 
 
 def select_shared(heads: Sequence[Arrays]) -> list[Arrays]:
-    """Restrict several heads to the images that all of them have, in one order."""
+    """Restrict several heads to the images that all of them have, in one order; InputError if there is none."""
     paths = sorted(set.intersection(*(set(head["path"].tolist()) for head in heads)))
+    if not paths:
+        raise InputError("no image is in the validation sets of all heads, expected heads of one split and data set")
     return [select(head, paths) for head in heads]

@@ -121,7 +121,7 @@ class Ensemble:
                 named at once.
         """
         given = {"engine": engine, "precision": precision, "views": views}
-        _check_choices(given, margin)
+        _check_choices(given, margin, batch_size, workers)
         where, folder, processes = _find_device(device, engine), find_folder(runs), usable_workers(workers)
         read = make_reader(None if boxes is None else Path(boxes), box_margin)
         crops = read if isinstance(read, CroppedReader) else None
@@ -142,14 +142,14 @@ class Ensemble:
             backend.describe()  # refuses an engine that is not installed
         return cls(tasks, folder, backend, candidates, where, batch_size, processes, crops, views, margin)
 
-    def resolve(self, images: ImageInput | Sequence[ImageInput] | ImageInputs = ()) -> "Ensemble":
+    def resolve(self, images: ImageInput | Sequence[ImageInput] | ImageInputs | None = None) -> "Ensemble":
         """Return the ensemble with what `load` left open: the backend for engine or precision auto, and the margin.
 
         Both are remembered beside the runs (`ensemble.inference.choice`, `ensemble.inference.exit_threshold`).
         Predicting does this by itself.
 
         Args:
-            images: as of `predict`; backends are measured on the first ones.
+            images: as of `predict`; backends are measured on the first ones. None: nothing is measured.
 
         Raises:
             InputError: as `ensemble.inference.exit_threshold.choose_exit_threshold`.
@@ -158,7 +158,8 @@ class Ensemble:
             return self
         backend = self.backend
         if self.candidates:
-            inputs = images if isinstance(images, ImageInputs) else list_inputs(images)
+            inputs = ImageInputs((), ()) if images is None else images
+            inputs = inputs if isinstance(inputs, ImageInputs) else list_inputs(inputs)
             backend = choose_backend(
                 self.candidates, self.runs, self._choice_key(), len(inputs), partial(self._measure, inputs), self._score
             )
@@ -249,7 +250,8 @@ class Ensemble:
             folder, training = self.runs if out is None else Path(out), [Path(each) for each in calibration]
             return write_int8(self.tasks, folder, training, self.read, self.workers)
         if kind not in SUFFIXES:
-            raise InputError(f"{kind!r}, expected {', '.join((*SUFFIXES, 'int8'))}{did_you_mean(kind, SUFFIXES)}")
+            kinds = (*SUFFIXES, "int8")
+            raise InputError(f"{kind!r}, expected {', '.join(kinds)}{did_you_mean(kind, kinds)}")
         return export_with_card(self.tasks, self.runs / "export" if out is None else Path(out), kind)
 
     def save(self, folder: str | os.PathLike[str], *, data: str | None = None, terms: str | None = None) -> None:
@@ -360,8 +362,8 @@ class Ensemble:
             row += len(batch)
 
 
-def _check_choices(given: Mapping[str, str], margin: float | None) -> None:
-    """Refuse unknown values of `CHOICES` and options that do not go together."""
+def _check_choices(given: Mapping[str, str], margin: float | None, batch_size: int, workers: int | None) -> None:
+    """Refuse unknown values of `CHOICES`, numbers out of range and options that do not go together."""
     problems = [
         f"{name}={value!r}, expected {' or '.join(CHOICES[name])}{did_you_mean(str(value), CHOICES[name])}"
         for name, value in given.items()
@@ -373,6 +375,10 @@ def _check_choices(given: Mapping[str, str], margin: float | None) -> None:
         problems.append("precision='bf16' goes with engine='torch' or 'openvino'")
     if margin is not None and (given["views"] != "adaptive" or not 0 <= margin <= 1):
         problems.append(f"margin={margin}, expected 0 to 1 and views='adaptive'")
+    if batch_size < 1:
+        problems.append(f"batch_size={batch_size}, expected 1 or more")
+    if workers is not None and workers < 0:
+        problems.append(f"workers={workers}, expected 0 or more, or None for one per core")
     raise_all("the ensemble cannot be loaded so", problems)
 
 

@@ -62,7 +62,7 @@ def list_inputs(images: ImageInput | Sequence[ImageInput], missing_ok: bool = Fa
         missing_ok: do not raise for a file of a folder's info.csv that is not there.
 
     Raises:
-        InputError: no image, or a folder with a bad listing or unsafe names.
+        InputError: no image, bytes, or a folder with a bad listing or unsafe names.
 
     >>> list_inputs(["a.jpg", np.zeros((2, 2, 3), dtype=np.uint8)]).ids
     ['a.jpg', '<image 1>']
@@ -76,6 +76,8 @@ def list_inputs(images: ImageInput | Sequence[ImageInput], missing_ok: bool = Fa
             expected = f"expected an image, a folder of images, or one that holds {LISTING} and {IMAGES}/"
             raise InputError(f"{printable(path)}: no such image or folder, {expected}")
         return ImageInputs([str(path)], [str(path)])
+    if isinstance(images, bytes | bytearray):  # would be a list of numbers
+        raise InputError("found the bytes of a file, expected an image such as PIL.Image.open(io.BytesIO(data))")
     every = [images] if isinstance(images, Image.Image | np.ndarray) else images
     paths: list[str] = []
     in_memory: dict[str, ImageInMemory] = {}

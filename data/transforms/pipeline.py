@@ -15,8 +15,8 @@ from data.transforms.ops import STEPS, AlignedCrop, Augmentation
 from data.transforms.registry import BuiltOp, Step, build_ops
 
 SCALING = ("resize", "fit", "letterbox")  # steps with an output size that does not depend on the input's
-CROPPING = ("center_crop", "random_crop")  # steps that crop a number of the image's own pixels
-SIZING = ("resize", "letterbox", *CROPPING, "zoom_crop")  # steps after which all images have one size
+CROPPING = ("center_crop", "random_crop", "zoom_crop")  # steps that crop some of the image's own pixels
+SIZING = ("resize", "letterbox", *CROPPING)  # steps after which all images have one size
 FIXED = (*SCALING, "center_crop", "aligned_crop")  # steps without random numbers
 FIXED_IF_SURE = ("hflip", "grey")  # steps in which only `p` decides
 MULTIPLE = 64  # sides of cached images that are cropped later are multiples, as those of most images are

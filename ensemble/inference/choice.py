@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import chain
 from math import comb
@@ -104,7 +104,8 @@ def choose_backend(
     order = sorted((name for name in by_name if speeds[name]), key=lambda name: -_rank(by_name[name], speeds[name]))
     single = [name for name in order if by_name[name].precision == "fp32"]
     if not order:
-        raise InputError(f"engine: none of {', '.join(by_name)} answers as PyTorch in float32; use --precision fp32")
+        found = f"none of {', '.join(by_name)} answers as PyTorch in float32"
+        raise InputError(f"engine: {found}; use --engine torch --precision fp32")
     # Where only bfloat16 is asked for, there is no float32 to hold it to.
     wanted = (n for n in order if n in single or not single or _loses_little(by_name[n], by_name[single[0]], score))
     chosen = by_name[next(wanted)]
@@ -151,12 +152,19 @@ def score_heads(tasks: Mapping[str, Task], predict: PredictHeads) -> dict[str, H
 
 def describe_machine() -> list[str]:
     """Describe what the speed of the engines depends on: processor and versions of the packages."""
-    versions = [f"{each} {version(PACKAGES[each])}" for each in PACKAGES if _is_installed(each)]
+    versions = [f"{each} {_version(PACKAGES[each])}" for each in PACKAGES if _is_installed(each)]
     return [processor_name(), os.environ.get("OMP_NUM_THREADS", ""), *versions]
 
 
 def _name(backend: EngineBackend) -> str:
     return f"{backend.engine} {backend.precision}"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # installed by another name, as onnxruntime-gpu is
+        return "of an unknown version"
 
 
 def _is_installed(engine: str) -> bool:

@@ -74,6 +74,10 @@ def test_folds_are_pooled_and_heads_compared_on_their_shared_images() -> None:
         assert merge_views(shared, ["hflip"]) == pytest.approx(shared["probabilities"][:, :2].mean(axis=1))
 
 
+    with pytest.raises(InputError, match="no image is in the validation sets of all heads"):
+        select_shared([head("ab"), head("cd")])
+
+
 def test_the_identity_view_gives_the_validation_of_the_run(runs: Path) -> None:
     head = predict_validation(load_head(run_folder(runs, "gender").best))
     with np.load(run_folder(runs, "gender").validation) as saved:

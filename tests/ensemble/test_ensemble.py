@@ -108,6 +108,7 @@ def test_lists_mix_all_kinds_and_keep_their_order(model: Ensemble, photos: Path,
         (Image.new("RGB", (11, 10)), "<image 0>: 11 x 10 pixels, expected at most 100"),
         ([Image.new("F", (8, 8))], "<image 0>: the image cannot be decoded .floating-point"),
         ([3], "<image 0>: found int, expected a path"),
+        (b"\xff\xd8", r"found the bytes of a file, expected an image such as PIL\.Image\.open"),
     ],
 )
 def test_what_is_no_image_is_refused(images: Any, message: str, model: Ensemble, monkeypatch) -> None:
@@ -197,6 +198,8 @@ def test_the_runs_decide_which_heads_are_loaded(runs: Path, configs: Path, tmp_p
         ({"engine": "onx"}, "engine='onx', expected auto or torch or onnx or openvino, did you mean onnx"),
         ({"engine": "onnx", "precision": "int8"}, "goes with engine='openvino'"),
         ({"margin": 0.5}, "margin=0.5, expected 0 to 1 and views='adaptive'"),
+        ({"batch_size": 0}, "batch_size=0, expected 1 or more"),
+        ({"workers": -1}, "workers=-1, expected 0 or more, or None"),
         ({"device": "gpu"}, "device='gpu': cannot be used"),
         ({"engine": "onnx", "device": "meta"}, "computes on the CPU, expected 'cpu'"),
     ],

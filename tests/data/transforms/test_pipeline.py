@@ -11,7 +11,7 @@ from PIL import Image
 
 from data.images.decode import decode_bytes
 from data.transforms.ops import STEPS
-from data.transforms.pipeline import Pipeline, least_size, random_steps
+from data.transforms.pipeline import Pipeline, least_size, random_steps, working_size
 
 WORKING = {"height": 40, "width": 30}
 CROPPING_TO_SIZE = {"center_crop", "random_crop", "zoom_crop"}
@@ -70,6 +70,8 @@ def test_a_jpeg_decoded_at_the_least_size_looks_like_the_whole_one(step, height,
 def test_images_are_decoded_whole_if_another_step_comes_first(first):
     step = {first: {"height": 90, "width": 90}} if first in CROPPING_TO_SIZE else first
     assert Pipeline([step, {"letterbox": WORKING}]).least is None
+    cropped = first in CROPPING_TO_SIZE  # from a smaller copy they would be blurred
+    assert (working_size([step, {"letterbox": WORKING}]) is None) == cropped
     assert least_size([Pipeline([{"letterbox": WORKING}]), Pipeline([step])]) is None
     assert Pipeline([{"letterbox": WORKING}, step]).least == (30, 40)
 

@@ -104,6 +104,7 @@ def test_an_ensemble_measures_once_it_has_enough_images(
     assert set(saved.images_per_second) == {"torch fp32", "torch bf16"}
     assert min(saved.images_per_second.values()) > 0
     again = Ensemble.load(tmp_path / "runs").resolve(images[:1])
+    assert Ensemble.load(tmp_path / "runs").resolve().backend == again.backend
     assert again.backend == EngineBackend(saved.engine, saved.precision)
     for name, output in few.tasks.items():
         assert abs(output.probabilities - many.tasks[name].probabilities[:19]).max() < 0.02
