@@ -76,7 +76,7 @@ def list_inputs(images: ImageInput | Sequence[ImageInput], missing_ok: bool = Fa
             expected = f"expected an image, a folder of images, or one that holds {LISTING} and {IMAGES}/"
             raise InputError(f"{printable(path)}: no such image or folder, {expected}")
         return ImageInputs([str(path)], [str(path)])
-    if isinstance(images, bytes | bytearray):  # would be a list of numbers
+    if isinstance(images, bytes | bytearray):  # type: ignore[unreachable]  # it would be a list of numbers
         raise InputError("found the bytes of a file, expected an image such as PIL.Image.open(io.BytesIO(data))")
     every = [images] if isinstance(images, Image.Image | np.ndarray) else images
     paths: list[str] = []

@@ -104,8 +104,8 @@ def choose_backend(
     order = sorted((name for name in by_name if speeds[name]), key=lambda name: -_rank(by_name[name], speeds[name]))
     single = [name for name in order if by_name[name].precision == "fp32"]
     if not order:
-        found = f"none of {', '.join(by_name)} answers as PyTorch in float32"
-        raise InputError(f"engine: {found}; use --engine torch --precision fp32")
+        problem = f"none of {', '.join(by_name)} answers as PyTorch in float32"
+        raise InputError(f"engine: {problem}; use --engine torch --precision fp32")
     # Where only bfloat16 is asked for, there is no float32 to hold it to.
     wanted = (n for n in order if n in single or not single or _loses_little(by_name[n], by_name[single[0]], score))
     chosen = by_name[next(wanted)]

@@ -73,7 +73,6 @@ def test_folds_are_pooled_and_heads_compared_on_their_shared_images() -> None:
         assert merge_views(shared, []).argmax(axis=1).tolist() == [0, 1, 0]
         assert merge_views(shared, ["hflip"]) == pytest.approx(shared["probabilities"][:, :2].mean(axis=1))
 
-
     with pytest.raises(InputError, match="no image is in the validation sets of all heads"):
         select_shared([head("ab"), head("cd")])
 

@@ -100,9 +100,9 @@ class Evaluation:
         for task, found in self.true_classes.items():
             table[task] = pd.Categorical(np.array(self.tasks[task])[found], categories=list(self.tasks[task]))
         for number in self.numbers:
-            tens = np.arange(np.nanmin(number.value) // 10, np.nanmax(number.value) // 10 + 2) * 10
-            edges = np.union1d(tens, number.borders).tolist()
-            names = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+            tens = np.unique(number.value[~np.isnan(number.value)] // 10)  # not all between: a value may be far away
+            edges = np.union1d([*tens * 10, *(tens + 1) * 10], number.borders).tolist()
+            names = [f"{low:.15g} to {high:.15g}" for low, high in pairwise(edges)]
             table[f"{number.name} by tens"] = pd.cut(pd.Series(number.value), edges, right=False, labels=names)
         return table
 

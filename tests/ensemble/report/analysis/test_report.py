@@ -63,6 +63,9 @@ def test_bands_end_at_the_borders_and_are_not_crossed_with_the_tasks_cut_there(s
     bands = {group.name: group.count for group in groups[1] if "age by tens" in group.parts}
     assert bands == {"20 to 30": 1, "30 to 40": 1, "70 to 75": 1}
     assert not [group for group in groups[2] if "age by tens" in group.parts]
+    far = replace(number, value=np.where(number.value == np.nanmax(number.value), 6e9, number.value))  # no band between
+    bands = [group.name for group in error_groups(replace(small, numbers=[far]))[1] if "age by tens" in group.parts]
+    assert sorted(bands) == ["20 to 30", "30 to 40", "6000000000 to 6000000010"]
     near = [(group.name, group.count, group.errors["joint"]) for group in number_errors(small, number).near]
     assert near == [("less than 2", 2, 0.5), ("2 to 5", 1, 1.0)]
     assert hardest(groups[1], "age", fewest=5) is None
