@@ -28,11 +28,12 @@ SHARE = 0.02  # of the people (gender, age) or images (mask) whose label is flip
 TOP = 0.04  # of the list, in which the flips are counted
 AGES = {0: (18, 29), 1: (30, 59), 2: (60, 75)}  # years of each age class from which a wrong age is drawn
 BORDERS = (30, 60)
-MASKS = ("wear", "incorrect", "normal")
 
 
 def draw_flips(table: "pd.DataFrame", seed: int) -> Iterator[tuple[str, str, str, str]]:
     """Draw rows of a corrections file (person, column, value, shot); other people for each label."""
+    from data.masked import CLASSES  # late: it imports OpenCV
+
     rng = np.random.default_rng(seed)
     people = table.drop_duplicates("person").reset_index(drop=True)
     flipped = round(SHARE * len(people))
@@ -46,7 +47,7 @@ def draw_flips(table: "pd.DataFrame", seed: int) -> Iterator[tuple[str, str, str
         low, high = AGES[int(rng.choice([other for other in AGES if other != right]))]
         yield row["person"], "age", str(rng.integers(low, high + 1)), ""
     for _, row in table.iloc[rng.permutation(len(table))[: round(SHARE * len(table))]].iterrows():
-        other = str(rng.choice([mask for mask in MASKS if mask != row["mask"]]))
+        other = str(rng.choice([mask for mask in CLASSES if mask != row["mask"]]))
         yield row["person"], "mask", other, row["shot"]
 
 
@@ -101,7 +102,7 @@ def main() -> None:
     scores.add_argument("--flips", type=Path, required=True, metavar="FILE")
     scores.add_argument("--suspects", type=Path, required=True, metavar="FILE")
     scores.set_defaults(call=score)
-    add_debug_option(parser)
+    add_debug_option(parser, flips, scores)
     args = parser.parse_args()
     args.call(args)
 

@@ -61,6 +61,19 @@ def read_predictions(file: Path, paths: Sequence[str]) -> "pd.DataFrame":
     return table[~table.index.duplicated()].reindex(list(paths)).reset_index(drop=True)
 
 
+def read_ages(file: Path) -> Floats:
+    """Read the column `age` of a CSV file, [N] in years."""
+    from data.annotations.table import AGE_EXPECTED, parse_age
+    from data.runtime.files import read_csv
+
+    _, lines, problems = read_csv(file, ["age"])
+    ages = [parse_age(row["age"]) for _, row in lines]
+    pairs = zip(lines, ages, strict=True)
+    problems += [f"{file}:{line}: age={row['age']!r}, {AGE_EXPECTED}" for (line, row), age in pairs if age is None]
+    raise_all(f"{file}: no ages can be read", problems)
+    return np.array(ages, dtype=np.float64)
+
+
 def decade_weights(ages: Floats, natural: Floats) -> Floats:
     """Weights [N], with mean 1, that give the decades of `ages` the shares that they have among `natural` ages.
 
@@ -103,6 +116,7 @@ def main() -> None:
     from heads.objective.metrics import macro_f1
     from heads.run.leakage import find_training_people, hash_person
 
+    natural = None if args.natural is None else read_ages(args.natural)
     tasks = load_task_heads(args.runs, {"age": None, "gender": None})
     age, gender = tasks["age"], tasks["gender"]
     if not age.predicts_number:
@@ -123,20 +137,24 @@ def main() -> None:
     else:
         found = pd.DataFrame([answer(Path(path)) for path in paths], columns=["age", "gender"])
     middle = time.perf_counter()
-    ours = Ensemble(tasks, workers=args.workers).predict([Path(path) for path in paths]).tasks
-    seconds = [time.perf_counter() - middle, middle - started]
     found = found.assign(path=paths, age=pd.to_numeric(found["age"], errors="coerce"))
     used = (found["age"].notna() & found["gender"].isin(gender.classes)).to_numpy()
     if not used.any():
-        raise InputError(f"{args.predictions}: found no answer for any of the {len(paths)} images, such as {paths[0]}")
+        where = args.package or args.predictions
+        raise InputError(f"{where}: found no answer for any of the {len(paths)} images, such as {paths[0]}")
     found, truth = found[used], held_out[used]
     ages = [each["age"].to_numpy(np.float64) for each in (truth, found)]
+    weights = [np.ones(len(truth))]
+    if natural is not None:
+        if not np.isin(ages[0] // 10, natural // 10).any():
+            raise InputError(f"{args.natural}: no age in a decade of the images' ages, expected people as they occur")
+        weights.append(decade_weights(ages[0], natural))
+    ours_started = time.perf_counter()
+    ours = Ensemble(tasks, workers=args.workers).predict([Path(path) for path in paths]).tasks
+    seconds = [time.perf_counter() - ours_started, middle - started]
     years = np.asarray(ours["age"].value, dtype=np.float64)[used]
     codes = [age.target.class_indices(each) for each in (truth, found)]
     sexes = [gender.target.class_indices(each) for each in (truth, found)]
-    weights = [np.ones(len(truth))]
-    if args.natural is not None:
-        weights.append(decade_weights(ages[0], pd.read_csv(args.natural)["age"].to_numpy(np.float64)))
     chosen, lines = {name: output.probabilities[used].argmax(axis=1) for name, output in ours.items()}, []
     for name, answered, sex, took in (
         ("our heads", (chosen["age"], years), chosen["gender"], 0),
@@ -146,9 +164,9 @@ def main() -> None:
         figures.append(macro_f1(sexes[0], sex, len(gender.classes)))
         speed = "" if took and answer is None else f"{len(paths) / seconds[took]:.1f}"
         lines.append([name, *(f"{figure:.3f}" for figure in figures), speed])
-    natural = ["age classes, natural ages", "years, natural ages"] if len(weights) > 1 else []
+    weighted = ["age classes, natural ages", "years, natural ages"] if len(weights) > 1 else []
     print(f"{len(truth)} of {len(rows)} images: of people whom no head was trained on, answered by both")
-    print(table(["macro F1, mean absolute error", "age classes", "years", *natural, "gender", "images/s"], lines))
+    print(table(["macro F1, mean absolute error", "age classes", "years", *weighted, "gender", "images/s"], lines))
 
 
 if __name__ == "__main__":

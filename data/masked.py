@@ -24,7 +24,7 @@ from data.runtime.errors import InputError, add_bad_image_option, add_debug_opti
 from data.runtime.files import check_writable_names, write_folder_atomically, write_text
 from data.runtime.processes import parallel_map
 from data.transforms.face_geometry import aligned_face
-from data.transforms.mask_overlay import WAYS, WORN, draw_mask
+from data.transforms.mask_overlay import choose_way, draw_mask
 
 # Imported where they are used, so that --help is quick: pandas, what needs it, and tqdm.
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _draw_masks(face: tuple[str, str], per_face: int, wrong: float, seed: int, o
     images = {f"{stem}_bare.jpg": (CLASSES[2], pixels)}
     for number in range(per_face):
         incorrect = rng.random() < wrong
-        way = str(rng.choice([way for way in WAYS if (way != WORN) == incorrect]))
+        way = choose_way(incorrect, rng)
         masked = draw_mask(pixels, aligned_face(*pixels.shape[:2]), way, rng)
         images[f"{stem}_{number}_{way}.jpg"] = (CLASSES[int(incorrect)], masked)
     for file, (_, image) in images.items():

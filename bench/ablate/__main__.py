@@ -135,7 +135,7 @@ def main() -> None:
     for verb in (collects, tables):
         verb.add_argument("--plan", type=Path, action="append", required=True, metavar="FILE")
         verb.add_argument("--figures", type=Path, required=True, metavar="CSV")
-    add_debug_option(parser)
+    add_debug_option(parser, trains, collects, tables)
     args = parser.parse_args()
     args.call(args)
 

@@ -21,12 +21,11 @@ from data.runtime.files import write_text
 from data.transforms.views import make_views
 from ensemble.inference.predictor import build_task
 from ensemble.joint import encode, joint_probabilities, load_tasks
+from ensemble.options import JOINT_YAML
 from heads.load import load_head
 from heads.objective.metrics import compute_metrics, macro_f1
 from heads.run.checkpoint import find_description
 from heads.run.folder import RunFolder, file_checksum
-
-JOINT_YAML = Path("configs/joint.yaml")
 
 
 def collect(

@@ -43,7 +43,7 @@ def main() -> None:
     for each in (answering, training):
         each.add_argument("--runs", type=Path, required=True, metavar="DIR")
         each.add_argument("--workers", type=int, help="decoding processes (default: one per core)")
-    add_debug_option(parser)
+    add_debug_option(parser, answering, training)
     args = parser.parse_args()
     from bench.plain.loop import answer, train  # late, for --help
 

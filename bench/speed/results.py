@@ -42,11 +42,13 @@ def machine_header() -> str:
 
 
 def merge_page(before: str, header: str, sections: Mapping[str, str]) -> str:
-    """Replace `sections` (text by heading) in the page `before`; its others stay if the header is the same."""
+    """Replace `sections` (text by heading) in the page `before`; all else stays if the header is the same."""
     top, *parts = before.split(HEADING)
-    old = dict(part.split("\n\n", 1) for part in parts) if header in top else {}
+    if header not in top:
+        top, parts = f"{TITLE}\n{header}\n", []
+    old = {name: text for name, _, text in (part.partition("\n") for part in parts)}
     texts = {name: text.strip() + "\n" for name, text in {**old, **sections}.items()}
-    return f"{TITLE}\n{header}\n" + "".join(f"{HEADING}{name}\n\n{text}" for name, text in texts.items())
+    return top + "".join(f"{HEADING}{name}\n\n{text}" for name, text in texts.items())
 
 
 def spread(values: Sequence[float]) -> str:

@@ -13,11 +13,11 @@ def split_label(source: Path) -> tuple[str, Path]:
     """Split LABEL=FOLDER; the label is empty for any other source, such as a folder that has this name.
 
     >>> label, folder = split_label(Path("mask=path/to/masks"))
-    >>> label, str(folder), split_label(Path("path/to/a=b"))[0]
-    ('mask', 'path/to/masks', '')
+    >>> label, str(folder), split_label(Path("path/to/a=b"))[0], str(split_label(Path("=masks"))[1])
+    ('mask', 'path/to/masks', '', '=masks')
     """
     label, _, folder = str(source).partition("=")
-    return ("", source) if not folder or os.sep in label or source.exists() else (label, Path(folder))
+    return ("", source) if not (label and folder) or os.sep in label or source.exists() else (label, Path(folder))
 
 
 def read_classes(folder: Path, label: str, lenient: bool = False) -> tuple[list[Row], list[str]]:

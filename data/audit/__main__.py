@@ -7,6 +7,7 @@ python train_task.py --task gender --data DIR --set corrections=suspects.csv
 """
 
 import argparse
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found, left_out = find_predictions(args.runs, args.task)
     for task, predictions in found.items():
         check_writable_names(task, predictions.rows["path"].tolist())
+    for earlier in args.out.parent.glob(f"{glob.escape(args.out.stem)}-disagreements-*.csv"):
+        earlier.unlink()  # of a run with other tasks or predictions
     parts, lines = [], left_out
     for task, predictions in found.items():
         ranked, divided = rank_labels(average_by_person(predictions)), disagreements(predictions)

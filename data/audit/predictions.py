@@ -66,12 +66,13 @@ def find_predictions(runs: Path, tasks: Sequence[str]) -> tuple[dict[str, OutOfF
 
 def _validation_files(runs: Path, tasks: Sequence[str]) -> dict[str, list[Path]]:
     """The files of each task that has some; all those named, or else at least one task, must."""
-    names = list(tasks) or sorted(path.name for path in runs.glob("*") if path.is_dir())
+    folders = {path.name: path for path in sorted(runs.glob("*")) if path.is_dir()}
     files = {
-        name: sorted(runs.glob(f"{name}/fold-*/{VALIDATION}")) or list(runs.glob(f"{name}/{VALIDATION}"))
-        for name in names
+        name: sorted(folders[name].glob(f"fold-*/{VALIDATION}")) or list(folders[name].glob(VALIDATION))
+        for name in tasks or folders
+        if name in folders
     }
-    missing = [name for name in tasks if not files[name]]
+    missing = [name for name in tasks if not files.get(name)]
     if missing or not any(files.values()):
         found = f"{runs}: found no {VALIDATION} of {', '.join(missing) or 'any task'}"
         expected = "expected runs/<task>/fold-<k>/: train them with train_task.py --task NAME --fold K"

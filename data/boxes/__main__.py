@@ -22,7 +22,8 @@ def main() -> None:
     add_debug_option(parser)
     args = parser.parse_args()
     if not 0 < args.threshold < 1 or args.out.suffix != ".csv":
-        raise InputError("expected --threshold within 0..1 and --out FILE.csv")
+        options = f"--threshold {args.threshold:g}, --out {args.out}"
+        raise InputError(f"{options}: expected a threshold between 0 and 1, and the name of a file.csv")
 
     # Imported here so that --help is quick.
     from data.boxes import detector, search

@@ -36,6 +36,7 @@ def explore(
     table has as well are counted and left out.
     """
     own = table["path"].tolist()
+    fold = assign_folds(table, folds, STRATA, seed=0)  # first: too few people end it before the images are decoded
     other = other_images(own, against)
     paths = [*own, *other]
     readable: dict[int, ImageInfo] = {}
@@ -47,7 +48,6 @@ def explore(
         readable[row] = found[0]
         if row < len(own):
             levels += found[1]
-    fold = assign_folds(table, folds, STRATA, seed=0)
     table = table.assign(person=number_people(table))
     pairs = find_duplicates(readable, [*table["person"].tolist(), *[None] * len(other)], fold.tolist())
     in_two_folds = pairs.pop("in_two_folds")
@@ -138,11 +138,13 @@ def joint_facts(classes: Mapping[str, pd.Series]) -> list[Facts]:
 def age_facts(table: pd.DataFrame) -> Facts:
     """Count people (not images) in steps of `HISTOGRAM_YEARS`, one list of counts for each gender.
 
+    >>> age_facts(pd.DataFrame({"person": ["a", "a"], "age": [np.nan, 3.0]}))
+    {'edges': [0, 5], 'people': {'all': [1]}}
+
     >>> age_facts(pd.DataFrame({"person": ["a"], "mask": ["wear"]}))
     {}
     """
-    people = table.drop_duplicates("person")
-    people = people[people["age"].notna()] if "age" in people else people[:0]
+    people = table[table["age"].notna()].drop_duplicates("person") if "age" in table else table[:0]
     if people.empty:
         return {}
     groups = people["gender"].fillna("unknown") if "gender" in people else pd.Series("all", index=people.index)

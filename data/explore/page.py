@@ -27,7 +27,7 @@ Facts = Mapping[str, Any]
 
 
 def write_page(path: Path, facts: Facts) -> None:
-    """Write the facts of `data.explore.__main__.explore` as one HTML file, atomically."""
+    """Write the facts of `data.explore.analysis.explore` as one HTML file, atomically."""
     joint, images, split = facts["joint"], facts["pictures"], facts["split"]
     lead = ""
     if joint:

@@ -104,9 +104,10 @@ def gigabytes(text: str) -> int:
     return int(float(text) * 1e9)
 
 
-def add_debug_option(parser: argparse.ArgumentParser) -> None:
-    """Add --debug, which `run_script` reads."""
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+def add_debug_option(*parsers: argparse.ArgumentParser) -> None:
+    """Add --debug, which `run_script` reads, to a script's parser and those of its commands."""
+    for parser in parsers:
+        parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def add_bad_image_option(parser: argparse.ArgumentParser) -> None:

@@ -221,8 +221,8 @@ def read_csv(path: Path, required: Sequence[str] | None = None, optional: Sequen
 
     Args:
         path: of the file; empty lines are skipped.
-        required: None reads all columns that have names, which must differ, and strips names and values.
-            Otherwise only these columns are read, unchanged; each must be there once.
+        required: None reads all columns that have names, which must differ, and strips values. Otherwise only
+            these columns are read, with unchanged values; each must be there once. Names are always stripped.
         optional: read beside the required ones if the file has them.
     """
     rows: list[tuple[int, dict[str, str]]] = []
@@ -231,7 +231,7 @@ def read_csv(path: Path, required: Sequence[str] | None = None, optional: Sequen
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            header = [clean(name) for name in next(reader, [])]
+            header = [name.strip() for name in next(reader, [])]
             columns = [name for name in header if name]
             if required is not None:
                 columns = [*required, *(name for name in dict.fromkeys(optional) if name in header)]

@@ -36,6 +36,11 @@ WAYS = {
 }
 
 
+def choose_way(wrong: bool, rng: np.random.Generator) -> str:
+    """Choose one of the `WAYS` at random: worn, or if `wrong` one of the others."""
+    return str(rng.choice([way for way in WAYS if (way != WORN) == wrong]))
+
+
 def draw_mask(pixels: Pixels, face: Face, way: str, rng: np.random.Generator) -> Pixels:
     """Copy `pixels` (uint8 RGB [H, W, 3]) and draw a mask on the face, worn in one of the `WAYS`.
 

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from data.transforms.face_geometry import aligned_face, face_region
-from data.transforms.mask_overlay import WAYS, WORN, Pixels, draw_mask
+from data.transforms.mask_overlay import Pixels, choose_way, draw_mask
 
 Transform: TypeAlias = "FixedStep | AlignedCrop | DrawnMask | Augmentation"
 Size = Annotated[int, Field(ge=1, le=4096)]
@@ -64,8 +64,7 @@ class DrawnMask:
     def __call__(self, image: Pixels) -> dict[str, Pixels]:
         if self.rng.random() >= self.p:
             return {"image": image}
-        wrong = self.rng.random() < self.wrong
-        way = str(self.rng.choice([way for way in WAYS if (way != WORN) == wrong]))
+        way = choose_way(self.rng.random() < self.wrong, self.rng)
         return {"image": draw_mask(image, aligned_face(*image.shape[:2]), way, self.rng)}
 
 

@@ -66,7 +66,7 @@ def test_the_shipped_table_is_that_of_the_shipped_figures() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("train", "--only", "cut outt"), "no such lever in the plan\n  cut outt, did you mean cut out?"),
+        (("train", "--debug", "--only", "cut outt"), "no such lever in the plan\n  cut outt, did you mean cut out?"),
         (("train", "--head", "agee"), "no such head in the plan\n  agee, did you mean age?"),
         (("train", "--seed", "7"), "no such seed in the plan\n  7"),
         (("train",), "data folders of the plan are missing\n  train: give --data train=DIR"),
@@ -179,7 +179,7 @@ def test_a_lever_with_less_data_predicts_the_other_images_of_the_default(runs: P
     whole, folder = load_predictions(plan, default, tmp_path), alone.folder(tmp_path)
     with np.load(folder.validation) as saved:
         half = {name: array[: len(array) // 2] if name in whole else array for name, array in saved.items()}
-    write_arrays(folder.validation, half | {"shot": half["path"]})
+    write_arrays(folder.validation, half | dict.fromkeys(("source", "shot"), half["path"]))
     found = select(load_predictions(plan, alone, tmp_path), whole["path"].tolist())
     for name in ("truth", "probabilities", "expected", "value"):
         assert found[name] == pytest.approx(whole[name], abs=1e-4)

@@ -26,7 +26,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_flips_make_that_share_of_labels_wrong(people: Path, tmp_path: Path, call: Callable) -> None:
-    outcome = call(audit, "flip", "--data", people, "--out", tmp_path / "flips.csv")
+    outcome = call(audit, "flip", "--debug", "--data", people, "--out", tmp_path / "flips.csv")
     assert outcome.code == 0, outcome.err
     right = read_table([people])
     wrong = apply_corrections(right, tmp_path / "flips.csv")

@@ -69,6 +69,36 @@ def test_a_package_is_called_or_missed(
     assert cells(outcome.out)[-1][2:4] == ["0.000", "1.000"]
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        ("years\n3\n", ":1: columns years; expected age once"),
+        ("age\n30\n3O\n", ":3: age='3O', expected a whole number of years from 0 to 120"),
+        ("age\n120\n", ": no age in a decade of the images' ages"),
+        ("age\n", ": no age in a decade of the images' ages"),
+    ],
+)
+def test_bad_natural_ages_are_refused_before_the_heads_predict(
+    text: str | None,
+    message: str,
+    runs: Path,
+    faces: Path,
+    rows: pd.DataFrame,
+    tmp_path: Path,
+    call: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ensemble.Ensemble.predict", lambda *_, **__: pytest.fail("predicted"))
+    natural, answers = tmp_path / "natural.csv", tmp_path / "answers.csv"
+    rows.to_csv(answers, index=False)
+    if text is not None:
+        natural.write_text(text)
+    options = ["--runs", runs, "--data", faces / "train", "--predictions", answers, "--natural", natural]
+    outcome = call(outside, *options)
+    assert (outcome.code, message in outcome.err) == (2, True), outcome.err
+
+
 def test_weighted_figures_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     (truth, codes), weights = rng.integers(0, 3, (2, 50)), rng.uniform(0.1, 2, 50)

@@ -29,7 +29,7 @@ def test_the_plain_loop_predicts_as_combine(
 def test_the_plain_loop_trains_the_whole_backbone(faces: Path, configs: Path, tmp_path: Path, call: Callable) -> None:
     options = ["--task", "gender", "--config", configs, "--data", faces / "train", "--runs", tmp_path]
     settings = ["--set", "training.epochs=2", "--set", "backbone.freeze=all"]
-    outcome = call(plain, "train", *options, "--workers", 0, *settings)
+    outcome = call(plain, "train", "--debug", *options, "--workers", 0, *settings)
     assert outcome.code == 0, outcome.err
     _, *lines = outcome.out.splitlines()  # the first one names the backbone's weights
     assert [line.split(":")[0] for line in lines] == ["epoch 1", "epoch 2"]

@@ -71,12 +71,15 @@ def test_a_section_replaces_itself_only(
 ) -> None:
     (tmp_path / "training").mkdir()
     page = tmp_path / "results.md"
-    page.write_text(merge_page("", machine_header(), {"training": "old", "combine": "the same"}))
+    written = merge_page("", machine_header(), {"training": "old", "combine": "the same"})
+    page.write_text(written.replace("\n- system", "\nBy hand.\n\n- system", 1) + "\n## notes\nby hand")
     monkeypatch.setattr("bench.speed.training.measure_whole", lambda _, __, work: f"measured in {work}")
     options = ("--data", tmp_path, "--weights", "w.pt", "--work", tmp_path, "--out", page)
     assert call(speed, *options, "--only", "training").code == 0
     assert "\n## combine\n\nthe same\n" in page.read_text()
     assert "old" not in page.read_text()
+    assert "\n\nBy hand.\n\n- system" in page.read_text()
+    assert page.read_text().endswith("\n## notes\n\nby hand\n")
     # Not the user's own folder `training`, which would be removed.
     assert f"measured in {tmp_path / 'bench-speed' / 'training'}" in page.read_text()
     assert "the same" not in merge_page(page.read_text(), "- processor: another", {}), "of another machine"

@@ -106,8 +106,8 @@ def test_labels_name_images_too_and_each_is_searched_once(tmp_path, faces):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--threshold", "1"], "--threshold within 0..1"),
-        (["--out", "boxes.txt"], "--out FILE.csv"),
+        (["--threshold", "1"], "--threshold 1, --out {}/boxes.csv: expected a threshold between 0 and 1"),
+        (["--out", "boxes.txt"], "--out boxes.txt: expected a threshold between 0 and 1, and the name of a file.csv"),
         ([], "names that are not UTF-8"),
     ],
 )
@@ -115,7 +115,7 @@ def test_wrong_input_is_refused_before_any_work(tmp_path, run, options, message)
     draw(tmp_path / "mine" / os.fsdecode(b"\xe9") / "a.png", [7])
     outcome = run(tmp_path / "mine", tmp_path / "boxes.csv", *options)
     assert outcome.code == 2
-    assert message in outcome.err
+    assert message.format(tmp_path) in outcome.err
     assert not (tmp_path / "boxes.csv").exists()
 
 

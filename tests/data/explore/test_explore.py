@@ -133,3 +133,9 @@ def test_the_folds_are_those_of_training_whatever_is_counted(faces, run):
 def test_ages_that_are_no_borders_are_refused(ages):
     with pytest.raises(InputError, match=r"--ages .*: expected years from 1 to 120, rising"):
         explore.main(["--data", "a", "--ages", *ages])
+
+
+def test_too_few_people_are_refused_before_the_images_are_read(labelled, monkeypatch):
+    monkeypatch.setattr("data.explore.analysis.parallel_map", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(InputError, match="too few people for 7 folds"):
+        explore.main(["--data", str(labelled), "--folds", "7"])

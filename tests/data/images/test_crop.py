@@ -47,6 +47,8 @@ def test_bad_files_are_refused_with_all_rows(scene: Path) -> None:
     file = scene / "own.csv"
     file.write_text(f"path,x0,y0,x1,y1\n{scene / 'images' / 'two.png'},1,2,3,4\n")
     assert read_boxes(file) == {str(scene / "images" / "two.png"): [(1, 2, 3, 4, 1)]}, "a score may be missing"
+    file.write_text("path, x0, y0, x1, y1\n b.png , 1, 2, 3, 4\nb.png, , , , \n")
+    assert read_boxes(file) == {str(scene / " b.png "): [(1, 2, 3, 4, 1)], str(scene / "b.png"): []}
     rows = ["a.png,3,0,2,5,1", "a.png,0,0,nan,5,1", "a.png,0,,2,5,1", "a.png,x,0,2,5,1", "a.png,0,0,2,2,1"]
     file.write_text(HEADER + "\n".join(rows) + "\n")
     with pytest.raises(InputError) as raised:

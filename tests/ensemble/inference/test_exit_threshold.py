@@ -178,7 +178,7 @@ def test_a_fold_predicts_the_images_that_it_was_not_trained_on(tasks: dict[str, 
     folds = []
     for number, part in enumerate((slice(0, half), slice(half, None))):
         (tmp_path / str(number)).mkdir()
-        rows = {name: arrays[name][part] for name in ("path", "person", "shot", "truth", "probabilities")}
+        rows = {name: arrays[name][part] for name in ("path", "person", "source", "shot", "truth", "probabilities")}
         folds.append(replace(head, file=tmp_path / str(number) / "best.safetensors"))
         write_arrays(folds[-1].run.validation, arrays | rows)
     asked: list[tuple[int, int]] = []
