@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.markdown import spread, table
-from bench.merging.views import merge_chosen
+from bench.merging.views import average_views
 from bench.validation import Arrays
-from ensemble.inference.predictor import Task
+from ensemble.inference.predictor import Task, choose_views
 from ensemble.joint import encode, joint_probabilities
 from heads.objective.metrics import macro_f1
 
@@ -77,9 +77,9 @@ def decision_table(runs: Sequence[Sequence[Arrays]], tasks: Sequence[Task]) -> s
         runs: the heads of each, on the same images in the same order.
         tasks: of the heads, whose default views are averaged.
     """
-    splits = []
+    splits, views = [], [choose_views(task, "default").views for task in tasks]
     for heads in runs:
-        probabilities = [merge_chosen(head, task, "default") for head, task in zip(heads, tasks, strict=True)]
+        probabilities = [average_views(*each) for each in zip(heads, views, strict=True)]
         splits.append(decide(probabilities, [head["truth"] for head in heads], heads[0]["person"]))
     scores = pd.concat(splits, ignore_index=True)
     differences = scores.sub(scores["argmax"], axis=0)

@@ -1,6 +1,6 @@
 """Predictions of trained heads on their validation images in several views, and what sets of views give and cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import Any
@@ -99,16 +99,13 @@ def predict_validation(head: TrainedHead, backend: Backend = DEFAULT) -> Arrays:
 
 def merge_views(arrays: Arrays, groups: Sequence[str], name: str = "probabilities") -> npt.NDArray[np.float32]:
     """Average probabilities [N, C], or `numbers` [N], over the identity and groups of views."""
-    steps = [step for group in groups for step in VIEW_GROUPS[group]]
-    places = [list(VIEWS).index(view) for view in make_views(steps)]
+    return average_views(arrays, make_views([step for group in groups for step in VIEW_GROUPS[group]]), name)
+
+
+def average_views(arrays: Arrays, views: Iterable[str], name: str = "probabilities") -> npt.NDArray[np.float32]:
+    """Average probabilities [N, C], or `numbers` [N], over some of VIEWS by name."""
+    places = [list(VIEWS).index(view) for view in views]
     mean: npt.NDArray[np.float32] = arrays[name][:, places].mean(axis=1)
-    return mean
-
-
-def merge_chosen(arrays: Arrays, task: Task, views: str) -> npt.NDArray[np.float32]:
-    """Average probabilities [N, C] over the views of a task that `--views` chooses: "plain", "default" or "all"."""
-    places = [list(VIEWS).index(view) for view in choose_views(task, views).views]
-    mean: npt.NDArray[np.float32] = arrays["probabilities"][:, places].mean(axis=1)
     return mean
 
 
@@ -173,9 +170,8 @@ def joint_table(runs: Sequence[Sequence[Arrays]], tasks: Sequence[Task]) -> str:
     people = np.unique(heads[0]["person"], return_inverse=True)[1]
     answers = {}
     for name in ("all", "default", "plain"):
-        answers[name] = [
-            argmax([merge_chosen(head, task, name) for head, task in zip(seed, tasks, strict=True)]) for seed in runs
-        ]
+        views = [choose_views(task, name).views for task in tasks]
+        answers[name] = [argmax([average_views(*each) for each in zip(seed, views, strict=True)]) for seed in runs]
     rows = []
     for name, codes in answers.items():
         scores = pd.Series([macro_f1(truth, each, prod(radices)) for each in codes])
