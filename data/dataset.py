@@ -77,7 +77,8 @@ class ImageDataset(Dataset[Sample]):
             image = self.read(Path(os.fsdecode(bytes(self._paths[row]))))
         except InputError as reason:
             if not self.skip_bad:
-                raise InputError(f"{reason}; --on-bad-image skip (skip_bad=True) goes on without it") from None
+                remedy = "train_task.py and combine.py go on without it by --on-bad-image skip"
+                raise InputError(f"{reason}; {remedy}") from None
             error, image = str(reason), BLACK
         pixels = apply_pipelines(self.pipelines, image, (self.seed, epoch, row, repeat))
         return Sample(pixels, self.targets[row], error)
